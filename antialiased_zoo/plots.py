@@ -1,0 +1,190 @@
+"""Pictures of the measures, as matplotlib figures without global state: save them with ``savefig``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; the first is for the baseline.
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+
+
+def shift_curves(
+    curves: Mapping[str, tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]],
+    title: str = "",
+    xlabel: str = "diagonal shift (pixels)",
+    ylabel: str = "probability of the class",
+    photo: Any = None,
+    caption: str = "",
+) -> Figure:
+    """Draws probability against shift, one line per model, with each line's wobble (max - min) in the legend.
+
+    Args:
+        curves: Label -> (shifts, probabilities in 0..1), equally long.
+        title: Above the curves.
+        xlabel: Below the curves.
+        ylabel: Beside the curves.
+        photo: What was shifted, drawn at the left: a PIL image, an HWC array, whatever ``imshow`` takes.
+        caption: Below the photo.
+
+    Raises:
+        ValueError: No curves, or shifts and probabilities of different lengths.
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> figure = shift_curves({"baseline": ([0, 1, 2], [0.9, 0.2, 0.8])})
+        >>> figure.savefig("shifts.png")  # doctest: +SKIP
+    """
+    if not curves:
+        raise ValueError("no curves to draw: give {label: (shifts, probabilities)}")
+    widths = (3.5, 7.5) if photo is not None else (7.5,)
+    figure = _figure(sum(widths), 4.0)
+    *left, axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    for beside in left:
+        _show_photo(beside, photo, caption)
+    for index, (label, (shifts, values)) in enumerate(curves.items()):
+        _draw_curve(axes, label, _numbers(shifts), _numbers(values), COLOURS[index % len(COLOURS)])
+    axes.set_ylim(-0.02, 1.02)
+    axes.margins(x=0.02)
+    _label(axes, title, xlabel, ylabel)
+    # Above the curves: no line can run under it.
+    figure.legend(loc="outside upper right", ncols=min(len(curves), 3), frameon=False)
+    return figure
+
+
+def accuracy_consistency(
+    points: Mapping[str, tuple[float, float]],
+    title: str = "",
+    xlabel: str = "top-1 accuracy (%)",
+    ylabel: str = "consistency (%)",
+    errors: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] | None = None,
+) -> Figure:
+    """Draws accuracy against consistency; models that no other beats in both are filled and joined.
+
+    Args:
+        points: Label -> (accuracy, consistency).
+        title: Above the picture.
+        xlabel: Below it.
+        ylabel: Beside it; say whether crop or circular.
+        errors: Label -> ((lowest, highest accuracy), (lowest, highest consistency)), drawn as bars.
+
+    Raises:
+        ValueError: No points.
+        ImportError: matplotlib is not installed.
+    """
+    if not points:
+        raise ValueError("no models to draw: give {label: (accuracy, consistency)}")
+    front = pareto_front(points)
+    figure = _figure(6.5, 5.0)
+    axes = figure.add_subplot()
+    x_front, y_front = zip(*(points[label] for label in front), strict=True)
+    axes.plot(x_front, y_front, color="#999999", linestyle="--", zorder=1)
+    for index, (label, (x, y)) in enumerate(points.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        if errors and label in errors:
+            horizontal, vertical = errors[label]
+            axes.hlines(y, *horizontal, color=colour, alpha=0.5)
+            axes.vlines(x, *vertical, color=colour, alpha=0.5)
+        fill = colour if label in front else "white"
+        axes.scatter(x, y, s=60, color=fill, edgecolors=colour, linewidths=2, zorder=3)
+        axes.annotate(label, (x, y), xytext=(7, 5), textcoords="offset points", color=colour)
+    axes.margins(0.18)
+    _label(axes, title, xlabel, ylabel)
+    figure.supxlabel("filled, dashed: Pareto front", x=0.98, ha="right", color="#666666", fontsize="small")
+    return figure
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Returns the labels of the points that no other equals or exceeds in both numbers, by the first.
+
+    Example:
+        >>> pareto_front({"a": (70, 90), "b": (71, 89), "c": (69, 89)})
+        ['a', 'b']
+    """
+    best = [label for label, point in points.items() if not any(_beats(p, point) for p in points.values())]
+    return sorted(best, key=lambda label: points[label])
+
+
+def _beats(other: tuple[float, float], point: tuple[float, float]) -> bool:
+    return other[0] >= point[0] and other[1] >= point[1] and tuple(other) != tuple(point)
+
+
+def distance_maps(
+    maps: Mapping[str, Mapping[str, Tensor]],
+    title: str = "",
+    rows: Sequence[int] = (),
+    columns: Sequence[int] = (),
+) -> Figure:
+    """Draws feature distance over a grid of shifts: a row per layer (with its own scale), a column per model.
+
+    Args:
+        maps: Model -> layer -> ``(row offsets, column offsets)`` distances; the same layers for every model.
+        title: Above the picture.
+        rows: The row offsets in pixels, for the axes.
+        columns: The column offsets in pixels.
+
+    Raises:
+        ValueError: No maps, or models with different layers.
+        ImportError: matplotlib is not installed.
+    """
+    layers = [list(of_model) for of_model in maps.values()]
+    if not layers or not layers[0] or any(names != layers[0] for names in layers):
+        raise ValueError(f"expected the same one or more layers for every model, got {layers}")
+    figure = _figure(0.9 + 2.3 * len(maps), 0.9 + 2.1 * len(layers[0]))
+    grid = figure.subplots(len(layers[0]), len(maps), squeeze=False)
+    for line, layer in zip(grid, layers[0], strict=True):
+        highest = max(float(of_model[layer].max()) for of_model in maps.values())
+        for axes, (label, of_model) in zip(line, maps.items(), strict=True):
+            values = of_model[layer]
+            extent = _extent(rows or range(values.shape[0]), columns or range(values.shape[1]))
+            # A layer without any distance still needs a scale that is not empty.
+            scale = {"vmin": 0, "vmax": highest or 1, "cmap": "magma"}
+            shown = axes.imshow(values.tolist(), origin="lower", extent=extent, **scale)
+            axes.set_title(f"{label}\n{layer}: mean {float(values.mean()):.3f}", fontsize="small")
+        figure.colorbar(shown, ax=list(line), shrink=0.85)
+    figure.suptitle(title)
+    return figure
+
+
+def _extent(rows: Sequence[int], columns: Sequence[int]) -> tuple[float, float, float, float]:
+    return columns[0] - 0.5, columns[-1] + 0.5, rows[0] - 0.5, rows[-1] + 0.5
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'antialiased-zoo[plot]'") from error
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def _show_photo(axes: Axes, photo: Any, caption: str) -> None:
+    axes.imshow(photo)
+    axes.set_axis_off()
+    axes.set_title(caption, fontsize="medium")
+
+
+def _draw_curve(axes: Axes, label: str, shifts: list[float], values: list[float], colour: str) -> None:
+    if len(shifts) != len(values) or not values:
+        raise ValueError(f"{label}: {len(shifts)} shifts but {len(values)} probabilities; give one for each")
+    text = f"{label} (wobble {max(values) - min(values):.2f})"
+    axes.fill_between(shifts, min(values), max(values), color=colour, alpha=0.10, linewidth=0)
+    axes.plot(shifts, values, color=colour, linewidth=2, marker="o", markersize=3.5, label=text)
+
+
+def _label(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _numbers(values: Sequence[float] | Tensor) -> list[float]:
+    return [float(value) for value in (values.tolist() if isinstance(values, Tensor) else values)]

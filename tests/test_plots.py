@@ -1,0 +1,77 @@
+"""The pictures: what they show is read back from the matplotlib artists and from the written file."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("matplotlib")
+
+from antialiased_zoo import plots
+
+
+def test_shift_curves_show_every_model(tmp_path):
+    curves = {"baseline": (range(33), torch.linspace(0, 1, 33)), "k = 4": (range(33), [0.5] * 33)}
+    figure = plots.shift_curves(
+        curves, title="a title", photo=torch.zeros(4, 4, 3).numpy(), caption="a photo"
+    )
+    photo, axes = figure.axes
+    assert [line.get_ydata()[0] for line in axes.lines] == [0, 0.5]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "baseline (wobble 1.00)",
+        "k = 4 (wobble 0.00)",
+    ]
+    assert (axes.get_title(), photo.get_title()) == ("a title", "a photo")
+    figure.savefig(tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_front_is_marked(tmp_path):
+    points = {"baseline": (70.0, 85.0), "k = 2": (71.0, 86.0), "k = 5": (70.5, 88.0)}
+    assert plots.pareto_front(points) == ["k = 5", "k = 2"]
+    bars = {"baseline": ((69.0, 71.0), (84.0, 86.0))}
+    figure = plots.accuracy_consistency(points, ylabel="crop consistency (%)", errors=bars)
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[70.5, 88.0], [71.0, 86.0]]
+    assert [text.get_text() for text in axes.texts] == list(points)
+    assert axes.get_ylabel() == "crop consistency (%)"
+    figure.savefig(tmp_path / "scatter.svg")
+    assert "<svg" in (tmp_path / "scatter.svg").read_text()
+
+
+def test_equal_points_are_both_on_the_front():
+    assert plots.pareto_front({"a": (1, 1), "b": (1, 1), "c": (1, 0)}) == ["a", "b"]
+
+
+def test_maps_of_a_layer_share_a_scale(tmp_path):
+    maps = {"baseline": {"layer1": torch.full((3, 4), 0.5)}, "k = 4": {"layer1": torch.zeros(3, 4)}}
+    figure = plots.distance_maps(maps, rows=range(-1, 2), columns=range(4))
+    images = [axes.images[0] for axes in figure.axes if axes.images]
+    assert [image.get_clim() for image in images] == [(0, 0.5), (0, 0.5)]
+    assert images[0].get_extent() == [-0.5, 3.5, -1.5, 1.5]
+    figure.savefig(tmp_path / "maps.png")
+    assert (tmp_path / "maps.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.shift_curves({}), "no curves"),
+        (lambda: plots.shift_curves({"a": ([1, 2], [0.5])}), "a: 2 shifts but 1"),
+        (lambda: plots.accuracy_consistency({}), "no models"),
+        (lambda: plots.distance_maps({"a": {"x": torch.zeros(1, 1)}, "b": {}}), "same one or more layers"),
+    ],
+)
+def test_errors_instruct(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_importing_and_drawing_leave_no_global_state():
+    code = (
+        "import sys; from antialiased_zoo import plots; assert 'matplotlib' not in sys.modules;"
+        "plots.shift_curves({'a': ([0], [1.0])}); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
