@@ -1,0 +1,235 @@
+"""One record of the weights manifest: everything known about one set of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+from .preprocessing import Preprocessing
+from .weights_file import WeightsFile
+
+# The options of the transform that differ between published networks, and the values they can take.
+STRUCTURE = MappingProxyType({"shortcut": ("blur", "stride"), "stem_pool": ("max2", "max", "blur")})
+_FILE_FIELDS = tuple(f.name for f in fields(WeightsFile))
+
+
+@dataclass(frozen=True)
+class License:
+    """A licence of weights: its SPDX name, its text's address, and whether it allows commercial use."""
+
+    name: str
+    url: str
+    commercial_use: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One set of weights.
+
+    Attributes:
+        model: the factory's name.
+        filter_size: 1 to 7, or ``None`` for a baseline without blur.
+        recipe: how the weights were made (``"scratch"``, ``"finetuned"``, ``"timm_bt"`` ...).
+        files: the file, and after it any other file with the same weights; the first that can be had is used.
+        license: of the weights.
+        dataset: what they were trained on.
+        num_classes: size of the head.
+        classes: class names in the head's order, where they are not ImageNet's.
+        default: whether ``pretrained=True`` means this entry.
+        structure: the transform's options, where they differ from the paper's (see ``STRUCTURE``).
+        preprocessing: the protocol under which the metrics were measured.
+        metrics: in percent: ``acc1``, ``acc5``, ``consistency_crop``; ``_288`` appended says the test size.
+        citation: of the paper.
+        command: that made the weights, for those trained by this project.
+    """
+
+    model: str
+    filter_size: int | None
+    recipe: str
+    files: tuple[WeightsFile, ...]
+    license: License
+    dataset: str
+    num_classes: int
+    classes: tuple[str, ...] | None = None
+    default: bool = False
+    structure: Mapping[str, str] = field(default_factory=dict, hash=False)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+    citation: str = ""
+    command: str = ""
+
+    @property
+    def name(self) -> str:
+        """Short name for messages, such as ``resnet50 filter_size=4 finetuned``."""
+        return f"{self.model} filter_size={self.filter_size} {self.recipe}"
+
+    @property
+    def key(self) -> tuple[str, int | None, str]:
+        """What an entry is found by."""
+        return self.model, self.filter_size, self.recipe
+
+    @property
+    def file(self) -> str:
+        """Name of the (first) file in the cache."""
+        return self.files[0].file
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source of every file, in the order in which they are tried."""
+        return tuple(source for file in self.files for source in file.sources)
+
+    @property
+    def notice(self) -> str:
+        """What to tell who fetches the weights first: a warning if commercial use is not allowed, else ``""``."""
+        if self.license.commercial_use:
+            return ""
+        return (
+            f"The weights {self.name} are licensed {self.license.name} ({self.license.url}), which does not "
+            "allow commercial use. The licence of antialiased-zoo's code does not cover them."
+        )
+
+
+def parse_entry(record: Any, tables: Mapping[str, Mapping[str, Any]]) -> Entry:
+    """Turn one JSON object into an :class:`Entry`.
+
+    Args:
+        record: the object.
+        tables: the manifest's shared tables: ``licenses``, ``preprocessing``, ``citations`` by name.
+
+    Raises:
+        ValueError: a field is missing, unknown or wrong; the message names it.
+    """
+    if not isinstance(record, dict):
+        raise ValueError("an entry must be a JSON object")
+    known = {f.name for f in fields(Entry)} - {"files"} | set(_FILE_FIELDS) | {"also"}
+    _no_unknown(record, known)
+    also = _typed(record, "also", list, [])
+    citation = _typed(record, "citation", str, "")
+    return Entry(
+        model=_name(record, "model"),
+        filter_size=_filter_size(record),
+        recipe=_name(record, "recipe"),
+        files=(_file({k: v for k, v in record.items() if k in _FILE_FIELDS}), *map(_file, also)),
+        license=_license(record, tables.get("licenses", {})),
+        dataset=_typed(record, "dataset", str),
+        num_classes=_positive(record, "num_classes"),
+        classes=_classes(record),
+        default=_typed(record, "default", bool, False),
+        structure=_structure(record),
+        preprocessing=_preprocessing(record, tables.get("preprocessing", {})),
+        metrics=_metrics(record),
+        citation=tables.get("citations", {}).get(citation, citation),
+        command=_typed(record, "command", str, ""),
+    )
+
+
+def _no_unknown(record: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(record) - known)
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+
+
+_REQUIRED = object()
+
+
+def _typed(record: Mapping[str, Any], name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    value = record.get(name, default)
+    if value is _REQUIRED:
+        raise ValueError(f"{name} is missing")
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+    if isinstance(value, str) and not all(c.isprintable() for c in value):
+        raise ValueError(f"{name} holds unprintable characters: {value!r}")
+    return value
+
+
+def _name(record: Mapping[str, Any], name: str) -> str:
+    value: str = _typed(record, name, str)
+    if not value.isidentifier() or not value.isascii():
+        raise ValueError(f"{name} is {value!r}; it must be letters, digits and underscores")
+    return value
+
+
+def _positive(record: Mapping[str, Any], name: str) -> int:
+    value: int = _typed(record, name, int)
+    if not 1 <= value <= 10**6:
+        raise ValueError(f"{name} is {value}; it must be 1 to 1,000,000")
+    return value
+
+
+def _filter_size(record: Mapping[str, Any]) -> int | None:
+    if "filter_size" not in record:
+        raise ValueError("filter_size is missing; write null for a network without blur")
+    value: int | None = record["filter_size"]
+    if value is not None and (type(value) is not int or not 1 <= value <= 7):
+        raise ValueError(f"filter_size is {value!r}; it must be 1 to 7, or null")
+    return value
+
+
+def _file(record: Any) -> WeightsFile:
+    if not isinstance(record, dict):
+        raise ValueError("also must hold JSON objects")
+    _no_unknown(record, set(_FILE_FIELDS))
+    sources = _typed(record, "sources", list)
+    digests = {name: _typed(record, name, str) for name in ("sha256", "sha256_prefix") if name in record}
+    return WeightsFile(
+        file=_typed(record, "file", str),
+        format=_typed(record, "format", str),
+        sources=tuple(sources),
+        size=record.get("size"),
+        **digests,
+    )
+
+
+def _license(record: Mapping[str, Any], table: Mapping[str, Any]) -> License:
+    name = _typed(record, "license", str)
+    facts = table.get(name)
+    if facts is None:
+        raise ValueError(f"license is {name!r}, which the manifest's table `licenses` does not describe")
+    return License(name, _typed(facts, "url", str), _typed(facts, "commercial_use", bool))
+
+
+def _classes(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    if record.get("classes") is None:
+        return None
+    classes = _typed(record, "classes", list)
+    if not all(isinstance(c, str) and c.isprintable() for c in classes) or len(set(classes)) != len(classes):
+        raise ValueError("classes must be different names")
+    if len(classes) != record.get("num_classes"):
+        raise ValueError(f"classes holds {len(classes)} names, num_classes is {record.get('num_classes')!r}")
+    return tuple(classes)
+
+
+def _structure(record: Mapping[str, Any]) -> Mapping[str, str]:
+    structure = _typed(record, "structure", dict, {})
+    for option, value in structure.items():
+        if value not in STRUCTURE.get(option, ()):
+            allowed = "; ".join(f"{k}: {', '.join(v)}" for k, v in STRUCTURE.items())
+            raise ValueError(f"structure has {option!r}: {value!r}; the options are {allowed}")
+    return MappingProxyType(structure)
+
+
+def _preprocessing(record: Mapping[str, Any], table: Mapping[str, Any]) -> Preprocessing:
+    facts = record.get("preprocessing")
+    facts = table.get(facts) if isinstance(facts, str) else facts
+    if not isinstance(facts, dict):
+        raise ValueError("preprocessing must be an object, or the name of one in the manifest's table")
+    _no_unknown(facts, {f.name for f in fields(Preprocessing)})
+    numbers = {
+        name: tuple(map(_number, _typed(facts, name, list))) for name in ("mean", "std") if name in facts
+    }
+    return Preprocessing(**{**facts, **numbers})
+
+
+def _metrics(record: Mapping[str, Any]) -> Mapping[str, float]:
+    metrics: dict[str, Any] = _typed(record, "metrics", dict, {})
+    return MappingProxyType({name: _number(value) for name, value in metrics.items()})
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is given where a number belongs")
+    return float(value)

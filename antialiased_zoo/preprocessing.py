@@ -1,0 +1,94 @@
+"""How an image becomes a network's input: the facts of one manifest entry, and the transform made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, centre crop, scale to 0..1, normalise: the protocol under which weights were measured.
+
+    Attributes:
+        resize: length of the image's shorter side after resizing, in pixels.
+        crop: side of the square centre crop, in pixels: the network's input size.
+        interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` (antialiased, as PIL's always are).
+        mean: per channel, of images scaled to 0..1.
+        std: per channel, of images scaled to 0..1.
+        test_resize: ``resize`` for the larger size at which some weights do better, or ``None``.
+        test_crop: ``crop`` for that larger size, or ``None``.
+
+    Example:
+        >>> from PIL import Image
+        >>> transform = Preprocessing().build()
+        >>> transform(Image.new("RGB", (500, 375))).shape
+        torch.Size([3, 224, 224])
+    """
+
+    resize: int = 256
+    crop: int = 224
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    test_resize: int | None = None
+    test_crop: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ValueError: a field is out of range; the message names it.
+        """
+        for name in ("resize", "crop", "test_resize", "test_crop"):
+            self._check_size(name, getattr(self, name), optional=name.startswith("test_"))
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation is {self.interpolation!r}; it must be one of {INTERPOLATIONS}")
+        if self.crop > self.resize:
+            raise ValueError(f"crop ({self.crop}) is larger than resize ({self.resize})")
+        if (self.test_resize is None) != (self.test_crop is None):
+            raise ValueError("test_resize and test_crop go together: give both or neither")
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(
+                f"mean ({len(self.mean)} values) and std ({len(self.std)}) need one value a channel"
+            )
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std must be above zero, not {self.std}")
+
+    @staticmethod
+    def _check_size(name: str, value: Any, *, optional: bool) -> None:
+        if value is None and optional:
+            return
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of pixels from 1 to 4096")
+
+    def at_test_size(self) -> Preprocessing:
+        """Return the same protocol at the larger test size, or itself where none is known."""
+        if self.test_resize is None or self.test_crop is None:
+            return self
+        return replace(self, resize=self.test_resize, crop=self.test_crop, test_resize=None, test_crop=None)
+
+    def build(self) -> Callable[[Any], Tensor]:
+        """Return a torchvision v2 transform from a PIL image (any mode) to a ``(C, crop, crop)`` float32 tensor."""
+        import torch
+        from torchvision.transforms import v2
+
+        steps: Callable[[Any], Tensor] = v2.Compose(
+            [
+                v2.RGB(),
+                v2.Resize(
+                    self.resize, interpolation=v2.InterpolationMode(self.interpolation), antialias=True
+                ),
+                v2.CenterCrop(self.crop),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(list(self.mean), list(self.std)),
+            ]
+        )
+        return steps

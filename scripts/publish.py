@@ -1,0 +1,98 @@
+"""Adds one weights file of this project's own to the manifest, after checking everything about it.
+
+    python scripts/publish.py antialiased_zoo/weights/NAME.safetensors [NAME.json]
+
+The JSON (by default beside the weights, with the ending .json) states what a manifest entry states: model,
+filter_size, recipe, dataset, num_classes, classes, preprocessing, metrics, command, license. File name, format, digest
+and size are computed. The weights must fit the network, and the entry the manifest; then the manifest is replaced
+in one step, or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from antialiased_zoo import cache, manifest
+from antialiased_zoo.checkpoints import read_state
+from antialiased_zoo.digest import sha256
+from antialiased_zoo.entry import Entry
+
+# What an entry takes from the training's JSON; whatever else stands there (losses, times) stays there.
+FIELDS = (
+    *("model", "filter_size", "recipe", "default", "dataset", "num_classes", "classes", "structure"),
+    *("preprocessing", "metrics", "license", "citation", "command"),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", type=Path, help="a .safetensors file in antialiased_zoo/weights")
+    parser.add_argument("facts", type=Path, nargs="?", help="the training's JSON")
+    parser.add_argument("--manifest", type=Path, default=manifest.own_path())
+    parser.add_argument("--source", help="where others get the file; by default it is part of the package")
+    parser.add_argument(
+        "--replace", action="store_true", help="take the place of an entry with the same name"
+    )
+    options = parser.parse_args(arguments)
+    facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
+    entry = publish(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
+    print(f"{entry.name}: {entry.file}, SHA-256 {entry.files[0].sha256}")
+
+
+def publish(
+    weights: Path, facts: dict[str, Any], path: Path, *, source: str | None = None, replace: bool = False
+) -> Entry:
+    """Check a weights file and its facts, and put its entry into the manifest at ``path``.
+
+    Raises:
+        ManifestError: the facts break a rule of the manifest, or the entry is there already.
+        CheckpointError: the weights do not fit the network that they are said to be for.
+    """
+    record = record_of(weights, facts, source)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    key = tuple(record[name] for name in ("model", "filter_size", "recipe"))
+    if replace:
+        content["entries"] = [
+            e for e in content["entries"] if (e["model"], e["filter_size"], e["recipe"]) != key
+        ]
+    content["entries"].append(record)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    entry = manifest.parse(text, str(path)).find(*key)
+    read_state(weights, _network(entry).state_dict())
+    with cache.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return entry
+
+
+def record_of(weights: Path, facts: dict[str, Any], source: str | None) -> dict[str, Any]:
+    """Return the manifest's record: the facts that belong there, and what the file itself says."""
+    with weights.open("rb", buffering=0) as file:
+        digest = sha256(file)
+    record = {name: facts[name] for name in FIELDS if name in facts}
+    return {
+        **record,
+        "file": weights.name,
+        "format": "safetensors" if weights.suffix == ".safetensors" else "pickle",
+        "sha256": digest,
+        "size": os.path.getsize(weights),
+        "sources": [source or f"package:{weights.name}"],
+    }
+
+
+def _network(entry: Entry) -> Any:
+    """Build torchvision's network on the meta device: the transform does not change any name or shape."""
+    import torch
+    from torchvision.models import get_model
+
+    with torch.device("meta"):
+        return get_model(entry.model, weights=None, num_classes=entry.num_classes)
+
+
+if __name__ == "__main__":
+    main()
