@@ -196,6 +196,7 @@ def _converted(
             return made  # another process was faster
         try:
             convert(path, made, model.state_dict(), source_sha256=stamp.sha256, omit=omit)
+            cache.stamp(made, finite=True)
         except CacheError as error:
             _log.warning("%s is read as it is, slowly: %s", path, error)
             return None
@@ -241,7 +242,5 @@ def convert(
     state = _renamed(read_pickle(path, scratch=made.parent), wanted, omit)
     _check_finite(state)
     metadata = {"format": "pt", "source_sha256": source_sha256, "conversion": _CONVERSION}
-    with cache.disk_errors(made.parent):
-        with cache.replacing(made) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
-        cache.stamp(made, finite=True)
+    with cache.disk_errors(made.parent), cache.replacing(made) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -94,7 +95,7 @@ def _words(name: str) -> list[str]:
 
 def _ascending(names: list[str]) -> bool:
     """Tell whether numbered parts only grow: a file sorted by text would put 10 before 9, and tensors astray."""
-    for before, after in zip(names, names[1:], strict=False):
+    for before, after in itertools.pairwise(names):
         one, two = before.split("."), after.split(".")
         at = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), None)
         if at is not None and one[at].isdigit() and two[at].isdigit() and int(one[at]) > int(two[at]):
