@@ -1,0 +1,19 @@
+"""What every test shares: one thread each, since the files run side by side, and no cache but the test's own."""
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own torch hub folder."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch_home")))
+    for name in (
+        "ANTIALIASED_ZOO_MANIFEST",
+        "ANTIALIASED_ZOO_MIRROR",
+        "ANTIALIASED_ZOO_OFFLINE",
+        "HF_HUB_OFFLINE",
+    ):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,169 @@
+"""The blur against the published layer, float64 maths, and itself."""
+
+from __future__ import annotations
+
+import antialiased_cnns
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from antialiased_zoo import functional
+from antialiased_zoo.filters import FILTER_SIZES, Blur, binomial_taps
+from antialiased_zoo.functional import blur_pool2d, max_blur_pool2d
+
+PAD_TYPES = ("reflect", "replicate", "zero")
+NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "zero": "constant"}
+SIZES = ((8, 8), (9, 12), (13, 7))
+
+
+def reference(x: Tensor, filt_size: int, stride: tuple[int, int], pad_type: str, pad_off: int = 0) -> np.ndarray:
+    """The definition, in float64 numpy: pad, then for every output the weighted sum under the kernel."""
+    taps = np.array([1.0])
+    for _ in range(filt_size - 1):
+        taps = np.convolve(taps, [0.5, 0.5])
+    around = ((filt_size - 1) // 2 + pad_off, -((1 - filt_size) // 2) + pad_off)
+    padded = np.pad(x.double().numpy(), ((0, 0), (0, 0), around, around), mode=NUMPY_MODES[pad_type])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (filt_size, filt_size), axis=(2, 3))
+    return np.einsum("nchwij,i,j->nchw", windows, taps, taps)[:, :, :: stride[0], :: stride[1]]
+
+
+@pytest.mark.parametrize("pad_type", PAD_TYPES)
+@pytest.mark.parametrize("filt_size", FILTER_SIZES)
+def test_equals_the_published_layer(filt_size: int, pad_type: str) -> None:
+    names = {"reflect": "reflect", "replicate": "replicate", "zero": "zero"}
+    for stride in (1, 2, 3):
+        for pad_off in (0, 1):
+            peer = antialiased_cnns.BlurPool(3, names[pad_type], filt_size, stride, pad_off)
+            for size in SIZES:
+                x = torch.randn(2, 3, *size)
+                ours = blur_pool2d(x, filt_size, stride, pad_type, pad_off)
+                torch.testing.assert_close(ours, peer(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("pad_type", PAD_TYPES)
+@pytest.mark.parametrize("filt_size", FILTER_SIZES)
+def test_every_way_equals_float64_maths(filt_size: int, pad_type: str, memory_format: torch.memory_format) -> None:
+    for size in (*SIZES, (1, 1), (1, 5), (2, 3)):  # the last three are too small to reflect in once
+        for stride in (1, 2, 3):
+            x = torch.randn(2, 3, *size).contiguous(memory_format=memory_format)
+            blur = Blur.make(binomial_taps(filt_size), stride, pad_type, 0, ndim=2)
+            expected = torch.from_numpy(reference(x, filt_size, (stride, stride), pad_type)).float()
+            for way in (
+                functional._by_convolution(x, blur, blur.kernel()),
+                functional._by_slices(x, blur),
+                functional._by_matmul(x, blur),
+                functional.blur_pool(x, blur),
+            ):
+                torch.testing.assert_close(way, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_axis_with_stride_1_of_a_pair_is_not_blurred() -> None:
+    x = torch.randn(1, 2, 6, 9)
+    rows = blur_pool2d(x, 4, (2, 1))
+    expected = torch.stack([blur_pool2d(x[..., i : i + 1].expand(-1, -1, -1, 4), 4, 2)[..., 0] for i in range(9)], -1)
+    assert rows.shape == (1, 2, 3, 9)
+    torch.testing.assert_close(rows, expected)
+    assert torch.equal(blur_pool2d(x, 4, (1, 1)), x)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("filt_size", FILTER_SIZES)
+@pytest.mark.parametrize("size", [(16, 18), (300, 20)])
+def test_memory_format_is_kept(size: tuple[int, int], filt_size: int, memory_format: torch.memory_format) -> None:
+    x = torch.randn(2, 8, *size).contiguous(memory_format=memory_format)
+    for y in (blur_pool2d(x, filt_size), max_blur_pool2d(x, 2, filt_size)):
+        assert y.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_dtype_is_kept(dtype: torch.dtype) -> None:
+    x = torch.randn(2, 4, 9, 10, dtype=dtype)
+    y = blur_pool2d(x)
+    assert y.dtype == dtype
+    expected = torch.from_numpy(reference(x, 4, (2, 2), "reflect"))
+    tolerance = 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(y.double(), expected, rtol=tolerance, atol=4 * tolerance)
+
+
+def test_autocast_leaves_the_dtype_alone() -> None:
+    x = torch.randn(2, 4, 300, 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for size in (300, 10):
+            assert torch.equal(blur_pool2d(x[:, :, :size]), blur_pool2d(x[:, :, :size].clone()))
+            assert blur_pool2d(x[:, :, :size]).dtype == torch.float32
+            assert blur_pool2d(x[:, :, :size].bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("filt_size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("pad_type", PAD_TYPES)
+def test_gradients(pad_type: str, filt_size: int, memory_format: torch.memory_format) -> None:
+    for size in ((5, 6), (2, 1)):
+        x = torch.randn(2, 2, *size, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
+        assert torch.autograd.gradcheck(lambda x: blur_pool2d(x, filt_size, 2, pad_type), (x,))
+        assert torch.autograd.gradgradcheck(lambda x: blur_pool2d(x, filt_size, 2, pad_type), (x,))
+
+
+def test_training_works_after_inference_mode_made_the_matrices() -> None:
+    with torch.inference_mode():
+        blur_pool2d(torch.randn(1, 1, 17, 19), 6)
+    x = torch.randn(1, 1, 17, 19, requires_grad=True)
+    blur_pool2d(x, 6).sum().backward()
+    torch.testing.assert_close(x.grad.sum(), torch.tensor(9 * 10.0))  # every output hands on a weight of 1
+
+
+def test_unbatched_equals_batched() -> None:
+    x = torch.randn(3, 7, 8)
+    torch.testing.assert_close(blur_pool2d(x), blur_pool2d(x[None])[0])
+    torch.testing.assert_close(max_blur_pool2d(x, 2), max_blur_pool2d(x[None], 2)[0])
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"), [(2, 2, 0, 1), (3, 2, 1, 1), (3, 3, 0, 2), (2, 3, 1, 1)]
+)
+def test_max_then_subsample_is_max_pooling(
+    kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> None:
+    for size in ((12, 13), (7, 9), (10, 11)):
+        x = torch.randn(2, 3, *size)
+        ours = max_blur_pool2d(x, kernel, 1, stride, padding, dilation, ceil_mode)
+        assert torch.equal(ours, F.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode))
+        blurred = max_blur_pool2d(x, kernel, 4, stride, padding, dilation, ceil_mode)
+        assert blurred.shape == ours.shape
+        assert blurred.isfinite().all()
+
+
+def test_max_then_blur_equals_the_published_pair() -> None:
+    x = torch.randn(2, 5, 14, 15)
+    peer = torch.nn.Sequential(torch.nn.MaxPool2d(2, stride=1), antialiased_cnns.BlurPool(5, filt_size=4, stride=2))
+    torch.testing.assert_close(max_blur_pool2d(x, 2), peer(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"filt_size": 8}, r"filter size 8 .*\(1, 2, 3, 4, 5, 6, 7\)"),
+        ({"filt_size": 2.5}, "filter size"),
+        ({"filt_size": True}, "filter size True"),
+        ({"stride": 0}, "stride must be a positive integer"),
+        ({"stride": (2, 2, 2)}, "stride"),
+        ({"pad_type": "circular"}, "'circular' .*'reflect'"),
+        ({"pad_off": -1}, "pad_off"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        blur_pool2d(torch.ones(1, 1, 4, 4), **arguments)
+
+
+def test_bad_inputs_are_named() -> None:
+    with pytest.raises(ValueError, match=r"\(4, 4\)"):
+        blur_pool2d(torch.ones(4, 4))
+    with pytest.raises(ValueError, match=r"\(1, 2, 0, 4\)"):
+        blur_pool2d(torch.ones(1, 2, 0, 4))
+    with pytest.raises(TypeError, match=r"int64.*\.float\(\)"):
+        blur_pool2d(torch.ones(1, 1, 4, 4, dtype=torch.int64))

@@ -1,0 +1,79 @@
+"""The modules: the functions' twins, and what a module adds (buffers, state dicts, checks)."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+import antialiased_zoo as az
+from antialiased_zoo.functional import blur_pool2d, max_blur_pool2d
+
+X = torch.randn(2, 6, 11, 14)
+
+
+@pytest.mark.parametrize("filt_size", [1, 2, 3, 4, 5, 6, 7])
+def test_modules_agree_with_functions(filt_size: int) -> None:
+    for pad_type in ("reflect", "repl", "zero"):
+        for stride in (1, 2, (1, 2), (3, 2)):
+            blur = az.Downsample(6, pad_type, filt_size, stride, pad_off=1)
+            assert torch.equal(blur(X), blur_pool2d(X, filt_size, stride, pad_type, pad_off=1))
+            pool = az.MaxBlurPool2d(3, filt_size, stride, 1, 1, True, pad_type)
+            assert torch.equal(pool(X), max_blur_pool2d(X, 3, filt_size, stride, 1, 1, True, pad_type))
+
+
+def test_blurpool_is_downsample() -> None:
+    assert az.BlurPool is az.Downsample
+
+
+def test_no_tensor_reaches_the_state_dict() -> None:
+    assert az.Downsample(6).state_dict() == {}
+    assert az.MaxBlurPool2d(2).state_dict() == {}
+
+
+def test_kernel_follows_dtype_and_survives_to_empty() -> None:
+    layer = az.Downsample(6)
+    assert layer.half().kernel.dtype == torch.float16
+    with torch.device("meta"):
+        empty = nn.Sequential(nn.Conv2d(6, 6, 1), az.Downsample(6)).to_empty(device="cpu")
+    assert torch.equal(empty[1](X), az.Downsample(6)(X))
+    on_meta = az.Downsample(6).to("meta").to_empty(device="cpu").double()
+    torch.testing.assert_close(on_meta.kernel, az.Downsample(6).kernel.double())
+
+
+def test_copies_and_pickles() -> None:
+    for layer in (az.Downsample(6, stride=(2, 1)), az.MaxBlurPool2d(3, padding=1)):
+        stored = io.BytesIO()
+        torch.save(layer, stored)
+        stored.seek(0)
+        for twin in (copy.deepcopy(layer), torch.load(stored, weights_only=False)):
+            assert torch.equal(twin(X), layer(X))
+
+
+def test_repr_says_what_it_is() -> None:
+    assert repr(az.Downsample(64)) == "Downsample(64, filt_size=4, stride=2, reflect)"
+    assert "kernel_size=(2, 2)" in repr(az.MaxBlurPool2d(2))
+
+
+@pytest.mark.parametrize("channels", [0, -3, 2.0])
+def test_bad_channels(channels: object) -> None:
+    with pytest.raises(ValueError, match="channels must be a positive integer"):
+        az.Downsample(channels)
+
+
+def test_wrong_number_of_channels_is_named() -> None:
+    with pytest.raises(ValueError, match=r"expected 8 channels, got a map of shape \(2, 6, 11, 14\)"):
+        az.Downsample(8)(X)
+
+
+@pytest.mark.parametrize("layer", [az.Downsample(6), az.MaxBlurPool2d(2)])
+def test_compiles_without_a_graph_break(layer: nn.Module) -> None:
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for size in ((11, 14), (8, 9), (20, 5)):
+        x = torch.randn(2, 6, *size, requires_grad=True)
+        torch.testing.assert_close(compiled(x), layer(x))
+        (grad,) = torch.autograd.grad(layer(x).square().sum(), x)
+        torch.testing.assert_close(torch.autograd.grad(compiled(x).square().sum(), x)[0], grad)
