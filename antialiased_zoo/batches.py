@@ -1,0 +1,206 @@
+"""Batches whose content depends on seed, epoch and position alone.
+
+No generator runs on from batch to batch, so a run resumes anywhere by naming the epoch and the batch, and
+the images drawn do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from .data import ImageFiles
+from .preprocessing import Preprocessing
+
+
+def epoch_order(samples: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> Tensor:
+    """Returns one process's share of a shuffled epoch, int64 ``(steps, batch // world)``.
+
+    Images that do not fill a last batch are left out of the epoch.
+
+    Raises:
+        ValueError: Fewer samples than one batch, or a batch that the processes cannot share equally.
+    """
+    if samples < batch:
+        raise ValueError(f"{samples} images are fewer than one batch of {batch}; lower the batch size")
+    if batch % world:
+        raise ValueError(f"a batch of {batch} cannot be shared by {world} processes; give a multiple")
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    steps = samples // batch
+    return order[: steps * batch].view(steps, world, batch // world)[:, rank]
+
+
+class MemoryBatches:
+    """Equally sized images, decoded once and augmented as tensors (``pad-crop``).
+
+    Args:
+        images: The data; every image must have the same size.
+        preprocessing: Says the normalisation.
+        device: Where to keep the pixels (3 bytes each) and to make batches.
+        hide_bar: tqdm's ``disable`` for the bar while decoding.
+
+    Raises:
+        ValueError: Images of different sizes.
+    """
+
+    def __init__(
+        self,
+        images: ImageFiles,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        hide_bar: bool | None = True,
+    ) -> None:
+        self.pixels = decode_all(images, hide_bar).to(device)
+        self.targets = torch.tensor(images.targets, device=device)
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def epoch(self, order: Tensor, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields augmented batches.
+
+        Args:
+            order: Sample indices, int64 ``(batches, batch)``.
+            size: Image size in pixels.
+            seed: Of the augmentation, together with each batch's first index.
+        """
+        reach = size // 8
+        for rows in order:
+            draw = _draws(rows, seed, 2 * reach + 1).to(self.pixels.device)
+            rows = rows.to(self.pixels.device)
+            moved = shift_and_flip(resize(self.pixels[rows], size), draw[:, :2] - reach, draw[:, 2] == 1)
+            yield normalise(moved, self.preprocessing), self.targets[rows]
+
+
+class FileBatches:
+    """Images decoded by worker processes whenever they are needed (``resized-crop``), for data of any size.
+
+    Args:
+        images: The data; its transform is ignored.
+        preprocessing: Normalisation of all batches, resize and crop of those for validation.
+        device: Where batches go.
+        workers: Processes that decode; 0 decodes in this one.
+    """
+
+    def __init__(
+        self, images: ImageFiles, preprocessing: Preprocessing, device: torch.device, workers: int = 0
+    ) -> None:
+        self.images, self.preprocessing, self.device, self.workers = images, preprocessing, device, workers
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def epoch(self, order: Tensor, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields augmented batches; each image's draw depends on ``seed`` and its index alone.
+
+        Args:
+            order: Sample indices, int64 ``(batches, batch)``.
+            size: Image size in pixels.
+            seed: Of the augmentation.
+        """
+        from torchvision.transforms import v2
+
+        augment = v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+        for images, targets in self._load(_Seeded(self.images, augment, seed), order.tolist()):
+            yield normalise(images, self.preprocessing), targets
+
+    def whole(self, batch: int, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields every ``world``-th image from ``rank`` on, resized and centre-cropped."""
+        dataset = _Seeded(self.images, self.preprocessing.build(), 0)
+        yield from self._load(dataset, _shares(len(self), batch, rank, world))
+
+    def _load(self, dataset: _Seeded, batches: Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        pin = self.device.type == "cuda"
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=self.workers, pin_memory=pin)
+        for images, targets in loader:
+            yield images.to(self.device, non_blocking=pin), targets.to(self.device, non_blocking=pin)
+
+
+class _Seeded(Dataset[tuple[Any, int]]):
+    """Images through a random transform whose draws are a function of the seed and the image's index."""
+
+    def __init__(self, images: ImageFiles, transform: Callable[[Any], Any], seed: int) -> None:
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        # torchvision's transforms draw from the global generator, which the training loop uses as well.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * 1_000_003 + index)
+            return self.transform(self.images.image(index)), self.images.targets[index]
+
+
+def _shares(samples: int, batch: int, rank: int, world: int) -> list[list[int]]:
+    mine = list(range(rank, samples, world))
+    return [mine[start : start + batch] for start in range(0, len(mine), batch)]
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Maps ``(N, 3, H, W)`` values of 0..255 to float32 of about unit variance."""
+    mean = torch.tensor(preprocessing.mean, device=images.device).view(3, 1, 1) * 255
+    std = torch.tensor(preprocessing.std, device=images.device).view(3, 1, 1) * 255
+    return (images.float() - mean) / std
+
+
+def decode_all(images: ImageFiles, hide_bar: bool | None = True) -> Tensor:
+    """Decodes every image into one uint8 tensor ``(N, 3, H, W)``.
+
+    Raises:
+        ValueError: Images of different sizes.
+    """
+    width, height = images.image(0).size
+    pixels = torch.empty(len(images), height, width, 3, dtype=torch.uint8)
+    for index in tqdm(range(len(images)), desc="decode", disable=hide_bar, leave=False):
+        image = images.image(index)
+        if image.size != (width, height):
+            raise ValueError(
+                f"{images.samples[index]} is {image.size[0]}x{image.size[1]}, {images.samples[0]} is "
+                f"{width}x{height}; pad-crop needs images of one size, use resized-crop"
+            )
+        pixels[index] = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, 3)
+    return pixels.permute(0, 3, 1, 2)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resizes uint8 ``(N, 3, H, W)`` bilinearly to a square of float32 values 0..255."""
+    shrinks = size < max(images.shape[-2:])
+    return F.interpolate(images.float(), (size, size), mode="bilinear", antialias=shrinks)
+
+
+def shift_and_flip(images: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
+    """Moves each image by its own whole pixels, mirroring at the border, then flips some left to right.
+
+    Args:
+        images: ``(N, C, H, W)``.
+        shift: ``(N, 2)`` integers, down and right, smaller than the image.
+        flip: ``(N,)`` booleans.
+
+    Returns:
+        ``(N, C, H, W)`` in channels-last memory: the same as reflect padding, a crop and a flip.
+    """
+    count, _, height, width = images.shape
+    rows = _mirror(torch.arange(height, device=images.device) - shift[:, :1], height)
+    columns = torch.arange(width, device=images.device).expand(count, -1)
+    columns = torch.where(flip[:, None], width - 1 - columns, columns)
+    columns = _mirror(columns - shift[:, 1:], width)
+    image = torch.arange(count, device=images.device)[:, None, None]
+    picked = images.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2)
+
+
+def _mirror(index: Tensor, size: int) -> Tensor:
+    index = index.abs()
+    return torch.where(index >= size, 2 * (size - 1) - index, index)
+
+
+def _draws(rows: Tensor, seed: int, offsets: int) -> Tensor:
+    """Returns ``(N, 3)`` integers, two offsets below ``offsets`` and a flip, set by seed and first row."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + int(rows[0]))
+    shift = torch.randint(offsets, (len(rows), 2), generator=generator)
+    return torch.cat([shift, torch.randint(2, (len(rows), 1), generator=generator)], dim=1)

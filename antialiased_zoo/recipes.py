@@ -1,0 +1,127 @@
+"""How weights are made: the settings of a training run, its learning-rate schedule, the published presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Schedule = Literal["step", "cosine", "one-cycle"]
+Augment = Literal["pad-crop", "resized-crop"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run's outcome besides the network, the data and the seed.
+
+    Attributes:
+        sizes: Training image size in pixels and for how many epochs, in order.
+        augment: ``resized-crop`` draws torchvision's RandomResizedCrop from each file; ``pad-crop`` holds
+            equally sized images in memory, upscales them, and shifts by up to an eighth (reflected).
+            Both flip half of the images.
+        eval_resize: Shorter side of a validation image before the centre crop, in pixels.
+        eval_crop: Side of the validation crop, in pixels.
+        eval_every: Epochs between two measurements of validation accuracy; the last epoch always counts.
+        batch_size: Images per optimizer step, over all processes and accumulated parts.
+        lr: Peak learning rate.
+        schedule: ``step`` divides by ten after each third of the run; ``cosine`` falls to zero;
+            ``one-cycle`` rises from a 25th and falls to zero, both along a cosine.
+        warmup: Share of the run spent rising (linearly but for ``one-cycle``).
+        momentum: Of SGD.
+        nesterov: Nesterov's momentum.
+        weight_decay: Of SGD.
+        decay_norms: Apply the weight decay to normalisation parameters and biases too.
+        label_smoothing: Of the cross entropy.
+        ema: Decay per step of the averaged weights, which are then the result; 0 averages nothing.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    augment: Augment = "resized-crop"
+    eval_resize: int = 256
+    eval_crop: int = 224
+    eval_every: int = 1
+    batch_size: int = 256
+    lr: float = 0.1
+    schedule: Schedule = "step"
+    warmup: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_norms: bool = True
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Rejects settings that cannot be trained with."""
+        if not self.sizes or any(size < 1 or epochs < 1 for size, epochs in self.sizes):
+            raise ValueError(f"sizes must be one or more SIZExEPOCHS of at least 1, got {self.sizes}")
+        if self.schedule not in ("step", "cosine", "one-cycle"):
+            raise ValueError(f"schedule must be step, cosine or one-cycle, got {self.schedule!r}")
+        if self.augment not in ("pad-crop", "resized-crop"):
+            raise ValueError(f"augment must be pad-crop or resized-crop, got {self.augment!r}")
+        for name in ("warmup", "label_smoothing", "ema", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the fields as JSON keeps them, with lists for tuples."""
+        return {**dataclasses.asdict(self), "sizes": [list(pair) for pair in self.sizes]}
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run."""
+        return sum(epochs for _, epochs in self.sizes)
+
+    def size_at(self, epoch: int) -> int:
+        """Returns the training image size of an epoch, counted from 0."""
+        for size, epochs in self.sizes:
+            if epoch < epochs:
+                return size
+            epoch -= epochs
+        raise ValueError(f"the recipe has {self.epochs} epochs, so no epoch {epoch + self.epochs}")
+
+    def lr_at(self, done: float) -> float:
+        """Returns the learning rate when the share ``done`` (0 to 1) of all steps is done.
+
+        A function of the position alone, so a resumed run needs no schedule state.
+        """
+        if done < self.warmup:
+            risen = done / self.warmup
+            if self.schedule == "one-cycle":
+                return self.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * risen)) / 2)
+            return self.lr * risen
+        if self.schedule == "step":
+            return self.lr * 0.1 ** min(math.floor(3 * done + 1e-9), 2)
+        return self.lr * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup))) / 2
+
+
+_IMAGENET = Recipe(sizes=((224, 90),))
+_MOBILENET = Recipe(sizes=((224, 150),), schedule="cosine", lr=0.05, weight_decay=4e-5)
+
+PRESETS: dict[str, Recipe] = {
+    # Zhang 2019 trains each family as torchvision's reference does, MobileNetV2 as its authors' PyTorch port.
+    "imagenet-resnet": _IMAGENET,
+    "imagenet-vgg": dataclasses.replace(_IMAGENET, lr=0.01),
+    "imagenet-mobilenet": _MOBILENET,
+    # From the baseline's tensors: a tenth of the learning rate, two thirds of the epochs.
+    "imagenet-finetune": dataclasses.replace(_IMAGENET, lr=0.01, sizes=((224, 60),)),
+    "imagenet-vgg-finetune": dataclasses.replace(_IMAGENET, lr=0.001, sizes=((224, 60),)),
+    "imagenet-mobilenet-finetune": dataclasses.replace(_MOBILENET, lr=0.005, sizes=((224, 100),)),
+    # Small enough for a CPU: most epochs at the cheaper sizes, the last at the size of use.
+    "cifar10": Recipe(
+        sizes=((40, 7), (48, 5), (64, 5)),
+        augment="pad-crop",
+        eval_resize=64,
+        eval_crop=64,
+        eval_every=4,
+        batch_size=64,
+        lr=0.05,
+        schedule="one-cycle",
+        warmup=0.2,
+        nesterov=True,
+        weight_decay=5e-4,
+        decay_norms=False,
+        label_smoothing=0.1,
+    ),
+}

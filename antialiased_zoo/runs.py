@@ -1,0 +1,127 @@
+"""A training run's folder: atomic checkpoints, weights named by their digest, the record beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+State = dict[str, Any]
+
+
+class RunFolder:
+    """Where one run keeps its checkpoint, weights and record.
+
+    Args:
+        path: Made if missing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The latest checkpoint; missing before the first."""
+        return self.path / "checkpoint.pt"
+
+    def save_checkpoint(self, state: State) -> None:
+        """Replaces the checkpoint; a kill at any moment leaves the old one or the new one, whole."""
+        _write_atomically(self.checkpoint, lambda file: torch.save(state, file))
+
+    def load_checkpoint(self, identity: State) -> State | None:
+        """Returns the checkpoint, or ``None`` for a fresh run.
+
+        Args:
+            identity: The settings that a run must share with the checkpoint it resumes.
+
+        Raises:
+            ValueError: The checkpoint belongs to a run with other settings; the message names them.
+        """
+        if not self.checkpoint.exists():
+            return None
+        state: State = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        saved = state["identity"]
+        differing = [key for key in {**saved, **identity} if saved.get(key) != identity.get(key)]
+        if differing:
+            changes = "; ".join(f"{key}: {saved.get(key)} there, {identity.get(key)} now" for key in differing)
+            raise ValueError(
+                f"{self.checkpoint} is of another run ({changes}); repeat its command or choose another --out"
+            )
+        return state
+
+    def save_weights(self, tensors: dict[str, Tensor], stem: str) -> Path:
+        """Writes half-precision safetensors as ``<stem>-<first 8 hex digits of its SHA-256>.safetensors``.
+
+        Args:
+            tensors: A state dict; integers stay as they are.
+            stem: ``<model>[_lpf<filter size>]_<recipe>``.
+        """
+        half = {
+            name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
+            for name, tensor in tensors.items()
+        }
+        content = save(half)
+        path = self.path / f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
+        _write_atomically(path, lambda file: file.write(content))
+        return path
+
+    def save_record(self, record: State, weights: Path) -> Path:
+        """Writes the record beside the weights, under the same name with ``.json``."""
+        path = weights.with_suffix(".json")
+        content = json.dumps(record, indent=2) + "\n"
+        _write_atomically(path, lambda file: file.write(content.encode()))
+        return path
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file of :meth:`RunFolder.save_weights` back, as float32."""
+    stored = load_file(path)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
+
+
+def manifest_entry(weights: Path, facts: State) -> State:
+    """Returns an entry for ``weights_manifest.json``, for a file that is to lie in the package.
+
+    Args:
+        weights: A file of :meth:`RunFolder.save_weights`.
+        facts: The entry's other fields; see :class:`antialiased_zoo.entry.Entry`.
+    """
+    content = weights.read_bytes()
+    file = {
+        "file": weights.name,
+        "format": "safetensors",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "sources": [f"package:{weights.name}"],
+    }
+    return {**facts, **file}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what computed a result."""
+    import torchvision
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cuda": str(torch.version.cuda) if torch.cuda.is_available() else "none",
+    }
+
+
+def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

@@ -1,0 +1,227 @@
+"""Train a network, antialiased or baseline, on a folder or zip of images.
+
+    python scripts/train.py mobilenet_v2 --filter-size 4 --preset cifar10 --data cifar10.zip --out runs/lpf4
+    torchrun --nproc-per-node 8 scripts/train.py resnet50 --preset imagenet-resnet --amp bfloat16 ...
+
+The same command resumes an interrupted run from its last checkpoint. scripts/README.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from antialiased_zoo import create_model
+from antialiased_zoo.batches import FileBatches, MemoryBatches
+from antialiased_zoo.data import ImageFiles, open_images
+from antialiased_zoo.execution import Execution, processes
+from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.recipes import PRESETS, Augment, Recipe, Schedule
+from antialiased_zoo.runs import RunFolder, State, load_weights, manifest_entry, versions
+from antialiased_zoo.training import TrainBatches, Trainer, top1
+
+AMP = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a network of the zoo, for example mobilenet_v2")
+    parser.add_argument("--filter-size", type=_filter_size, required=True, help="1 to 7, or none: the baseline")
+    parser.add_argument("--data", type=Path, required=True, help="folder or zip with train/ and val/")
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumed if it has a checkpoint")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="the recipe")
+    parser.add_argument("--recipe", help="the recipe's name in the manifest (default: the preset's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", metavar="torchvision|PATH", help="fine-tune from these weights")
+    parser.add_argument(
+        "--model-args", nargs="*", type=_pair, default=[], metavar="NAME=VALUE", help="for torchvision's builder"
+    )
+    parser.add_argument("--license", default="MIT", help="of the weights, for the manifest")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events to the run's folder")
+    _add_execution(parser.add_argument_group("how to compute"))
+    _add_recipe(parser.add_argument_group("settings of the preset to change"))
+    return parser.parse_args(argv)
+
+
+def _add_execution(group: Any) -> None:
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    group.add_argument("--workers", type=int, default=4, help="processes that decode files (resized-crop)")
+    group.add_argument("--amp", choices=AMP, default="none", help="mixed precision")
+    group.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
+    group.add_argument("--compile", action="store_true", help="use torch.compile")
+    group.add_argument("--accumulate", type=int, default=1, metavar="PARTS", help="parts to compute a batch in")
+    group.add_argument("--checkpoint-every", type=int, default=200, metavar="STEPS")
+    group.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True)
+
+
+def _add_recipe(group: Any) -> None:
+    group.add_argument("--sizes", type=_sizes, metavar="SIZExEPOCHS,...", help="for example 40x7,48x5,64x5")
+    group.add_argument("--augment", choices=get_args(Augment))
+    group.add_argument("--schedule", choices=get_args(Schedule))
+    for name in ("nesterov", "decay_norms"):
+        group.add_argument(_flag(name), action=argparse.BooleanOptionalAction)
+    for name in ("eval_resize", "eval_crop", "eval_every", "batch_size"):
+        group.add_argument(_flag(name), type=int)
+    for name in ("lr", "warmup", "momentum", "weight_decay", "label_smoothing", "ema"):
+        group.add_argument(_flag(name), type=float)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _filter_size(text: str) -> int | None:
+    return None if text == "none" else int(text)
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (part.split("x") for part in text.split(","))
+    return tuple((int(size), int(epochs)) for size, epochs in pairs)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, value = text.split("=", 1)
+    return name, ast.literal_eval(value)
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    return dataclasses.replace(
+        PRESETS[args.preset], **{name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    )
+
+
+def execution_of(args: argparse.Namespace, device: torch.device, rank: int, world: int) -> Execution:
+    return Execution(
+        device,
+        AMP[args.amp],
+        args.channels_last,
+        args.compile,
+        args.accumulate,
+        rank,
+        world,
+        args.checkpoint_every,
+        args.progress,
+    )
+
+
+def open_data(path: Path) -> tuple[ImageFiles, ImageFiles]:
+    train, val = open_images(path / "train"), open_images(path / "val")
+    if train.classes != val.classes:
+        differing = sorted(set(train.classes) ^ set(val.classes))
+        raise ValueError(f"{path}: train and val must have the same classes; only one has {', '.join(differing)}")
+    return train, val
+
+
+def build(args: argparse.Namespace, classes: int) -> nn.Module:
+    # Every process starts from the same weights, whatever else has drawn random numbers.
+    torch.manual_seed(args.seed)
+    return create_model(
+        args.model,
+        filter_size=args.filter_size,
+        pretrained=args.init or False,
+        num_classes=classes,
+        progress=args.progress,
+        **dict(args.model_args),
+    )
+
+
+def reporter(args: argparse.Namespace, path: Path) -> Callable[[State], None]:
+    """Prints each epoch's entry, and writes its figures for TensorBoard if asked to."""
+    writer = None
+    if args.tensorboard:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise SystemExit("--tensorboard needs a package: pip install tensorboard") from error
+        writer = SummaryWriter(path)
+
+    def report(entry: State) -> None:
+        tqdm.write("  ".join(f"{name} {value}" for name, value in entry.items()))
+        for name, value in entry.items():
+            if writer and name != "epoch":
+                writer.add_scalar(name, value, entry["epoch"])
+
+    return report
+
+
+def command(argv: list[str]) -> str:
+    local = os.environ.get("LOCAL_WORLD_SIZE")
+    start = f"torchrun --nproc-per-node {local}" if local else "python"
+    return f"{start} scripts/train.py {shlex.join(argv)}"
+
+
+def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
+    recipe = recipe_of(args)
+    preprocessing = Preprocessing(resize=recipe.eval_resize, crop=recipe.eval_crop)
+    train_files, val_files = open_data(args.data)
+    data = {"train": train_files.digest(how.hide_bars), "val": val_files.digest(how.hide_bars)}
+    if recipe.augment == "pad-crop":
+        images: TrainBatches = MemoryBatches(train_files, preprocessing, how.device, how.hide_bars)
+    else:
+        images = FileBatches(train_files, preprocessing, how.device, args.workers)
+    val = FileBatches(val_files, preprocessing, how.device, args.workers)
+    run = RunFolder(args.out)
+    identity = {"model": args.model, "filter_size": args.filter_size, "data": data}
+    identity |= {"init": args.init, "model_args": dict(args.model_args) or None}
+    model = build(args, len(train_files.classes))
+    trainer = Trainer(model, recipe, images, val, run, identity, args.seed, how, reporter(args, run.path))
+    result = trainer.fit()
+    if how.first:
+        finish(args, argv, trainer, result, val)
+
+
+def finish(args: argparse.Namespace, argv: list[str], trainer: Trainer, result: nn.Module, val: FileBatches) -> None:
+    """Writes the weights, measures what the written file holds, and writes the record beside it."""
+    name = args.recipe or args.preset.replace("-", "_")
+    filters = f"_lpf{args.filter_size}" if args.filter_size else ""
+    weights = trainer.run.save_weights(result.state_dict(), f"{args.model}{filters}_{name}")
+    result.load_state_dict(load_weights(weights))
+    accuracy = top1(result, val, dataclasses.replace(trainer.how, rank=0, world=1))
+    facts = {
+        "model": args.model,
+        "filter_size": args.filter_size,
+        "recipe": name,
+        "license": args.license,
+        "dataset": args.data.stem,
+        "num_classes": len(val.images.classes),
+        "classes": val.images.classes,
+        "preprocessing": dataclasses.asdict(val.preprocessing),
+        "metrics": {"acc1": round(accuracy, 2)},
+        "command": command(argv),
+    }
+    record = {
+        "entry": manifest_entry(weights, facts),
+        **trainer.identity,
+        "val_images": len(val),
+        "versions": versions(),
+        "seconds": round(trainer.seconds, 1),
+        "log": trainer.log,
+    }
+    print(f"top-1 {accuracy:.2f}% on {len(val)} images; wrote {weights} and {trainer.run.save_record(record, weights)}")
+
+
+def main(argv: list[str]) -> None:
+    args = parse(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    # Values too small for normal floats slow a CPU down a hundredfold and change nothing.
+    torch.set_flush_denormal(True)
+    with processes(args.device) as place:
+        train(args, execution_of(args, *place), argv)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
