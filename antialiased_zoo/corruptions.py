@@ -6,6 +6,7 @@ Figures from corruptions made here do not compare with published ImageNet-C figu
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -146,9 +147,13 @@ def _brightness(image: Tensor, level: int, _: torch.Generator) -> Tensor:
 
 
 def _jpeg(image: Tensor, level: int, _: torch.Generator) -> Tensor:
+    from PIL import Image
     from torchvision.transforms.v2 import functional
 
-    result: Tensor = functional.jpeg(image, (25, 18, 15, 10, 7)[level])
+    # Through Pillow, since torchvision is giving up its own encoder.
+    encoded = io.BytesIO()
+    functional.to_pil_image(image).save(encoded, "JPEG", quality=(25, 18, 15, 10, 7)[level])
+    result: Tensor = functional.pil_to_tensor(Image.open(encoded))
     return result
 
 
@@ -186,11 +191,7 @@ def corruption_folders(root: str | os.PathLike[str]) -> dict[str, list[Path]]:
         found[name] = [places[0] / str(severity) for severity in SEVERITIES]
         missing = [folder for folder in found[name] if not folder.is_dir()]
         if missing:
-            raise ValueError(
-                f"{places[0]} lacks {[folder.name for folder in missing]}; unpack all severities"
-            )
+            raise ValueError(f"{places[0]} lacks {[folder.name for folder in missing]}; unpack all severities")
     if not found:
-        raise FileNotFoundError(
-            f"no corruption folders in {root}; expected for example gaussian_noise/1 in it"
-        )
+        raise FileNotFoundError(f"no corruption folders in {root}; expected for example gaussian_noise/1 in it")
     return found

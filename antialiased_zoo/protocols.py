@@ -1,0 +1,131 @@
+"""What is done to an image before a model sees it: preprocessing, and the shifts to draw from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .preprocessing import Preprocessing
+from .shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class ShiftProtocol:
+    """Preprocessing and shifts. A *canvas* is what is kept of an image: resized, centre-cropped, uint8.
+
+    Crops are cut from the normalised canvas with ``pad`` zeros around it.
+
+    Attributes:
+        name: For reports.
+        preprocessing: Resize, crop, interpolation, mean and deviation.
+        canvas: Side of the canvas in pixels.
+        pad: Zeros around the normalised canvas, in pixels.
+        crop_offsets: Corners of crops in the padded canvas, for crop consistency.
+        roll_offsets: Rolls of the centre crop, for circular consistency.
+        diagonal_offsets: Corners ``(d, d)`` for diagonal stability.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    canvas: int
+    pad: int
+    crop_offsets: range
+    roll_offsets: range
+    diagonal_offsets: range
+
+    @property
+    def size(self) -> int:
+        """Side of what the model sees, in pixels."""
+        return self.preprocessing.crop
+
+    @property
+    def centre(self) -> int:
+        """Row and column of the centre crop's corner in the padded canvas."""
+        return (self.canvas + 2 * self.pad - self.size) // 2
+
+    def describe(self) -> dict[str, object]:
+        """Returns everything that decides the figures, for JSON; ranges as first and last."""
+        facts = self.preprocessing
+        return {
+            "name": self.name,
+            "resize": facts.resize,
+            "crop": facts.crop,
+            "interpolation": facts.interpolation,
+            "mean": list(facts.mean),
+            "std": list(facts.std),
+            "canvas": self.canvas,
+            "zero_pad": self.pad,
+            "crop_offsets": [self.crop_offsets[0], self.crop_offsets[-1]],
+            "roll_offsets": [self.roll_offsets[0], self.roll_offsets[-1]],
+            "diagonal_offsets": [self.diagonal_offsets[0], self.diagonal_offsets[-1]],
+        }
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Turns a PIL image of any mode into a canvas, uint8 ``(3, canvas, canvas)``."""
+        from torchvision.transforms.v2 import InterpolationMode, functional
+
+        mode = InterpolationMode(self.preprocessing.interpolation)
+        resized = functional.resize(image.convert("RGB"), [self.preprocessing.resize], interpolation=mode)
+        pixels: Tensor = functional.pil_to_tensor(functional.center_crop(resized, [self.canvas, self.canvas]))
+        return pixels
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Turns uint8 ``(N, 3, H, W)`` into float32 as the preprocessing does, bit for bit; channels-last."""
+        from torchvision.transforms.v2 import functional
+
+        facts = self.preprocessing
+        scaled = functional.to_dtype(pixels, torch.float32, scale=True)
+        normalised: Tensor = functional.normalize(scaled, list(facts.mean), list(facts.std))
+        return normalised.contiguous(memory_format=torch.channels_last)
+
+    def padded(self, pixels: Tensor) -> Tensor:
+        """Returns normalised canvases with the protocol's zeros around them."""
+        return F.pad(self.normalise(pixels), [self.pad] * 4) if self.pad else self.normalise(pixels)
+
+
+def imagenet(preprocessing: Preprocessing | None = None) -> ShiftProtocol:
+    """Zhang's protocol: crops at 0..31 of a canvas 32 pixels larger (256 for 224); rolls by -32..31.
+
+    Raises:
+        ValueError: The preprocessing leaves no room to shift in.
+    """
+    facts = preprocessing or Preprocessing()
+    if facts.resize < facts.crop + DIAGONAL_OFFSETS[-1]:
+        raise ValueError(
+            f"shifting a crop of {facts.crop} by up to 32 pixels needs images resized to {facts.crop + 32} "
+            f"or more, not {facts.resize}; measure with another resize, or by the cifar protocol, which pads"
+        )
+    canvas = facts.crop + DIAGONAL_OFFSETS[-1]
+    return ShiftProtocol("imagenet", facts, canvas, 0, CROP_OFFSETS, ROLL_OFFSETS, DIAGONAL_OFFSETS)
+
+
+def cifar(preprocessing: Preprocessing | None = None, reach: int = 3) -> ShiftProtocol:
+    """Chaman and Dokmanic's protocol for CIFAR: rolls by -3..2, and crops at those of the zero-padded image.
+
+    Offsets are pixels of what the model sees. The zeros surround the normalised image.
+
+    Args:
+        preprocessing: By default CIFAR-10's own 32 pixels.
+        reach: The largest shift, 3 as published.
+
+    Raises:
+        ValueError: A resize other than the crop (there would be image to shift in), or no reach.
+    """
+    facts = preprocessing or Preprocessing(resize=32, crop=32)
+    if facts.resize != facts.crop or reach < 1:
+        raise ValueError(f"the cifar protocol needs resize equal to crop and a reach, got {facts}, {reach}")
+    # Rows 0 .. 2 * reach - 1 of the padded image are offsets -reach .. reach - 1.
+    corners, rolls, diagonal = range(2 * reach), range(-reach, reach), range(2 * reach + 1)
+    return ShiftProtocol("cifar", facts, facts.crop, reach, corners, rolls, diagonal)
+
+
+def protocol_for(preprocessing: Preprocessing) -> ShiftProtocol:
+    """Returns the protocol that preprocessing allows: ImageNet's, or CIFAR's where nothing is cropped off."""
+    return cifar(preprocessing) if preprocessing.resize == preprocessing.crop else imagenet(preprocessing)

@@ -1,0 +1,56 @@
+"""An evaluation's figures as a Markdown table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# In the order of columns; other figures stay in the JSON.
+TITLES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "crop_consistency": "crop consistency",
+    "circular_consistency": "circular consistency",
+    "wobble": "wobble (max - min)",
+    "diagonal_top1": "top-1 over the diagonal",
+    "corruption_error": "corruption error",
+}
+
+
+def markdown_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]], notes: Sequence[str] = ()) -> str:
+    """Returns a row per model with value and 95% interval in percent, then the notes.
+
+    Args:
+        figures: Model -> figure's name -> value, low, high, n.
+        notes: A line each, such as the protocol and the command.
+
+    Example:
+        >>> figure = {"value": 71.234, "low": 70.8, "high": 71.6, "n": 50000}
+        >>> print(markdown_table({"resnet18": {"top1": figure}}, ["ImageNet, n = 50000"]))
+        | model | top-1 (%) |
+        | --- | --- |
+        | resnet18 | 71.23 [70.80, 71.60] |
+        <BLANKLINE>
+        * ImageNet, n = 50000
+        <BLANKLINE>
+    """
+    columns = [name for name in TITLES if any(name in of_model for of_model in figures.values())]
+    lines = [
+        _row(["model", *(f"{TITLES[name]} (%)" for name in columns)]),
+        _row(["---"] * (len(columns) + 1)),
+        *(_row([label, *(_cell(of_model.get(name)) for name in columns)]) for label, of_model in figures.items()),
+        "",
+        *(f"* {note}" for note in notes),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"

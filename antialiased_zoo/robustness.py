@@ -1,0 +1,169 @@
+"""ImageNet-C and ImageNet-P from their folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .corruptions import ALEXNET_ERRORS, corruption_error, corruption_folders, mean_corruption_error
+from .data import IMAGE_SUFFIXES, CorruptImageError, open_images
+from .evaluation import Options, evaluate
+from .inference import Model
+from .intervals import Figure
+from .meters import Meter
+from .metrics import flip_rate
+from .preprocessing import Preprocessing
+from .probes import Accuracy, Probe
+from .protocols import ShiftProtocol, cifar
+from .views import centre_view
+
+
+def imagenet_c(
+    models: Mapping[str, Model],
+    root: str | os.PathLike[str],
+    preprocessing: Preprocessing | None = None,
+    options: Options | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Measures errors on ImageNet-C's folders; its images are 224 pixels already and only centre-cropped.
+
+    Args:
+        models: Label -> model.
+        root: Has ``<corruption>/<1..5>/<class>/<image>`` for some or all of the 15 corruptions.
+        preprocessing: For interpolation, mean and deviation; nothing is resized at 224.
+        options: How to run.
+
+    Returns:
+        Label -> ``errors`` (corruption -> top-1 error at each severity, percent), ``mean_error`` (unnormalised,
+        percent), ``mce`` (normalised by AlexNet, percent; ``None`` unless all 15 are there), ``missing``.
+    """
+    protocol = _uncropped(preprocessing)
+    errors: dict[str, dict[str, list[float]]] = {label: {} for label in models}
+    for name, folders in corruption_folders(root).items():
+        for folder in folders:
+            found = evaluate(models, open_images(folder), lambda: {"accuracy": Accuracy()}, protocol, options)
+            for label in models:
+                top1 = found.probes[label]["accuracy"].figures()["top1"].value
+                errors[label].setdefault(name, []).append(100 - top1)
+    return {label: _summary(of_model) for label, of_model in errors.items()}
+
+
+def _summary(errors: Mapping[str, list[float]]) -> dict[str, Any]:
+    means = {name: corruption_error(levels) for name, levels in errors.items()}
+    missing = [name for name in ALEXNET_ERRORS if name not in errors]
+    return {
+        "errors": dict(errors),
+        "mean_error": mean_corruption_error(means),
+        "mce": None if missing else mean_corruption_error(means, ALEXNET_ERRORS),
+        "missing": missing,
+    }
+
+
+def imagenet_p(
+    models: Mapping[str, Model],
+    root: str | os.PathLike[str],
+    preprocessing: Preprocessing | None = None,
+    options: Options | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Measures flip rates on ImageNet-P, its clips unpacked to frames (docs/metrics.md has the command).
+
+    Args:
+        models: Label -> model.
+        root: Has ``<perturbation>/<class>/<clip>/<frame>``, frames in the order of their names.
+        preprocessing: As in :func:`imagenet_c`.
+        options: How to run.
+
+    Returns:
+        Label -> perturbation -> flip rate in percent with n (clips) and interval, and ``mean`` over the
+        perturbations, not normalised. Noise is compared with frame 0, all else with the frame before.
+    """
+    rates: dict[str, dict[str, Any]] = {label: {} for label in models}
+    folders = sorted(entry for entry in Path(root).iterdir() if entry.is_dir())
+    if not folders:
+        raise FileNotFoundError(f"no perturbation folders in {root}; expected for example translate/ in it")
+    for folder in folders:
+        frames = Frames(folder)
+        found = evaluate(models, frames, lambda: {"seen": Predictions()}, _uncropped(preprocessing), options)
+        for label in models:
+            predictions = found.probes[label]["seen"].meters["prediction"].rows
+            rates[label][folder.name] = _clip_rates(predictions, frames, "noise" in folder.name)
+    return {
+        label: {**{name: dict(rate.as_dict()) for name, rate in of_model.items()}, "mean": _mean(of_model)}
+        for label, of_model in rates.items()
+    }
+
+
+def _mean(rates: Mapping[str, Figure]) -> float:
+    return sum(rate.value for rate in rates.values()) / len(rates)
+
+
+def _clip_rates(predictions: Tensor, frames: Frames, noise: bool) -> Figure:
+    """Returns the mean flip rate of clips, in percent, from rows of frame number and class in any order."""
+    ordered = predictions[predictions[:, 0].argsort()].long()
+    meter = Meter("mean")
+    for clip in range(len(frames.clips)):
+        classes = ordered[frames.clip_of[ordered[:, 0]] == clip, 1]
+        if len(classes) > 1:
+            meter.update(flip_rate(classes[None], "first" if noise else "previous"))
+    return meter.figure().times(100)
+
+
+class Predictions(Probe):
+    """Keeps each image's target and predicted class."""
+
+    needs_targets = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meters["prediction"] = Meter("mean")
+
+    def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
+        """Returns the centre crop."""
+        return centre_view(protocol).expand(len(indices), 1, 3)
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Takes in a batch; see :class:`Probe`."""
+        self.meters["prediction"].update(torch.stack([targets, logits[:, 0].argmax(-1)], dim=1))
+
+
+class Frames(Dataset[tuple[Image.Image, int]]):
+    """Every frame of every clip of ``<class>/<clip>/<frame>`` folders, with its number as the target.
+
+    Attributes:
+        clips: Each clip's folder.
+        clip_of: Each frame's clip, ``(frames,)``.
+
+    Raises:
+        ValueError: No frames.
+    """
+
+    def __init__(self, root: Path) -> None:
+        files = sorted(path for path in root.glob("*/*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise ValueError(f"no <class>/<clip>/<frame> images in {root}; unpack its MP4s, see docs/metrics.md")
+        self.files = files
+        self.clips = sorted({path.parent for path in files})
+        number = {clip: index for index, clip in enumerate(self.clips)}
+        self.clip_of = torch.tensor([number[path.parent] for path in files])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        try:
+            with Image.open(self.files[index]) as image:
+                return image.convert("RGB"), index
+        except (OSError, SyntaxError, ValueError) as error:
+            raise CorruptImageError(f"cannot decode {self.files[index]}: {error}") from error
+
+
+def _uncropped(preprocessing: Preprocessing | None) -> ShiftProtocol:
+    """Both benchmarks' images have the network's size already."""
+    facts = preprocessing or Preprocessing()
+    return cifar(Preprocessing(facts.crop, facts.crop, facts.interpolation, facts.mean, facts.std))

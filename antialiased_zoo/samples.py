@@ -1,0 +1,111 @@
+"""Measures shown for a few images rather than averaged over a data set: feature distance maps, stability curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .data import ImageFiles
+from .equivariance import feature_distance
+from .inference import evaluating
+from .metrics import diagonal_stability
+from .protocols import ShiftProtocol
+
+
+def sample_canvases(
+    images: ImageFiles, indices: Sequence[int], protocol: ShiftProtocol, device: torch.device
+) -> Tensor:
+    """Returns some images as the protocol's padded canvases, float32 ``(N, 3, H, W)``."""
+    pixels = torch.stack([protocol.prepare(images.image(index)) for index in indices])
+    return protocol.padded(pixels.to(device))
+
+
+def feature_maps(
+    models: Mapping[str, nn.Module],
+    canvases: Tensor,
+    protocol: ShiftProtocol,
+    grid: int = 8,
+    layers: Sequence[str] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Returns internal feature distance, averaged over images, for shifts of 0 .. grid-1 pixels each way.
+
+    Args:
+        models: Label -> model, all with the named layers.
+        canvases: From :func:`sample_canvases`.
+        protocol: Says where their centre crop is.
+        grid: Shifts along each axis.
+        layers: By default :func:`common_layers`.
+
+    Returns:
+        Label -> layer -> ``mean`` (rows, then columns), ``n`` images, ``rows`` and ``columns`` in pixels.
+    """
+    inner = slice(protocol.centre, protocol.centre + protocol.size)
+    centres = canvases[:, :, inner, inner]
+    chosen = layers or common_layers(models, centres[:1])
+    shifts = list(range(grid))
+    return {
+        label: {
+            layer: {"mean": distances.mean(0).tolist(), "n": len(centres), "rows": shifts, "columns": shifts}
+            for layer, distances in feature_distance(model, centres, chosen, shifts, shifts).items()
+        }
+        for label, model in models.items()
+    }
+
+
+def stability_curves(
+    models: Mapping[str, nn.Module], canvas: Tensor, target: int, protocol: ShiftProtocol
+) -> dict[str, dict[str, list[float]]]:
+    """Returns label -> ``offsets`` and ``probability`` of one image's class at each diagonal shift."""
+    found = {
+        label: diagonal_stability(model, canvas, target, protocol.size, protocol.diagonal_offsets)
+        for label, model in models.items()
+    }
+    return {
+        label: {"offsets": list(curve.offsets), "probability": curve.probability[0].tolist()}
+        for label, curve in found.items()
+    }
+
+
+def common_layers(models: Mapping[str, nn.Module], image: Tensor, count: int = 4) -> list[str]:
+    """Returns up to so many layers that every model has, spread over the depth, stages where there are some.
+
+    Raises:
+        ValueError: No layer with a feature map is in all models.
+    """
+    mapped = [_mapped_layers(model, image) for model in models.values()]
+    shared = [name for name in mapped[0] if all(name in names for names in mapped[1:])]
+    if not shared:
+        raise ValueError("the models share no layer with a feature map; name layers, or measure them apart")
+    modules = dict(next(iter(models.values())).named_modules())
+    for depth in (0, 1):
+        level = [name for name in shared if name.count(".") == depth]
+        stages = [name for name in level if list(modules[name].children())]
+        if len(stages) > 1 or depth == 1:
+            shared = (stages if len(stages) > 1 else level) or shared
+            break
+    # The last of each of `count` equal parts, so the deepest is always in.
+    return [shared[len(shared) * (part + 1) // count - 1] for part in range(count)] if len(shared) > count else shared
+
+
+def _mapped_layers(model: nn.Module, image: Tensor) -> list[str]:
+    """Returns the names of modules, in the order in which they finish, whose output is a map of positions."""
+    names: list[str] = []
+
+    def note(name: str, output: object) -> None:
+        if name and isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1:
+            names.append(name)
+
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, module in model.named_modules()
+    ]
+    try:
+        with evaluating(model):
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return names

@@ -1,0 +1,133 @@
+"""The images that measures ask for, each made and seen once however many measures share it.
+
+A *view* of an image is three integers: a kind and two numbers.
+
+====================  ======================  =======================
+kind                  first                   second
+====================  ======================  =======================
+:data:`CROP`          row of the corner       column of the corner
+:data:`ROLL`          rows rolled down        columns rolled right
+:data:`CORRUPT`       corruption's index      severity
+====================  ======================  =======================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .corruptions import CORRUPTIONS, corrupt
+from .protocols import ShiftProtocol
+from .shifts import take
+
+CROP, ROLL, CORRUPT = 0, 1, 2
+# Room for each of a key's two numbers, either side of zero.
+_SPAN = 1 << 14
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """A batch of decoded images.
+
+    Attributes:
+        pixels: uint8 ``(N, 3, canvas, canvas)``.
+        targets: Class indices, ``(N,)``.
+        indices: Image indices in the data set, ``(N,)``.
+    """
+
+    pixels: Tensor
+    targets: Tensor
+    indices: Tensor
+
+
+class ViewMaker:
+    """Makes views of one batch.
+
+    Args:
+        canvases: The batch, on the CPU.
+        protocol: Sizes, padding, normalisation.
+        device: Where to make the views.
+        seed: Of corruptions.
+    """
+
+    def __init__(self, canvases: Canvases, protocol: ShiftProtocol, device: torch.device, seed: int = 0) -> None:
+        self.canvases, self.protocol, self.device, self.seed = canvases, protocol, device, seed
+        self.images = protocol.padded(canvases.pixels.to(device, non_blocking=True))
+
+    def make(self, keys: Tensor) -> Tensor:
+        """Makes views.
+
+        Args:
+            keys: int64 ``(V, 4)`` on the CPU: position in the batch, then the view.
+
+        Returns:
+            float32 ``(V, 3, size, size)``, normalised, channels-last, on the device.
+        """
+        corrupted = keys[:, 1] == CORRUPT
+        if not corrupted.any():
+            return self._shifted(keys)
+        made = torch.empty(
+            len(keys), *self.images.shape[1:2], *[self.protocol.size] * 2, device=self.device
+        ).contiguous(memory_format=torch.channels_last)
+        if not corrupted.all():
+            made[~corrupted] = self._shifted(keys[~corrupted])
+        made[corrupted] = self._corrupted(keys[corrupted])
+        return made
+
+    def _shifted(self, keys: Tensor) -> Tensor:
+        which, kind, first, second = keys.to(self.device, non_blocking=True).unbind(1)
+        steps = torch.arange(self.protocol.size, device=self.device)
+        rows, columns = (self._positions(steps, kind == ROLL, offset) for offset in (first, second))
+        return take(self.images, rows, columns, which)
+
+    def _positions(self, steps: Tensor, rolled: Tensor, offset: Tensor) -> Tensor:
+        around = (steps - offset[:, None]) % self.protocol.size + self.protocol.centre
+        return torch.where(rolled[:, None], around, steps + offset[:, None])
+
+    def _corrupted(self, keys: Tensor) -> Tensor:
+        corner = self.protocol.centre - self.protocol.pad
+        inner = slice(corner, corner + self.protocol.size)
+        names = list(CORRUPTIONS)
+        images = [
+            corrupt(
+                self.canvases.pixels[which, :, inner, inner],
+                names[name],
+                severity,
+                int(self.canvases.indices[which]),
+                self.seed,
+            )
+            for which, _, name, severity in keys.tolist()
+        ]
+        return self.protocol.normalise(torch.stack(images).to(self.device))
+
+
+def distinct(views: Tensor, protocol: ShiftProtocol) -> tuple[Tensor, Tensor]:
+    """Finds the views of a batch that differ.
+
+    Args:
+        views: int64 ``(N, V, 3)``, for each image of a batch.
+        protocol: Says which crop is the one in the centre, which a roll by nothing equals.
+
+    Returns:
+        Keys ``(U, 4)`` for :meth:`ViewMaker.make`, and for each view its key's index, ``(N, V)``.
+    """
+    still = (views[..., 0] == ROLL) & (views[..., 1:] == 0).all(dim=-1)
+    views = torch.where(still[..., None], centre_view(protocol), views)
+    which = torch.arange(len(views))[:, None].expand(views.shape[:2])
+    codes = ((which * 4 + views[..., 0]) * 2 * _SPAN + views[..., 1] + _SPAN) * 2 * _SPAN + views[..., 2] + _SPAN
+    unique, inverse = torch.unique(codes, return_inverse=True)
+    rest, second = unique // (2 * _SPAN), unique % (2 * _SPAN) - _SPAN
+    image, first = rest // (2 * _SPAN), rest % (2 * _SPAN) - _SPAN
+    return torch.stack([image // 4, image % 4, first, second], dim=1), inverse
+
+
+def centre_view(protocol: ShiftProtocol) -> Tensor:
+    """Returns the view of the centre crop, int64 ``(3,)``."""
+    return torch.tensor([CROP, protocol.centre, protocol.centre])
+
+
+def shift_views(kind: int, offsets: Tensor) -> Tensor:
+    """Turns offsets ``(..., 2)`` into views ``(..., 3)`` of a kind."""
+    return torch.cat([torch.full_like(offsets[..., :1], kind), offsets], dim=-1)

@@ -1,0 +1,242 @@
+"""The evaluation loop against the protocols carried out one image at a time, and against itself run differently."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from antialiased_zoo.corruptions import CORRUPTIONS, corrupt
+from antialiased_zoo.data import open_images
+from antialiased_zoo.evaluation import Options, evaluate
+from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.probes import Accuracy, Consistency, Corruptions, Diagonal
+from antialiased_zoo.protocols import cifar, imagenet, protocol_for
+from antialiased_zoo.shifts import draw_pairs
+
+ROOT = Path(__file__).parent.parent
+SMALL = Preprocessing(resize=72, crop=40)
+
+
+def make_model(seed: int = 0, classes: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, stride=4, bias=False),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        # Without a spread over channels one class would win for every image.
+        nn.LayerNorm(32),
+        nn.Linear(32, classes, bias=False),
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """23 noisy PNGs of several sizes in three classes."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for index in range(23):
+        height, width = 40 + int(generator.integers(60)), 40 + int(generator.integers(60))
+        place = root / "abc"[index % 3]
+        place.mkdir(exist_ok=True)
+        pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{index:02}.png")
+    return root
+
+
+def everything():
+    return {
+        "accuracy": Accuracy(),
+        "crop": Consistency("crop", pairs=2, seed=3),
+        "circular": Consistency("circular", seed=3),
+        "diagonal": Diagonal(),
+        "corruption": Corruptions(["gaussian_noise", "jpeg_compression"]),
+    }
+
+
+def consistency():
+    return {"accuracy": Accuracy(), "crop": Consistency("crop"), "circular": Consistency("circular")}
+
+
+def test_every_figure_is_that_of_the_protocol(folder):
+    model, images = make_model(), open_images(folder)
+    found = evaluate({"small": model}, images, everything, imagenet(SMALL), seed=4)
+    centre = SMALL.build()
+    wide = Preprocessing(resize=72, crop=72).build()
+    right, crops, rolls, probabilities, wrong = [], [], [], [], []
+    with torch.inference_mode():
+        for index in range(23):
+            image, target = images[index]
+            right.append(bool(model(centre(image)[None]).argmax() == target))
+            for pair in draw_pairs(torch.tensor([index]), range(32), 2, seed=3)[0].tolist():
+                a, b = (model(wide(image)[None, :, y : y + 40, x : x + 40]).argmax() for y, x in pair)
+                crops.append(bool(a == b))
+            for pair in draw_pairs(torch.tensor([index]), range(-32, 32), seed=3, stream=1)[0].tolist():
+                a, b = (model(torch.roll(centre(image)[None], (y, x), (2, 3))).argmax() for y, x in pair)
+                rolls.append(bool(a == b))
+            diagonal = torch.cat([wide(image)[None, :, d : d + 40, d : d + 40] for d in range(33)])
+            probabilities.append(model(diagonal).softmax(1)[:, target])
+            uint8 = (
+                centre(image) * torch.tensor(SMALL.std)[:, None, None] + torch.tensor(SMALL.mean)[:, None, None]
+            ) * 255
+            for name in ("gaussian_noise", "jpeg_compression"):
+                changed = corrupt(uint8.round().byte(), name, 3, index, seed=4)
+                wrong.append(bool(model(cifar(SMALL_CROP).normalise(changed[None])).argmax() != target))
+    figures = found.figures("small")
+    assert figures["top1"]["value"] == pytest.approx(100 * np.mean(right))
+    assert "top5" not in figures
+    assert figures["crop_consistency"]["value"] == pytest.approx(100 * np.mean(crops))
+    assert figures["circular_consistency"]["value"] == pytest.approx(100 * np.mean(rolls))
+    assert 20 < figures["crop_consistency"]["value"] < 100
+    curves = torch.stack(probabilities).double()
+    assert figures["wobble"]["value"] == pytest.approx(100 * (curves.amax(1) - curves.amin(1)).mean().item(), abs=1e-4)
+    assert figures["diagonal_probability"]["each"] == pytest.approx((100 * curves.mean(0)).tolist(), abs=1e-4)
+    each = [figures[f"error_{name}"]["each"][2] for name in ("gaussian_noise", "jpeg_compression")]
+    assert np.mean(each) == pytest.approx(100 * np.mean(wrong))
+    assert (found.images, figures["top1"]["n"], found.skipped) == (23, 23, [])
+
+
+SMALL_CROP = Preprocessing(resize=40, crop=40)
+
+
+def test_paper_mode_repeats_the_published_script(folder):
+    model, images = make_model(), open_images(folder, Preprocessing(resize=72, crop=72).build())
+    np.random.seed(7)
+    agreed = seen = 0
+    with torch.inference_mode():
+        for _ in range(5):
+            for batch, _ in torch.utils.data.DataLoader(images, batch_size=8):
+                off0, off1 = np.random.randint(32, size=2), np.random.randint(32, size=2)
+                first = model(batch[:, :, off0[0] : off0[0] + 40, off0[1] : off0[1] + 40]).argmax(1)
+                second = model(batch[:, :, off1[0] : off1[0] + 40, off1[1] : off1[1] + 40]).argmax(1)
+                agreed, seen = agreed + (first == second).sum().item(), seen + len(batch)
+
+    def paper():
+        return {"crop": Consistency.paper(23, range(32), seed=7)}
+
+    found = evaluate({"small": model}, open_images(folder), paper, imagenet(SMALL), Options(batch_size=5))
+    assert seen == 5 * 23
+    assert found.figures("small")["crop_consistency"]["value"] == pytest.approx(100 * agreed / seen)
+    assert len(found.figures("small")["crop_consistency"]["each"]) == 5
+
+
+def test_the_cifar_protocol_is_the_published_one(folder):
+    facts, model = Preprocessing(resize=40, crop=40), make_model()
+    found = evaluate({"small": model}, open_images(folder), consistency, cifar(facts))
+    crops = rolls = 0
+    with torch.inference_mode():
+        for index, (image, _) in enumerate(open_images(folder, facts.build())):
+            pair = draw_pairs(torch.tensor([index]), range(6))[0, 0].tolist()
+            # As published: shifts of -3..2, a padded normalised image, and slices [s + 3 : s - 3].
+            a, b = (model(F.pad(image[None], (3, 3, 3, 3))[:, :, y : y - 6, x : x - 6]).argmax() for y, x in pair)
+            crops += bool(a == b)
+            pair = draw_pairs(torch.tensor([index]), range(-3, 3), stream=1)[0, 0].tolist()
+            a, b = (model(torch.roll(image[None], (y, x), (2, 3))).argmax() for y, x in pair)
+            rolls += bool(a == b)
+    figures = found.figures("small")
+    assert figures["crop_consistency"]["value"] == pytest.approx(100 * crops / 23)
+    assert figures["circular_consistency"]["value"] == pytest.approx(100 * rolls / 23)
+    assert protocol_for(facts).name == "cifar"
+    assert protocol_for(SMALL).name == "imagenet"
+
+
+def test_batches_and_workers_change_nothing(folder):
+    models = {"one": make_model(), "two": make_model(1)}
+    found = {
+        (batch, workers): evaluate(
+            models, open_images(folder), consistency, imagenet(SMALL), Options(batch_size=batch, workers=workers)
+        )
+        for batch, workers in ((1, 0), (7, 0), (64, 0), (1, 2), (7, 2), (64, 2))
+    }
+    for label in models:
+        figures = [one.figures(label) for one in found.values()]
+        assert all(other == figures[0] for other in figures[1:])
+    alone = evaluate({"two": models["two"]}, open_images(folder), consistency, imagenet(SMALL))
+    assert alone.figures("two") == found[7, 0].figures("two")
+    assert alone.figures("two") != found[7, 0].figures("one")
+
+
+class Counting(torch.utils.data.Dataset):
+    def __init__(self, images):
+        self.images, self.asked = images, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        return self.images[index]
+
+
+def test_an_image_is_decoded_once_and_a_view_seen_once(folder):
+    data, seen = Counting(open_images(folder)), []
+
+    def model(views):
+        seen.append(len(views))
+        return views.mean((2, 3))
+
+    found = evaluate({"mean": model}, data, everything, imagenet(SMALL), Options(batch_size=8))
+    assert sorted(data.asked) == list(range(23))
+    # Centre, two pairs of crops, one of rolls, 33 along the diagonal that includes the centre, 2 x 5 corrupted.
+    assert found.views == sum(seen) <= 23 * (4 + 2 + 33 + 10)
+    assert max(seen) == 8
+
+    def still():
+        return {"a": Accuracy(), "b": Consistency("circular", table=torch.zeros(23, 4, 2, 2, dtype=torch.long))}
+
+    assert evaluate({"mean": lambda x: x.mean((2, 3))}, data, still, imagenet(SMALL)).views == 23
+
+
+def test_corrupt_images_are_named_and_skipped(folder, tmp_path):
+    for index, path in enumerate(sorted(folder.glob("*/*.png"))):
+        place = tmp_path / path.parent.name
+        place.mkdir(exist_ok=True)
+        (place / path.name).write_bytes(path.read_bytes()[: 200 if index in (0, 4) else None])
+    for batch in (1, 7):
+        options = Options(batch_size=batch)
+        found = evaluate({"small": make_model()}, open_images(tmp_path), consistency, imagenet(SMALL), options)
+        assert (found.images, found.figures("small")["top1"]["n"]) == (21, 21)
+        assert [index for index, _ in found.skipped] == [0, 4]
+        assert "a/00.png" in found.skipped[0][1]
+    for path in tmp_path.glob("*/*.png"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"no image could be decoded of 23: .*a/00.png"):
+        evaluate({"small": make_model()}, open_images(tmp_path), consistency, imagenet(SMALL))
+
+
+def test_other_classes_are_an_error_unless_they_do_not_matter(folder):
+    models = {"four": make_model(classes=4)}
+    with pytest.raises(ValueError, match="four has 4 classes, the data 3"):
+        evaluate(models, open_images(folder), consistency, imagenet(SMALL))
+
+    def crop_only():
+        return {"crop": Consistency("crop")}
+
+    assert evaluate(models, open_images(folder), crop_only, imagenet(SMALL)).images == 23
+    swapped = evaluate(models, open_images(folder), consistency, imagenet(SMALL), class_index={"four": [2, 0, 3]})
+    images = open_images(folder, SMALL.build())
+    with torch.inference_mode():
+        answers = [int(models["four"](image[None]).argmax()) for image, _ in images]
+    expected = np.mean([answer == (2, 0, 3)[target] for answer, target in zip(answers, images.targets, strict=True)])
+    assert swapped.figures("four")["top1"]["value"] == pytest.approx(100 * expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: imagenet(Preprocessing(resize=235, crop=224)), "resized to 256 or more, not 235"),
+        (lambda: cifar(Preprocessing(resize=40, crop=32)), "resize equal to crop"),
+        (lambda: Options(batch_size=0), "batch_size >= 1"),
+        (lambda: Corruptions(["fog"]), r"no corruptions \['fog'\]"),
+    ],
+)
+def test_errors_instruct(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_corruption_names_are_the_ones_of_the_module():
+    assert list(Corruptions().views(torch.arange(1), imagenet())[0, :, 1].unique()) == list(range(len(CORRUPTIONS)))
