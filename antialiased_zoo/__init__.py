@@ -31,6 +31,7 @@ from .models import (
 )
 from .plan import Plan, plan
 from .transform import antialias, antialias_
+from .weights import get_entry
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ __all__ = [
     "densenet161",
     "densenet169",
     "densenet201",
+    "get_entry",
     "list_models",
     "max_blur_pool2d",
     "mobilenet_v2",

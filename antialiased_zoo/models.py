@@ -197,7 +197,7 @@ def _take_channels(model: nn.Module, in_chans: int, fold: bool) -> None:
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     elif in_chans == 1:  # a grey image stands for three equal channels
         conv.weight = nn.Parameter(old.sum(1, keepdim=True))
-    else:  # repeat the three in turn, and keep the response to equal channels
+    else:  # repeat the three in turn, at the same overall strength
         turns = torch.arange(in_chans, device=old.device) % old.shape[1]
         conv.weight = nn.Parameter(old[:, turns] * (old.shape[1] / in_chans))
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from . import checkpoints, hub, manifest
+from .entry import Entry
 from .errors import UnknownWeightsError
 from .weights_file import WeightsFile
 
@@ -41,6 +42,24 @@ class Weights:
             checkpoints.load_entry(model, self.source, progress=progress)
 
 
+def get_entry(name: str, filter_size: int | None = 4, recipe: str | None = None) -> Entry:
+    """The manifest's record of one set of weights: preprocessing, classes, metrics, licence, sources.
+
+    Args:
+        name: A network of the zoo.
+        filter_size: 1 to 7, or None for a baseline.
+        recipe: How the weights were made; None for the default, the one that ``pretrained=True`` takes.
+
+    Raises:
+        antialiased_zoo.errors.UnknownWeightsError: (a ValueError) If there are none; the message lists what there is.
+
+    Example:
+        >>> get_entry("resnet50", 3, "timm_bt").metrics["acc1"]
+        79.306
+    """
+    return manifest.load().find(name, filter_size, recipe)
+
+
 def find_weights(name: str, filter_size: int | None, pretrained: bool | str | os.PathLike[str]) -> Weights | None:
     """Turn ``pretrained=`` into the weights that it names, or None for False.
 
@@ -57,7 +76,7 @@ def find_weights(name: str, filter_size: int | None, pretrained: bool | str | os
     if pretrained == TORCHVISION:
         return _baseline(name, filter_size)
     try:
-        entry = manifest.load().find(name, filter_size, None if pretrained is True else str(pretrained))
+        entry = get_entry(name, filter_size, None if pretrained is True else str(pretrained))
     except UnknownWeightsError:
         if pretrained is True and filter_size is None:
             return _baseline(name, filter_size)

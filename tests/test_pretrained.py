@@ -1,0 +1,254 @@
+"""From `pretrained=` to tensors in the network: manifest, server, digest, names, head and input channels."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import antialiased_cnns
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+import antialiased_zoo as az
+from antialiased_zoo.errors import SourcesFailedError, TensorMismatchError
+from antialiased_zoo.hub import LicenseWarning
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves a folder; anything below /forbidden/ answers 403, as the published host does."""
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        if self.path.startswith("/forbidden/"):
+            self.send_error(403)
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Stay quiet."""
+
+
+class Server(ThreadingHTTPServer):
+    """Remembers what was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+        self.requests: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with Server(folder) as server:
+        server.folder = folder
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+Publish = Callable[..., nn.Module]
+
+
+@pytest.fixture
+def publish(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publish:
+    """Write a peer's checkpoint as the author did, serve it, and list it in a manifest of one's own."""
+
+    def publish(
+        name: str, sources: tuple[str, ...] = ("/{file}",), old_names: bool = False, **facts: object
+    ) -> nn.Module:
+        torch.manual_seed(1)
+        with contextlib.redirect_stdout(io.StringIO()):
+            peer = getattr(antialiased_cnns, name)(pretrained=False, filter_size=3)
+        state = peer.state_dict()
+        if old_names:  # as torchvision's DenseNets were before 0.3
+            for part in ("norm", "conv"):
+                state = {
+                    key.replace(f".{part}1.", f".{part}.1.").replace(f".{part}2.", f".{part}.2."): value
+                    for key, value in state.items()
+                }
+        written = io.BytesIO()
+        torch.save({"epoch": 90, "state_dict": state}, written, _use_new_zipfile_serialization=False)
+        digest = hashlib.sha256(written.getvalue()).hexdigest()
+        file = f"{name}_lpf3-{digest[:8]}.pth"
+        (server.folder / file).write_bytes(written.getvalue())
+        entry = {
+            "model": name,
+            "filter_size": 3,
+            "recipe": "mine",
+            "file": file,
+            "format": "pickle",
+            "sha256_prefix": digest[:8],
+            "sources": [server.url + source.format(file=file) for source in sources],
+            "license": "own",
+            "dataset": "noise",
+            "num_classes": 1000,
+            "preprocessing": {},
+            **facts,
+        }
+        licenses = {"own": {"url": "https://example.com/licence", "commercial_use": True}}
+        manifest = tmp_path / "manifest.json"
+        manifest.write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": [entry]}))
+        monkeypatch.setenv("ANTIALIASED_ZOO_MANIFEST", str(manifest))
+        return peer.eval()
+
+    return publish
+
+
+IMAGE = torch.randn(1, 3, 96, 101)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "old_names"), [("resnet18", False), ("densenet121", True), ("mobilenet_v2", False), ("alexnet", False)]
+)
+def test_a_published_checkpoint_loads_by_name(name: str, old_names: bool, publish: Publish) -> None:
+    peer = publish(name, old_names=old_names)
+    ours = az.create_model(name, 3, pretrained="mine", progress=False).eval()
+    expected = peer(IMAGE)
+    assert (ours(IMAGE) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_a_second_source_serves_where_the_first_forbids(publish: Publish, server: Server) -> None:
+    publish("mobilenet_v2", sources=("/forbidden/{file}", "/{file}"))
+    az.mobilenet_v2(3, pretrained="mine", progress=False)
+    assert server.requests[0].startswith("/forbidden/")
+    assert len(server.requests) == 2
+
+
+def test_every_source_failing_is_one_error_that_says_all(publish: Publish, server: Server) -> None:
+    publish("mobilenet_v2", sources=("/forbidden/{file}", "/missing/{file}"))
+    with pytest.raises(SourcesFailedError) as caught:
+        az.mobilenet_v2(3, pretrained="mine", progress=False)
+    message = str(caught.value)
+    for part in ("/forbidden/", "403", "/missing/", "404", "mobilenet_v2_lpf3-", "checkpoints"):
+        assert part in message
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate"])
+def test_a_harmed_file_is_never_used(harm: str, publish: Publish, server: Server) -> None:
+    publish("mobilenet_v2")
+    (path,) = server.folder.iterdir()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data if harm == "flip" else data[:-1000])
+    with pytest.raises(SourcesFailedError, match=r"digest|SHA-256|sha256"):
+        az.mobilenet_v2(3, pretrained="mine", progress=False)
+    assert not list(Path(torch.hub.get_dir()).rglob("*.pth"))
+
+
+def test_a_warm_cache_needs_no_network(publish: Publish, server: Server) -> None:
+    publish("mobilenet_v2")
+    first = az.mobilenet_v2(3, pretrained="mine", progress=False).state_dict()
+    server.requests.clear()
+    server.shutdown()
+    server.server_close()
+    second = az.mobilenet_v2(3, pretrained="mine", progress=False).state_dict()
+    assert server.requests == []
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_new_head_and_no_more(publish: Publish, caplog: pytest.LogCaptureFixture) -> None:
+    publish("mobilenet_v2")
+    with caplog.at_level(logging.INFO):
+        ours = az.mobilenet_v2(3, pretrained="mine", num_classes=7, progress=False)
+    whole = az.mobilenet_v2(3, pretrained="mine", progress=False).state_dict()
+    assert ours.classifier[1].weight.shape == (7, 1280)
+    assert ours.classifier[1].weight.isfinite().all()
+    assert ours.classifier[1].weight.std() > 0
+    assert "7 classes in place of 1000" in caplog.text
+    for name, tensor in ours.state_dict().items():
+        assert name.startswith("classifier.1.") or torch.equal(tensor, whole[name])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("in_chans", [1, 6])
+def test_folded_channels_answer_to_grey_as_before(in_chans: int, publish: Publish) -> None:
+    publish("resnet18")
+    whole = az.resnet18(3, pretrained="mine", progress=False).eval()
+    ours = az.resnet18(3, pretrained="mine", in_chans=in_chans, progress=False).eval()
+    grey = torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(
+        ours(grey.expand(-1, in_chans, -1, -1)), whole(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_other_numbers_of_channels_repeat_the_three(publish: Publish) -> None:
+    publish("mobilenet_v2")
+    whole = az.mobilenet_v2(3, pretrained="mine", progress=False).features[0][0].weight
+    ours = az.mobilenet_v2(3, pretrained="mine", in_chans=4, progress=False).features[0][0].weight
+    torch.testing.assert_close(ours, torch.cat([whole, whole[:, :1]], 1) * 3 / 4)
+
+
+def test_loaded_weights_train_and_leave_the_file_alone(publish: Publish) -> None:
+    publish("mobilenet_v2")
+    net = az.mobilenet_v2(3, pretrained="mine", progress=False)
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in net.parameters())
+    before = net.features[0][0].weight.detach().clone()
+    net(IMAGE.expand(2, -1, -1, -1)).sum().backward()
+    torch.optim.SGD(net.parameters(), lr=1.0).step()
+    assert not torch.equal(net.features[0][0].weight, before)
+    again = az.mobilenet_v2(3, pretrained="mine", progress=False)
+    assert torch.equal(again.features[0][0].weight, before)
+
+
+def test_an_entrys_structure_is_built(publish: Publish) -> None:
+    publish("resnet18", structure={"shortcut": "stride", "stem_pool": "max"})
+    net = az.resnet18(3, pretrained="mine", progress=False)
+    assert net.layer2[0].downsample[0].stride == (2, 2)
+    assert net.maxpool.window == (3, 3)
+    assert az.resnet18(3, pretrained="mine", shortcut="blur", progress=False).layer2[0].downsample[0].stride == (1, 1)
+
+
+def test_a_path(tmp_path: Path) -> None:
+    theirs = torchvision.models.resnet18(num_classes=5)
+    path = tmp_path / "mine.safetensors"
+    save_file(theirs.state_dict(), path)
+    for given in (path, str(path)):
+        ours = az.resnet18(4, pretrained=given, num_classes=5)
+        assert torch.equal(ours.fc.weight, theirs.fc.weight)
+    with pytest.raises(TensorMismatchError, match="fc"):
+        az.resnet18(4, pretrained=path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        az.resnet18(4, pretrained=tmp_path / "other.pth")
+    with pytest.raises(TypeError, match="pretrained must be"):
+        az.resnet18(4, pretrained=3)
+
+
+def test_torchvisions_weights_are_verified_and_warned_about(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = torchvision.models.mobilenet_v2()
+    written = io.BytesIO()
+    torch.save(theirs.state_dict(), written)
+    monkeypatch.setenv("ANTIALIASED_ZOO_MIRROR", server.url)
+    file = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    (server.folder / file).write_bytes(written.getvalue())
+    # These random tensors are not the file whose digest stands in its name, and no network has the true one.
+    with (
+        pytest.warns(UserWarning, match="until the network is fine-tuned"),
+        pytest.raises(SourcesFailedError, match=file),
+    ):
+        az.mobilenet_v2(4, pretrained="torchvision", progress=False)
+
+
+def test_non_commercial_weights_say_so_when_first_fetched(publish: Publish, tmp_path: Path) -> None:
+    publish("mobilenet_v2")
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"commercial_use": true', '"commercial_use": false'))
+    with pytest.warns(LicenseWarning, match="does not allow commercial use"):
+        az.mobilenet_v2(3, pretrained="mine", progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        az.mobilenet_v2(3, pretrained="mine", progress=False)
