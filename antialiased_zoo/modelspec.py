@@ -82,7 +82,7 @@ def _imported(module: str, name: str, spec: str) -> nn.Module:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot take {name} from module {module} for {spec!r}: {error}") from error
-    model = found if isinstance(found, nn.Module) else found()
+    model = found() if callable(found) and not isinstance(found, nn.Module) else found
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec!r} gave a {type(model).__name__}; it must be, or return, a torch.nn.Module")
     return model

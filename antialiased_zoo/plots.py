@@ -149,6 +149,8 @@ def distance_maps(
             axes.set_title(f"{label}\n{layer}: mean {float(values.mean()):.3f}", fontsize="small")
         figure.colorbar(shown, ax=list(line), shrink=0.85)
     figure.suptitle(title)
+    figure.supxlabel("shift right (pixels)", fontsize="medium")
+    figure.supylabel("shift down (pixels)", fontsize="medium")
     return figure
 
 
