@@ -124,7 +124,7 @@ def create_model(
         >>> model.fc.out_features
         10
     """
-    architecture = _find(name)
+    architecture = find_architecture(name)
     weights = find_weights(name, filter_size, pretrained)
     structure = {**architecture.structure, **(weights.structure if weights else {}), "pad_type": pad_type}
     chosen = {"stem_stride": _stem_stride(stem_stride, pool_only), "shortcut": shortcut, "stem_pool": stem_pool}
@@ -135,7 +135,12 @@ def create_model(
     return model.to(memory_format=memory_format) if memory_format is not None else model
 
 
-def _find(name: str) -> Architecture:
+def find_architecture(name: str) -> Architecture:
+    """The zoo's record of a network.
+
+    Raises:
+        ValueError: If there is no such network; the message suggests the nearest.
+    """
     if name not in ARCHITECTURES:
         near = difflib.get_close_matches(str(name).lower().replace("-", "_"), ARCHITECTURES, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(ARCHITECTURES)}"
