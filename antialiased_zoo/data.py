@@ -116,6 +116,10 @@ class ImageFiles(Dataset[tuple[Any, int]]):
         image = self.image(index)
         return (image if self.transform is None else self.transform(image)), self.targets[index]
 
+    def names_digest(self) -> str:
+        """Returns the SHA-256 (hex) of all names: quick, and enough to notice other data by mistake."""
+        return hashlib.sha256("\n".join(self.samples).encode()).hexdigest()
+
     def digest(self, hide_bar: bool | None = True) -> str:
         """Returns the SHA-256 (hex) of every image's name and content.
 

@@ -62,14 +62,11 @@ class RunFolder:
         """Writes half-precision safetensors as ``<stem>-<first 8 hex digits of its SHA-256>.safetensors``.
 
         Args:
-            tensors: A state dict; integers stay as they are.
+            tensors: A state dict. Integers stay as they are, and so does a tensor that half precision cannot
+                hold (running variances may exceed 65,504).
             stem: ``<model>[_lpf<filter size>]_<recipe>``.
         """
-        half = {
-            name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
-            for name, tensor in tensors.items()
-        }
-        content = save(half)
+        content = save({name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()})
         path = self.path / f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
         _write_atomically(path, lambda file: file.write(content))
         return path
@@ -116,6 +113,11 @@ def versions() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "cuda": str(torch.version.cuda) if torch.cuda.is_available() else "none",
     }
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return half if half.isfinite().all() else tensor
 
 
 def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:

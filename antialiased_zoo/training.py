@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -57,7 +58,7 @@ class Trainer:
         report: Given each epoch's log entry, in the first process.
 
     Raises:
-        ValueError: The folder's checkpoint is of other settings, or batches cannot be shared out.
+        ValueError: The folder's checkpoint is of other settings.
     """
 
     def __init__(
@@ -99,6 +100,10 @@ class Trainer:
 
         Returns:
             :attr:`result`, in evaluation mode.
+
+        Raises:
+            ValueError: Fewer images than one batch, or a batch that the processes cannot share equally.
+            FloatingPointError: The loss is not finite any more.
         """
         while self.epoch < self.recipe.epochs:
             self._train_epoch()
@@ -139,6 +144,10 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         loss, right = self.how.total(self.sums).tolist()
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} in epoch {self.epoch + 1}: training diverged; lower the learning rate"
+            )
         images = len(self.train) // self.recipe.batch_size * self.recipe.batch_size
         entry: State = {
             "epoch": self.epoch + 1,

@@ -37,7 +37,7 @@ AMP = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a network of the zoo, for example mobilenet_v2")
-    parser.add_argument("--filter-size", type=_filter_size, required=True, help="1 to 7, or none: the baseline")
+    parser.add_argument("--filter-size", type=filter_size, required=True, help="1 to 7, or none: the baseline")
     parser.add_argument("--data", type=Path, required=True, help="folder or zip with train/ and val/")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumed if it has a checkpoint")
     parser.add_argument("--preset", choices=PRESETS, required=True, help="the recipe")
@@ -45,7 +45,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", metavar="torchvision|PATH", help="fine-tune from these weights")
     parser.add_argument(
-        "--model-args", nargs="*", type=_pair, default=[], metavar="NAME=VALUE", help="for torchvision's builder"
+        "--model-args", nargs="*", type=name_value, default=[], metavar="NAME=VALUE", help="for torchvision's builder"
     )
     parser.add_argument("--license", default="MIT", help="of the weights, for the manifest")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events to the run's folder")
@@ -67,7 +67,7 @@ def _add_execution(group: Any) -> None:
 
 
 def _add_recipe(group: Any) -> None:
-    group.add_argument("--sizes", type=_sizes, metavar="SIZExEPOCHS,...", help="for example 40x7,48x5,64x5")
+    group.add_argument("--sizes", type=sizes, metavar="SIZExEPOCHS,...", help="for example 40x7,48x5,64x5")
     group.add_argument("--augment", choices=get_args(Augment))
     group.add_argument("--schedule", choices=get_args(Schedule))
     for name in ("nesterov", "decay_norms"):
@@ -82,16 +82,16 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _filter_size(text: str) -> int | None:
+def filter_size(text: str) -> int | None:
     return None if text == "none" else int(text)
 
 
-def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+def sizes(text: str) -> tuple[tuple[int, int], ...]:
     pairs = (part.split("x") for part in text.split(","))
     return tuple((int(size), int(epochs)) for size, epochs in pairs)
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def name_value(text: str) -> tuple[str, Any]:
     name, value = text.split("=", 1)
     return name, ast.literal_eval(value)
 
@@ -105,15 +105,15 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
 def execution_of(args: argparse.Namespace, device: torch.device, rank: int, world: int) -> Execution:
     return Execution(
-        device,
-        AMP[args.amp],
-        args.channels_last,
-        args.compile,
-        args.accumulate,
-        rank,
-        world,
-        args.checkpoint_every,
-        args.progress,
+        device=device,
+        amp=AMP[args.amp],
+        channels_last=args.channels_last,
+        compile=args.compile,
+        accumulate=args.accumulate,
+        rank=rank,
+        world=world,
+        checkpoint_every=args.checkpoint_every,
+        progress=args.progress,
     )
 
 
@@ -138,15 +138,15 @@ def build(args: argparse.Namespace, classes: int) -> nn.Module:
     )
 
 
-def reporter(args: argparse.Namespace, path: Path) -> Callable[[State], None]:
+def reporter(tensorboard: bool, folder: Path) -> Callable[[State], None]:
     """Prints each epoch's entry, and writes its figures for TensorBoard if asked to."""
     writer = None
-    if args.tensorboard:
+    if tensorboard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise SystemExit("--tensorboard needs a package: pip install tensorboard") from error
-        writer = SummaryWriter(path)
+        writer = SummaryWriter(folder)
 
     def report(entry: State) -> None:
         tqdm.write("  ".join(f"{name} {value}" for name, value in entry.items()))
@@ -167,23 +167,34 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     recipe = recipe_of(args)
     preprocessing = Preprocessing(resize=recipe.eval_resize, crop=recipe.eval_crop)
     train_files, val_files = open_data(args.data)
-    data = {"train": train_files.digest(how.hide_bars), "val": val_files.digest(how.hide_bars)}
     if recipe.augment == "pad-crop":
         images: TrainBatches = MemoryBatches(train_files, preprocessing, how.device, how.hide_bars)
     else:
         images = FileBatches(train_files, preprocessing, how.device, args.workers)
     val = FileBatches(val_files, preprocessing, how.device, args.workers)
-    run = RunFolder(args.out)
-    identity = {"model": args.model, "filter_size": args.filter_size, "data": data}
-    identity |= {"init": args.init, "model_args": dict(args.model_args) or None}
-    model = build(args, len(train_files.classes))
-    trainer = Trainer(model, recipe, images, val, run, identity, args.seed, how, reporter(args, run.path))
+    identity = {
+        "model": args.model,
+        "filter_size": args.filter_size,
+        "init": args.init,
+        "model_args": dict(args.model_args),
+        "names": {"train": train_files.names_digest(), "val": val_files.names_digest()},
+    }
+    run, model = RunFolder(args.out), build(args, len(train_files.classes))
+    report = reporter(args.tensorboard, run.path) if how.first else None
+    trainer = Trainer(model, recipe, images, val, run, identity, args.seed, how, report)
     result = trainer.fit()
     if how.first:
-        finish(args, argv, trainer, result, val)
+        finish(args, argv, trainer, result, train_files, val)
 
 
-def finish(args: argparse.Namespace, argv: list[str], trainer: Trainer, result: nn.Module, val: FileBatches) -> None:
+def finish(
+    args: argparse.Namespace,
+    argv: list[str],
+    trainer: Trainer,
+    result: nn.Module,
+    train_files: ImageFiles,
+    val: FileBatches,
+) -> None:
     """Writes the weights, measures what the written file holds, and writes the record beside it."""
     name = args.recipe or args.preset.replace("-", "_")
     filters = f"_lpf{args.filter_size}" if args.filter_size else ""
@@ -196,21 +207,24 @@ def finish(args: argparse.Namespace, argv: list[str], trainer: Trainer, result: 
         "recipe": name,
         "license": args.license,
         "dataset": args.data.stem,
-        "num_classes": len(val.images.classes),
-        "classes": val.images.classes,
+        "num_classes": len(train_files.classes),
+        "classes": train_files.classes,
         "preprocessing": dataclasses.asdict(val.preprocessing),
         "metrics": {"acc1": round(accuracy, 2)},
         "command": command(argv),
     }
+    bars = trainer.how.hide_bars
     record = {
         "entry": manifest_entry(weights, facts),
         **trainer.identity,
+        "data": {"train": train_files.digest(bars), "val": val.images.digest(bars)},
         "val_images": len(val),
         "versions": versions(),
         "seconds": round(trainer.seconds, 1),
         "log": trainer.log,
     }
-    print(f"top-1 {accuracy:.2f}% on {len(val)} images; wrote {weights} and {trainer.run.save_record(record, weights)}")
+    path = trainer.run.save_record(record, weights)
+    print(f"top-1 {accuracy:.2f}% on {len(val)} images; wrote {weights} and {path}")
 
 
 def main(argv: list[str]) -> None:
@@ -219,8 +233,11 @@ def main(argv: list[str]) -> None:
         torch.set_num_threads(args.threads)
     # Values too small for normal floats slow a CPU down a hundredfold and change nothing.
     torch.set_flush_denormal(True)
-    with processes(args.device) as place:
-        train(args, execution_of(args, *place), argv)
+    try:
+        with processes(args.device) as place:
+            train(args, execution_of(args, *place), argv)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        raise SystemExit(f"train.py: {error}") from error
 
 
 if __name__ == "__main__":

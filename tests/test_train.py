@@ -1,6 +1,8 @@
 """Training: batches by position, schedules, resumption after SIGKILL, processes, the record."""
 
+import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import signal
@@ -300,6 +302,12 @@ def test_a_run_stopped_after_any_step_ends_the_same(folder, tmp_path, steps):
     assert [{**entry, "seconds": 0} for entry in resumed.log] == [{**e, "seconds": 0} for e in alone.log]
 
 
+def test_divergence_is_an_error(folder, tmp_path):
+    wild = Recipe(sizes=((12, 1),), augment="pad-crop", batch_size=8, lr=1e30)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        trainer(folder, tmp_path, wild).fit()
+
+
 def test_a_checkpoint_of_other_settings_is_refused(folder, tmp_path):
     trainer(folder, tmp_path).fit()
     with pytest.raises(ValueError, match="seed: 0 there, 1 now"):
@@ -315,7 +323,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
 
 
 def test_weights_are_half_precision_and_named_by_digest(tmp_path):
-    tensors = {"weight": torch.randn(3, 4).T, "count": torch.tensor(7)}
+    tensors = {"weight": torch.randn(3, 4).T, "count": torch.tensor(7), "large": torch.tensor([1e6])}
     path = RunFolder(tmp_path).save_weights(tensors, "net_test")
     assert path.name == f"net_test-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.safetensors"
     assert load_file(path)["weight"].dtype is torch.float16
@@ -323,6 +331,7 @@ def test_weights_are_half_precision_and_named_by_digest(tmp_path):
     assert loaded["weight"].dtype is torch.float32
     assert torch.equal(loaded["weight"], tensors["weight"].half().float())
     assert loaded["count"] == 7
+    assert loaded["large"] == 1e6
 
 
 # ---- several processes
@@ -362,9 +371,61 @@ def test_two_processes_equal_one(folder, tmp_path):
 # ---- the script
 
 
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_script", ROOT / "scripts" / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parsed(script, *options):
+    return script.parse(["resnet18", "--data", "data.zip", "--out", "runs/x", *options])
+
+
+def test_options_change_the_preset(script):
+    plain = parsed(script, "--filter-size", "3", "--preset", "imagenet-resnet")
+    assert script.recipe_of(plain) == PRESETS["imagenet-resnet"]
+    assert plain.filter_size == 3
+    options = ["--sizes", "128x3,224x2", "--lr", "0.3", "--nesterov", "--no-decay-norms", "--schedule", "cosine"]
+    changed = parsed(script, "--filter-size", "none", "--preset", "imagenet-resnet", *options)
+    assert changed.filter_size is None
+    assert script.recipe_of(changed) == dataclasses.replace(
+        PRESETS["imagenet-resnet"], sizes=((128, 3), (224, 2)), lr=0.3, nesterov=True, decay_norms=False,
+        schedule="cosine",
+    )  # fmt: skip
+    computing = ["--amp", "bfloat16", "--accumulate", "4", "--no-channels-last"]
+    args = parsed(script, "--filter-size", "2", "--preset", "cifar10", *computing)
+    how = script.execution_of(args, CPU, 1, 2)
+    assert (how.amp, how.accumulate, how.rank, how.world) == (torch.bfloat16, 4, 1, 2)
+    assert how.memory_format is torch.contiguous_format
+
+
+def test_fine_tuning_starts_from_given_weights(script, tmp_path):
+    from antialiased_zoo import create_model
+
+    torch.manual_seed(5)
+    trained = create_model("mobilenet_v2", filter_size=None, num_classes=4, width_mult=0.1).state_dict()
+    path = RunFolder(tmp_path).save_weights(trained, "net_test")
+    options = ["--filter-size", "4", "--preset", "imagenet-mobilenet-finetune", "--init", str(path)]
+    args = script.parse(["mobilenet_v2", "--data", "d", "--out", "o", *options, "--model-args", "width_mult=0.1"])
+    loaded = script.build(args, 4).state_dict()
+    assert loaded.keys() == trained.keys()
+    for name, tensor in trained.items():
+        torch.testing.assert_close(loaded[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
+    assert all(tensor.dtype is not torch.float16 for tensor in loaded.values())
+
+
+def test_the_recorded_command_repeats_the_run(script, monkeypatch):
+    argv = ["mobilenet_v2", "--data", "my data.zip"]
+    assert script.command(argv) == "python scripts/train.py mobilenet_v2 --data 'my data.zip'"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert script.command(argv).startswith("torchrun --nproc-per-node 8 scripts/train.py mobilenet_v2")
+
+
 def command(data, out, *options):
     script = [sys.executable, str(ROOT / "scripts" / "train.py"), "mobilenet_v2", "--preset", "cifar10"]
-    small = ["--sizes", "12x2,16x2", "--eval-resize", "16", "--eval-crop", "16", "--batch-size", "4"]
+    small = ["--sizes", "12x2,16x1", "--eval-resize", "16", "--eval-crop", "16", "--batch-size", "4", "--lr", "0.005"]
     tiny = ["--filter-size", "4", "--model-args", "width_mult=0.1", "--threads", "1", "--workers", "0"]
     return [*script, *small, *tiny, "--data", str(data), "--out", str(out), "--checkpoint-every", "3", *options]
 
@@ -393,16 +454,17 @@ def kill_in_mid_epoch(arguments, out):
 
 
 def test_sigkill_and_resume_gives_the_same_weights(tmp_path):
-    data = make_images(tmp_path / "data", train=80)
+    data = make_images(tmp_path / "data", train=40)
     kill_in_mid_epoch(command(data, tmp_path / "killed"), tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("*.safetensors"))
-    assert position(tmp_path / "killed")["epoch"] < 4
+    assert position(tmp_path / "killed")["epoch"] < 3
     for out in ("killed", "alone"):
         done = run(data, tmp_path / out)
         assert done.returncode == 0, done.stderr
     (killed,), (alone,) = (list((tmp_path / out).glob("*.safetensors")) for out in ("killed", "alone"))
     assert killed.name == alone.name
     assert killed.read_bytes() == alone.read_bytes()
+    assert all(tensor.isfinite().all() for tensor in load_weights(alone).values())
     check_record(data, alone)
 
 
@@ -414,10 +476,10 @@ def check_record(data, weights):
     assert entry.files[0].size == weights.stat().st_size
     assert entry.classes == ("blue", "red")
     assert (entry.preprocessing.resize, entry.preprocessing.crop) == (16, 16)
-    assert entry.command.startswith("python scripts/train.py mobilenet_v2 --preset cifar10 --sizes 12x2,16x2")
+    assert entry.command.startswith("python scripts/train.py mobilenet_v2 --preset cifar10 --sizes 12x2,16x1")
     assert record["data"] == {part: open_images(data / part).digest() for part in ("train", "val")}
     assert record["versions"]["torch"] == torch.__version__
-    assert [line["epoch"] for line in record["log"]] == [1, 2, 3, 4]
+    assert [line["epoch"] for line in record["log"]] == [1, 2, 3]
     check_accuracy(data, weights, record)
 
 
