@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -67,12 +69,25 @@ def load_named(spec: str, num_classes: int | None = None, progress: bool = True)
         raise ValueError(f"{spec!r} names no filter; expected {GRAMMAR}")
     filter_size = int(filters[1]) if filters[1] else None
     if weights in ("", "torchvision") or Path(weights).exists():
-        classes = num_classes if weights != "torchvision" else None
-        model = create_model(name, filter_size, weights or False, classes, progress=progress)
-        return NamedModel(label, spec, model)
+        outputs = num_classes if weights != "torchvision" else None
+        model = create_model(name, filter_size, weights or False, outputs, progress=progress)
+        return NamedModel(label, spec, model, *_recorded(weights))
     entry = manifest.load().find(name, filter_size, weights)
     model = create_model(name, filter_size, weights, progress=progress)
     return NamedModel(label, spec, model, entry.preprocessing, entry.classes)
+
+
+def _recorded(weights: str) -> tuple[Preprocessing | None, Sequence[str] | None]:
+    """Returns preprocessing and classes from the record that training writes beside weights, if it is there."""
+    record = Path(weights or "none").with_suffix(".json")
+    if not record.is_file():
+        return None, None
+    entry = json.loads(record.read_text()).get("entry", {})
+    facts: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in entry.get("preprocessing", {}).items()
+    }
+    return Preprocessing(**facts), entry.get("classes")
 
 
 def _imported(module: str, name: str, spec: str) -> nn.Module:

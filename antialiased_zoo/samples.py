@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from .data import ImageFiles
 from .equivariance import feature_distance
 from .inference import evaluating
 from .metrics import diagonal_stability
 from .protocols import ShiftProtocol
 
 
-def sample_canvases(
-    images: ImageFiles, indices: Sequence[int], protocol: ShiftProtocol, device: torch.device
-) -> Tensor:
+class Images(Protocol):
+    """What :func:`sample_canvases` asks of a data set."""
+
+    def image(self, index: int) -> Image.Image:
+        """Decodes one image to RGB."""
+
+
+def sample_canvases(images: Images, indices: Sequence[int], protocol: ShiftProtocol, device: torch.device) -> Tensor:
     """Returns some images as the protocol's padded canvases, float32 ``(N, 3, H, W)``."""
     pixels = torch.stack([protocol.prepare(images.image(index)) for index in indices])
     return protocol.padded(pixels.to(device))

@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 
 from antialiased_zoo import plots
+from antialiased_zoo.cifar10 import Cifar10
 from antialiased_zoo.data import ImageFiles, open_images
 from antialiased_zoo.evaluation import Evaluation, Options, evaluate
 from antialiased_zoo.modelspec import GRAMMAR, NamedModel, class_index, load_named
@@ -40,7 +41,11 @@ AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help=GRAMMAR)
-    parser.add_argument("--data", required=True, help="folder of class folders, or a zip of one, or zip/folder")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="folder of class folders, a zip of one, ZIP/FOLDER, or cifar10:FOLDER for CIFAR-10's own files",
+    )
     parser.add_argument("--out", type=Path, help="folder for results.json, table.md and pictures")
     parser.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS[:3])
     parser.add_argument("--limit", type=int, help="measure this many images, evenly spaced")
@@ -74,7 +79,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     device = start(args)
-    images = subset(open_images(args.data), args.limit)
+    images = subset(open_data(args.data), args.limit)
     needs_classes = len(set(args.metrics) & {"accuracy", "diagonal", "corruption"}) > 0
     classes = images.classes if needs_classes else None
     models = [build(spec, classes and len(classes), args) for spec in args.models]
@@ -109,7 +114,12 @@ def start(args: argparse.Namespace) -> torch.device:
     return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if args.device == "cuda" else args.device)
 
 
-def subset(images: ImageFiles, limit: int | None) -> ImageFiles:
+def open_data(data: str) -> ImageFiles | Cifar10:
+    kind, colon, folder = data.partition(":")
+    return Cifar10(folder) if colon and kind == "cifar10" else open_images(data)
+
+
+def subset(images: ImageFiles | Cifar10, limit: int | None) -> ImageFiles | Cifar10:
     """Keeps evenly spaced images, so that every class stays in."""
     if limit and limit < len(images):
         chosen = [index * len(images) // limit for index in range(limit)]
@@ -145,7 +155,7 @@ def probes(args: argparse.Namespace, images: int, protocol: ShiftProtocol) -> di
 
 def measure(
     group: Sequence[NamedModel],
-    images: ImageFiles,
+    images: ImageFiles | Cifar10,
     protocol: ShiftProtocol,
     args: argparse.Namespace,
     options: Options,
@@ -211,7 +221,10 @@ def print_overhead(
 
 
 def report(
-    results: Mapping[str, Mapping[str, Any]], models: Sequence[NamedModel], images: ImageFiles, args: argparse.Namespace
+    results: Mapping[str, Mapping[str, Any]],
+    models: Sequence[NamedModel],
+    images: ImageFiles | Cifar10,
+    args: argparse.Namespace,
 ) -> None:
     """Prints the table, and writes everything where there is a place for it."""
     results = {named.label: results[named.label] for named in models}

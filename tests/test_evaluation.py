@@ -1,8 +1,10 @@
 """The evaluation loop against the protocols carried out one image at a time, and against itself run differently."""
 
+import hashlib
 import importlib.util
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +16,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from antialiased_zoo.cifar10 import Cifar10
 from antialiased_zoo.corruptions import CORRUPTIONS, corrupt
 from antialiased_zoo.data import open_images
 from antialiased_zoo.evaluation import Options, evaluate
+from antialiased_zoo.modelspec import class_index, load_named
 from antialiased_zoo.preprocessing import Preprocessing
 from antialiased_zoo.probes import Accuracy, Consistency, Corruptions, Diagonal
 from antialiased_zoo.protocols import cifar, imagenet, protocol_for
@@ -76,14 +80,15 @@ def test_every_figure_is_that_of_the_protocol(folder):
     with torch.inference_mode():
         for index in range(23):
             image, target = images[index]
+            canvas = wide(image)[None]
             right.append(bool(model(centre(image)[None]).argmax() == target))
             for pair in draw_pairs(torch.tensor([index]), range(32), 2, seed=3)[0].tolist():
-                a, b = (model(wide(image)[None, :, y : y + 40, x : x + 40]).argmax() for y, x in pair)
+                a, b = (model(canvas[:, :, y : y + 40, x : x + 40]).argmax() for y, x in pair)
                 crops.append(bool(a == b))
             for pair in draw_pairs(torch.tensor([index]), range(-32, 32), seed=3, stream=1)[0].tolist():
                 a, b = (model(torch.roll(centre(image)[None], (y, x), (2, 3))).argmax() for y, x in pair)
                 rolls.append(bool(a == b))
-            diagonal = torch.cat([wide(image)[None, :, d : d + 40, d : d + 40] for d in range(33)])
+            diagonal = torch.cat([canvas[:, :, d : d + 40, d : d + 40] for d in range(33)])
             probabilities.append(model(diagonal).softmax(1)[:, target])
             uint8 = (
                 centre(image) * torch.tensor(SMALL.std)[:, None, None] + torch.tensor(SMALL.mean)[:, None, None]
@@ -350,6 +355,48 @@ def test_the_script_says_what_is_wrong(folder, tmp_path, script, model, data, me
     place = folder if data == "." else tmp_path / data
     with pytest.raises((ValueError, OSError), match=message):
         script([model, "--data", str(place), *SMALL_SIZES])
+
+
+def test_cifar10_as_distributed(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    def write(name, content):
+        (tmp_path / CIFAR10.base_folder).mkdir(exist_ok=True)
+        data = pickle.dumps(content)
+        (tmp_path / CIFAR10.base_folder / name).write_bytes(data)
+        return hashlib.md5(data).hexdigest()
+
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
+    batch = write("test_batch", {"data": pixels.reshape(5, -1), "labels": [1, 0, 1, 1, 0]})
+    meta = write("batches.meta", {"label_names": ["cat", "dog"]})
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", batch]])
+    monkeypatch.setattr(CIFAR10, "train_list", [])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": meta})
+    data = Cifar10(tmp_path)
+    assert (data.classes, data.targets, data.samples[1]) == (["cat", "dog"], [1, 0, 1, 1, 0], "cat/00001")
+    assert np.array_equal(np.asarray(data[2][0]), pixels[2].transpose(1, 2, 0))
+    found = evaluate({"two": make_model(classes=2)}, data, consistency, cifar())
+    assert found.figures("two")["top1"]["n"] == 5
+    whole = data.digest()
+    del data.samples[0], data.targets[0]
+    assert np.array_equal(np.asarray(data.image(1)), pixels[2].transpose(1, 2, 0))
+    assert data.digest() != whole
+
+
+def test_models_are_named_with_what_training_recorded(tmp_path):
+    from safetensors.torch import save_file
+
+    model = load_named("resnet18:lpf2", num_classes=3).model
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    facts = {"preprocessing": {"resize": 40, "crop": 40, "mean": [0.1, 0.2, 0.3]}, "classes": ["b", "a", "c"]}
+    (tmp_path / "weights.json").write_text(json.dumps({"entry": facts}))
+    named = load_named(f"mine=resnet18:lpf2:{tmp_path / 'weights.safetensors'}", num_classes=3)
+    assert (named.label, named.preprocessing) == ("mine", Preprocessing(40, 40, mean=(0.1, 0.2, 0.3)))
+    for name, tensor in named.model.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
+    assert class_index(["a", "b"], named.classes) == [1, 0]
+    with pytest.raises(ValueError, match=r"classes that the model has not: d \(1 of 2\)"):
+        class_index(["a", "d"], named.classes)
 
 
 def test_stages_are_chosen_for_feature_maps():
