@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cache, hub
-from .download import Patience
+from . import cache, hub, stamps
 from .errors import CacheError, CheckpointError, MalformedFileError, NonFiniteError, TensorMismatchError
 from .locks import exclusive
 from .names import COUNTER, match
+from .patience import Patience
 from .pickles import read_pickle
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ def load_entry(
         >>> path = load_entry(model, manifest.load().find("resnet50", 4))  # doctest: +SKIP
     """
     path = hub.fetch(wanted, progress=progress, patience=patience)
-    stamp = cache.read_stamp(path)
+    stamp = stamps.read(path)
     if not _is_safetensors(path):
         path = _converted(path, model, stamp, omit, patience.lock) or path
-        stamp = cache.read_stamp(path)
+        stamp = stamps.read(path)
     load_into(model, path, omit=omit, known_finite=stamp is not None and stamp.finite)
-    cache.mark_finite(path)
+    stamps.mark_finite(path)
     return path
 
 
@@ -113,11 +113,7 @@ def read_state(
     try:
         kept = tuple(omit)
         state = _renamed(found, wanted, omit)
-        state = {
-            name: _as(tensor, wanted[name], name)
-            for name, tensor in state.items()
-            if not name.startswith(kept)
-        }
+        state = {name: _as(tensor, wanted[name], name) for name, tensor in state.items() if not name.startswith(kept)}
         if not known_finite:
             _check_finite(state)
     except CheckpointError as error:
@@ -182,7 +178,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _converted(
-    path: Path, model: nn.Module, stamp: cache.Stamp | None, omit: Sequence[str], timeout: float
+    path: Path, model: nn.Module, stamp: stamps.Stamp | None, omit: Sequence[str], timeout: float
 ) -> Path | None:
     """Return the safetensors file made of a verified pickle, making it if need be and if the disk allows."""
     made = cache.converted(path)
@@ -196,7 +192,7 @@ def _converted(
             return made  # another process was faster
         try:
             convert(path, made, model.state_dict(), source_sha256=stamp.sha256, omit=omit)
-            cache.stamp(made, finite=True)
+            stamps.stamp(made, finite=True)
         except CacheError as error:
             _log.warning("%s is read as it is, slowly: %s", path, error)
             return None
@@ -204,7 +200,7 @@ def _converted(
 
 
 def _is_converted(made: Path, source_sha256: str) -> bool:
-    if not made.exists() or cache.intact(made) is None:
+    if not made.exists() or stamps.intact(made) is None:
         return False
     try:
         from safetensors import SafetensorError, safe_open

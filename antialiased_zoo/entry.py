@@ -218,9 +218,7 @@ def _preprocessing(record: Mapping[str, Any], table: Mapping[str, Any]) -> Prepr
     if not isinstance(facts, dict):
         raise ValueError("preprocessing must be an object, or the name of one in the manifest's table")
     _no_unknown(facts, {f.name for f in fields(Preprocessing)})
-    numbers = {
-        name: tuple(map(_number, _typed(facts, name, list))) for name in ("mean", "std") if name in facts
-    }
+    numbers = {name: tuple(map(_number, _typed(facts, name, list))) for name in ("mean", "std") if name in facts}
     return Preprocessing(**{**facts, **numbers})
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from . import cache
-from .download import Patience, SourceError
+from . import cache, stamps
 from .errors import CacheError, DigestError, FetchError, OfflineError, PinError, SourcesFailedError
 from .locks import exclusive
 from .part import Part
+from .patience import Patience, SourceError
 from .sources import Job, obtain, packaged, redacted
 from .weights_file import WeightsFile, check_url
 
@@ -82,9 +82,7 @@ def fetch(wanted: Fetchable, *, progress: bool = True, patience: Patience = DEFA
                 warnings.warn(wanted.notice, LicenseWarning, stacklevel=2)
             return path
     listed = "\n".join(f"  {source}: {reason}" for source, reason in reasons)
-    raise SourcesFailedError(
-        f"could not get {_wanted(wanted)}:\n{listed}\n{_by_hand(wanted, folder)}", reasons
-    )
+    raise SourcesFailedError(f"could not get {_wanted(wanted)}:\n{listed}\n{_by_hand(wanted, folder)}", reasons)
 
 
 def cached(wanted: Fetchable) -> Path | None:
@@ -104,10 +102,10 @@ def is_offline() -> bool:
 
 
 def _present(file: WeightsFile, folder: Path) -> Path | None:
-    packaged = [packaged(source) for source in file.sources if source.startswith("package:")]
-    for path, stamped in [*((path, False) for path in packaged), (folder / file.file, True)]:
+    inside = [(packaged(source), False) for source in file.sources if source.startswith("package:")]
+    for path, stamped in (*inside, (folder / file.file, True)):
         try:
-            cache.check(path, file, stamped=stamped)
+            stamps.check(path, file, stamped=stamped)
         except PinError:
             raise
         except (FileNotFoundError, NotADirectoryError, DigestError):
@@ -143,7 +141,7 @@ def _from_any_source(job: Job, part: Part, reasons: list[tuple[str, str]]) -> bo
         with cache.disk_errors(job.target.parent):
             cache.publish(part.path, job.target)
             part.forget()
-            cache.write_stamp(job.target, cache.Stamp.of(digest, job.target.stat()))
+            stamps.write(job.target, stamps.Stamp.of(digest, job.target.stat()))
         return True
     return False
 
@@ -156,7 +154,7 @@ def _with_mirror(file: WeightsFile) -> Iterator[str]:
         except ValueError as error:
             raise ValueError(f"{MIRROR}: {error}") from None
         yield f"{base.rstrip('/')}/{quote(file.file)}"
-    yield from (source for source in file.sources if not source.startswith("package:"))
+    yield from file.sources
 
 
 def _wanted(wanted: Fetchable) -> str:
@@ -211,7 +209,7 @@ def verify(wanted: Iterable[Fetchable]) -> Iterator[Verdict]:
 
 def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
     try:
-        return Verdict(path, "ok", cache.check(path, file, rehash=True, stamped=may_move))
+        return Verdict(path, "ok", stamps.check(path, file, rehash=True, stamped=may_move))
     except DigestError as error:
         return _moved(path, str(error)) if may_move else Verdict(path, "unreadable", str(error))
     except FetchError as error:
@@ -219,7 +217,7 @@ def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
 
 
 def _verdict_of_converted(path: Path) -> Verdict:
-    digest = cache.intact(path, rehash=True)
+    digest = stamps.intact(path, rehash=True)
     if digest is None:
         return _moved(path, "not what was written when it was converted")
     return Verdict(path, "ok", digest)

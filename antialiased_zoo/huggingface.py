@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .download import SourceError
+from .patience import SourceError
+from .responses import HEALING
 from .weights_file import WeightsFile, parse_hf
 
 # The only hosts that get the user's token. A mirror named by HF_ENDPOINT is not among them.
@@ -71,6 +72,6 @@ def _token(url: str) -> str | None:
 
 def _reason(error: Exception) -> SourceError:
     status = getattr(getattr(error, "response", None), "status_code", None)
-    heals = status in (408, 425, 429, 500, 502, 503, 504) or (status is None and isinstance(error, OSError))
+    heals = status in HEALING or (status is None and isinstance(error, OSError))
     text = f"HTTP {status}" if status else f"{type(error).__name__}: {error}"
     return SourceError(text.splitlines()[0][:300], heals=heals)

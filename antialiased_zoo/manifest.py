@@ -203,9 +203,7 @@ def _baselines(top: Mapping[str, Any], where: str) -> dict[str, Mapping[str, flo
     if not isinstance(baselines, dict):
         raise ManifestError(f"{where}: `baselines` must be an object of metrics by model")
     for model, metrics in baselines.items():
-        if not isinstance(metrics, dict) or not all(
-            type(value) in (int, float) for value in metrics.values()
-        ):
+        if not isinstance(metrics, dict) or not all(type(value) in (int, float) for value in metrics.values()):
             raise ManifestError(f"{where}: baseline {model!r} must be an object of numbers")
     return {model: MappingProxyType(metrics) for model, metrics in baselines.items()}
 
@@ -215,7 +213,5 @@ def _entry(record: Any, tables: Mapping[str, Mapping[str, Any]], index: int, whe
         return parse_entry(record, tables)
     except (ValueError, OverflowError) as error:
         facts = record if isinstance(record, dict) else {}
-        name = " ".join(
-            str(facts[key])[:60] for key in ("model", "filter_size", "recipe", "file") if key in facts
-        )
+        name = " ".join(str(facts[key])[:60] for key in ("model", "filter_size", "recipe", "file") if key in facts)
         raise ManifestError(f"{where}: entry {index} ({name or 'unnamed'}): {error}") from None

@@ -95,14 +95,15 @@ def _load_old(path: Path, scratch: Path | None) -> Any:
 
 
 def _reason(path: Path, error: pickle.UnpicklingError) -> Exception:
-    text = str(error)
-    if "nsupported" in text or "not allowed" in text or ("weights_only" in text and "global" in text.lower()):
-        what = next((line.strip() for line in text.splitlines() if "nsupported" in line), _first(error))
+    words = ("global", "class", "new object", "can only build")  # as opposed to bytes that are no pickle at all
+    lines = [line.strip() for line in str(error).splitlines()]
+    what = next((line for line in lines if any(word in line.lower() for word in words)), "")
+    if what and "operand" not in what:
         return UnsafePickleError(
-            f"{path} asks for more than tensors, and was refused without running any of it: {what[:300]}. "
+            f"{path} asks for more than tensors, and was refused without running any of it: {what[:300]} "
             "Get the file from a source you trust."
         )
-    return MalformedFileError(f"{path} is no readable torch file: {_first(error)}")
+    return MalformedFileError(f"{path} is no readable torch file: {what or _first(error)}")
 
 
 def _first(error: BaseException) -> str:
@@ -118,12 +119,8 @@ def _tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
         raise MalformedFileError(f"{path} holds no state dict but {type(content).__name__}")
     tensors = {}
     for name, value in content.items():
-        plain = (
-            isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-        )
+        plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
         if not isinstance(name, str) or not plain or value.is_quantized:
-            raise MalformedFileError(
-                f"{path}: {str(name)[:80]!r} is no plain tensor but {type(value).__name__}"
-            )
+            raise MalformedFileError(f"{path}: {str(name)[:80]!r} is no plain tensor but {type(value).__name__}")
         tensors[name] = value.detach()
     return tensors

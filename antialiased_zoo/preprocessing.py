@@ -55,9 +55,7 @@ class Preprocessing:
         if (self.test_resize is None) != (self.test_crop is None):
             raise ValueError("test_resize and test_crop go together: give both or neither")
         if len(self.mean) != len(self.std) or not self.mean:
-            raise ValueError(
-                f"mean ({len(self.mean)} values) and std ({len(self.std)}) need one value a channel"
-            )
+            raise ValueError(f"mean ({len(self.mean)} values) and std ({len(self.std)}) need one value a channel")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std must be above zero, not {self.std}")
 
@@ -82,9 +80,7 @@ class Preprocessing:
         steps: Callable[[Any], Tensor] = v2.Compose(
             [
                 v2.RGB(),
-                v2.Resize(
-                    self.resize, interpolation=v2.InterpolationMode(self.interpolation), antialias=True
-                ),
+                v2.Resize(self.resize, interpolation=v2.InterpolationMode(self.interpolation), antialias=True),
                 v2.CenterCrop(self.crop),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from .cache import check_pin, disk_errors
+from .cache import disk_errors
 from .digest import sha256
-from .download import Patience, SourceError, download
+from .download import Download
+from .errors import DigestError
 from .part import Note, Part
+from .patience import Patience, SourceError
+from .stamps import check_pin
 from .weights_file import WeightsFile
 
 if TYPE_CHECKING:
@@ -50,51 +55,66 @@ def obtain(source: str, job: Job, part: Part) -> str:
         PinError: the file is not the one first seen under this name.
         CacheError: the disk refuses.
     """
+    if source.startswith("package:"):
+        return _from_file(packaged(source), job, part)
     if not source.startswith("hf://"):
         return _from_url(source, {}, job, part)
     found = _resolve(source, job)
     if found.local is not None:
-        with disk_errors(job.target.parent):
-            part.begin(Note("", "", found.local.stat().st_size)).close()
-            shutil.copyfile(found.local, part.path)
-        digest = _digest(part)
-        if job.file.accepts(digest):
-            check_pin(job.target, digest)
-            return digest
+        with contextlib.suppress(SourceError):  # what the hub's own cache holds may be damaged
+            return _from_file(found.local, job, part)
     return _from_url(found.url, found.headers, job, part)
+
+
+def _from_file(path: Path, job: Job, part: Part) -> str:
+    if not path.is_file():
+        raise SourceError("is not in this installation")
+    with disk_errors(part.path.parent):
+        part.begin(Note("", "", path.stat().st_size)).close()
+        shutil.copyfile(path, part.path)
+    return _checked(job, part)
+
+
+def _checked(job: Job, part: Part) -> str:
+    with disk_errors(part.path), part.path.open("rb", buffering=0) as data:
+        digest = sha256(data)
+    if not job.file.accepts(digest):
+        part.discard()
+        raise SourceError(f"its SHA-256 is {digest}, wanted is {job.file.digest}")
+    try:
+        check_pin(job.target, digest)
+    except DigestError:
+        part.discard()
+        raise
+    return digest
 
 
 def _resolve(source: str, job: Job) -> Resolved:
     from .huggingface import resolve
 
-    for attempt in range(1, job.patience.attempts + 1):
+    failures = 0
+    while True:
         try:
             return resolve(source, job.file, job.patience.connect)
         except SourceError as error:
-            if not error.heals or attempt == job.patience.attempts:
+            failures += 1
+            pause = job.patience.pause(error, failures)
+            if pause is None:
                 raise
-            time.sleep(job.patience.pause(error.pause, attempt))
-    raise SourceError("was never asked: patience.attempts is below 1")
+            time.sleep(pause)
 
 
-def _from_url(url: str, headers: Any, job: Job, part: Part) -> str:
-    digest = ""
-    for _ in range(2):
-        with _bar(job) as bar:
-            joined = download(url, part, job.patience, bar, headers=headers, size=job.file.size)
-        digest = _digest(part)
-        if job.file.accepts(digest):
-            check_pin(job.target, digest)
-            return digest
-        part.discard()
-        if not joined:
-            break  # what came in one piece would come the same again
-    raise SourceError(f"its SHA-256 is {digest}, wanted is {job.file.digest}")
-
-
-def _digest(part: Part) -> str:
-    with disk_errors(part.path), part.path.open("rb", buffering=0) as data:
-        return sha256(data)
+def _from_url(url: str, headers: Mapping[str, str], job: Job, part: Part) -> str:
+    with _bar(job) as bar:
+        load = Download(url, part, job.patience, bar, headers, job.file.size)
+        joined = load.run()
+        try:
+            return _checked(job, part)
+        except SourceError:
+            if not joined:
+                raise  # what came in one piece would come the same again
+        load.run()
+        return _checked(job, part)
 
 
 def _bar(job: Job) -> tqdm[Any]:
@@ -102,6 +122,4 @@ def _bar(job: Job) -> tqdm[Any]:
 
     # disable=None silences the bar where standard error is not a terminal.
     disable = None if job.progress else True
-    return tqdm(
-        desc=job.file.file, unit="B", unit_scale=True, unit_divisor=1024, disable=disable, leave=False
-    )
+    return tqdm(desc=job.file.file, unit="B", unit_scale=True, unit_divisor=1024, disable=disable, leave=False)

@@ -61,9 +61,7 @@ class WeightsFile:
         if self.sha256 is not None and not _is_hex(self.sha256, 64, 64):
             raise ValueError(f"sha256 is {self.sha256!r}; it must be 64 lower-case hex digits")
         if self.sha256_prefix is not None and not _is_hex(self.sha256_prefix, 8, 64):
-            raise ValueError(
-                f"sha256_prefix is {self.sha256_prefix!r}; it must be 8 to 64 lower-case hex digits"
-            )
+            raise ValueError(f"sha256_prefix is {self.sha256_prefix!r}; it must be 8 to 64 lower-case hex digits")
         if self.sha256 and self.sha256_prefix and not self.sha256.startswith(self.sha256_prefix):
             raise ValueError(f"sha256_prefix {self.sha256_prefix!r} does not begin sha256 {self.sha256!r}")
 
@@ -102,9 +100,7 @@ def check_file_name(name: object) -> None:
     if len(name.encode("utf-8", "surrogatepass")) > 180:
         raise ValueError(f"file is longer than 180 bytes: {name[:40]!r}...")
     if _FORBIDDEN.search(name) or name.startswith(".") or name[-1] in ". " or _RESERVED.fullmatch(name):
-        raise ValueError(
-            f"file is {name!r}; it must be a plain file name, without folders or reserved characters"
-        )
+        raise ValueError(f"file is {name!r}; it must be a plain file name, without folders or reserved characters")
     if not name.isprintable() or unicodedata.normalize("NFC", name) != name:
         raise ValueError(f"file is {name!r}; it must be printable and in Unicode's composed form (NFC)")
     if name.lower().endswith(OWN_SUFFIXES):

@@ -46,7 +46,11 @@ class TestShipped:
 
     @pytest.mark.parametrize(
         ("model", "size", "recipe", "acc1", "consistency"),
-        [("resnet50", 4, "finetuned", 77.41, 91.32), ("alexnet", 2, "scratch", 57.24, 81.33), ("vgg19_bn", 4, "finetuned", 75.68, 91.6)],
+        [
+            ("resnet50", 4, "finetuned", 77.41, 91.32),
+            ("alexnet", 2, "scratch", 57.24, 81.33),
+            ("vgg19_bn", 4, "finetuned", 75.68, 91.6),
+        ],
     )
     def test_published_metrics(self, model: str, size: int, recipe: str, acc1: float, consistency: float) -> None:
         entry = manifest.load().find(model, size)
@@ -88,7 +92,9 @@ class TestShipped:
 
 class TestFind:
     def test_unknown_lists_what_exists(self) -> None:
-        with pytest.raises(UnknownWeightsError, match=r"resnet34 with filter_size=7.*filter_size=4: finetuned \(default\)"):
+        with pytest.raises(
+            UnknownWeightsError, match=r"resnet34 with filter_size=7.*filter_size=4: finetuned \(default\)"
+        ):
             manifest.load().find("resnet34", 7)
         with pytest.raises(UnknownWeightsError, match="none at all"):
             manifest.load().find("resnet9000", 4)
@@ -231,7 +237,9 @@ def test_preprocessing_is_torchvisions_protocol() -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{"resize": 100}, {"std": (0.2, 0.2, 0.0)}, {"mean": ()}, {"test_crop": 9}, {"crop": 0.5}])
+@pytest.mark.parametrize(
+    "changes", [{"resize": 100}, {"std": (0.2, 0.2, 0.0)}, {"mean": ()}, {"test_crop": 9}, {"crop": 0.5}]
+)
 def test_preprocessing_refuses(changes: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         Preprocessing(**changes)
