@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -271,6 +272,15 @@ def test_bfloat16_autocast(folder, tmp_path):
     assert not equal(amp, exact)
     for name, tensor in amp.items():
         torch.testing.assert_close(tensor, exact[name], rtol=0.1, atol=0.01)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled(folder, tmp_path):
+    eager = trainer(folder, tmp_path / "eager", PAIR).fit().state_dict()
+    compiled = trainer(folder, tmp_path, PAIR, execution=Execution(compile=True)).fit().state_dict()
+    assert compiled.keys() == eager.keys()
+    for name, tensor in compiled.items():
+        torch.testing.assert_close(tensor, eager[name], rtol=1e-4, atol=1e-6)
 
 
 class KilledError(Exception):
