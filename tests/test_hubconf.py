@@ -40,7 +40,7 @@ def test_it_works_without_the_package_installed(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.path[:] = [p for p in sys.path if p not in ("", {str(ROOT)!r})]
-sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in type(f).__module__ + getattr(f, "__name__", "")]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
 import torch
 model = torch.hub.load({str(clone)!r}, "resnet18", source="local", filter_size=3, num_classes=5)
 print(type(model).__name__, model.fc.out_features, sys.modules["antialiased_zoo"].__file__)
