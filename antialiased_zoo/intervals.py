@@ -59,10 +59,8 @@ def share(values: Sequence[float], trials: int = 1) -> Figure:
     mean, variance = _moments(values)
     count = len(values)
     spread = mean * (1 - mean)
-    if variance > 0:
-        effective = count * min(spread / variance, trials)
-    else:
-        effective = count * (trials if 0 < mean < 1 else 1)
+    independent = spread / variance if variance > 0 else math.inf
+    effective = count * min(independent, trials) if 0 < mean < 1 else count
     scale = 1 + Z95**2 / effective
     middle = (mean + Z95**2 / (2 * effective)) / scale
     half = Z95 / scale * math.sqrt(max(spread, 0.0) / effective + (Z95 / (2 * effective)) ** 2)
