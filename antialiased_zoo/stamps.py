@@ -13,10 +13,12 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from .cache import STAMP, beside, replacing
+from .cache import STAMP, beside
 from .digest import sha256
 from .errors import CacheError, DigestError, PinError
 from .weights_file import WeightsFile
+
+_LENGTH = 256
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,19 @@ def read(path: Path) -> Stamp | None:
 
 
 def write(path: Path, stamp: Stamp) -> None:
-    """Write a file's stamp; where the folder is read-only there is none, and files are hashed every time."""
-    with contextlib.suppress(OSError), replacing(beside(path, STAMP)) as temporary:
-        temporary.write_text(json.dumps(asdict(stamp)), encoding="utf-8")
+    """Write a file's stamp; where the folder is read-only there is none, and files are hashed every time.
+
+    In one write of constant length, so that no process can be killed halfway and no temporary file is left.
+    """
+    record = json.dumps(asdict(stamp)).encode().ljust(_LENGTH)
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    with contextlib.suppress(OSError):
+        handle = os.open(beside(path, STAMP), flags, 0o666)
+        try:
+            os.write(handle, record)
+            os.ftruncate(handle, _LENGTH)
+        finally:
+            os.close(handle)
 
 
 def stamp(path: Path, *, finite: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import socket
 import ssl
 import struct
@@ -168,6 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.close()
         self.wfile.close()
         self.connection.close()
+        self.wfile = io.BytesIO()  # http.server flushes it once more
 
 
 FAULTS: dict[str, Callable[[_Handler], None]] = {}
