@@ -165,6 +165,22 @@ def _forward(model: Model, views: Tensor, options: Options) -> Tensor:
         return model(views.contiguous(memory_format=layout)).float()
 
 
+def bare_seconds(models: Mapping[str, Model], views: int, protocol: ShiftProtocol, options: Options) -> float:
+    """Times the forward passes of so many views and nothing else, on a ready batch: the least to pay."""
+    batch = torch.randn(options.batch_size, 3, protocol.size, protocol.size, device=options.device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    sizes = [options.batch_size] * (views // options.batch_size) + [views % options.batch_size]
+    with ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(evaluating(model))
+        started = time.perf_counter()
+        for model in models.values():
+            for size in filter(None, sizes):
+                # Its sum on the CPU waits for the device, as the evaluation's figures do.
+                _forward(model, batch[:size], options).sum().item()
+        return time.perf_counter() - started
+
+
 class _Classes:
     """The data's classes as the models number them."""
 

@@ -13,7 +13,7 @@ kind                  first                   second
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,8 +27,7 @@ CROP, ROLL, CORRUPT = 0, 1, 2
 _SPAN = 1 << 14
 
 
-@dataclass(frozen=True)
-class Canvases:
+class Canvases(NamedTuple):
     """A batch of decoded images.
 
     Attributes:

@@ -13,7 +13,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import torch.distributed as dist
 from antialiased_zoo import plots
 from antialiased_zoo.cifar10 import Cifar10
 from antialiased_zoo.data import ImageFiles, open_images
-from antialiased_zoo.evaluation import Evaluation, Options, evaluate
+from antialiased_zoo.evaluation import Evaluation, Options, bare_seconds, evaluate
 from antialiased_zoo.modelspec import GRAMMAR, NamedModel, class_index, load_named
 from antialiased_zoo.preprocessing import Preprocessing
 from antialiased_zoo.probes import Accuracy, Consistency, Corruptions, Diagonal, Probe
@@ -203,17 +202,10 @@ def facts_of(found: Evaluation, label: str) -> dict[str, Any]:
 def print_overhead(
     found: Evaluation, models: Mapping[str, torch.nn.Module], protocol: ShiftProtocol, options: Options
 ) -> None:
-    """Times as many bare forward passes as the evaluation needed, on one batch that is ready."""
-    batch = torch.randn(options.batch_size, 3, protocol.size, protocol.size, device=options.device)
-    passes = -(-found.views // options.batch_size)
-    began = time.perf_counter()
-    with torch.inference_mode():
-        for model in models.values():
-            for _ in range(passes):
-                model(batch)
-    if options.device.type == "cuda":
-        torch.cuda.synchronize()
-    bare = time.perf_counter() - began
+    if dist.is_initialized() and dist.get_rank():
+        return
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    bare = bare_seconds(models, found.views // world, protocol, options)
     print(
         f"{found.images} images, {found.views} views: {found.seconds:.2f} s, bare forward passes {bare:.2f} s, "
         f"ratio {found.seconds / bare:.3f}"
