@@ -1,7 +1,18 @@
 """Shift-invariant convnets: antialias any model, a zoo with verified weights, and the metrics to judge them."""
 
-from .functional import blur_pool2d, max_blur_pool2d
-from .layers import BlurPool, Downsample, MaxBlurPool2d
+from .functional import blur_pool1d, blur_pool2d, blur_pool3d, max_blur_pool2d
+from .layers import (
+    AvgBlurPool1d,
+    AvgBlurPool2d,
+    AvgBlurPool3d,
+    BlurPool,
+    Downsample,
+    Downsample1d,
+    Downsample3d,
+    MaxBlurPool1d,
+    MaxBlurPool2d,
+    MaxBlurPool3d,
+)
 from .models import (
     alexnet,
     create_model,
@@ -29,21 +40,31 @@ from .models import (
     wide_resnet50_2,
     wide_resnet101_2,
 )
-from .plan import Plan, plan
+from .plan import Plan
+from .planner import plan
 from .transform import antialias, antialias_
 from .weights import get_entry
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AvgBlurPool1d",
+    "AvgBlurPool2d",
+    "AvgBlurPool3d",
     "BlurPool",
     "Downsample",
+    "Downsample1d",
+    "Downsample3d",
+    "MaxBlurPool1d",
     "MaxBlurPool2d",
+    "MaxBlurPool3d",
     "Plan",
     "alexnet",
     "antialias",
     "antialias_",
+    "blur_pool1d",
     "blur_pool2d",
+    "blur_pool3d",
     "create_model",
     "densenet121",
     "densenet161",

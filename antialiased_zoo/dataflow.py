@@ -4,67 +4,138 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 from torch import fx, nn
+from torch.nn.modules import activation as activations
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
 
-from .layers import Downsample, MaxBlurPool2d
+from .layers import Blurred
+
+_NOT_POINTWISE = (activations.MultiheadAttention, activations.Softmax, activations.Softmax2d, activations.LogSoftmax)
+_ACTIVATIONS = tuple(
+    cls
+    for name in activations.__all__
+    if isinstance(cls := getattr(activations, name), type) and cls not in _NOT_POINTWISE
+)
+_ACTIVATION_FUNCTIONS = frozenset(
+    [
+        *("celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu"),
+        *("logsigmoid", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus"),
+        *("softsign", "tanh"),
+    ]
+)
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+# Library modules that hold what the plan looks for, so that their inside need not be traced.
+_LEAVES = (Blurred, _ConvNd, *_NORMS, *_ACTIVATIONS)
 
 
 class _Tracer(fx.Tracer):
     """Also notes how often each module is called, what it returns, and inside which module each op runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, opaque: frozenset[type[nn.Module]]) -> None:
         super().__init__()
+        self.opaque = opaque
         self.calls: dict[str, int] = defaultdict(int)
         self.returns: dict[fx.Node, list[str]] = defaultdict(list)
         self.owner: dict[fx.Node, str] = {}
-        self._inside = [""]
+        self.inside = [""]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or isinstance(m, (Downsample, MaxBlurPool2d))
+        return super().is_leaf_module(m, module_qualified_name) or isinstance(m, _LEAVES) or type(m) in self.opaque
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         path = self.path_of_module(m)
         self.calls[path] += 1
-        self._inside.append(path)
+        self.inside.append(path)
         result = super().call_module(m, forward, args, kwargs)
-        self._inside.pop()
+        self.inside.pop()  # not on an error: where it arose is asked for afterwards
         if isinstance(result, fx.Proxy):
             self.returns[result.node].append(path)
         return result
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
-        self.owner[node] = self._inside[-1]
+        self.owner[node] = self.inside[-1]
         return node
 
 
+class UntraceableError(Exception):
+    """`torch.fx` cannot follow the model's own forward: its control flow depends on values."""
+
+
 class Dataflow:
-    """The traced graph of a model, with the few questions that `plan` asks of it.
+    """The traced graph of a model, with the few questions that the plan asks of it.
+
+    A submodule that cannot be traced is left whole, as one node, and named in ``opaque`` with the reason.
 
     Args:
-        model: A module that `torch.fx` can trace; it is not run and may be on the meta device.
+        model: The network; it is not run and may be on the meta device.
 
     Raises:
-        torch.fx.proxy.TraceError: (or what the model's own code raises on a proxy) if it cannot be traced.
+        UntraceableError: If the model's own forward cannot be traced.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        tracer = _Tracer()
-        self.graph = tracer.trace(model)
-        self._tracer = tracer
         self._modules = dict(model.named_modules())
+        self.opaque: dict[str, str] = {}
+        classes: frozenset[type[nn.Module]] = frozenset()
+        while True:
+            tracer = _Tracer(classes)
+            try:
+                self.graph = tracer.trace(model)
+                break
+            except Exception as error:  # a model's own code may raise anything when it meets a proxy
+                path = tracer.inside[-1]
+                module = self._modules[path]
+                if not path or type(module) in classes:
+                    raise UntraceableError(
+                        f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                    ) from error
+                classes |= {type(module)}
+                self.opaque |= {p: str(error) for p, m in self._modules.items() if type(m) is type(module)}
+        self._tracer = tracer
 
     def module(self, node: fx.Node) -> nn.Module | None:
         """The module that ``node`` calls, or None."""
         return self._modules[str(node.target)] if node.op == "call_module" else None
 
+    def is_opaque(self, node: fx.Node) -> bool:
+        """True if the node is a module that could not be traced."""
+        return node.op == "call_module" and str(node.target) in self.opaque
+
+    @cached_property
+    def has_attention(self) -> bool:
+        """True if a module or a function of the model calls itself attention."""
+        names = [type(module).__name__ for module in self._modules.values()]
+        names += [getattr(node.target, "__name__", "") for node in self.graph.nodes]
+        return any("attention" in name.lower() for name in names)
+
+    def owner(self, node: fx.Node) -> str:
+        """Qualified name of the module in whose forward the op stands; "" for the model itself."""
+        return self._tracer.owner[node]
+
     def called_once(self, path: str) -> bool:
         """True if the model calls the module at ``path`` at just one place."""
         return self._tracer.calls[path] == 1
+
+    def is_linear(self, node: fx.Node) -> bool:
+        """True for norms, dropout and identities, which keep a map's places and are linear in evaluation."""
+        module = self.module(node)
+        return isinstance(module, (*_NORMS, _DropoutNd, nn.Identity)) and not _holds_activation(module)
+
+    def is_activation(self, node: fx.Node) -> bool:
+        """True for a pointwise nonlinearity, alone or at the end of a norm's own module."""
+        if node.op == "call_module":
+            module = self.module(node)
+            return isinstance(module, _ACTIVATIONS) or (isinstance(module, _NORMS) and _holds_activation(module))
+        name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+        return str(name).rstrip("_") in _ACTIVATION_FUNCTIONS
 
     def modules_returning(self, node: fx.Node) -> Iterator[str]:
         """Modules called once that hand on the value of ``node`` and do not use it themselves, innermost first.
@@ -72,7 +143,11 @@ class Dataflow:
         Containers are left out: a module added to one would be called as one of its members.
         """
         for path in self._tracer.returns[node]:
-            inside = any(f"{self._tracer.owner[user]}.".startswith(f"{path}.") for user in node.users)
+            inside = any(f"{self.owner(user)}.".startswith(f"{path}.") for user in node.users)
             container = isinstance(self._modules[path], (nn.Sequential, nn.ModuleList, nn.ModuleDict))
             if self.called_once(path) and not inside and not container:
                 yield path
+
+
+def _holds_activation(module: nn.Module | None) -> bool:
+    return module is not None and any(isinstance(child, _ACTIVATIONS) for child in module.modules())

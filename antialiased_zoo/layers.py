@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from .filters import Blur, binomial_taps
-from .functional import blur_pool, max_blur_pool
+from .pooling import Window, avg_blur_pool, max_blur_pool
+from .resample import blur_pool
 
 
-class _Blurred(nn.Module):
+class Blurred(nn.Module):
     """Holds a checked blur and its kernel, which follows the module's dtype and device but stays out of state dicts."""
 
     kernel: Tensor
+    ndim = 2
 
     def __init__(self, blur: Blur) -> None:
         super().__init__()
@@ -27,7 +29,7 @@ class _Blurred(nn.Module):
         return self
 
 
-class Downsample(_Blurred):
+class Downsample(Blurred):
     """Blurs each channel with a binomial kernel and subsamples; `BlurPool` is another name for it.
 
     Args:
@@ -62,7 +64,7 @@ class Downsample(_Blurred):
     ) -> None:
         if channels is not None and (not isinstance(channels, int) or channels < 1):
             raise ValueError(f"channels must be a positive integer, or None for any number, got {channels!r}")
-        super().__init__(Blur.make(binomial_taps(filt_size), stride, pad_type, pad_off, ndim=2))
+        super().__init__(Blur.make(binomial_taps(filt_size), stride, pad_type, pad_off, self.ndim))
         self.channels = channels
         self.pad_type = pad_type
         self.filt_size = filt_size
@@ -71,7 +73,7 @@ class Downsample(_Blurred):
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur and subsample ``x``."""
-        if self.channels is not None and x.shape[-3] != self.channels:
+        if self.channels is not None and x.shape[-1 - self.ndim] != self.channels:
             raise ValueError(f"expected {self.channels} channels, got a map of shape {tuple(x.shape)}")
         return blur_pool(x, self.blur, self.kernel)
 
@@ -84,7 +86,57 @@ class Downsample(_Blurred):
 BlurPool = Downsample
 
 
-class MaxBlurPool2d(_Blurred):
+class Downsample1d(Downsample):
+    """`Downsample` for ``(N, C, L)`` or ``(C, L)``: audio and other sequences.
+
+    Example:
+        >>> import torch
+        >>> Downsample1d(8)(torch.ones(1, 8, 9)).shape
+        torch.Size([1, 8, 5])
+    """
+
+    ndim = 1
+
+
+class Downsample3d(Downsample):
+    """`Downsample` for ``(N, C, D, H, W)`` or ``(C, D, H, W)``: volumes and video.
+
+    Example:
+        >>> import torch
+        >>> Downsample3d(8, stride=(1, 2, 2))(torch.ones(1, 8, 5, 6, 7)).shape
+        torch.Size([1, 8, 5, 3, 4])
+    """
+
+    ndim = 3
+
+
+class _Pooled(Blurred):
+    """A pool's window with the blur that takes over its stride."""
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        filt_size: int = 4,
+        stride: int | Sequence[int] = 2,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
+        pad_type: str = "reflect",
+    ) -> None:
+        super().__init__(Blur.make(binomial_taps(filt_size), stride, pad_type, 0, self.ndim))
+        self.window = Window.make(kernel_size, padding, dilation, ceil_mode, self.ndim)
+        self.filt_size = filt_size
+
+    def extra_repr(self) -> str:
+        """What the layer was made with."""
+        window = self.window
+        return (
+            f"kernel_size={window.size}, filt_size={self.filt_size}, stride={self.blur.stride}, "
+            f"padding={window.padding}, dilation={window.dilation}, ceil_mode={window.ceil_mode}"
+        )
+
+
+class MaxBlurPool2d(_Pooled):
     """Max pooling evaluated densely, then blurred and subsampled, to the size that ``nn.MaxPool2d`` would give.
 
     Args:
@@ -110,35 +162,61 @@ class MaxBlurPool2d(_Blurred):
         torch.Size([1, 8, 5, 5])
     """
 
-    def __init__(
-        self,
-        kernel_size: int | Sequence[int],
-        filt_size: int = 4,
-        stride: int | Sequence[int] = 2,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        ceil_mode: bool = False,
-        pad_type: str = "reflect",
-    ) -> None:
-        super().__init__(Blur.make(binomial_taps(filt_size), stride, pad_type, 0, ndim=2))
-        self.window = _pair(kernel_size)
-        self.padding = _pair(padding)
-        self.dilation = _pair(dilation)
-        self.ceil_mode = ceil_mode
-        self.filt_size = filt_size
-
     def forward(self, x: Tensor) -> Tensor:
         """Pool, blur and subsample ``x``."""
-        return max_blur_pool(x, self.window, self.padding, self.dilation, self.ceil_mode, self.blur, self.kernel)
-
-    def extra_repr(self) -> str:
-        """What the layer was made with."""
-        return (
-            f"kernel_size={self.window}, filt_size={self.filt_size}, stride={self.blur.stride}, "
-            f"padding={self.padding}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
+        return max_blur_pool(x, self.window, self.blur, self.kernel)
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    first, second = value if isinstance(value, Sequence) else (value, value)
-    return first, second
+class MaxBlurPool1d(MaxBlurPool2d):
+    """`MaxBlurPool2d` for ``(N, C, L)`` or ``(C, L)``."""
+
+    ndim = 1
+
+
+class MaxBlurPool3d(MaxBlurPool2d):
+    """`MaxBlurPool2d` for ``(N, C, D, H, W)`` or ``(C, D, H, W)``."""
+
+    ndim = 3
+
+
+class AvgBlurPool2d(_Pooled):
+    """The blur in place of an average pool, on the same centres and to the size that ``nn.AvgPool2d`` would give.
+
+    Args:
+        kernel_size: Window of the average that it replaces, an int or a pair: says where the centres are.
+        filt_size: Length of the binomial taps, 1 to 7.
+        stride: Subsampling factor, an int or a pair.
+        padding: As in ``nn.AvgPool2d``.
+        dilation: 1; average pools have none.
+        ceil_mode: As in ``nn.AvgPool2d``.
+        pad_type: Padding of the blur: "reflect", "replicate" or "zero".
+
+    Shape:
+        ``(N, C, H, W)`` or ``(C, H, W)`` to what ``nn.AvgPool2d`` gives with the same arguments.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Source: Zhang, ICML 2019, section 3.2: average pooling becomes blurred downsampling.
+
+    Example:
+        >>> import torch
+        >>> AvgBlurPool2d(kernel_size=2)(torch.ones(1, 8, 9, 9)).shape
+        torch.Size([1, 8, 4, 4])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blur and subsample ``x``."""
+        return avg_blur_pool(x, self.window, self.blur, self.kernel)
+
+
+class AvgBlurPool1d(AvgBlurPool2d):
+    """`AvgBlurPool2d` for ``(N, C, L)`` or ``(C, L)``."""
+
+    ndim = 1
+
+
+class AvgBlurPool3d(AvgBlurPool2d):
+    """`AvgBlurPool2d` for ``(N, C, D, H, W)`` or ``(C, D, H, W)``."""
+
+    ndim = 3

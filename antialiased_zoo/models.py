@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from . import manifest
-from .plan import Shortcut, StemPool
+from .planner import Shortcut, StemPool
 from .transform import Options, antialias_
 from .weights import Weights, find_weights
 
@@ -37,6 +37,7 @@ class Architecture:
 
 
 _RESNET = MappingProxyType({"stem_pool": "max2"})
+_DENSENET = MappingProxyType({"avg_pool": "blur"})
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
@@ -49,7 +50,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             Architecture("resnext101_32x8d", "fc", _RESNET),
             Architecture("wide_resnet50_2", "fc", _RESNET),
             Architecture("wide_resnet101_2", "fc", _RESNET),
-            *(Architecture(f"densenet{n}", "classifier") for n in (121, 161, 169, 201)),
+            *(Architecture(f"densenet{n}", "classifier", _DENSENET) for n in (121, 161, 169, 201)),
             Architecture("mobilenet_v2", "classifier.1"),
         )
     }

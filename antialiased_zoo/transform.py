@@ -1,36 +1,51 @@
-"""Applies a plan: gives strides over to blurs, in place of modules or beside them."""
+"""Applies a plan: gives strides over to blurs, in place of modules, beside them, or between a graph's nodes."""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from itertools import chain
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from typing_extensions import Unpack
 
-from .layers import Downsample, MaxBlurPool2d
-from .plan import Shortcut, Site, StemPool, plan
+from .dataflow import Dataflow
+from .layers import (
+    AvgBlurPool1d,
+    AvgBlurPool2d,
+    AvgBlurPool3d,
+    Downsample,
+    Downsample1d,
+    Downsample3d,
+    MaxBlurPool1d,
+    MaxBlurPool2d,
+    MaxBlurPool3d,
+)
+from .plan import Plan, Site
+from .planner import RuleOptions, plan
 
 _Model = TypeVar("_Model", bound=nn.Module)
+_DOWNSAMPLE = (Downsample1d, Downsample, Downsample3d)
+_MAX = (MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d)
+_AVG = (AvgBlurPool1d, AvgBlurPool2d, AvgBlurPool3d)
 
 
-class Options(TypedDict, total=False):
+class Options(RuleOptions, total=False):
     """The keyword arguments of `antialias_` after ``filter_size``."""
 
     pad_type: str
-    stem_stride: int
-    shortcut: Shortcut
-    stem_pool: StemPool
 
 
-def antialias(model: _Model, filter_size: int = 4, **options: Unpack[Options]) -> _Model:
+def antialias(model: nn.Module, filter_size: int = 4, *, graph: bool = False, **options: Unpack[Options]) -> nn.Module:
     """Return a copy of a model whose downsampling low-pass filters first; the model itself is left alone.
 
     Args:
         model: See `antialias_`.
         filter_size: See `antialias_`.
+        graph: Also treat what modules alone cannot express (functional pools and convolutions, an activation module
+            used at several places with several readers): the copy is then a `torch.fx.GraphModule`, whose
+            parameters have the names they had, if there is something of that kind in the model.
         **options: The other arguments of `antialias_`.
 
     Returns:
@@ -41,41 +56,53 @@ def antialias(model: _Model, filter_size: int = 4, **options: Unpack[Options]) -
         >>> type(antialias(model)[2]).__name__, type(model[2]).__name__
         ('MaxBlurPool2d', 'MaxPool2d')
     """
-    return antialias_(copy.deepcopy(model), filter_size, **options)
+    _check(filter_size, options.get("pad_type", "reflect"))
+    model = copy.deepcopy(model)
+    rules = cast(RuleOptions, {name: value for name, value in options.items() if name != "pad_type"})
+    if graph and len(plan(model, **rules).treated) < len((found := plan(model, graph=True, **rules)).treated):
+        return _apply_to_graph(model, found, filter_size, options.get("pad_type", "reflect"))
+    return antialias_(model, filter_size, **options)
 
 
 def antialias_(
-    model: _Model,
-    filter_size: int = 4,
-    *,
-    pad_type: str = "reflect",
-    stem_stride: int = 2,
-    shortcut: Shortcut = "blur",
-    stem_pool: StemPool = "max",
+    model: _Model, filter_size: int = 4, *, pad_type: str = "reflect", **rules: Unpack[RuleOptions]
 ) -> _Model:
     """Antialias a model in place: each strided op is evaluated densely, then blurred and subsampled.
 
     Parameters stay the same objects under the same names, and the state dict has the same keys, so checkpoints
     load and optimizers go on. Convolutions stay where they are with a smaller stride; the blur is a child
     (``blur_before``, ``blur_after``) of the module beside it. Pools are replaced. A second call changes nothing.
+    Every op returns the size that it returned before, for every input.
 
     Args:
-        model: A network that `torch.fx` can trace, on any device.
+        model: A network in 1, 2 or 3 dimensions, on any device. Parts that `torch.fx` cannot trace are treated by
+            themselves; `plan` says what was not.
         filter_size: Length of the binomial taps, 1 to 7; 1 subsamples without a blur.
         pad_type: Padding of the blurs: "reflect", "replicate" or "zero".
-        stem_stride: Stride that the convolution reading the image keeps: 2 in the paper, 1 antialiases it fully.
-        shortcut: "blur" puts a blur before linear 1x1 strided convolutions, "stride" leaves them as they are.
-        stem_pool: What becomes of a max pool that follows the stem: "max" keeps its window, densely evaluated,
-            "max2" takes a 2x2 maximum without padding (the published ResNets), "blur" takes no maximum.
+        **rules: Any of the following.
+
+            * ``stem_stride`` (2): stride that the convolution reading the image keeps: 2 in the paper, 1
+              antialiases it fully.
+            * ``shortcut`` ("blur"): "blur" puts a blur before linear 1x1 strided convolutions, "stride" leaves them.
+            * ``stem_pool`` ("max"): what becomes of the first max pool: "max" keeps its window, densely evaluated,
+              "max2" takes a 2x2 maximum without padding (the published ResNets; one pixel less at odd sizes),
+              "blur" takes no maximum.
+            * ``avg_pool`` ("fit"): "fit" puts the blur on the average's centres and keeps its size, "blur" gives
+              ceil(size / stride), as in the published DenseNets.
+            * ``placement`` ("after_nonlinearity"): "before_conv" puts a dense blur before each strided convolution,
+              which keeps its stride: cheaper, but what the convolution makes still aliases (Composer's blur_first).
+            * ``kinds`` (all): some of "conv", "maxpool", "avgpool".
+            * ``min_channels`` (0): convolutions that read fewer channels are left alone.
+            * ``where`` (None): a function of (module, qualified name); modules for which it is false are left alone.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: If an option is out of range.
+        ValueError: If an option is out of range; the model is then as it was.
 
     Warns:
-        UserWarning: If nothing in the model could be antialiased.
+        UserWarning: If nothing in the model was left to antialias.
 
     Source: Zhang, ICML 2019, section 3.2.
 
@@ -84,8 +111,8 @@ def antialias_(
         >>> antialias_(model, stem_stride=1)[1].blur_after
         Downsample(8, filt_size=4, stride=(2, 2), reflect)
     """
-    Downsample(filt_size=filter_size, pad_type=pad_type)  # complains before anything is changed
-    found = plan(model, stem_stride=stem_stride, shortcut=shortcut, stem_pool=stem_pool)
+    _check(filter_size, pad_type)
+    found = plan(model, **rules)
     if not found.treated:
         warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
     for site in found.treated:
@@ -93,44 +120,45 @@ def antialias_(
     return model
 
 
+def _check(filter_size: int, pad_type: str) -> None:
+    """Complain before anything is changed."""
+    Downsample(filt_size=filter_size, pad_type=pad_type)
+
+
 def _apply(model: nn.Module, site: Site, filter_size: int, pad_type: str) -> None:
-    placement = site.placement
-    if placement is None:
+    if site.placement is None:
         return
-    module = model.get_submodule(site.name)
-    blur = _like(module, model, _blur_of(module, site, filter_size, pad_type))
-    if placement.where == "instead":
-        _replace(model, placement.host, blur)
+    module, host = model.get_submodule(site.name), model.get_submodule(site.placement.host)
+    blur = _like(module, model, _blur_of(site, filter_size, pad_type))
+    if site.placement.where == "instead":
+        _replace(model, site.placement.host, blur)
         return
     cast(nn.Conv2d, module).stride = site.keep
-    host = model.get_submodule(placement.host)
-    host.add_module(f"blur_{placement.where}", blur)
-    if placement.where == "before":
+    name = f"blur_{site.placement.where}"
+    if hasattr(host, name):  # both the op before and this one blur here
+        host.add_module(name, nn.Sequential(host.get_submodule(name), blur))
+        return
+    host.add_module(name, blur)
+    if site.placement.where == "before":
         host.register_forward_pre_hook(_blur_before)
     else:
         host.register_forward_hook(_blur_after)
 
 
-def _blur_of(module: nn.Module, site: Site, filter_size: int, pad_type: str) -> nn.Module:
-    if site.pool in (None, "blur"):
-        return Downsample(site.channels, pad_type, filter_size, site.blur_stride)
-    if not isinstance(module, nn.MaxPool2d):
-        raise TypeError(f"{site.name} is planned as a max pool, but is {type(module).__name__}: plan the model again")
+def _blur_of(site: Site, filter_size: int, pad_type: str) -> nn.Module:
+    ndim = len(site.stride) - 1
+    window = site.window
+    if window is None or site.pool == "blur":
+        return _DOWNSAMPLE[ndim](site.channels, pad_type, filter_size, site.blur_stride)
     if site.pool == "max2":
-        return MaxBlurPool2d(2, filter_size, site.blur_stride, pad_type=pad_type)
-    window = (
-        module.kernel_size,
-        filter_size,
-        site.blur_stride,
-        module.padding,
-        module.dilation,
-        module.ceil_mode,
-    )
-    return MaxBlurPool2d(*window, pad_type=pad_type)
+        return _MAX[ndim](2, filter_size, site.stride, pad_type=pad_type)
+    layer = _MAX[ndim] if site.pool == "max" else _AVG[ndim]
+    facts = (window.padding, window.dilation, window.ceil_mode)
+    return layer(window.size, filter_size, site.stride, *facts, pad_type)
 
 
 def _like(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
-    """Give a blur its model's dtype and device, and the hooks and train flag of the module it stands for."""
+    """Give a blur its model's dtype and device, and the train flag of the module it stands beside or for."""
     tensor = next(chain(module.parameters(), model.parameters(), model.buffers()), None)
     if tensor is not None and not tensor.is_meta:  # on the meta device the kernel would be lost: it is in no checkpoint
         blur = blur.to(device=tensor.device, dtype=tensor.dtype if tensor.is_floating_point() else None)
@@ -154,3 +182,44 @@ def _blur_before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _blur_after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     return cast(Tensor, cast(nn.Module, module.blur_after)(output))
+
+
+def _apply_to_graph(model: nn.Module, found: Plan, filter_size: int, pad_type: str) -> fx.GraphModule:
+    """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
+    graph = Dataflow(model).graph
+    nodes = {node.name: node for node in graph.nodes}
+    for index, site in enumerate(found.treated):
+        if not site.node:
+            _apply(model, site, filter_size, pad_type)
+            continue
+        path = f"blur_{index}"
+        model.add_module(path, _like(model, model, _blur_of(site, filter_size, pad_type)))
+        _rewire(graph, nodes, site, path)
+        if site.kind == "conv":
+            _set_stride(model, nodes[site.node], site.keep)
+    graph.lint()
+    return fx.GraphModule(model, graph, type(model).__name__)
+
+
+def _rewire(graph: fx.Graph, nodes: dict[str, fx.Node], site: Site, path: str) -> None:
+    placement = cast(Any, site.placement)
+    host = nodes[placement.host]
+    source = cast(fx.Node, host.args[0] if host.args else host.kwargs["input"])
+    if placement.where == "before":
+        with graph.inserting_before(host):
+            host.replace_input_with(source, graph.call_module(path, (source,)))
+        return
+    with graph.inserting_after(host):
+        blurred = graph.call_module(path, (host if placement.where == "after" else source,))
+    host.replace_all_uses_with(blurred, delete_user_cb=lambda user: user is not blurred)
+    if placement.where == "instead":
+        graph.erase_node(host)
+
+
+def _set_stride(model: nn.Module, node: fx.Node, keep: tuple[int, ...]) -> None:
+    if node.op == "call_module":
+        cast(nn.Conv2d, model.get_submodule(str(node.target))).stride = keep
+    elif len(node.args) > 3:  # (input, weight, bias, stride, ...)
+        node.update_arg(3, keep)
+    else:
+        node.update_kwarg("stride", keep)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antialiased_zoo import functional
+from antialiased_zoo import resample
 from antialiased_zoo.filters import FILTER_SIZES, Blur, binomial_taps
 from antialiased_zoo.functional import blur_pool2d, max_blur_pool2d
 
@@ -52,10 +52,10 @@ def test_every_way_equals_float64_maths(filt_size: int, pad_type: str, memory_fo
             blur = Blur.make(binomial_taps(filt_size), stride, pad_type, 0, ndim=2)
             expected = torch.from_numpy(reference(x, filt_size, (stride, stride), pad_type)).float()
             for way in (
-                functional._by_convolution(x, blur, blur.kernel()),
-                functional._by_slices(x, blur),
-                functional._by_matmul(x, blur),
-                functional.blur_pool(x, blur),
+                resample._by_convolution(x, blur, blur.kernel()),
+                resample._by_slices(x, blur),
+                resample._by_matmul(x, blur),
+                resample.blur_pool(x, blur),
             ):
                 torch.testing.assert_close(way, expected, rtol=1e-5, atol=1e-6)
 

@@ -209,7 +209,7 @@ def test_an_entrys_structure_is_built(publish: Publish) -> None:
     publish("resnet18", structure={"shortcut": "stride", "stem_pool": "max"})
     net = az.resnet18(3, pretrained="mine", progress=False)
     assert net.layer2[0].downsample[0].stride == (2, 2)
-    assert net.maxpool.window == (3, 3)
+    assert net.maxpool.window.size == (3, 3)
     assert az.resnet18(3, pretrained="mine", shortcut="blur", progress=False).layer2[0].downsample[0].stride == (1, 1)
 
 

@@ -1,0 +1,288 @@
+"""Reads a model's dataflow and decides where each blur goes, or why an op gets none. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, TypedDict, get_args
+
+from torch import fx, nn
+from typing_extensions import Unpack
+
+from .dataflow import Dataflow, UntraceableError
+from .ops import Op, read_module, read_op
+from .plan import Placement, Plan, Pool, Site
+
+Shortcut = Literal["blur", "stride"]
+StemPool = Literal["max", "max2", "blur"]
+AvgPool = Literal["fit", "blur"]
+Position = Literal["after_nonlinearity", "before_conv"]
+Filter = Callable[[nn.Module, str], bool]
+
+KINDS = ("conv", "maxpool", "avgpool")
+# An image has few channels: the first convolution of a part of a model that reads more does not read an image.
+_IMAGE_CHANNELS = 4
+
+
+class RuleOptions(TypedDict, total=False):
+    """The keyword arguments of `plan`."""
+
+    stem_stride: int
+    shortcut: Shortcut
+    stem_pool: StemPool
+    avg_pool: AvgPool
+    placement: Position
+    kinds: Collection[str]
+    min_channels: int
+    where: Filter | None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The options that decide where blurs go; `plan` documents them.
+
+    Raises:
+        ValueError: If one is out of range; the message says what is allowed.
+    """
+
+    stem_stride: int = 2
+    shortcut: Shortcut = "blur"
+    stem_pool: StemPool = "max"
+    avg_pool: AvgPool = "fit"
+    placement: Position = "after_nonlinearity"
+    kinds: Collection[str] = KINDS
+    min_channels: int = 0
+    where: Filter | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stem_stride, int) or self.stem_stride < 1:
+            raise ValueError(f"stem_stride must be a positive integer, got {self.stem_stride!r}")
+        for name, kind in _CHOICES.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
+        if isinstance(self.kinds, str) or not set(self.kinds) <= set(KINDS):
+            raise ValueError(f"kinds must be some of {KINDS}, got {self.kinds!r}")
+
+
+_CHOICES = {"shortcut": Shortcut, "stem_pool": StemPool, "avg_pool": AvgPool, "placement": Position}
+
+
+def plan(model: nn.Module, *, graph: bool = False, **rules: Unpack[RuleOptions]) -> Plan:
+    """Find every op of a model that strides, and where its blur belongs.
+
+    The model is traced with `torch.fx`, not run: it may be on any device, the meta device too. Nothing is changed.
+    Where the model's control flow depends on values, its parts are read one by one, which the plan's notes say.
+
+    Args:
+        model: The network to read.
+        graph: Place blurs between the nodes of a graph instead of beside modules: functions and shared modules can
+            be treated too, but the transformed model becomes a `torch.fx.GraphModule`.
+        **rules: The options of `antialias_` other than ``filter_size`` and ``pad_type``.
+
+    Returns:
+        The `Plan`.
+
+    Raises:
+        ValueError: If an option is out of range.
+
+    Source: Zhang, ICML 2019, section 3.2 (figure 2), and the published networks.
+
+    Example:
+        >>> print(plan(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))))
+        op  kind     stride  kept  channels  blur       reason
+        2   maxpool  2x2     1x1   any       instead 2  dense maximum, then blur
+    """
+    return _plan(model, Rules(**rules), graph, whole=True)
+
+
+def _plan(model: nn.Module, rules: Rules, graph: bool, whole: bool) -> Plan:
+    try:
+        flow = Dataflow(model)
+    except UntraceableError as error:
+        return _plan_parts(model, rules, f"cannot be traced ({error}): its parts were read one by one")
+    found = Plan(tuple(_Planner(flow, rules, graph, whole).sites()), graph=graph)
+    for path, why in flow.opaque.items():
+        part = _plan_parts(
+            model.get_submodule(path), rules, f"cannot be traced ({why}): its parts were read one by one"
+        )
+        found = _joined(found, part, path)
+    return found
+
+
+def _plan_parts(model: nn.Module, rules: Rules, note: str) -> Plan:
+    found = Plan(notes=(f"{type(model).__name__} {note}",))
+    for name, child in model.named_children():
+        op = read_module(child)
+        if op is None:
+            found = _joined(found, _plan(child, rules, graph=False, whole=False), name)
+        elif op.strides:
+            reason = "called by code that cannot be traced: what follows it is not known"
+            skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
+            found = Plan((*found.sites, skipped), found.notes, found.graph)
+    return found
+
+
+def _joined(outer: Plan, inner: Plan, path: str) -> Plan:
+    """Add a part's plan, its names put below the part's."""
+    sites = tuple(
+        replace(
+            site,
+            name=f"{path}.{site.name}",
+            placement=replace(site.placement, host=f"{path}.{site.placement.host}") if site.placement else None,
+        )
+        for site in inner.sites
+    )
+    notes = tuple(f"{path}: {note}" for note in inner.notes)
+    return Plan(outer.sites + sites, outer.notes + notes, outer.graph)
+
+
+class _Planner:
+    """One walk over a graph; each ``_conv``, ``_maxpool`` ... makes the `Site` of one node."""
+
+    def __init__(self, flow: Dataflow, rules: Rules, graph: bool, whole: bool) -> None:
+        self.flow = flow
+        self.rules = rules
+        self.graph = graph
+        self.whole = whole
+        self.next_max_pool: Pool = rules.stem_pool
+
+    def sites(self) -> Iterator[Site]:
+        seen: set[str] = set()
+        past_stem: set[fx.Node] = set()
+        for node in self.flow.graph.nodes:
+            op = read_op(node, self.flow.module(node))
+            reads_image = past_stem.isdisjoint(node.all_input_nodes)
+            if not reads_image or (op and op.kind == "conv") or self.flow.is_opaque(node):
+                past_stem.add(node)
+            if op is None or not op.strides:
+                continue
+            site = self._site(node, op, reads_image)
+            key = site.node if self.graph else site.name
+            if key not in seen:
+                seen.add(key)
+                yield site
+
+    def _site(self, node: fx.Node, op: Op, reads_image: bool) -> Site:
+        module = self.flow.module(node)
+        name = str(node.target) if module is not None else f"{self.flow.owner(node)}:{node.name}"
+        site = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, "", node=node.name)
+        if op.kind == "slice":
+            return replace(site, reason="a slice with steps: whether it moves along an image is not known")
+        if op.kind == "resize":
+            return replace(site, reason="resizes: pass antialias=True to interpolate, which low-pass filters")
+        if op.kind not in self.rules.kinds:
+            return replace(site, reason=f"left out by kinds={tuple(self.rules.kinds)}")
+        if self.rules.where is not None and (module is None or not self.rules.where(module, name)):
+            return replace(site, reason="left out by where")
+        if module is None and not self.graph:
+            return replace(site, reason="a function: modules alone cannot take its stride (graph=True can)")
+        if op.kind == "conv":
+            return self._conv(node, op, site, reads_image)
+        return self._maxpool(op, site) if op.kind == "maxpool" else self._avgpool(op, site)
+
+    def _maxpool(self, op: Op, site: Site) -> Site:
+        pool, self.next_max_pool = self.next_max_pool, "max"
+        return self._pool(op, site, pool)
+
+    def _avgpool(self, op: Op, site: Site) -> Site:
+        if max(op.stride) > 2 and op.window and all(k >= s for k, s in zip(op.window.size, op.stride, strict=True)):
+            return replace(site, reason="averages over all of a long stride: a low-pass filter already")
+        return self._pool(op, site, self.rules.avg_pool)
+
+    def _pool(self, op: Op, site: Site, pool: Pool) -> Site:
+        placement = Placement(site.node if self.graph else site.name, "instead")
+        dense = replace(site, keep=(1,) * len(op.stride), blur_stride=op.stride, window=op.window)
+        return replace(dense, placement=placement, reason=_POOL_REASONS[pool], pool=pool)
+
+    def _conv(self, node: fx.Node, op: Op, site: Site, reads_image: bool) -> Site:
+        module = self.flow.module(node)
+        if module is not None and type(module).forward not in _PLAIN_FORWARDS:
+            return replace(site, reason=f"{type(module).__name__} has a forward of its own, of unknown padding")
+        if module is not None and not self.flow.called_once(site.name) and not self.graph:
+            return replace(site, reason="called at several places, which may need blurs of their own")
+        if module is not None and hasattr(module, "blur_before"):
+            return replace(site, reason="has a blur before it already")
+        if op.in_channels is not None and op.in_channels < self.rules.min_channels:
+            return replace(site, reason=f"reads {op.in_channels} channels (min_channels={self.rules.min_channels})")
+        if reads_image and (self.whole or (op.in_channels or 0) <= _IMAGE_CHANNELS):
+            return self._stem(node, op, site)
+        return self._blurred(node, op, replace(site, keep=(1,) * len(op.stride), blur_stride=op.stride))
+
+    def _stem(self, node: fx.Node, op: Op, site: Site) -> Site:
+        limit = self.rules.stem_stride
+        keep = tuple(min(stride, limit) for stride in op.stride)
+        if keep == op.stride:
+            return replace(site, reason=f"reads the image: keeps its stride of {max(keep)} (stem_stride={limit})")
+        if any(stride % k for stride, k in zip(op.stride, keep, strict=True)):
+            return replace(site, reason=f"reads the image: stem_stride={limit} does not divide its stride")
+        if op.window is not None and op.window.size == op.stride and self.flow.has_attention:
+            return replace(site, reason="cuts the image into a transformer's patches")
+        blur_stride = tuple(stride // k for stride, k in zip(op.stride, keep, strict=True))
+        return self._blurred(node, op, replace(site, keep=keep, blur_stride=blur_stride))
+
+    def _blurred(self, node: fx.Node, op: Op, site: Site) -> Site:
+        """Choose the place; ``site`` says already how the stride is shared."""
+        here = site.node if self.graph else site.name
+        if self.rules.placement == "before_conv":
+            dense = replace(site, keep=op.stride, blur_stride=1, channels=op.in_channels)
+            return replace(dense, placement=Placement(here, "before"), reason="a dense blur first (placement)")
+        activation = self._activation_after(node)
+        if activation is not None:
+            placement = self._place_after(activation)
+            reason = "after the nonlinearity" if placement else _NO_PLACE
+            return replace(site, placement=placement, reason=reason) if placement else self._skipped(op, site, reason)
+        if not op.is_pointwise:
+            return replace(site, placement=Placement(here, "after"), reason="linear: no nonlinearity to wait for")
+        if self.rules.shortcut == "stride":
+            return self._skipped(op, site, 'linear 1x1: left strided (shortcut="stride")')
+        reason = "linear 1x1: commutes with the blur, which is cheaper first"
+        return replace(site, channels=op.in_channels, placement=Placement(here, "before"), reason=reason)
+
+    def _skipped(self, op: Op, site: Site, reason: str) -> Site:
+        return replace(site, keep=op.stride, blur_stride=1, reason=reason)
+
+    def _activation_after(self, node: fx.Node) -> fx.Node | None:
+        """The nonlinearity that is alone in using the node's value, through norms and other linear modules."""
+        while True:
+            users = list(node.users)
+            if len(users) == 2:
+                return self._gate(node, users)
+            if len(users) != 1:
+                return None
+            node = users[0]
+            if self.flow.is_activation(node):
+                return node
+            if not self.flow.is_linear(node):
+                return None
+
+    def _gate(self, node: fx.Node, users: list[fx.Node]) -> fx.Node | None:
+        """The product of a value with its own activation, such as ``x * sigmoid(x)``."""
+        for gate, product in (users, users[::-1]):
+            both = {node, gate} == set(product.all_input_nodes) and list(gate.users) == [product]
+            if both and self.flow.is_activation(gate) and "mul" in str(product.target):
+                return product
+        return None
+
+    def _place_after(self, node: fx.Node) -> Placement | None:
+        """A module whose output is the node's value, or else the one module that reads it."""
+        if self.graph:
+            return Placement(node.name, "after")
+        if node.op == "call_module" and self.flow.called_once(str(node.target)):
+            return Placement(str(node.target), "after")
+        for path in self.flow.modules_returning(node):
+            return Placement(path, "after")
+        if len(node.users) == 1:
+            (user,) = node.users
+            if user.op == "call_module" and self.flow.called_once(str(user.target)) and user.args[:1] == (node,):
+                return Placement(str(user.target), "before")
+        return None
+
+
+_PLAIN_FORWARDS = (nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
+_NO_PLACE = "modules alone cannot hold a blur between the nonlinearity and its readers (graph=True can)"
+_POOL_REASONS: dict[Pool, str] = {
+    "max": "dense maximum, then blur",
+    "max2": "dense 2x2 maximum, then blur",
+    "fit": "the blur averages in its place",
+    "blur": "the blur alone",
+}

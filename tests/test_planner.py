@@ -1,0 +1,235 @@
+"""The rules on networks made for each of them; sizes and filter size 1 prove that nothing was misplaced."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, fx, nn
+
+import antialiased_zoo as az
+
+
+def assert_same_places(net: nn.Module, mine: nn.Module, *inputs: Tensor) -> None:
+    """With filter size 1 a rightly placed blur is the stride itself."""
+    for x in inputs:
+        torch.testing.assert_close(mine(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+class Functional(nn.Module):
+    """Functions that stride, and one activation module with two readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.down = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.relu = nn.ReLU()
+        self.left, self.right = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.relu(self.conv(x)), 3, 2, 1)
+        x = self.relu(self.down(x))
+        x = self.left(x) + self.right(x)
+        x = F.relu(F.conv2d(x, self.down.weight, stride=2, padding=1))
+        return F.avg_pool2d(x, 2)
+
+
+def test_functions_are_skipped_with_a_reason_or_treated_in_a_graph() -> None:
+    net = Functional().eval()
+    reasons = [site.reason for site in az.plan(net).skipped]
+    assert len(reasons) == 4
+    assert all("graph=True" in reason for reason in reasons)
+    assert len(az.plan(net, graph=True).treated) == 4
+    mine = az.antialias(net, 4, graph=True)
+    assert isinstance(mine, fx.GraphModule)
+    assert mine.state_dict().keys() == net.state_dict().keys()
+    images = [torch.randn(2, 3, *size) for size in ((32, 32), (35, 42))]
+    for image in images:
+        assert mine(image).shape == net(image).shape
+    assert_same_places(net, az.antialias(net, 1, graph=True, kinds=("conv", "maxpool")), *images)
+    kinds = [type(module).__name__ for name, module in mine.named_modules() if name.startswith("blur_")]
+    assert sorted(kinds) == ["AvgBlurPool2d", "Downsample", "Downsample", "MaxBlurPool2d"]
+
+
+def test_a_graph_is_made_only_where_modules_do_not_do() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    assert type(az.antialias(net, graph=True)) is nn.Sequential
+
+
+@pytest.mark.parametrize(("ndim", "sizes"), [(1, ((40,), (43,))), (3, ((12, 16, 16), (13, 17, 14)))])
+def test_sequences_and_volumes(ndim: int, sizes: tuple[tuple[int, ...], ...]) -> None:
+    conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (), (nn.Conv3d, nn.BatchNorm3d))[ndim - 1]
+    maximum, average = ((nn.MaxPool1d, nn.AvgPool1d), (), (nn.MaxPool3d, nn.AvgPool3d))[ndim - 1]
+    net = nn.Sequential(
+        *(conv(2, 4, 3, padding=1), norm(4), nn.ReLU(), maximum(3, 2, 1)),
+        *(conv(4, 4, 3, stride=2, padding=1), norm(4), nn.SiLU(), conv(4, 4, 1, stride=2), average(2)),
+    ).eval()
+    plan = az.plan(net)
+    assert [str(site.placement) for site in plan.sites] == ["instead 3", "after 6", "before 7", "instead 8"]
+    images = [torch.randn(1, 2, *size) for size in sizes]
+    for image in images:
+        assert az.antialias(net)(image).shape == net(image).shape
+    assert_same_places(net, az.antialias(net, 1, kinds=("conv", "maxpool")), *images)
+
+
+@pytest.mark.parametrize("stride", [(1, 2), (2, 1), (3, 2)])
+def test_stride_pairs_and_odd_convolutions(stride: tuple[int, int]) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(4, 4, (3, 5), stride, (1, 0), dilation=(2, 1), groups=2, padding_mode="circular"),
+        nn.ELU(),
+        nn.MaxPool2d((3, 2), stride, (1, 0), ceil_mode=True),
+        nn.AvgPool2d((2, 3), (1, 2), (0, 1), ceil_mode=True),
+    ).eval()
+    images = [torch.randn(1, 3, *size) for size in ((40, 40), (41, 47))]
+    for image in images:
+        assert az.antialias(net)(image).shape == net(image).shape
+    assert_same_places(net, az.antialias(net, 1, kinds=("conv", "maxpool")), *images)
+
+
+class Gated(nn.Module):
+    """An activation written as a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down, self.out = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(self.stem(x))
+        return self.out(x * torch.sigmoid(x))
+
+
+def test_a_gate_is_one_nonlinearity() -> None:
+    (site,) = az.plan(Gated()).sites
+    assert str(site.placement) == "before out"
+
+
+class Branching(nn.Module):
+    """Control flow on values: no graph exists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(16, 4, 3, 2), nn.ReLU(), nn.MaxPool2d(2))
+        self.loose = nn.Conv2d(4, 4, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        return self.loose(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_cannot_be_traced_is_read_in_parts(inside: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), Branching()) if inside else Branching()
+    plan = az.plan(net)
+    prefix = "1." if inside else ""
+    assert [(site.name, str(site.placement)) for site in plan.sites] == [
+        (f"{prefix}body.0", f"after {prefix}body.1"),
+        (f"{prefix}body.2", f"instead {prefix}body.2"),
+        (f"{prefix}loose", "None"),
+    ]
+    assert "cannot be traced" in str(plan)
+    x = torch.randn(1, 3 if inside else 16, 40, 40)
+    assert az.antialias(net)(x).shape == net(x).shape
+
+
+class Standardised(nn.Conv2d):
+    """A convolution with a forward of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, self.stride[0] - 1, 0, self.stride[0] - 1)))
+
+
+def test_a_forward_of_its_own_is_not_guessed_at() -> None:
+    (site,) = az.plan(nn.Sequential(nn.Conv2d(3, 3, 1), Standardised(3, 4, 3, 2), nn.ReLU())).sites
+    assert site.placement is None
+    assert "Standardised has a forward of its own" in site.reason
+
+
+def test_patches_of_a_transformer_are_left_alone() -> None:
+    encoder = nn.TransformerEncoderLayer(8, 2, batch_first=True)
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), encoder)
+    with pytest.warns(UserWarning, match="left to antialias"):
+        mine = az.antialias(net)
+    assert "transformer" in az.plan(net).sites[0].reason
+    assert repr(mine) == repr(net)
+
+
+def convs() -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.AvgPool2d(2)),
+    )
+
+
+def test_control() -> None:
+    def names(**rules: object) -> list[str]:
+        return [site.name for site in az.plan(convs(), **rules).treated]
+
+    assert names() == ["2", "4", "5", "7"]
+    assert names(kinds=("maxpool", "avgpool")) == ["4", "7"]
+    assert names(min_channels=5) == ["4", "5", "7"]
+    assert names(where=lambda module, name: name != "5") == ["2", "4", "7"]
+
+
+def test_before_conv_keeps_the_stride_and_does_it_once() -> None:
+    mine = az.antialias(convs(), placement="before_conv")
+    assert mine[2].stride == (2, 2)
+    image = torch.randn(1, 3, 40, 40)
+    inner = nn.Sequential(*list(convs())[:2])
+    inner.load_state_dict(mine[:2].state_dict())
+    expected = F.conv2d(az.blur_pool2d(inner(image), 4, 1), mine[2].weight, mine[2].bias, stride=2)
+    torch.testing.assert_close(mine[:3](image), expected)
+    before = repr(mine)
+    with pytest.warns(UserWarning, match="left to antialias"):
+        az.antialias_(mine, placement="before_conv")
+    assert repr(mine) == before
+
+
+def test_two_blurs_on_one_module_are_both_kept() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.relu = nn.Conv2d(3, 4, 3), nn.ReLU()
+            self.first, self.second = nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.relu(self.first(self.relu(self.stem(x)))))
+
+    net = Shared().eval()
+    assert [str(site.placement) for site in az.plan(net).sites] == ["before second", "before second"]
+    x = torch.randn(1, 3, 33, 40)
+    assert_same_places(net, az.antialias(net, 1), x)
+    assert az.antialias(net)(x).shape == net(x).shape
+
+
+LAYERS = st.sampled_from(["conv", "strided", "pointwise", "relu", "norm", "max", "avg"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(layers=st.lists(LAYERS, min_size=1, max_size=9), height=st.integers(33, 48), width=st.integers(33, 48))
+def test_random_networks(layers: list[str], height: int, width: int) -> None:
+    """Shapes and parameters stay, filter size 1 changes nothing, and a second call finds nothing to do."""
+    torch.manual_seed(0)
+    makers = {
+        "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
+        "strided": lambda: nn.Conv2d(4, 4, 3, 2, 1),
+        "pointwise": lambda: nn.Conv2d(4, 4, 1, 2),
+        "relu": nn.ReLU,
+        "norm": lambda: nn.BatchNorm2d(4),
+        "max": lambda: nn.MaxPool2d(2, ceil_mode=True),
+        "avg": lambda: nn.AvgPool2d(2),
+    }
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), *(makers[layer]() for layer in layers)).eval()
+    x = torch.randn(1, 3, height * 8, width * 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing may stride
+        mine, same = az.antialias(net), az.antialias(net, 1, kinds=("conv", "maxpool"))
+        again = az.antialias(mine)
+    assert mine(x).shape == net(x).shape
+    assert_same_places(net, same, x)
+    assert list(mine.state_dict()) == list(net.state_dict())
+    assert repr(again) == repr(mine)
