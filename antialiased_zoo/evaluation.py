@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from .data import CorruptImageError
 from .inference import Model, evaluating
+from .intervals import Figure, average
 from .probes import Probe, figures_of
 from .protocols import ShiftProtocol
 from .views import Canvases, ViewMaker, distinct
@@ -68,6 +69,19 @@ class Evaluation:
     def figures(self, model: str) -> dict[str, dict[str, object]]:
         """Returns one model's figures in percent, for JSON."""
         return figures_of(self.probes[model])
+
+    def differences(self, model: str, baseline: str) -> dict[str, Figure]:
+        """Returns by how many points a model's figures exceed a baseline's, with the interval of the mean difference.
+
+        Both models saw the same views in the same order, so images are compared one by one: the interval is
+        narrower than the two figures' own intervals suggest.
+        """
+        found: dict[str, Figure] = {}
+        for name, probe in self.probes[model].items():
+            for figure, meter in probe.meters.items():
+                change = meter.per_image - self.probes[baseline][name].meters[figure].per_image
+                found[figure] = average(change.tolist()).times(100)
+        return found
 
     def merge(self, other: Evaluation) -> None:
         """Takes in what another process measured of other images."""

@@ -43,6 +43,11 @@ class Meter:
         """Everything seen, float64 ``(N,)`` or ``(N, K)``, in the order of arrival; ``(0,)`` if nothing."""
         return torch.cat(self._rows) if self._rows else torch.empty(0, dtype=torch.float64)
 
+    @property
+    def per_image(self) -> Tensor:
+        """Each image's number, or the mean of its row, float64 ``(N,)``."""
+        return self.rows.mean(dim=1) if self.rows.dim() == 2 else self.rows
+
     def figure(self) -> Figure:
         """Returns the mean over images; the numbers in an image's row are averaged first.
 
@@ -50,13 +55,11 @@ class Meter:
             ValueError: Nothing seen.
         """
         rows = self.rows
-        trials = rows.shape[1] if rows.dim() == 2 else 1
-        return self._summary((rows.mean(dim=1) if rows.dim() == 2 else rows).tolist(), trials)
+        return self._summary(self.per_image, rows.shape[1] if rows.dim() == 2 else 1)
 
     def figures(self) -> list[Figure]:
         """Returns the mean over images of each of the K columns."""
         return [self._summary(column, 1) for column in self.rows.unbind(1)] if self._rows else []
 
-    def _summary(self, values: list[float] | Tensor, trials: int) -> Figure:
-        numbers = values.tolist() if isinstance(values, Tensor) else values
-        return share(numbers, trials) if self.kind == "share" else average(numbers)
+    def _summary(self, values: Tensor, trials: int) -> Figure:
+        return share(values.tolist(), trials) if self.kind == "share" else average(values.tolist())

@@ -46,6 +46,28 @@ def markdown_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]], notes
     return "\n".join(lines)
 
 
+def result_notes(label: str, result: Mapping[str, Any]) -> list[str]:
+    """Returns what one model's result says beside the table: paired differences, ImageNet-C and -P.
+
+    Args:
+        label: The model's.
+        result: May have ``differences``, ``imagenet_c`` and ``imagenet_p``, as in the JSON of ``scripts/evaluate.py``.
+    """
+    notes = []
+    changes = {TITLES[name]: figure for name, figure in result.get("differences", {}).items() if name in TITLES}
+    if changes:
+        listed = (f"{name} {f['value']:+.2f} [{f['low']:+.2f}, {f['high']:+.2f}]" for name, f in changes.items())
+        first = next(iter(changes.values()))["to"]
+        notes.append(f"{label} against {first}, image by image: {', '.join(listed)}")
+    if "imagenet_c" in result:
+        errors = result["imagenet_c"]
+        mce = "no mCE (corruptions missing)" if errors["mce"] is None else f"mCE {errors['mce']:.2f}"
+        notes.append(f"{label} on ImageNet-C: mean error {errors['mean_error']:.2f} (not normalised), {mce}")
+    if "imagenet_p" in result:
+        notes.append(f"{label} on ImageNet-P: mean flip rate {result['imagenet_p']['mean']:.2f} (not normalised)")
+    return notes
+
+
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 

@@ -28,7 +28,7 @@ from antialiased_zoo.modelspec import GRAMMAR, NamedModel, class_index, load_nam
 from antialiased_zoo.preprocessing import Preprocessing
 from antialiased_zoo.probes import Accuracy, Consistency, Corruptions, Diagonal, Probe
 from antialiased_zoo.protocols import ShiftProtocol, cifar, imagenet, protocol_for
-from antialiased_zoo.reports import markdown_table
+from antialiased_zoo.reports import markdown_table, result_notes
 from antialiased_zoo.robustness import imagenet_c, imagenet_p
 from antialiased_zoo.runs import versions
 from antialiased_zoo.samples import feature_maps, sample_canvases, stability_curves
@@ -168,6 +168,9 @@ def measure(
         found = evaluate(models, images, make, protocol, options, named_classes, args.seed)
         for label, result in results.items():
             result |= facts_of(found, label)
+            if label != group[0].label:
+                changes = found.differences(label, group[0].label)
+                result["differences"] = {name: {"to": group[0].label, **f.as_dict()} for name, f in changes.items()}
         if args.overhead:
             print_overhead(found, models, protocol, options)
     extras = {"imagenet_c": (args.imagenet_c, imagenet_c), "imagenet_p": (args.imagenet_p, imagenet_p)}
@@ -223,15 +226,10 @@ def report(
     command = shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]])
     figures = {label: result["figures"] for label, result in results.items() if "figures" in result}
     skipped = max((len(result.get("skipped", ())) for result in results.values()), default=0)
-    kinds = sorted({str(result["protocol"]["name"]) for result in results.values()})
+    facts = [result["protocol"] for result in results.values()]
+    kinds = sorted({f"{protocol['name']} at {protocol['crop']} pixels" for protocol in facts})
     notes = [f"{len(images)} images of {args.data}, {skipped} skipped; protocol {', '.join(kinds)}", f"`{command}`"]
-    for label, result in results.items():
-        if "imagenet_c" in result:
-            errors = result["imagenet_c"]
-            mce = "no mCE (corruptions missing)" if errors["mce"] is None else f"mCE {errors['mce']:.2f}"
-            notes.append(f"{label} on ImageNet-C: mean error {errors['mean_error']:.2f} (not normalised), {mce}")
-        if "imagenet_p" in result:
-            notes.append(f"{label} on ImageNet-P: mean flip rate {result['imagenet_p']['mean']:.2f} (not normalised)")
+    notes += [note for label, result in results.items() for note in result_notes(label, result)]
     table = markdown_table(figures, notes)
     print(table)
     for error in next(iter(results.values())).get("skipped", ()):
@@ -241,6 +239,7 @@ def report(
     args.out.mkdir(parents=True, exist_ok=True)
     record = {
         "command": command,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
         "versions": versions(),
         "data": {"path": args.data, "images": len(images), "classes": len(images.classes)},
         "draw": {"mode": "paper" if args.paper else "per image", "pairs": args.pairs, "seed": args.seed},

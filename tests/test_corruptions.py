@@ -1,6 +1,7 @@
 """Corruptions against their formulas and Pillow; ImageNet-C and -P sums against published figures and by hand."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from antialiased_zoo.corruptions import (
 )
 from antialiased_zoo.metrics import flip_rate
 from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.reports import result_notes
 from antialiased_zoo.robustness import imagenet_c, imagenet_p
 
 
@@ -151,6 +153,18 @@ def test_imagenet_c_folders(tmp_path):
     assert found["mean_error"] == pytest.approx(100 * (4 / 15 + 9 / 15) / 2)
     assert found["mce"] is None
     assert set(found["missing"]) == set(ALEXNET_ERRORS) - set(wrong)
+
+
+def test_mce_of_a_whole_imagenet_c(tmp_path):
+    # Wrong on one image of three at severity 5 alone: an error of 100 / 15 percent for every corruption.
+    for name, severity, image in itertools.product(ALEXNET_ERRORS, SEVERITIES, range(3)):
+        save(tmp_path / name / str(severity) / "abc"[image] / "x.png", 1 if severity == 5 and image == 0 else image)
+    found = imagenet_c({"brightest": Brightest()}, tmp_path, PLAIN)["brightest"]
+    assert found["missing"] == []
+    assert found["mean_error"] == pytest.approx(100 / 15)
+    assert found["mce"] == pytest.approx(100 / 15 * np.mean([1 / error for error in ALEXNET_ERRORS.values()]))
+    notes = result_notes("net", {"imagenet_c": found})
+    assert notes == [f"net on ImageNet-C: mean error 6.67 (not normalised), mCE {found['mce']:.2f}"]
 
 
 def test_incomplete_corruption_folders(tmp_path):

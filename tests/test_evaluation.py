@@ -163,6 +163,25 @@ def test_batches_and_workers_change_nothing(folder):
     assert alone.figures("two") != found[7, 0].figures("one")
 
 
+def test_differences_are_paired(folder):
+    models = {"one": make_model(), "two": make_model(1)}
+    found = evaluate(models, open_images(folder), consistency, imagenet(SMALL), Options(batch_size=7))
+    images = open_images(folder, SMALL.build())
+    with torch.inference_mode():
+        right = {
+            label: np.array([int(model(image[None]).argmax()) == target for image, target in images], dtype=float)
+            for label, model in models.items()
+        }
+    change = right["two"] - right["one"]
+    figure, half = found.differences("two", "one")["top1"], 1.959964 * change.std(ddof=1) / np.sqrt(23)
+    assert figure.value == pytest.approx(100 * change.mean())
+    assert (figure.low, figure.high) == (
+        pytest.approx(100 * (change.mean() - half)),
+        pytest.approx(100 * (change.mean() + half)),
+    )
+    assert found.differences("one", "one")["crop_consistency"].high == 0
+
+
 class Counting(torch.utils.data.Dataset):
     def __init__(self, images):
         self.images, self.asked = images, []
