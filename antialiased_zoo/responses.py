@@ -118,7 +118,7 @@ def network_errors() -> Iterator[None]:
     except (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError) as error:
         reason = _innermost(error)
         if isinstance(reason, http.client.IncompleteRead):
-            raise SourceError(f"ended {reason.expected:,} bytes early", heals=True) from None
+            raise SourceError("ended early", heals=True) from None
         # A name that does not resolve will not do so in a second's time either.
         final = isinstance(reason, urllib3.exceptions.NameResolutionError)
         raise SourceError(str(reason), heals=not final) from None

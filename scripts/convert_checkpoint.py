@@ -19,9 +19,7 @@ from antialiased_zoo.digest import sha256
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="torchvision's name of the network, such as resnet50")
     parser.add_argument("checkpoint", type=Path, help="a torch pickle, old or new")
     parser.add_argument("output", type=Path, help="the safetensors file to write")

@@ -29,16 +29,12 @@ FIELDS = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="a .safetensors file in antialiased_zoo/weights")
     parser.add_argument("facts", type=Path, nargs="?", help="the training's JSON")
     parser.add_argument("--manifest", type=Path, default=manifest.own_path())
     parser.add_argument("--source", help="where others get the file; by default it is part of the package")
-    parser.add_argument(
-        "--replace", action="store_true", help="take the place of an entry with the same name"
-    )
+    parser.add_argument("--replace", action="store_true", help="take the place of an entry with the same name")
     options = parser.parse_args(arguments)
     facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
     entry = publish(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
@@ -58,9 +54,7 @@ def publish(
     content = json.loads(path.read_text(encoding="utf-8"))
     key = tuple(record[name] for name in ("model", "filter_size", "recipe"))
     if replace:
-        content["entries"] = [
-            e for e in content["entries"] if (e["model"], e["filter_size"], e["recipe"]) != key
-        ]
+        content["entries"] = [e for e in content["entries"] if (e["model"], e["filter_size"], e["recipe"]) != key]
     content["entries"].append(record)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     entry = manifest.parse(text, str(path)).find(*key)

@@ -183,21 +183,25 @@ def fault(function: Callable[[_Handler], None]) -> Callable[[_Handler], None]:
 
 @fault
 def good(h: _Handler) -> None:
+    """sends the file"""
     h.send()
 
 
 @fault
 def busy(h: _Handler) -> None:
+    """503 twice, then the file"""
     h.refuse(503) if h.nth <= 2 else h.send()
 
 
 @fault
 def later(h: _Handler) -> None:
+    """429 with Retry-After: 1, then the file"""
     h.refuse(429, Retry_After="1") if h.nth == 1 else h.send()
 
 
 @fault
 def much_later(h: _Handler) -> None:
+    """429 with Retry-After: one day"""
     h.refuse(429, Retry_After="86400")
 
 
@@ -207,6 +211,7 @@ def _half(h: _Handler) -> int:
 
 @fault
 def reset_once(h: _Handler) -> None:
+    """resets the connection in mid-body, once"""
     if h.nth > 1:
         h.send()
     else:
@@ -217,43 +222,51 @@ def reset_once(h: _Handler) -> None:
 
 @fault
 def reset_always(h: _Handler) -> None:
+    """resets the connection after the header, always"""
     h.send(stop=0)
     h.reset()
 
 
 @fault
 def reset_at_once(h: _Handler) -> None:
+    """resets the connection before any answer"""
     h.reset()
 
 
 @fault
 def short_once(h: _Handler) -> None:
+    """closes in mid-body, once"""
     h.send(stop=_half(h) if h.nth == 1 else None)
 
 
 @fault
 def short(h: _Handler) -> None:
+    """never sends more than half"""
     h.send(stop=_half(h))
 
 
 @fault
 def truncated(h: _Handler) -> None:
+    """sends half, and calls it all"""
     h.send(content=h.content[: _half(h)], start=0)
 
 
 @fault
 def long(h: _Handler) -> None:
+    """sends more than it promised"""
     h.head(len(h.content))
     h.wfile.write(h.content + b"more")
 
 
 @fault
 def longer(h: _Handler) -> None:
+    """promises and sends more than the file"""
     h.send(content=h.content + b"more", start=0)
 
 
 @fault
 def endless(h: _Handler) -> None:
+    """never stops sending"""
     h.head(None, ETag="")
     while True:
         h.wfile.write(bytes(65536))
@@ -261,12 +274,14 @@ def endless(h: _Handler) -> None:
 
 @fault
 def no_length(h: _Handler) -> None:
+    """states no length"""
     h.head(None)
     h.wfile.write(h.content)
 
 
 @fault
 def chunked(h: _Handler) -> None:
+    """sends in chunks"""
     h.head(None, Transfer_Encoding="chunked")
     for start in range(0, len(h.content), 5000):
         piece = h.content[start : start + 5000]
@@ -276,34 +291,40 @@ def chunked(h: _Handler) -> None:
 
 @fault
 def chunked_broken(h: _Handler) -> None:
+    """closes in mid-chunk"""
     h.head(None, Transfer_Encoding="chunked")
     h.wfile.write(b"%x\r\n%s" % (len(h.content), h.content[: _half(h)]))
 
 
 @fault
 def bad_length(h: _Handler) -> None:
+    """states a negative length"""
     h.head(None, Content_Length="-5")
     h.wfile.write(h.content)
 
 
 @fault
 def silent(h: _Handler) -> None:
+    """accepts, and never answers"""
     time.sleep(30)
 
 
 @fault
 def stalled(h: _Handler) -> None:
+    """stops in mid-body for ever"""
     h.send(stop=_half(h))
     time.sleep(30)
 
 
 @fault
 def stalled_once(h: _Handler) -> None:
+    """stops in mid-body, once"""
     stalled(h) if h.nth == 1 else h.send()
 
 
 @fault
 def drip(h: _Handler) -> None:
+    """sends one byte at a time"""
     h.head(len(h.content))
     for byte in h.content:
         h.wfile.write(bytes([byte]))
@@ -313,16 +334,19 @@ def drip(h: _Handler) -> None:
 
 @fault
 def loop(h: _Handler) -> None:
+    """redirects to itself"""
     h.refuse(302, Location=h.path)
 
 
 @fault
 def redirect(h: _Handler) -> None:
+    """redirects to another host"""
     h.refuse(302, Location=h.server_facts.redirect_to + "/good/" + h.path.rpartition("/")[2])
 
 
 @fault
 def html(h: _Handler) -> None:
+    """a login page with status 200"""
     h.content = HTML
     h.head(len(HTML), Content_Type="text/html; charset=utf-8")
     h.wfile.write(HTML)
@@ -330,12 +354,14 @@ def html(h: _Handler) -> None:
 
 @fault
 def html_unsaid(h: _Handler) -> None:
+    """a login page that calls itself a file"""
     h.head(len(HTML), Content_Type="application/octet-stream")
     h.wfile.write(HTML)
 
 
 @fault
 def gzipped(h: _Handler) -> None:
+    """compresses, unasked"""
     packed = gzip.compress(h.content, 1)
     h.head(len(packed), Content_Encoding="gzip")
     h.wfile.write(packed)
@@ -343,24 +369,28 @@ def gzipped(h: _Handler) -> None:
 
 @fault
 def gzip_bomb(h: _Handler) -> None:
-    packed = gzip.compress(bytes(64 * 1024 * 1024), 9)
+    """compressed data that grows a thousandfold"""
+    packed = gzip.compress(bytes(16 * 1024 * 1024), 1)
     h.head(len(packed), Content_Encoding="gzip")
     h.wfile.write(packed)
 
 
 @fault
 def gzip_broken(h: _Handler) -> None:
+    """claims compression, without"""
     h.head(len(h.content), Content_Encoding="gzip")
     h.wfile.write(h.content)
 
 
 @fault
 def range_ignored(h: _Handler) -> None:
+    """closes once, then sends all again instead of the rest"""
     h.send(stop=_half(h) if h.nth == 1 else None, start=0)
 
 
 @fault
 def range_refused(h: _Handler) -> None:
+    """closes once, then 416"""
     if h.start():
         h.refuse(416)
     else:
@@ -369,7 +399,7 @@ def range_refused(h: _Handler) -> None:
 
 @fault
 def range_shifted(h: _Handler) -> None:
-    """Answer a range with another one."""
+    """closes once, then sends another range than asked for"""
     if h.start():
         size = len(h.content)
         h.head(size - 1, 206, Content_Range=f"bytes 1-{size - 1}/{size}")
@@ -380,7 +410,7 @@ def range_shifted(h: _Handler) -> None:
 
 @fault
 def changed(h: _Handler) -> None:
-    """Serve half of another version first; its validator does not hold any more on the second request."""
+    """another version first, half of it; then the file"""
     if h.nth == 1:
         h.content, h.etag = bytes(len(h.content)), '"old"'
         h.send(stop=_half(h), start=0)
@@ -390,7 +420,7 @@ def changed(h: _Handler) -> None:
 
 @fault
 def changed_silently(h: _Handler) -> None:
-    """Serve half of another version first, under the validator of the right one."""
+    """the same, under one validator"""
     if h.nth == 1:
         h.content = bytes(len(h.content))
         h.send(stop=_half(h), start=0)
@@ -400,6 +430,7 @@ def changed_silently(h: _Handler) -> None:
 
 @fault
 def wrong(h: _Handler) -> None:
+    """a file with one bit changed"""
     h.send(content=h.content[:-1] + bytes([h.content[-1] ^ 1]))
 
 

@@ -127,7 +127,7 @@ def test_memory_of_half_a_gigabyte(listed: Path) -> None:
 def test_hashing_is_as_fast_as_sha256sum(folder: Path) -> None:
     path = folder / "zeros"
     with path.open("wb") as file:
-        for _ in range(128):
+        for _ in range(64):
             file.write(bytes(MIB))
 
     def ours() -> str:
@@ -143,7 +143,7 @@ def test_hashing_is_as_fast_as_sha256sum(folder: Path) -> None:
         return time.monotonic() - begun
 
     assert ours() == theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(7)]  # in turn, so that both see the same load
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(5)]  # in turn, so that both see the same load
     fastest = [min(times) for times in zip(*pairs, strict=True)]
-    print(f"{128 / fastest[0]:.0f} MiB/s, sha256sum {128 / fastest[1]:.0f} MiB/s")
+    print(f"{64 / fastest[0]:.0f} MiB/s, sha256sum {64 / fastest[1]:.0f} MiB/s")
     assert fastest[1] / fastest[0] >= 0.8

@@ -13,6 +13,7 @@ from pathlib import Path
 import fetch_rounds
 import pytest
 from fault_server import FaultServer
+from fault_table import write
 
 from antialiased_zoo import cache, hub
 from antialiased_zoo.patience import Patience
@@ -29,6 +30,9 @@ from antialiased_zoo import hub
 from antialiased_zoo.weights_file import WeightsFile
 """
 
+ROWS: dict[str, tuple[str, ...]] = {}
+SEEN = 8  # lines of the table
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 
 
@@ -38,6 +42,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     (folder / NAME).write_bytes(CONTENT)
     with FaultServer(folder) as server:
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _table() -> Iterator[None]:
+    yield
+    write("Processes", ("situation", "outcome"), ROWS, SEEN)
 
 
 def start(source: str, *, before: str = "", size: int | None = None) -> subprocess.Popen[str]:
@@ -66,6 +76,7 @@ def test_eight_processes_one_download(server: FaultServer) -> None:
     assert {errors for _, errors in results} == {""}
     assert len(server.requests) == 1
     assert names() == {NAME, f"{NAME}.verified"}
+    ROWS["eight at once"] = (f"{len(server.requests)} download, {len(results)} right files, no lock left",)
 
 
 @pytest.mark.parametrize("way", ["SIGKILL", "SIGINT"])
@@ -84,6 +95,7 @@ def test_stopped_halfway_the_next_goes_on(way: str, server: FaultServer) -> None
     assert path.read_bytes() == CONTENT
     assert server.requests[1].headers["Range"] == f"bytes={len(CONTENT) // 2}-"
     assert names() == {NAME, f"{NAME}.verified"}
+    ROWS[f"{way} in mid-download"] = ("the next process goes on where it stopped; the right file",)
 
 
 def test_killed_holder_of_the_lock_does_not_block(server: FaultServer) -> None:
@@ -100,6 +112,7 @@ def test_killed_holder_of_the_lock_does_not_block(server: FaultServer) -> None:
     process.communicate()
     assert Path(output.strip()).read_bytes() == CONTENT
     assert names() == {NAME, f"{NAME}.verified"}
+    ROWS["the holder of the lock is killed"] = ("who waits takes over; the right file",)
 
 
 def test_a_suspended_holder_of_the_lock_is_not_waited_for_for_ever(server: FaultServer) -> None:
@@ -115,16 +128,24 @@ def test_a_suspended_holder_of_the_lock_is_not_waited_for_for_ever(server: Fault
         process.communicate()
     assert {NAME, f"{NAME}.verified"} <= names()
     assert not [name for name in names() if name.count("-") > 1]  # none under a private name
+    ROWS["the holder of the lock is suspended"] = (
+        "after a time others go on under names of their own; the right file",
+    )
 
 
 def test_without_any_locks_every_process_still_gets_the_file(server: FaultServer) -> None:
     # As on a network file system that has none.
-    before = "import filelock\nfilelock.FileLock.acquire = lambda *a, **k: (_ for _ in ()).throw(NotImplementedError('flock'))"
+    before = (
+        "import filelock\n"
+        "def acquire(*_, **__): raise NotImplementedError('flock')\n"
+        "filelock.FileLock.acquire = acquire"
+    )
     processes = [start(f"{server.url}/good/{NAME}", before=before) for _ in range(4)]
     results = [process.communicate(timeout=120) for process in processes]
     assert {output.strip() for output, _ in results} == {str(cache.folder() / NAME)}
     assert (cache.folder() / NAME).read_bytes() == CONTENT
     assert names() == {NAME, f"{NAME}.verified"}
+    ROWS["a file system without locks"] = ("every process downloads; the right file",)
 
 
 def test_what_killed_processes_left_is_swept(server: FaultServer) -> None:
@@ -137,6 +158,7 @@ def test_what_killed_processes_left_is_swept(server: FaultServer) -> None:
     (cache.folder() / f"{NAME}{cache.private_name()}.part").touch()  # of a process that lives: this one
     hub.fetch(WeightsFile(NAME, "pickle", (f"{server.url}/good/{NAME}",), DIGEST), progress=False)
     assert len(names()) == 3
+    ROWS["temporary files of processes that died"] = ("swept by the next download",)
 
 
 def test_a_full_disk_by_limit_of_file_size(server: FaultServer) -> None:
@@ -149,6 +171,7 @@ def test_a_full_disk_by_limit_of_file_size(server: FaultServer) -> None:
     assert "CacheError" in errors
     assert "File too large" in errors
     assert names() == set()
+    ROWS["the disk refuses in mid-file"] = ("CacheError; nothing left",)
 
 
 def test_rounds_of_faults_across_eight_processes() -> None:

@@ -302,7 +302,7 @@ class TestDisk:
         import shutil
 
         monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
-        with pytest.raises(CacheError, match="1,000 bytes free, .* needs 200,000"):
+        with pytest.raises(CacheError, match=r"1,000 bytes free, .* needs 200,000"):
             get(f"{server.url}/good/{NAME}")
         assert list(cache.folder().iterdir()) == []
 
@@ -482,7 +482,8 @@ def test_hub_client_configured_by_the_environment_alone(server: FaultServer, tmp
 
 def test_a_file_in_the_hubs_own_cache_is_copied(server: FaultServer, tmp_path: Path) -> None:
     code = LIGHT + (
-        "import huggingface_hub as h; from antialiased_zoo import hub; from antialiased_zoo.weights_file import WeightsFile\n"
+        "import huggingface_hub as h\n"
+        "from antialiased_zoo import hub; from antialiased_zoo.weights_file import WeightsFile\n"
         f"h.hf_hub_download('faults/good', {NAME!r}, revision={COMMIT!r})\n"
         f"print(hub.fetch(WeightsFile({NAME!r}, 'pickle', ('hf://faults/good/{NAME}@{COMMIT}',), {DIGEST!r})))"
     )
