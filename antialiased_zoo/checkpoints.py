@@ -67,7 +67,8 @@ def load_entry(
         path = _converted(path, model, stamp, omit, patience.lock) or path
         stamp = stamps.read(path)
     load_into(model, path, omit=omit, known_finite=stamp is not None and stamp.finite)
-    stamps.mark_finite(path)
+    if not omit:
+        stamps.mark_finite(path)
     return path
 
 
@@ -233,10 +234,14 @@ def convert(
         CheckpointError: the pickle does not fit, or is not sound.
         CacheError: the disk refuses.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = _renamed(read_pickle(path, scratch=made.parent), wanted, omit)
     _check_finite(state)
     metadata = {"format": "pt", "source_sha256": source_sha256, "conversion": _CONVERSION}
     with cache.disk_errors(made.parent), cache.replacing(made) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error

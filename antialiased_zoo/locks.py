@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
+# Seconds to wait before saying so.
+_SILENT = 5.0
 
 
 @contextlib.contextmanager
@@ -24,9 +26,13 @@ def exclusive(path: Path, timeout: float) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout, UnixFileLock
 
-    lock = FileLock(path.with_name(path.name + ".lock"), timeout=timeout)
+    lock = FileLock(path.with_name(path.name + ".lock"))
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=min(timeout, _SILENT))
+        except Timeout:
+            _log.warning("waiting for another process to finish %s", path)
+            lock.acquire(timeout=max(timeout - _SILENT, 0))
     except (Timeout, OSError, NotImplementedError) as error:
         _log.warning("going on without the lock for %s: %s", path, error)
         yield False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 import pickle
+import shutil
 import tempfile
 import warnings
 import zipfile
@@ -27,7 +29,8 @@ def read_pickle(path: Path, scratch: Path | None = None) -> dict[str, torch.Tens
     Args:
         path: a state dict, or ``{"state_dict": state dict, ...}``, written by ``torch.save`` in the zip format
             or the older one.
-        scratch: a folder with room for a temporary copy of an older file's tensors; the system's by default.
+        scratch: a folder for a temporary copy of an older file's tensors, the system's by default; where it has
+            no room, they are held in memory.
 
     Raises:
         UnsafePickleError: it asks for anything but tensors in plain containers; nothing of it was run.
@@ -76,9 +79,9 @@ def _load_old(path: Path, scratch: Path | None) -> Any:
     import torch
 
     room = path.stat().st_size + _SLACK
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        file.truncate(room)
-        memory = mmap.mmap(file.fileno(), room)
+    memory = _mapped(room, scratch)
+    if memory is None:
+        return _load(path, map_location="cpu")
     used = 0
 
     def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
@@ -92,6 +95,21 @@ def _load_old(path: Path, scratch: Path | None) -> Any:
         return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start).untyped_storage()
 
     return _load(path, map_location=place)
+
+
+def _mapped(room: int, folder: Path | None) -> mmap.mmap | None:
+    """Return memory that is backed by a temporary file, or ``None`` where the disk has no room for one."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                # Room is taken now: a disk that is full only when the pages are written would end the process.
+                os.posix_fallocate(file.fileno(), 0, room)
+            elif shutil.disk_usage(folder or tempfile.gettempdir()).free < room:
+                return None
+            file.truncate(room)
+            return mmap.mmap(file.fileno(), room)
+    except OSError:
+        return None
 
 
 def _reason(path: Path, error: pickle.UnpicklingError) -> Exception:

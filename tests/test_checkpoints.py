@@ -4,6 +4,8 @@ import hashlib
 import json
 import pickle
 import re
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -490,6 +492,39 @@ class TestConversion:
         checkpoints.load_into(model, tmp_path / "out.safetensors")
         torch.testing.assert_close(model.fc.bias.detach(), published("resnet18")["fc.bias"], rtol=0, atol=0)
         assert [p.name for p in tmp_path.iterdir()] == ["out.safetensors"]
+
+
+def test_nan_in_a_head_that_was_once_left_out(server: FaultServer) -> None:
+    """Leaving the head out must not count as having searched it."""
+    state = {
+        key: torch.zeros(value.shape, dtype=value.dtype) for key, value in meta("mobilenet_v2").state_dict().items()
+    }
+    state["classifier.1.bias"][3] = float("nan")
+    save_file(state, server.folder / "nan.safetensors")
+    entry = entry_for(server.folder / "nan.safetensors", server, "mobilenet_v2", format="safetensors")
+    checkpoints.load_entry(meta("mobilenet_v2"), entry, omit=("classifier.",), progress=False)
+    with pytest.raises(NonFiniteError, match=r"classifier\.1\.bias"):
+        checkpoints.load_entry(meta("mobilenet_v2"), entry, progress=False)
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def small(self, tmp_path: Path) -> Iterator[Path]:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a file system needs root")
+        yield folder
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+    def test_conversion_without_room(self, small: Path) -> None:
+        model = nn.Linear(200, 250)
+        torch.save(model.state_dict(), small / "w.pth", _use_new_zipfile_serialization=False)
+        # The temporary copy does not fit, so memory is used; then the new file does not fit either.
+        with pytest.raises(cache.CacheError, match="No space left"):
+            checkpoints.convert(small / "w.pth", small / "w.safetensors", model.state_dict(), source_sha256="")
+        assert [path.name for path in small.iterdir()] == ["w.pth"]
 
 
 class TestPublish:

@@ -506,3 +506,9 @@ def test_threads_share_one_download(server: FaultServer) -> None:
         thread.join()
     assert len(paths) == 8
     assert len(server.requests) == 1
+
+
+def test_importing_the_loader_imports_nothing_heavy() -> None:
+    code = LIGHT + "from antialiased_zoo import hub, manifest\nmanifest.load()\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "torchvision", "requests", "huggingface_hub", "safetensors", "tqdm"} & set(done.stdout.split())
