@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -140,7 +141,7 @@ def _typed(record: Mapping[str, Any], name: str, kind: type, default: Any = _REQ
     if value is _REQUIRED:
         raise ValueError(f"{name} is missing")
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+        raise ValueError(f"{name} is {reprlib.repr(value)}; it must be of type {kind.__name__}")
     if isinstance(value, str) and not all(c.isprintable() for c in value):
         raise ValueError(f"{name} holds unprintable characters: {value!r}")
     return value

@@ -213,5 +213,5 @@ def _entry(record: Any, tables: Mapping[str, Mapping[str, Any]], index: int, whe
         return parse_entry(record, tables)
     except (ValueError, OverflowError) as error:
         facts = record if isinstance(record, dict) else {}
-        name = " ".join(str(facts[key])[:60] for key in ("model", "filter_size", "recipe", "file") if key in facts)
+        name = " ".join(str(facts[key])[:40] for key in ("model", "filter_size", "recipe", "file") if key in facts)
         raise ManifestError(f"{where}: entry {index} ({name or 'unnamed'}): {error}") from None

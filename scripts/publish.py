@@ -2,10 +2,10 @@
 
     python scripts/publish.py antialiased_zoo/weights/NAME.safetensors [NAME.json]
 
-The JSON (by default beside the weights, with the ending .json) states what a manifest entry states: model,
-filter_size, recipe, dataset, num_classes, classes, preprocessing, metrics, command, license. File name, format, digest
-and size are computed. The weights must fit the network, and the entry the manifest; then the manifest is replaced
-in one step, or not at all.
+The JSON (by default the record that scripts/train.py wrote beside the weights) states what a manifest entry
+states: model, filter_size, recipe, dataset, num_classes, classes, preprocessing, metrics, command, license, either
+at its top or under "entry". File name, format, digest and size are computed. The weights must fit the network, and
+the entry the manifest; then the manifest is replaced in one step, or not at all.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--source", help="where others get the file; by default it is part of the package")
     parser.add_argument("--replace", action="store_true", help="take the place of an entry with the same name")
     options = parser.parse_args(arguments)
-    facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
-    entry = publish(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
+    try:
+        facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
+        entry = publish(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"publish.py: {error}") from error
     print(f"{entry.name}: {entry.file}, SHA-256 {entry.files[0].sha256}")
 
 
@@ -49,6 +52,7 @@ def publish(
     Raises:
         ManifestError: the facts break a rule of the manifest, or the entry is there already.
         CheckpointError: the weights do not fit the network that they are said to be for.
+        ValueError: the record is about another file.
     """
     record = record_of(weights, facts, source)
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +72,13 @@ def record_of(weights: Path, facts: dict[str, Any], source: str | None) -> dict[
     """Return the manifest's record: the facts that belong there, and what the file itself says."""
     with weights.open("rb", buffering=0) as file:
         digest = sha256(file)
+    facts = facts.get("entry", facts)
+    if facts.get("sha256", digest) != digest:
+        raise ValueError(f"{weights} has the SHA-256 {digest}; the record is about a file with {facts['sha256']}")
     record = {name: facts[name] for name in FIELDS if name in facts}
+    for name in ("model", "filter_size", "recipe"):
+        if name not in record:
+            raise ValueError(f"the record of {weights} does not state {name!r}")
     return {
         **record,
         "file": weights.name,

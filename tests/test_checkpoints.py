@@ -565,16 +565,20 @@ class TestPublish:
         listed = tmp_path / "m.json"
         listed.write_bytes(manifest.own_path().read_bytes())
         weights = self.weights(tmp_path / "net.safetensors")
-        (tmp_path / "net.json").write_text(json.dumps(self.facts()))
+        (tmp_path / "net.json").write_text(json.dumps({"entry": self.facts(), "seconds": 7}))
         script["main"]([str(weights), "--manifest", str(listed)])
         entry = manifest.load([listed]).find("mobilenet_v2", 4, "test")
         assert entry.files[0].sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
         assert entry.sources == ("package:net.safetensors",)
         assert entry.files[0].size == weights.stat().st_size
         assert len(manifest.load([listed])) == len(manifest.load([manifest.own_path()])) + 1
-        with pytest.raises(ValueError, match="same model"):
+        with pytest.raises(SystemExit, match="same model"):
             script["main"]([str(weights), "--manifest", str(listed)])
         script["main"]([str(weights), "--manifest", str(listed), "--replace"])
+
+    def test_refuses_the_record_of_another_file(self, script: dict, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="the record is about a file with 0000"):
+            script["record_of"](self.weights(tmp_path / "net.safetensors"), {**self.facts(), "sha256": "0" * 64}, None)
 
     def test_refuses_weights_that_do_not_fit(self, script: dict, tmp_path: Path) -> None:
         listed = tmp_path / "m.json"
