@@ -83,10 +83,10 @@ def _recorded(weights: str) -> tuple[Preprocessing | None, Sequence[str] | None]
     if not record.is_file():
         return None, None
     entry = json.loads(record.read_text()).get("entry", {})
-    facts: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in entry.get("preprocessing", {}).items()
-    }
+    stated = entry.get("preprocessing")
+    if stated is None:
+        return None, entry.get("classes")
+    facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
     return Preprocessing(**facts), entry.get("classes")
 
 
