@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import json
 import os
 import shlex
 import sys
@@ -57,7 +58,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def _add_execution(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    group.add_argument("--workers", type=int, default=4, help="processes that decode files (resized-crop)")
+    group.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that decode")
     group.add_argument("--amp", choices=AMP, default="none", help="mixed precision")
     group.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
     group.add_argument("--compile", action="store_true", help="use torch.compile")
@@ -157,10 +158,15 @@ def reporter(tensorboard: bool, folder: Path) -> Callable[[State], None]:
     return report
 
 
-def command(argv: list[str]) -> str:
+def command(argv: list[str], init: str | None = None) -> str:
+    """Returns the command line, after those that made the weights it starts from, where their record says so."""
     local = os.environ.get("LOCAL_WORLD_SIZE")
     start = f"torchrun --nproc-per-node {local}" if local else "python"
-    return f"{start} scripts/train.py {shlex.join(argv)}"
+    this = f"{start} scripts/train.py {shlex.join(argv)}"
+    record = Path(init).with_suffix(".json") if init else None
+    if record and record.is_file():
+        return json.loads(record.read_text())["entry"]["command"] + " && " + this
+    return this
 
 
 def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
@@ -211,7 +217,7 @@ def finish(
         "classes": train_files.classes,
         "preprocessing": dataclasses.asdict(val.preprocessing),
         "metrics": {"acc1": round(accuracy, 2)},
-        "command": command(argv),
+        "command": command(argv, args.init),
     }
     bars = trainer.how.hide_bars
     record = {

@@ -426,9 +426,13 @@ def test_fine_tuning_starts_from_given_weights(script, tmp_path):
     assert all(tensor.dtype is not torch.float16 for tensor in loaded.values())
 
 
-def test_the_recorded_command_repeats_the_run(script, monkeypatch):
+def test_the_recorded_command_repeats_the_run(script, tmp_path, monkeypatch):
     argv = ["mobilenet_v2", "--data", "my data.zip"]
     assert script.command(argv) == "python scripts/train.py mobilenet_v2 --data 'my data.zip'"
+    (tmp_path / "first.json").write_text('{"entry": {"command": "python scripts/train.py first"}}')
+    second = script.command(["second"], str(tmp_path / "first.safetensors"))
+    assert second == "python scripts/train.py first && python scripts/train.py second"
+    assert script.command(["second"], "torchvision") == "python scripts/train.py second"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert script.command(argv).startswith("torchrun --nproc-per-node 8 scripts/train.py mobilenet_v2")
 
