@@ -96,9 +96,7 @@ def draw_paper_pairs(
 
     if min(images, batch, passes) < 1 or offsets.step != 1:
         given = f"images={images}, batch={batch}, passes={passes}, {offsets}"
-        raise ValueError(
-            f"need images, batch and passes of at least 1 and offsets in steps of 1, got {given}"
-        )
+        raise ValueError(f"need images, batch and passes of at least 1 and offsets in steps of 1, got {given}")
     randint = generator.randint if generator is not None else np.random.randint
     drawn = randint(offsets.start, offsets.stop, size=(passes, -(-images // batch), 2, 2))
     return torch.from_numpy(drawn).long().repeat_interleave(batch, dim=1)[:, :images].transpose(0, 1)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -147,3 +153,44 @@ def test_import_is_light() -> None:
     code = f"import antialiased_zoo, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Dripping(BaseHTTPRequestHandler):
+    """Promises a file and sends it slowly for ever."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(10**9))
+        self.send_header("ETag", '"one"')
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(50_000))
+                time.sleep(0.02)
+
+    def log_message(self, *_: object) -> None:
+        """Stay quiet."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_interrupting_a_download_keeps_its_part_and_shows_no_traceback(weights: Path, tmp_path: Path) -> None:
+    weights.unlink()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        manifest = Path(os.environ["ANTIALIASED_ZOO_MANIFEST"])
+        address = f"http://127.0.0.1:{server.server_port}/mine.safetensors"
+        manifest.write_text(manifest.read_text().replace("https://example.invalid/mine.safetensors", address))
+        command = [sys.executable, "-m", "antialiased_zoo.cli", "download", "mobilenet_v2:lpf7:mine", "--quiet"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        part = weights.with_name("mine.safetensors.part")
+        deadline = time.monotonic() + 120
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        server.shutdown()
+    assert process.returncode == cli.INTERRUPTED
+    assert err.startswith("interrupted")
+    assert "Traceback" not in err
+    assert part.stat().st_size > 0
+    assert not weights.exists()

@@ -13,9 +13,7 @@ from antialiased_zoo import plots
 
 def test_shift_curves_show_every_model(tmp_path):
     curves = {"baseline": (range(33), torch.linspace(0, 1, 33)), "k = 4": (range(33), [0.5] * 33)}
-    figure = plots.shift_curves(
-        curves, title="a title", photo=torch.zeros(4, 4, 3).numpy(), caption="a photo"
-    )
+    figure = plots.shift_curves(curves, title="a title", photo=torch.zeros(4, 4, 3).numpy(), caption="a photo")
     photo, axes = figure.axes
     assert [line.get_ydata()[0] for line in axes.lines] == [0, 0.5]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
