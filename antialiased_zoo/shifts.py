@@ -144,9 +144,13 @@ def take(images: Tensor, rows: Tensor, columns: Tensor, which: Tensor | None = N
     Returns:
         ``(V, C, h, w)`` in channels-last memory.
     """
+    count, channels, height, width = images.shape
     if which is None:
-        which = torch.arange(len(images), device=images.device)
-    picked = images.permute(0, 2, 3, 1)[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+        which = torch.arange(count, device=images.device)
+    # Picking rows of a table is several times faster on a CPU than indexing with three tensors.
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
+    places = (which[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
+    picked = pixels.index_select(0, places.flatten()).view(*places.shape, channels)
     return picked.permute(0, 3, 1, 2)
 
 
