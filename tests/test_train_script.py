@@ -1,0 +1,164 @@
+"""scripts/train.py as a user runs it: options, SIGKILL and resume, the record."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import CPU, make_images
+
+from antialiased_zoo.data import open_images
+from antialiased_zoo.entry import parse_entry
+from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.recipes import PRESETS
+from antialiased_zoo.runs import RunFolder, load_weights
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_script", ROOT / "scripts" / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parsed(script, *options):
+    return script.parse(["resnet18", "--data", "data.zip", "--out", "runs/x", *options])
+
+
+def test_options_change_the_preset(script):
+    plain = parsed(script, "--filter-size", "3", "--preset", "imagenet-resnet")
+    assert script.recipe_of(plain) == PRESETS["imagenet-resnet"]
+    assert plain.filter_size == 3
+    options = ["--sizes", "128x3,224x2", "--lr", "0.3", "--nesterov", "--no-decay-norms", "--schedule", "cosine"]
+    changed = parsed(script, "--filter-size", "none", "--preset", "imagenet-resnet", *options)
+    assert changed.filter_size is None
+    assert script.recipe_of(changed) == dataclasses.replace(
+        PRESETS["imagenet-resnet"], sizes=((128, 3), (224, 2)), lr=0.3, nesterov=True, decay_norms=False,
+        schedule="cosine",
+    )  # fmt: skip
+    computing = ["--amp", "bfloat16", "--accumulate", "4", "--no-channels-last"]
+    args = parsed(script, "--filter-size", "2", "--preset", "cifar10", *computing)
+    how = script.execution_of(args, CPU, 1, 2)
+    assert (how.amp, how.accumulate, how.rank, how.world) == (torch.bfloat16, 4, 1, 2)
+    assert how.memory_format is torch.contiguous_format
+
+
+def test_fine_tuning_starts_from_given_weights(script, tmp_path):
+    from antialiased_zoo import create_model
+
+    torch.manual_seed(5)
+    trained = create_model("mobilenet_v2", filter_size=None, num_classes=4, width_mult=0.1).state_dict()
+    path = RunFolder(tmp_path).save_weights(trained, "net_test")
+    options = ["--filter-size", "4", "--preset", "imagenet-mobilenet-finetune", "--init", str(path)]
+    args = script.parse(["mobilenet_v2", "--data", "d", "--out", "o", *options, "--model-args", "width_mult=0.1"])
+    loaded = script.build(args, 4).state_dict()
+    assert loaded.keys() == trained.keys()
+    for name, tensor in trained.items():
+        torch.testing.assert_close(loaded[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
+    assert all(tensor.dtype is not torch.float16 for tensor in loaded.values())
+
+
+def test_the_recorded_command_repeats_the_run(script, tmp_path, monkeypatch):
+    argv = ["mobilenet_v2", "--data", "my data.zip"]
+    assert script.command(argv) == "python scripts/train.py mobilenet_v2 --data 'my data.zip'"
+    (tmp_path / "first.json").write_text('{"entry": {"command": "python scripts/train.py first"}}')
+    second = script.command(["second"], str(tmp_path / "first.safetensors"))
+    assert second == "python scripts/train.py first && python scripts/train.py second"
+    assert script.command(["second"], "torchvision") == "python scripts/train.py second"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert script.command(argv).startswith("torchrun --nproc-per-node 8 scripts/train.py mobilenet_v2")
+
+
+def command(data, out, *options):
+    script = [sys.executable, str(ROOT / "scripts" / "train.py"), "mobilenet_v2", "--preset", "cifar10"]
+    small = ["--sizes", "12x2,16x1", "--eval-resize", "16", "--eval-crop", "16", "--batch-size", "4", "--lr", "0.005"]
+    tiny = ["--filter-size", "4", "--model-args", "width_mult=0.1", "--threads", "1", "--workers", "0"]
+    return [*script, *small, *tiny, "--data", str(data), "--out", str(out), "--checkpoint-every", "3", *options]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+
+
+def position(out):
+    path = out / "checkpoint.pt"
+    return torch.load(path)["position"] if path.exists() else {"epoch": 0, "step": 0}
+
+
+def kill_in_mid_epoch(arguments, out):
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 200
+    while not (position(out)["epoch"] >= 1 and position(out)["step"] > 0):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_sigkill_and_resume_gives_the_same_weights(tmp_path):
+    data = make_images(tmp_path / "data", train=40)
+    kill_in_mid_epoch(command(data, tmp_path / "killed"), tmp_path / "killed")
+    assert not list((tmp_path / "killed").glob("*.safetensors"))
+    assert position(tmp_path / "killed")["epoch"] < 3
+    for out in ("killed", "alone"):
+        done = run(data, tmp_path / out)
+        assert done.returncode == 0, done.stderr
+    (killed,), (alone,) = (list((tmp_path / out).glob("*.safetensors")) for out in ("killed", "alone"))
+    assert killed.name == alone.name
+    assert killed.read_bytes() == alone.read_bytes()
+    assert all(tensor.isfinite().all() for tensor in load_weights(alone).values())
+    check_record(data, alone)
+
+
+def check_record(data, weights):
+    record = json.loads(weights.with_suffix(".json").read_text())
+    entry = parse_entry(record["entry"], {"licenses": {"MIT": {"url": "https://x.org", "commercial_use": True}}})
+    assert entry.key == ("mobilenet_v2", 4, "cifar10")
+    assert entry.files[0].sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert entry.files[0].size == weights.stat().st_size
+    assert entry.classes == ("blue", "red")
+    assert (entry.preprocessing.resize, entry.preprocessing.crop) == (16, 16)
+    assert entry.command.startswith("python scripts/train.py mobilenet_v2 --preset cifar10 --sizes 12x2,16x1")
+    assert record["data"] == {part: open_images(data / part).digest() for part in ("train", "val")}
+    assert record["versions"]["torch"] == torch.__version__
+    assert [line["epoch"] for line in record["log"]] == [1, 2, 3]
+    check_accuracy(data, weights, record)
+
+
+def check_accuracy(data, weights, record):
+    from antialiased_zoo import create_model
+
+    model = create_model("mobilenet_v2", filter_size=4, num_classes=2, width_mult=0.1)
+    model.load_state_dict(load_weights(weights))
+    model.eval()
+    images = open_images(data / "val", transform=parse_preprocessing(record).build())
+    right = sum(int(model(pixels[None]).argmax()) == target for pixels, target in images)
+    assert record["entry"]["metrics"]["acc1"] == round(100 * right / len(images), 2)
+    assert record["val_images"] == len(images) == 14
+
+
+def parse_preprocessing(record):
+    return Preprocessing(resize=record["entry"]["preprocessing"]["resize"], crop=16)
+
+
+def test_classes_must_agree(tmp_path):
+    data = make_images(tmp_path / "data", train=4, val=1)
+    (data / "val" / "red").rename(data / "val" / "green")
+    done = run(data, tmp_path / "out")
+    assert done.returncode != 0
+    assert "same classes; only one has green, red" in done.stderr
