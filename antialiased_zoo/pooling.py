@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .filters import Blur
-from .resample import blur_pool
+from .resample import blur_pool, is_plain_cpu
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,41 @@ class Window:
 def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     """Dense maximum over ``window``, then the blur; ``(N, C, *spatial)`` or ``(C, *spatial)``."""
     ndim = len(window.size)
-    size = x.shape[-ndim:]
+    if x.dim() == 1 + ndim:
+        return max_blur_pool(x.unsqueeze(0), window, blur, kernel).squeeze(0)
     if window.ceil_mode:
-        reach = [(n - 1) * s + 1 for n, s in zip(window.out_size(size, blur.stride), blur.stride, strict=True)]
-        more = [max(0, r - d) for r, d in zip(reach, window.dense_size(size), strict=True)]
-        if any(more):  # -inf, which no maximum picks, so that the dense map reaches the window added at the end
-            x = F.pad(x, [p for m in reversed(more) for p in (0, m)], value=-torch.inf)
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ndim - 1]
-    return blur_pool(pool(x, window.size, 1, window.padding, window.dilation), blur, kernel)
+        x = _reaching(x, window, blur)
+    if not _slices_pay(x):
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ndim - 1]
+        return blur_pool(pool(x, window.size, 1, window.padding, window.dilation), blur, kernel)
+    # One image at a time keeps the temporaries in the cache.
+    images = [blur_pool(_max_by_slices(x[i : i + 1], window), blur, kernel) for i in range(len(x))]
+    return torch.cat(images) if len(images) > 1 else images[0]
+
+
+def _slices_pay(x: Tensor) -> bool:
+    """True where torch's max pool would write 64-bit indices that nobody reads: on a CPU, without gradients."""
+    needs_grad = x.requires_grad and torch.is_grad_enabled()
+    return is_plain_cpu(x) and x.dim() == 4 and len(x) > 0 and not needs_grad
+
+
+def _max_by_slices(x: Tensor, window: Window) -> Tensor:
+    """The dense maximum as that of shifted slices, one axis after the other."""
+    pads = [p for padding in reversed(window.padding) for p in (padding, padding)]
+    y = F.pad(x, pads, value=-torch.inf) if any(pads) else x
+    for axis, (k, d) in enumerate(zip(window.size, window.dilation, strict=True), start=2):
+        n = y.shape[axis] - d * (k - 1)
+        slices = [y.narrow(axis, i * d, n) for i in range(k)]
+        y = functools.reduce(torch.maximum, slices)
+    return y
+
+
+def _reaching(x: Tensor, window: Window, blur: Blur) -> Tensor:
+    """Append -inf, which no maximum picks, so that the dense map reaches the window that ``ceil_mode`` adds."""
+    size = x.shape[2:]
+    reach = [(n - 1) * s + 1 for n, s in zip(window.out_size(size, blur.stride), blur.stride, strict=True)]
+    more = [max(0, r - d) for r, d in zip(reach, window.dense_size(size), strict=True)]
+    return F.pad(x, [p for m in reversed(more) for p in (0, m)], value=-torch.inf) if any(more) else x
 
 
 def avg_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None = None) -> Tensor:

@@ -98,11 +98,16 @@ def _by_matmul(x: Tensor, blur: Blur) -> Tensor:
     return y.movedim(-1, 1) if channels_last else y
 
 
-def _matmul_pays(x: Tensor) -> bool:
-    # Half precision would round between the axes; traced, fake and functorch tensors must not meet a cached matrix.
+def is_plain_cpu(x: Tensor) -> bool:
+    """True for an ordinary tensor on the CPU: not compiled or traced, not a subclass such as a fake tensor."""
     plain = type(x) in (Tensor, torch.nn.Parameter) and not torch._C._get_tracing_state()
+    return plain and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _matmul_pays(x: Tensor) -> bool:
+    # In half precision the result would be rounded between the axes.
     limit = _MATMUL_MAX if _memory_format(x) == torch.contiguous_format else _MATMUL_MAX_CHANNELS_LAST
-    return plain and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and max(x.shape[2:]) <= limit
+    return is_plain_cpu(x) and x.dtype in (torch.float32, torch.float64) and max(x.shape[2:]) <= limit
 
 
 @lru_cache(maxsize=256)

@@ -1,9 +1,18 @@
 """What every test shares: one thread each, since the files run side by side, and no cache but the test's own."""
 
+import signal
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """A shell ignores SIGINT for what it runs in the background, and every process started from there inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -137,6 +137,18 @@ def test_max_then_subsample_is_max_pooling(
         assert blurred.isfinite().all()
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_maximum_of_slices_is_max_pooling(memory_format: torch.memory_format) -> None:
+    """Without gradients a CPU takes one image at a time; with them torch's own pool: the values are the same."""
+    x = torch.randn(3, 4, 13, 16).contiguous(memory_format=memory_format)
+    for window in ((2, 2, 0, 1), (3, 2, 1, 1), ((3, 2), (2, 1), (1, 0), (2, 1))):
+        kernel, stride, padding, dilation = window
+        without = max_blur_pool2d(x, kernel, 4, stride, padding, dilation)
+        with_gradients = max_blur_pool2d(x.clone().requires_grad_(), kernel, 4, stride, padding, dilation)
+        torch.testing.assert_close(without, with_gradients.detach())
+        assert without.is_contiguous(memory_format=memory_format)
+
+
 def test_max_then_blur_equals_the_published_pair() -> None:
     x = torch.randn(2, 5, 14, 15)
     peer = torch.nn.Sequential(torch.nn.MaxPool2d(2, stride=1), antialiased_cnns.BlurPool(5, filt_size=4, stride=2))
