@@ -14,7 +14,7 @@ from .filters import Blur
 # Above this many rows or columns the banded matrices of `_by_matmul` do more arithmetic than they save; where
 # channels are contiguous the depthwise convolution is vectorised and wins earlier (scripts/benchmark.py, "layers").
 _MATMUL_MAX = 256
-_MATMUL_MAX_CHANNELS_LAST = 56
+_MATMUL_MAX_CHANNELS_LAST = 28
 
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
