@@ -42,7 +42,8 @@ class _Tracer(fx.Tracer):
         self.calls: dict[str, int] = defaultdict(int)
         self.returns: dict[fx.Node, list[str]] = defaultdict(list)
         self.owner: dict[fx.Node, str] = {}
-        self.inside = [""]
+        self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
+        self._inside = [""]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return super().is_leaf_module(m, module_qualified_name) or isinstance(m, _LEAVES) or type(m) in self.opaque
@@ -52,16 +53,22 @@ class _Tracer(fx.Tracer):
     ) -> Any:
         path = self.path_of_module(m)
         self.calls[path] += 1
-        self.inside.append(path)
-        result = super().call_module(m, forward, args, kwargs)
-        self.inside.pop()  # not on an error: where it arose is asked for afterwards
+        self._inside.append(path)
+        try:
+            result = super().call_module(m, forward, args, kwargs)
+        except Exception as error:
+            if error is not self.failure[0]:
+                self.failure = (error, path)
+            raise
+        finally:  # also where the model's own code catches the error and goes on
+            self._inside.pop()
         if isinstance(result, fx.Proxy):
             self.returns[result.node].append(path)
         return result
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
-        self.owner[node] = self.inside[-1]
+        self.owner[node] = self._inside[-1]
         return node
 
 
@@ -91,7 +98,8 @@ class Dataflow:
                 self.graph = tracer.trace(model)
                 break
             except Exception as error:  # a model's own code may raise anything when it meets a proxy
-                path = tracer.inside[-1]
+                failed, where = tracer.failure
+                path = where if failed is error else ""
                 module = self._modules[path]
                 if not path or type(module) in classes:
                     raise UntraceableError(

@@ -25,6 +25,7 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     _check_input(x, blur)
     if x.dim() == 1 + len(blur.stride):
         return blur_pool(x.unsqueeze(0), blur, kernel).squeeze(0)
+    # In this order: behind a cached property in an `or`, torch 2.15's compiler takes is_compiling() for false.
     if torch.compiler.is_compiling() or blur.is_subsampling:
         return _by_slices(x, blur)
     with torch.autocast(x.device.type, enabled=False):  # a blur keeps its input's dtype
