@@ -110,7 +110,7 @@ PRESETS: dict[str, Recipe] = {
     "imagenet-mobilenet-finetune": dataclasses.replace(_MOBILENET, lr=0.005, sizes=((224, 100),)),
     # Small enough for a CPU: most epochs at the cheaper sizes, the last at the size of use.
     "cifar10": Recipe(
-        sizes=((40, 7), (48, 5), (64, 5)),
+        sizes=((40, 5), (48, 6), (64, 20)),
         augment="pad-crop",
         eval_resize=64,
         eval_crop=64,
