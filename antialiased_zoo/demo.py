@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from .entry import Entry
+from .evaluation.plots import shift_curves
 from .metrics import diagonal_stability
 from .models import create_model
 from .photo import read_photo
-from .plots import shift_curves
 from .prediction import class_names
 from .weights import get_entry
 

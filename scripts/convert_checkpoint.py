@@ -15,7 +15,7 @@ import torch
 from torchvision.models import get_model
 
 from antialiased_zoo.checkpoints import convert
-from antialiased_zoo.digest import sha256
+from antialiased_zoo.hub.digest import sha256
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -49,7 +49,7 @@ def work(inbox: Any, outbox: Any) -> None:
     tqdm.set_lock(threading.RLock())  # its own is shared by processes, and outlives one that is killed
     from antialiased_zoo import hub
     from antialiased_zoo.errors import SourcesFailedError
-    from antialiased_zoo.patience import Patience
+    from antialiased_zoo.hub.patience import Patience
     from antialiased_zoo.weights_file import WeightsFile
 
     haste = Patience(attempts=3, backoff=0.01, connect=5, read=0.5, window=5, lock=60)

@@ -7,8 +7,8 @@ from PIL import Image
 from tiny_training import CPU, SMALL, make_images
 from torchvision.transforms import v2
 
-from antialiased_zoo.batches import FileBatches, MemoryBatches, epoch_order, resize, shift_and_flip
 from antialiased_zoo.data import open_images
+from antialiased_zoo.training.batches import FileBatches, MemoryBatches, epoch_order, resize, shift_and_flip
 
 
 @pytest.fixture(scope="module")

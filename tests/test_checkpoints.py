@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from antialiased_zoo import cache, checkpoints, hub, manifest, stamps
+from antialiased_zoo import checkpoints, hub, manifest
+from antialiased_zoo.checkpoints.names import match
 from antialiased_zoo.errors import (
     CheckpointError,
     MalformedFileError,
@@ -29,7 +30,7 @@ from antialiased_zoo.errors import (
     TensorMismatchError,
     UnsafePickleError,
 )
-from antialiased_zoo.names import match
+from antialiased_zoo.hub import cache, stamps
 
 # One small network per layout from server to model; vgg and alexnet, half a gigabyte each, by their names alone.
 SMALL_NETWORKS = ("resnet18", "densenet121", "mobilenet_v2")

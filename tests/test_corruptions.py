@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from antialiased_zoo.corruptions import (
+from antialiased_zoo.evaluation.reports import result_notes
+from antialiased_zoo.evaluation.robustness import imagenet_c, imagenet_p
+from antialiased_zoo.metrics import flip_rate
+from antialiased_zoo.metrics.corruptions import (
     ALEXNET_ERRORS,
     CORRUPTIONS,
     SEVERITIES,
@@ -18,10 +21,7 @@ from antialiased_zoo.corruptions import (
     corruption_folders,
     mean_corruption_error,
 )
-from antialiased_zoo.metrics import flip_rate
 from antialiased_zoo.preprocessing import Preprocessing
-from antialiased_zoo.reports import result_notes
-from antialiased_zoo.robustness import imagenet_c, imagenet_p
 
 
 def photo(size: int = 64) -> torch.Tensor:

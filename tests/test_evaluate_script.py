@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from antialiased_zoo.modelspec import class_index, load_named
+from antialiased_zoo.evaluation.modelspec import class_index, load_named
+from antialiased_zoo.evaluation.samples import common_layers
 from antialiased_zoo.preprocessing import Preprocessing
-from antialiased_zoo.samples import common_layers
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,13 +12,13 @@ from PIL import Image
 from torch import nn
 
 from antialiased_zoo.cifar10 import Cifar10
-from antialiased_zoo.corruptions import CORRUPTIONS, corrupt
 from antialiased_zoo.data import open_images
 from antialiased_zoo.evaluation import Options, evaluate
+from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Corruptions, Diagonal
+from antialiased_zoo.evaluation.protocols import cifar, imagenet, protocol_for
+from antialiased_zoo.metrics.corruptions import CORRUPTIONS, corrupt
+from antialiased_zoo.metrics.shifts import draw_pairs
 from antialiased_zoo.preprocessing import Preprocessing
-from antialiased_zoo.probes import Accuracy, Consistency, Corruptions, Diagonal
-from antialiased_zoo.protocols import cifar, imagenet, protocol_for
-from antialiased_zoo.shifts import draw_pairs
 
 ROOT = Path(__file__).parent.parent
 SMALL = Preprocessing(resize=72, crop=40)

@@ -13,9 +13,10 @@ import pytest
 from fault_server import COMMIT, FAULTS, FaultServer
 from fault_table import write
 
-from antialiased_zoo import cache, hub, stamps
+from antialiased_zoo import hub
 from antialiased_zoo.errors import FetchError, SourcesFailedError
-from antialiased_zoo.patience import Patience
+from antialiased_zoo.hub import cache, stamps
+from antialiased_zoo.hub.patience import Patience
 from antialiased_zoo.weights_file import WeightsFile
 
 NAME = "net.pth"
@@ -96,7 +97,7 @@ def _table() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_limit_of_memory(monkeypatch: pytest.MonkeyPatch, server: FaultServer) -> None:
     # A server that never stops is cut off at this size instead of four gigabytes.
-    monkeypatch.setattr("antialiased_zoo.download.MAX_BYTES", 4_000_000)
+    monkeypatch.setattr("antialiased_zoo.hub.download.MAX_BYTES", 4_000_000)
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_HOME", str(cache.folder() / "no_hub_cache"))
 

@@ -15,8 +15,9 @@ import pytest
 from fault_server import FaultServer
 from fault_table import write
 
-from antialiased_zoo import cache, hub
-from antialiased_zoo.patience import Patience
+from antialiased_zoo import hub
+from antialiased_zoo.hub import cache
+from antialiased_zoo.hub.patience import Patience
 from antialiased_zoo.weights_file import WeightsFile
 
 NAME = "net.pth"

@@ -17,16 +17,17 @@ from pathlib import Path
 import pytest
 from fault_server import COMMIT, FaultServer
 
-from antialiased_zoo import cache, hub, huggingface, manifest, stamps
+from antialiased_zoo import hub, manifest
 from antialiased_zoo.errors import CacheError, OfflineError, PinError, SourcesFailedError
-from antialiased_zoo.patience import Patience
+from antialiased_zoo.hub import cache, huggingface, stamps
+from antialiased_zoo.hub.patience import Patience
 from antialiased_zoo.weights_file import WeightsFile
 
 NAME = "net.pth"
 # The loader without the rest of the package: a process that only fetches files needs no torch, and starts at once.
 LIGHT = (
     "import sys, types\nlight = types.ModuleType('antialiased_zoo')\n"
-    f"light.__path__ = [{str(Path(hub.__file__).parent)!r}]\nsys.modules['antialiased_zoo'] = light\n"
+    f"light.__path__ = [{str(Path(hub.__file__).parents[1])!r}]\nsys.modules['antialiased_zoo'] = light\n"
 )
 CONTENT = random.Random(1).randbytes(200_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -119,7 +120,7 @@ class TestSources:
         assert server.requests[0].path == "/good/net%20two%20%C3%A9.pth"
 
     def test_package_source_is_used_in_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("antialiased_zoo.sources.__file__", str(tmp_path / "sources.py"))
+        monkeypatch.setattr("antialiased_zoo.hub.sources.__file__", str(tmp_path / "hub" / "sources.py"))
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / NAME).write_bytes(CONTENT)
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -127,7 +128,7 @@ class TestSources:
         assert [path.name for path in (tmp_path / "weights").iterdir()] == [NAME]
 
     def test_damaged_package_file_is_not_used(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("antialiased_zoo.sources.__file__", str(tmp_path / "sources.py"))
+        monkeypatch.setattr("antialiased_zoo.hub.sources.__file__", str(tmp_path / "hub" / "sources.py"))
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / NAME).write_bytes(CONTENT[:-1])
         with pytest.raises(SourcesFailedError, match=rf"package:{NAME}: .*SHA-256"):
@@ -174,7 +175,7 @@ class TestTrust:
     ) -> None:
         hashed = []
         real = stamps.sha256
-        monkeypatch.setattr("antialiased_zoo.stamps.sha256", lambda file: hashed.append(1) or real(file))
+        monkeypatch.setattr("antialiased_zoo.hub.stamps.sha256", lambda file: hashed.append(1) or real(file))
         path = get(f"{server.url}/good/{NAME}")
         hashed.clear()
         get(f"{server.url}/good/{NAME}")
@@ -275,7 +276,7 @@ class TestDisk:
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
     def test_disk_refuses_in_mid_file(self, number: int, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        from antialiased_zoo.part import Part
+        from antialiased_zoo.hub.part import Part
 
         class Full:
             def __init__(self, part: Part) -> None:
@@ -457,8 +458,8 @@ class TestHosts:
     def test_https_does_not_go_down_to_http(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import requests
 
-        from antialiased_zoo.download import _session
-        from antialiased_zoo.patience import SourceError
+        from antialiased_zoo.hub.download import _session
+        from antialiased_zoo.hub.patience import SourceError
 
         response = requests.Response()
         response.url, response.status_code = "https://example.org/x", 302

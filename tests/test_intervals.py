@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from antialiased_zoo.intervals import average, share
-from antialiased_zoo.meters import Meter
+from antialiased_zoo.metrics.intervals import average, share
+from antialiased_zoo.metrics.meters import Meter
 
 
 def noise(count: int, size: int, seed: int = 1) -> torch.Tensor:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from antialiased_zoo import metrics
-from antialiased_zoo.meters import Meter
-from antialiased_zoo.shifts import draw_pairs, draw_paper_pairs
+from antialiased_zoo.metrics.meters import Meter
+from antialiased_zoo.metrics.shifts import draw_pairs, draw_paper_pairs
 
 
 def aliased_model(classes: int = 5) -> nn.Module:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from antialiased_zoo.recipes import PRESETS, Recipe
+from antialiased_zoo.training.recipes import PRESETS, Recipe
 
 
 def by_torch(schedule, steps, **options):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from antialiased_zoo.shifts import crop, draw_pairs, draw_paper_pairs, roll
+from antialiased_zoo.metrics.shifts import crop, draw_pairs, draw_paper_pairs, roll
 
 
 def noise(count: int, size: int, seed: int = 1) -> torch.Tensor:

@@ -18,8 +18,8 @@ from tiny_training import CPU, make_images
 from antialiased_zoo.data import open_images
 from antialiased_zoo.entry import parse_entry
 from antialiased_zoo.preprocessing import Preprocessing
-from antialiased_zoo.recipes import PRESETS
-from antialiased_zoo.runs import RunFolder, load_weights
+from antialiased_zoo.training.recipes import PRESETS
+from antialiased_zoo.training.runs import RunFolder, load_weights
 
 ROOT = Path(__file__).parents[1]
 

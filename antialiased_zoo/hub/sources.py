@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from ..errors import DigestError
+from ..weights_file import WeightsFile
 from .cache import disk_errors
 from .digest import sha256
 from .download import Download
-from .errors import DigestError
 from .part import Note, Part
 from .patience import Patience, SourceError
 from .stamps import check_pin
-from .weights_file import WeightsFile
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -38,7 +38,7 @@ class Job:
 
 def packaged(source: str) -> Path:
     """Return the file inside the package that a ``package:`` source names."""
-    return Path(__file__).resolve().parent / "weights" / source.removeprefix("package:")
+    return Path(__file__).resolve().parents[1] / "weights" / source.removeprefix("package:")
 
 
 def redacted(url: str) -> str:

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .corruptions import CORRUPTIONS, corrupt
+from ..metrics.corruptions import CORRUPTIONS, corrupt
+from ..metrics.shifts import take
 from .protocols import ShiftProtocol
-from .shifts import take
 
 CROP, ROLL, CORRUPT = 0, 1, 2
 # Room for each of a key's two numbers, either side of zero.

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+from ..errors import CacheError, DigestError, FetchError, OfflineError, PinError, SourcesFailedError
+from ..weights_file import WeightsFile, check_url
 from . import cache, stamps
-from .errors import CacheError, DigestError, FetchError, OfflineError, PinError, SourcesFailedError
 from .locks import exclusive
 from .part import Part
 from .patience import Patience, SourceError
 from .sources import Job, obtain, packaged, redacted
-from .weights_file import WeightsFile, check_url
 
 _log = logging.getLogger(__name__)
 MIRROR = "ANTIALIASED_ZOO_MIRROR"

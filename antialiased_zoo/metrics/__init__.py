@@ -149,7 +149,7 @@ def crop_consistency(
         images: ``(N, C, H, W)``, normalised, larger than the crop by what the offsets need (256 for 224).
         size: Side of the crops in pixels.
         offsets: Pairs of corners ``(N, pairs, 2, 2)``; by default one pair an image from 0..31, drawn by
-            :func:`~antialiased_zoo.shifts.draw_pairs`. ``draw_paper_pairs(N)`` gives the published script's.
+            :func:`~antialiased_zoo.metrics.shifts.draw_pairs`. ``draw_paper_pairs(N)`` gives the published script's.
         seed: Of the default draw.
         batch_size: Images in a forward pass.
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import MalformedFileError, UnsafePickleError
+from ..errors import MalformedFileError, UnsafePickleError
 
 if TYPE_CHECKING:
     import torch

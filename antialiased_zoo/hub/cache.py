@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import CacheError, DigestError
+from ..errors import CacheError, DigestError
 
 STAMP = ".verified"
 QUARANTINE = ".bad"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..weights_file import WeightsFile, parse_hf
 from .patience import SourceError
 from .responses import HEALING
-from .weights_file import WeightsFile, parse_hf
 
 # The only hosts that get the user's token. A mirror named by HF_ENDPOINT is not among them.
 TOKEN_HOSTS = ("huggingface.co", "hf.co")

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .data import CorruptImageError
-from .inference import Model, evaluating
-from .intervals import Figure, average
+from ..data import CorruptImageError
+from ..metrics.inference import Model, evaluating
+from ..metrics.intervals import Figure, average
 from .probes import Probe, figures_of
 from .protocols import ShiftProtocol
 from .views import Canvases, ViewMaker, distinct
@@ -123,8 +123,8 @@ def evaluate(
 
     Example:
         >>> from PIL import Image
-        >>> from antialiased_zoo.probes import Accuracy, Consistency
-        >>> from antialiased_zoo.protocols import cifar
+        >>> from antialiased_zoo.evaluation.probes import Accuracy, Consistency
+        >>> from antialiased_zoo.evaluation.protocols import cifar
         >>> data = [(Image.new("RGB", (32, 32), (60 * i, 0, 0)), i % 2) for i in range(4)]
         >>> probes = lambda: {"accuracy": Accuracy(), "crop": Consistency("crop")}
         >>> found = evaluate({"mean": lambda x: x.mean((2, 3))}, data, probes, cifar())

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
+from ..errors import CacheError
 from .cache import disk_errors
-from .errors import CacheError
 from .part import Note, Part
 from .patience import Patience, SourceError
 from .responses import check_begins, check_continues, check_status, content_length, network_errors, validator

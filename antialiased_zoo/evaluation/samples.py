@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .equivariance import feature_distance
-from .inference import evaluating
-from .metrics import diagonal_stability
+from ..metrics import diagonal_stability
+from ..metrics.equivariance import feature_distance
+from ..metrics.inference import evaluating
 from .protocols import ShiftProtocol
 
 

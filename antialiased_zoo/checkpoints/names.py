@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from .errors import TensorMismatchError
+from ..errors import TensorMismatchError
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 COUNTER = "num_batches_tracked"

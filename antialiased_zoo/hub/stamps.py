@@ -13,10 +13,10 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from ..errors import CacheError, DigestError, PinError
+from ..weights_file import WeightsFile
 from .cache import STAMP, beside
 from .digest import sha256
-from .errors import CacheError, DigestError, PinError
-from .weights_file import WeightsFile
 
 _LENGTH = 256
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from ..errors import CacheError
 from .cache import disk_errors
-from .errors import CacheError
 
 SUFFIX = ".part"
 

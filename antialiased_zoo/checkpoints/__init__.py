@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cache, hub, stamps
-from .errors import CacheError, CheckpointError, MalformedFileError, NonFiniteError, TensorMismatchError
-from .locks import exclusive
+from .. import hub
+from ..errors import CacheError, CheckpointError, MalformedFileError, NonFiniteError, TensorMismatchError
+from ..hub import cache, stamps
+from ..hub.locks import exclusive
+from ..hub.patience import Patience
 from .names import COUNTER, match
-from .patience import Patience
 from .pickles import read_pickle
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .corruptions import CORRUPTIONS, SEVERITIES
-from .intervals import Figure
-from .meters import Meter
-from .metrics import agreement, top_k_correct, wobble
+from ..metrics import agreement, top_k_correct, wobble
+from ..metrics.corruptions import CORRUPTIONS, SEVERITIES
+from ..metrics.intervals import Figure
+from ..metrics.meters import Meter
+from ..metrics.shifts import draw_pairs, draw_paper_pairs
 from .protocols import ShiftProtocol
-from .shifts import draw_pairs, draw_paper_pairs
 from .views import CORRUPT, CROP, ROLL, centre_view, shift_views
 
 
@@ -104,7 +104,7 @@ class Consistency(Probe):
     def paper(cls, images: int, offsets: range, seed: int = 0, batch: int = 8, passes: int = 5) -> Consistency:
         """Returns the published script's crop consistency of a data set of so many images.
 
-        See :func:`~antialiased_zoo.shifts.draw_paper_pairs`. The script leaves its generator unseeded; here
+        See :func:`~antialiased_zoo.metrics.shifts.draw_paper_pairs`. The script leaves its generator unseeded; here
         it is numpy's legacy generator with this seed.
         """
         import numpy as np
@@ -157,7 +157,7 @@ class Corruptions(Probe):
     """Top-1 error under corruptions made here: ``error_<name>`` by severity, ``corruption_error`` over all.
 
     Args:
-        names: Of :data:`~antialiased_zoo.corruptions.CORRUPTIONS`; by default all.
+        names: Of :data:`~antialiased_zoo.metrics.corruptions.CORRUPTIONS`; by default all.
 
     Raises:
         ValueError: An unknown corruption.

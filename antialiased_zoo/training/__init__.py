@@ -21,7 +21,7 @@ from .runs import RunFolder, State
 
 
 class TrainBatches(Protocol):
-    """What is trained on; see :mod:`antialiased_zoo.batches`."""
+    """What is trained on; see :mod:`antialiased_zoo.training.batches`."""
 
     def __len__(self) -> int:
         """Number of images."""
