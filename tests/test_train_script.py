@@ -115,14 +115,26 @@ def test_sigkill_and_resume_gives_the_same_weights(tmp_path):
     kill_in_mid_epoch(command(data, tmp_path / "killed"), tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("*.safetensors"))
     assert position(tmp_path / "killed")["epoch"] < 3
-    for out in ("killed", "alone"):
-        done = run(data, tmp_path / out)
+    for out, options in (("killed", []), ("alone", ["--tensorboard"])):
+        done = run(data, tmp_path / out, *options)
         assert done.returncode == 0, done.stderr
     (killed,), (alone,) = (list((tmp_path / out).glob("*.safetensors")) for out in ("killed", "alone"))
     assert killed.name == alone.name
     assert killed.read_bytes() == alone.read_bytes()
     assert all(tensor.isfinite().all() for tensor in load_weights(alone).values())
     check_record(data, alone)
+    check_events(alone)
+
+
+def check_events(weights):
+    """TensorBoard's files hold the record's log."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = json.loads(weights.with_suffix(".json").read_text())["log"]
+    events = EventAccumulator(str(weights.parent))
+    events.Reload()
+    written = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert written == [(entry["epoch"], pytest.approx(entry["loss"], rel=1e-6)) for entry in log]
 
 
 def check_record(data, weights):
