@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn.modules import activation as activations
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from .layers import Blurred
 
@@ -31,7 +32,7 @@ _ACTIVATION_FUNCTIONS = frozenset(
 )
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 # Library modules that hold what the plan looks for, so that their inside need not be traced.
-_LEAVES = (Blurred, _ConvNd, *_NORMS, *_ACTIVATIONS)
+_LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *_NORMS, *_ACTIVATIONS)
 
 
 class _Tracer(fx.Tracer):
@@ -90,14 +91,14 @@ class Dataflow:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self._model = model
         self._modules = dict(model.named_modules())
         self.opaque: dict[str, str] = {}
         classes: frozenset[type[nn.Module]] = frozenset()
         while True:
             tracer = _Tracer(classes)
             try:
-                with _attributes_kept(self._modules.values()):
-                    self.graph = tracer.trace(model)
+                self.graph = tracer.trace(model)
                 break
             except Exception as error:  # a model's own code may raise anything when it meets a proxy
                 failed, where = tracer.failure
@@ -134,6 +135,13 @@ class Dataflow:
         """True if the model calls the module at ``path`` at just one place."""
         return self._tracer.calls[path] == 1
 
+    def is_fixed(self, node: fx.Node) -> bool:
+        """True if the value comes from buffers and constants alone: from no input and no parameter."""
+        if node.op == "get_attr":
+            return not isinstance(operator.attrgetter(str(node.target))(self._model), nn.Parameter)
+        computed = node.op in ("call_function", "call_method")
+        return computed and all(map(self.is_fixed, node.all_input_nodes))
+
     def is_linear(self, node: fx.Node) -> bool:
         """True for norms, dropout and identities, which keep a map's places and are linear in evaluation."""
         module = self.module(node)
@@ -157,18 +165,6 @@ class Dataflow:
             container = isinstance(self._modules[path], (nn.Sequential, nn.ModuleList, nn.ModuleDict))
             if self.called_once(path) and not inside and not container:
                 yield path
-
-
-@contextmanager
-def _attributes_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Undo what tracing assigns to modules: it runs their own code, which may keep a proxy for the next call."""
-    before = [(module, dict(vars(module))) for module in modules]
-    try:
-        yield
-    finally:
-        for module, attributes in before:
-            vars(module).clear()
-            vars(module).update(attributes)
 
 
 def _holds_activation(module: nn.Module | None) -> bool:

@@ -10,7 +10,8 @@ from torch import fx, nn
 from typing_extensions import Unpack
 
 from .dataflow import Dataflow, UntraceableError
-from .ops import Op, read_module, read_op
+from .ops import Kind, Op, read_module, read_op
+from .phases import Phases, find_phases
 from .plan import Placement, Plan, Pool, Site
 
 Shortcut = Literal["blur", "stride"]
@@ -166,10 +167,10 @@ class _Planner:
         module = self.flow.module(node)
         name = str(node.target) if module is not None else f"{self.flow.owner(node)}:{node.name}"
         site = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, "", node=node.name)
-        if op.kind == "slice":
-            return replace(site, reason="a slice with steps: whether it moves along an image is not known")
-        if op.kind == "resize":
-            return replace(site, reason="resizes: pass antialias=True to interpolate, which low-pass filters")
+        if op.kind in _LEFT_ALONE:
+            return replace(site, reason=_LEFT_ALONE[op.kind])
+        if module is None and op.kind == "conv" and self._is_filter(node):
+            return replace(site, reason="its weight is no parameter: a fixed filter, which low-passes already")
         if op.kind not in self.rules.kinds:
             return replace(site, reason=f"left out by kinds={tuple(self.rules.kinds)}")
         if self.rules.where is not None and (module is None or not self.rules.where(module, name)):
@@ -178,7 +179,23 @@ class _Planner:
             return replace(site, reason="a function: modules alone cannot take its stride (graph=True can)")
         if op.kind == "conv":
             return self._conv(node, op, site, reads_image)
+        if module is not None and not _is_plain(module):
+            return self._own_pool(module, op, site)
         return self._maxpool(op, site) if op.kind == "maxpool" else self._avgpool(op, site)
+
+    def _is_filter(self, node: fx.Node) -> bool:
+        weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
+        return isinstance(weight, fx.Node) and self.flow.is_fixed(weight)
+
+    def _own_pool(self, module: nn.Module, op: Op, site: Site) -> Site:
+        """A pool with a forward of its own stays, at stride 1, and the blur comes after it."""
+        keep = (1,) * len(op.stride)
+        phases = find_phases(module, op, keep)
+        if phases is None:
+            return replace(site, reason=_own_forward(module))
+        dense = replace(site, keep=keep, blur_stride=op.stride, phases=_shifted(phases))
+        placement = Placement(site.node if self.graph else site.name, "after")
+        return replace(dense, placement=placement, reason="densely, by its own forward, then blur")
 
     def _maxpool(self, op: Op, site: Site) -> Site:
         pool, self.next_max_pool = self.next_max_pool, "max"
@@ -196,8 +213,6 @@ class _Planner:
 
     def _conv(self, node: fx.Node, op: Op, site: Site, reads_image: bool) -> Site:
         module = self.flow.module(node)
-        if module is not None and type(module).forward not in _PLAIN_FORWARDS:
-            return replace(site, reason=f"{type(module).__name__} has a forward of its own, of unknown padding")
         if module is not None and not self.flow.called_once(site.name) and not self.graph:
             return replace(site, reason="called at several places, which may need blurs of their own")
         if module is not None and hasattr(module, "blur_before"):
@@ -226,12 +241,18 @@ class _Planner:
         if self.rules.placement == "before_conv":
             dense = replace(site, keep=op.stride, blur_stride=1, channels=op.in_channels)
             return replace(dense, placement=Placement(here, "before"), reason="a dense blur first (placement)")
+        module = self.flow.module(node)
+        if module is not None and not _is_plain(module):
+            phases = find_phases(module, op, site.keep)
+            if phases is None:
+                return self._skipped(op, site, _own_forward(module))
+            site = replace(site, phases=_shifted(phases))
         activation = self._activation_after(node)
         if activation is not None:
             placement = self._place_after(activation)
             reason = "after the nonlinearity" if placement else _NO_PLACE
             return replace(site, placement=placement, reason=reason) if placement else self._skipped(op, site, reason)
-        if not op.is_pointwise:
+        if not op.is_pointwise or site.phases:
             return replace(site, placement=Placement(here, "after"), reason="linear: no nonlinearity to wait for")
         if self.rules.shortcut == "stride":
             return self._skipped(op, site, 'linear 1x1: left strided (shortcut="stride")')
@@ -278,7 +299,32 @@ class _Planner:
         return None
 
 
-_PLAIN_FORWARDS = (nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
+def _is_plain(module: nn.Module) -> bool:
+    return type(module).forward in _PLAIN_FORWARDS
+
+
+def _own_forward(module: nn.Module) -> str:
+    return f"{type(module).__name__} has a forward of its own, which is not its dense evaluation subsampled"
+
+
+def _shifted(phases: Phases) -> Phases | None:
+    """None for the places 0, s, 2s, ..., which every blur keeps."""
+    return phases if any(map(any, phases)) else None
+
+
+_PLAIN_FORWARDS = frozenset(
+    cls.forward
+    for cls in (
+        *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+        *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    )
+)
+_LEFT_ALONE: dict[Kind, str] = {
+    "adaptive": "pools to a given size: its windows depend on the input's size",
+    "slice": "a slice with steps: whether it moves along an image is not known",
+    "resize": "resizes: where that is downwards, antialias=True makes interpolate low-pass filter",
+    "unshuffle": "moves pixels into channels: none is dropped, and no blur can stand between",
+}
 _NO_PLACE = "modules alone cannot hold a blur between the nonlinearity and its readers (graph=True can)"
 _POOL_REASONS: dict[Pool, str] = {
     "max": "dense maximum, then blur",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor, fx, nn
 from typing_extensions import Unpack
 
+from .aligned import AlignedDownsample
 from .dataflow import Dataflow
 from .layers import (
     AvgBlurPool1d,
@@ -60,7 +61,7 @@ def antialias(model: nn.Module, filter_size: int = 4, *, graph: bool = False, **
     model = copy.deepcopy(model)
     rules = cast(RuleOptions, {name: value for name, value in options.items() if name != "pad_type"})
     if graph and len(plan(model, **rules).treated) < len((found := plan(model, graph=True, **rules)).treated):
-        return apply_plan(model, found, filter_size, options.get("pad_type", "reflect"))
+        return _apply_to_graph(model, found, filter_size, options.get("pad_type", "reflect"))
     return antialias_(model, filter_size, **options)
 
 
@@ -115,14 +116,6 @@ def antialias_(
     found = plan(model, **rules)
     if not found.treated:
         warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
-    apply_plan(model, found, filter_size, pad_type)
-    return model
-
-
-def apply_plan(model: nn.Module, found: Plan, filter_size: int, pad_type: str) -> nn.Module:
-    """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
-    if found.graph:
-        return _apply_to_graph(model, found, filter_size, pad_type)
     for site in found.treated:
         _apply(model, site, filter_size, pad_type)
     return model
@@ -154,6 +147,8 @@ def _apply(model: nn.Module, site: Site, filter_size: int, pad_type: str) -> Non
 
 
 def _blur_of(site: Site, filter_size: int, pad_type: str) -> nn.Module:
+    if site.phases:
+        return AlignedDownsample(site.phases, cast("tuple[int, ...]", site.blur_stride), pad_type, filter_size)
     ndim = len(site.stride) - 1
     window = site.window
     if window is None or site.pool == "blur":
@@ -203,7 +198,7 @@ def _apply_to_graph(model: nn.Module, found: Plan, filter_size: int, pad_type: s
         path = f"blur_{index}"
         model.add_module(path, _like(model, model, _blur_of(site, filter_size, pad_type)))
         _rewire(graph, nodes, site, path)
-        if site.kind == "conv":
+        if site.placement and site.placement.where != "instead":
             _set_stride(model, nodes[site.node], site.keep)
     graph.lint()
     return fx.GraphModule(model, graph, type(model).__name__)

@@ -1,0 +1,64 @@
+"""The blur after an op whose padding depends on its stride: it subsamples where the op did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from .layers import Downsample
+from .phases import Phases
+from .resample import blur_pool
+
+
+class AlignedDownsample(Downsample):
+    """`Downsample` that starts at a place which depends on the map's size, for maps with any number of axes.
+
+    TensorFlow's "SAME" padding depends on the stride: at even sizes a 3x3 convolution with stride 2 does not pad
+    before the map, and its outputs are those at 1, 3, 5, ... of the dense map; at odd sizes those at 0, 2, 4, ....
+
+    Args:
+        phases: For each axis, and each remainder of the map's size by the stride, the first place to keep.
+        stride: One for each axis.
+        pad_type: See `Downsample`.
+        filt_size: See `Downsample`.
+
+    Shape:
+        ``(N, C, *spatial)`` or ``(C, *spatial)`` to ``ceil((size - phase) / stride)`` along each axis.
+
+    Raises:
+        ValueError: If an argument is out of range, or the phases do not fit the stride.
+
+    Example:
+        >>> import torch
+        >>> layer = AlignedDownsample(((1, 0),), (2,), filt_size=1)
+        >>> layer(torch.arange(6.0).view(1, 1, 6)).tolist(), layer(torch.arange(5.0).view(1, 1, 5)).tolist()
+        ([[[1.0, 3.0, 5.0]]], [[[0.0, 2.0, 4.0]]])
+    """
+
+    def __init__(self, phases: Phases, stride: Sequence[int], pad_type: str = "reflect", filt_size: int = 4) -> None:
+        self.ndim = len(stride)
+        if [len(places) for places in phases] != list(stride):
+            raise ValueError(f"phases must give a place for each remainder of the stride {stride}, got {phases}")
+        super().__init__(None, pad_type, filt_size, tuple(stride))
+        self.phases = phases
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blur and subsample ``x``."""
+        out, padding = [], []
+        for axis, (taps, stride, places) in enumerate(
+            zip(self.blur.taps, self.blur.stride, self.phases, strict=True), start=-self.ndim
+        ):
+            n = x.shape[axis]
+            first = places[n % stride]
+            before = (len(taps) - 1) // 2 - first
+            if before < 0:
+                x = x.narrow(axis, -before, n + before)
+            out.append(-(-(n - first) // stride))
+            after = (out[-1] - 1) * stride + len(taps) - before - n
+            padding.append((max(0, before), max(0, after)))
+        y = blur_pool(x, replace(self.blur, padding=tuple(padding)), self.kernel)
+        for axis, size in enumerate(out, start=-self.ndim):
+            y = y.narrow(axis, 0, size)
+        return y
