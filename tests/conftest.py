@@ -1,9 +1,11 @@
 """What every test shares: one thread each, since the files run side by side, and no cache but the test's own."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 import torch
+from fault_server import FaultServer
 
 torch.set_num_threads(1)
 
@@ -26,3 +28,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         "HF_HUB_OFFLINE",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
+    with FaultServer(tmp_path_factory.mktemp("served")) as server:
+        yield server
