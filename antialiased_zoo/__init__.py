@@ -1,5 +1,6 @@
 """Shift-invariant convnets: antialias any model, a zoo with verified weights, and the metrics to judge them."""
 
+from .costs import plan
 from .functional import blur_pool1d, blur_pool2d, blur_pool3d, max_blur_pool2d
 from .layers import (
     AvgBlurPool1d,
@@ -41,7 +42,6 @@ from .models import (
     wide_resnet101_2,
 )
 from .plan import Plan
-from .planner import plan
 from .transform import antialias, antialias_
 from .weights import get_entry
 

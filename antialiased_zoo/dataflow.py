@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -98,7 +99,8 @@ class Dataflow:
         while True:
             tracer = _Tracer(classes)
             try:
-                self.graph = tracer.trace(model)
+                with _attributes_kept(self._modules.values()):
+                    self.graph = tracer.trace(model)
                 break
             except Exception as error:  # a model's own code may raise anything when it meets a proxy
                 failed, where = tracer.failure
@@ -165,6 +167,18 @@ class Dataflow:
             container = isinstance(self._modules[path], (nn.Sequential, nn.ModuleList, nn.ModuleDict))
             if self.called_once(path) and not inside and not container:
                 yield path
+
+
+@contextmanager
+def _attributes_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Undo what tracing assigns to modules: it runs their own code, which may keep a proxy for the next call."""
+    before = [(module, dict(vars(module))) for module in modules]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            vars(module).clear()
+            vars(module).update(attributes)
 
 
 def _holds_activation(module: nn.Module | None) -> bool:

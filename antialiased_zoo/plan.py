@@ -27,6 +27,57 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What running a model takes.
+
+    Attributes:
+        multiply_adds: Of convolutions, blurs and matrix products, in one forward pass.
+        activation_bytes: What is kept of a forward pass for the backward pass, parameters and buffers aside.
+    """
+
+    multiply_adds: int
+    activation_bytes: int
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.multiply_adds - other.multiply_adds, self.activation_bytes - other.activation_bytes)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """A whole model's costs, as it is and antialiased.
+
+    Attributes:
+        input_size: Shape of the input at which they were taken.
+        before: Of the model as it is.
+        after: Of the antialiased model.
+    """
+
+    input_size: tuple[int, ...]
+    before: Cost
+    after: Cost
+
+    @property
+    def multiply_adds_ratio(self) -> float:
+        """Multiply-adds of the antialiased model, as a multiple of the model's own (NaN if it has none)."""
+        return _ratio(self.after.multiply_adds, self.before.multiply_adds)
+
+    @property
+    def activation_ratio(self) -> float:
+        """Activation bytes of the antialiased model, as a multiple of the model's own (NaN if it keeps none)."""
+        return _ratio(self.after.activation_bytes, self.before.activation_bytes)
+
+    def __str__(self) -> str:
+        before, after = self.before, self.after
+        return (
+            f"input {'x'.join(map(str, self.input_size))}: "
+            f"multiply-adds {_count(before.multiply_adds)} -> {_count(after.multiply_adds)} "
+            f"({self.multiply_adds_ratio:.2f} times), activations kept for the backward pass "
+            f"{_mebibytes(before.activation_bytes)} -> {_mebibytes(after.activation_bytes)} "
+            f"({self.activation_ratio:.2f} times)"
+        )
+
+
+@dataclass(frozen=True)
 class Site:
     """One op that strides.
 
@@ -43,6 +94,7 @@ class Site:
         window: A pool's window.
         phases: Where the blur starts, for an op whose padding depends on its stride; else None.
         node: The op's node in the graph.
+        extra: What antialiasing it adds to the model's costs, where the plan was made for an input size.
     """
 
     name: str
@@ -57,6 +109,7 @@ class Site:
     window: Window | None = None
     phases: Phases | None = None
     node: str = ""
+    extra: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +120,13 @@ class Plan:
         sites: The ops.
         notes: What could not be read, and so was not looked into: each line names a module and the reason.
         graph: True if placements name nodes of a graph, not modules.
+        totals: The whole model's costs, where the plan was made for an input size.
     """
 
     sites: tuple[Site, ...] = ()
     notes: tuple[str, ...] = ()
     graph: bool = False
+    totals: Totals | None = None
 
     @property
     def treated(self) -> tuple[Site, ...]:
@@ -84,11 +139,29 @@ class Plan:
         return tuple(site for site in self.sites if not site.placement)
 
     def __str__(self) -> str:
-        rows = [("op", "kind", "stride", "kept", "channels", "blur", "reason")]
+        extra = ("+multiply-adds", "+activations") if self.totals else ()
+        rows = [("op", "kind", "stride", "kept", "channels", "blur", *extra, "reason")]
         for site in self.sites:
             stride, keep = ("x".join(map(str, value)) or "varies" for value in (site.stride, site.keep))
             channels, blur = str(site.channels or "any"), str(site.placement or "skipped")
-            rows.append((site.name, site.kind, stride, keep, channels, blur, site.reason))
+            extra = _cells(site.extra) if self.totals else ()
+            rows.append((site.name, site.kind, stride, keep, channels, blur, *extra, site.reason))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self.notes, *([str(self.totals)] if self.totals else [])])
+
+
+def _cells(extra: Cost | None) -> tuple[str, str]:
+    return (_count(extra.multiply_adds), _mebibytes(extra.activation_bytes)) if extra else ("", "")
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} G" if abs(number) >= 1e9 else f"{number / 1e6:.2f} M"
+
+
+def _mebibytes(number: int) -> str:
+    return f"{number / 2**20:.2f} MiB"
+
+
+def _ratio(after: int, before: int) -> float:
+    return after / before if before else float("nan")

@@ -28,6 +28,8 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     # In this order: behind a cached property in an `or`, torch 2.15's compiler takes is_compiling() for false.
     if torch.compiler.is_compiling() or blur.is_subsampling:
         return _by_slices(x, blur)
+    if x.is_meta:  # which autocast does not know
+        return _by_convolution(x, blur, blur.kernel() if kernel is None else kernel)
     with torch.autocast(x.device.type, enabled=False):  # a blur keeps its input's dtype
         if _matmul_pays(x):
             return _by_matmul(x, blur)
@@ -100,9 +102,11 @@ def _by_matmul(x: Tensor, blur: Blur) -> Tensor:
 
 
 def is_plain_cpu(x: Tensor) -> bool:
-    """True for an ordinary tensor on the CPU: not compiled or traced, not a subclass such as a fake tensor."""
-    plain = type(x) in (Tensor, torch.nn.Parameter) and not torch._C._get_tracing_state()
-    return plain and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """True for an ordinary tensor on the CPU: not compiled, traced or counted, not a subclass such as a fake tensor."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    watched = torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack()
+    return type(x) in (Tensor, torch.nn.Parameter) and not watched
 
 
 def _matmul_pays(x: Tensor) -> bool:

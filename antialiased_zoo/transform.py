@@ -61,7 +61,7 @@ def antialias(model: nn.Module, filter_size: int = 4, *, graph: bool = False, **
     model = copy.deepcopy(model)
     rules = cast(RuleOptions, {name: value for name, value in options.items() if name != "pad_type"})
     if graph and len(plan(model, **rules).treated) < len((found := plan(model, graph=True, **rules)).treated):
-        return _apply_to_graph(model, found, filter_size, options.get("pad_type", "reflect"))
+        return apply_plan(model, found, filter_size, options.get("pad_type", "reflect"))
     return antialias_(model, filter_size, **options)
 
 
@@ -116,6 +116,14 @@ def antialias_(
     found = plan(model, **rules)
     if not found.treated:
         warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
+    apply_plan(model, found, filter_size, pad_type)
+    return model
+
+
+def apply_plan(model: nn.Module, found: Plan, filter_size: int, pad_type: str) -> nn.Module:
+    """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
+    if found.graph:
+        return _apply_to_graph(model, found, filter_size, pad_type)
     for site in found.treated:
         _apply(model, site, filter_size, pad_type)
     return model

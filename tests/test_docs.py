@@ -35,6 +35,9 @@ def test_the_readmes_plan_is_the_plan() -> None:
     shown = re.search(r"```text\n(op .*?)```", README, re.DOTALL)
     assert shown
     assert shown[1].strip() == str(az.plan(torchvision.models.resnet18()))
+    costs = re.search(r"```text\n(input .*?)```", README, re.DOTALL)
+    assert costs
+    assert costs[1].split() == str(az.plan(torchvision.models.resnet18(), input_size=(1, 3, 224, 224)).totals).split()
 
 
 @pytest.mark.parametrize(
