@@ -42,6 +42,7 @@ from .models import (
     wide_resnet101_2,
 )
 from .plan import Plan
+from .recalibration import recalibrate
 from .transform import antialias, antialias_
 from .weights import get_entry
 
@@ -75,6 +76,7 @@ __all__ = [
     "max_blur_pool2d",
     "mobilenet_v2",
     "plan",
+    "recalibrate",
     "resnet18",
     "resnet34",
     "resnet50",

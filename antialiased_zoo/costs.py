@@ -9,7 +9,6 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import Unpack
 
 from . import planner
@@ -91,6 +90,8 @@ def cost_of(model: nn.Module, input_size: Sequence[int]) -> Cost:
         >>> cost_of(nn.Conv2d(8, 16, 3, device="meta"), (1, 8, 10, 10))  # 16 * 8 * 8 outputs of 8 * 3 * 3 terms
         Cost(multiply_adds=73728, activation_bytes=3200)
     """
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import
+
     own = {_storage(tensor) for tensor in _tensors(model)}
     kept: dict[int, Tensor] = {}  # by storage: what two ops keep counts once
 
