@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from .filters import FilterSize
 from .layers import Downsample
 from .phases import Phases
 from .resample import blur_pool
@@ -23,6 +24,7 @@ class AlignedDownsample(Downsample):
         stride: One for each axis.
         pad_type: See `Downsample`.
         filt_size: See `Downsample`.
+        wide: See `Downsample`.
 
     Shape:
         ``(N, C, *spatial)`` or ``(C, *spatial)`` to ``ceil((size - phase) / stride)`` along each axis.
@@ -37,22 +39,28 @@ class AlignedDownsample(Downsample):
         ([[[1.0, 3.0, 5.0]]], [[[0.0, 2.0, 4.0]]])
     """
 
-    def __init__(self, phases: Phases, stride: Sequence[int], pad_type: str = "reflect", filt_size: int = 4) -> None:
+    def __init__(
+        self,
+        phases: Phases,
+        stride: Sequence[int],
+        pad_type: str = "reflect",
+        filt_size: FilterSize = 4,
+        wide: bool = False,
+    ) -> None:
         self.ndim = len(stride)
         if [len(places) for places in phases] != list(stride):
             raise ValueError(f"phases must give a place for each remainder of the stride {stride}, got {phases}")
-        super().__init__(None, pad_type, filt_size, tuple(stride))
+        super().__init__(None, pad_type, filt_size, tuple(stride), wide=wide)
         self.phases = phases
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur and subsample ``x``."""
         out, padding = [], []
-        for axis, (taps, stride, places) in enumerate(
-            zip(self.blur.taps, self.blur.stride, self.phases, strict=True), start=-self.ndim
-        ):
+        axes = zip(self.blur.taps, self.blur.stride, self.blur.padding, self.phases, strict=True)
+        for axis, (taps, stride, around, places) in enumerate(axes, start=-self.ndim):
             n = x.shape[axis]
             first = places[n % stride]
-            before = (len(taps) - 1) // 2 - first
+            before = around[0] - first
             if before < 0:
                 x = x.narrow(axis, -before, n + before)
             out.append(-(-(n - first) // stride))

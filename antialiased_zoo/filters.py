@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import comb
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ PAD_TYPES = {
     "repl": "replicate",
     "zero": "constant",
 }
+
+
+#: The length of the binomial taps, or one's own taps: any 1-D sequence (a list, a NumPy array, a tensor).
+FilterSize: TypeAlias = int | Sequence[float]
 
 
 def binomial_taps(filt_size: int) -> tuple[float, ...]:
@@ -40,9 +45,89 @@ def binomial_taps(filt_size: int) -> tuple[float, ...]:
         >>> binomial_taps(3)
         (0.25, 0.5, 0.25)
     """
-    if isinstance(filt_size, bool) or filt_size not in FILTER_SIZES:
-        raise ValueError(f"filter size {filt_size!r} is not supported: choose one of {FILTER_SIZES}")
-    return tuple(comb(filt_size - 1, i) / 2 ** (filt_size - 1) for i in range(filt_size))
+    return wide_taps(filt_size, 2)
+
+
+def wide_taps(filt_size: int, stride: int) -> tuple[float, ...]:
+    """Taps for a stride above 2: a box of ``stride`` pixels convolved with itself, ``filt_size - 1`` boxes in all.
+
+    Binomial taps are such boxes of 2, made for a stride of 2. Boxes of ``stride`` put the filter's zeros on every
+    frequency that the stride folds onto a constant; for a stride of 4 they equal two binomial blurs of stride 2, one
+    after the other.
+
+    Args:
+        filt_size: As in `binomial_taps`, 1 to 7: 2 is the box, 3 the triangle (linear interpolation).
+        stride: Width of the box, 1 or more; 2 gives `binomial_taps`, 1 a single tap.
+
+    Returns:
+        ``(filt_size - 1) * (stride - 1) + 1`` floats that sum to one.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Source: Hogenauer, "An economical class of digital filters for decimation and interpolation", 1981 (CIC filters).
+
+    Example:
+        >>> wide_taps(3, 4)
+        (0.0625, 0.125, 0.1875, 0.25, 0.1875, 0.125, 0.0625)
+    """
+    if type(filt_size) is not int or filt_size not in FILTER_SIZES:
+        raise ValueError(f"filter size {filt_size!r} is not supported: {_ALLOWED}")
+    if type(stride) is not int or stride < 1:
+        raise ValueError(f"stride must be a positive integer, got {stride!r}")
+    counts = [1]
+    for _ in range(filt_size - 1):
+        counts = [sum(counts[max(0, i - stride + 1) : i + 1]) for i in range(len(counts) + stride - 1)]
+    return tuple(count / stride ** (filt_size - 1) for count in counts)
+
+
+_ALLOWED = f"choose one of {FILTER_SIZES}, or give taps of your own, such as (1, 2, 1)"
+
+
+def read_filter_size(filt_size: FilterSize) -> int | tuple[float, ...]:
+    """Return a filter size as it is, and one's own taps as floats normalised to sum to one.
+
+    Raises:
+        ValueError: If it is neither 1 to 7 nor a 1-D sequence of finite numbers whose sum is not zero.
+    """
+    given: Any = filt_size.tolist() if hasattr(filt_size, "tolist") else filt_size  # NumPy's and torch's arrays
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return len(binomial_taps(cast(int, given)))
+    numbers = [float(tap) for tap in given if isinstance(tap, (int, float)) and math.isfinite(tap)]
+    total = sum(numbers)
+    if len(numbers) < max(len(given), 1) or abs(total) <= 1e-6 * sum(map(abs, numbers)):
+        raise ValueError(f"taps must be finite numbers, one or more, whose sum is not zero, got {filt_size!r}")
+    return tuple(tap / total for tap in numbers)
+
+
+def alias_energy(filt_size: FilterSize, stride: int) -> float:
+    """Share of a filter's energy above the new Nyquist frequency, which subsampling by ``stride`` folds back.
+
+    The integral of H(f) squared over 1 / (2 stride) < f < 1/2, divided by that from 0 to 1/2: for white noise, how
+    much of what comes out is alias. Zero is best; no filter at all has ``1 - 1 / stride``.
+
+    Args:
+        filt_size: A filter size, or taps such as `wide_taps` gives.
+        stride: The subsampling factor.
+
+    Returns:
+        A number from 0 to 1.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> round(alias_energy(4, 4), 3), round(alias_energy(wide_taps(4, 4), 4), 3)
+        (0.309, 0.02)
+    """
+    taps = read_filter_size(filt_size)
+    taps = binomial_taps(taps) if isinstance(taps, int) else taps
+    if type(stride) is not int or stride < 1:
+        raise ValueError(f"stride must be a positive integer, got {stride!r}")
+    lags = [sum(a * b for a, b in zip(taps, taps[lag:], strict=False)) for lag in range(len(taps))]
+    kept = lags[0] / stride
+    kept += sum(2 * r * math.sin(math.pi * lag / stride) / (math.pi * lag) for lag, r in enumerate(lags) if lag)
+    return max(0.0, 1 - kept / lags[0])
 
 
 @dataclass(frozen=True)
@@ -62,7 +147,16 @@ class Blur:
     mode: str
 
     @classmethod
-    def make(cls, taps: Sequence[float], stride: int | Sequence[int], pad_type: str, pad_off: int, ndim: int) -> Blur:
+    def make(
+        cls,
+        filt_size: FilterSize,
+        stride: int | Sequence[int],
+        pad_type: str,
+        pad_off: int,
+        ndim: int,
+        wide: bool = False,
+        dense: bool = False,
+    ) -> Blur:
         """Check a user's arguments. A sequence of strides leaves the axes with a stride of 1 unblurred.
 
         Raises:
@@ -76,14 +170,11 @@ class Blur:
         if len(strides) != ndim or not all(isinstance(s, int) and s >= 1 for s in strides):
             raise ValueError(f"stride must be a positive integer or {ndim} of them, got {stride!r}")
         blurred = [s > 1 or not isinstance(stride, Sequence) for s in strides]
-        k = len(taps)
-        around = ((k - 1) // 2 + pad_off, k // 2 + pad_off)  # k // 2 is ceil((k - 1) / 2)
-        return cls(
-            tuple(tuple(taps) if b else (1.0,) for b in blurred),
-            strides,
-            tuple(around if b else (0, 0) for b in blurred),
-            PAD_TYPES[pad_type],
-        )
+        axes = [
+            _axis(filt_size, s, wide, pad_off) if b else ((1.0,), (0, 0)) for s, b in zip(strides, blurred, strict=True)
+        ]
+        steps = (1,) * ndim if dense else strides
+        return cls(tuple(taps for taps, _ in axes), steps, tuple(around for _, around in axes), PAD_TYPES[pad_type])
 
     @cached_property
     def is_subsampling(self) -> bool:
@@ -95,9 +186,29 @@ class Blur:
         axes = zip(size, self.taps, self.stride, self.padding, strict=True)
         return [(n + sum(pad) - len(t)) // s + 1 for n, t, s, pad in axes]
 
-    def kernel(self) -> Tensor:
-        """The outer product of the taps as a float32 ``(1, 1, *k)`` convolution weight (exact in half precision)."""
-        weight = torch.ones((), device="cpu")
+    def kernel(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The outer product of the taps as a ``(1, 1, *k)`` convolution weight, rounded once."""
+        weight = torch.ones((), dtype=torch.float64, device="cpu")
         for taps in self.taps:
-            weight = weight.unsqueeze(-1) * torch.tensor(taps, device="cpu")
-        return weight[None, None]
+            weight = weight.unsqueeze(-1) * torch.tensor(taps, dtype=torch.float64, device="cpu")
+        return weight[None, None].to(dtype)
+
+    def weight(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
+        """The depthwise weight for ``x``, from a kept ``kernel`` where that is exact enough for it."""
+        if kernel is None or torch.promote_types(kernel.dtype, x.dtype) != kernel.dtype:
+            kernel = self.kernel(x.dtype)
+        return kernel.to(x).expand(x.shape[1], 1, *kernel.shape[2:])
+
+
+def _axis(filt_size: FilterSize, stride: int, wide: bool, pad_off: int) -> tuple[tuple[float, ...], tuple[int, int]]:
+    """The taps for an axis, and the padding around it."""
+    given = read_filter_size(filt_size)
+    if not isinstance(given, int):
+        if wide:
+            raise ValueError("wide=True widens binomial taps: give it with a filter size, not with taps of your own")
+        taps, before = given, (len(given) - 1) // 2
+    else:
+        box = max(stride, 2) if wide else 2
+        # As for that many blurs in a row: each of an even length samples the middle of a stride's pixels.
+        taps, before = wide_taps(given, box), (given - 1) // 2 * (box - 1)
+    return taps, (before + pad_off, len(taps) - 1 - before + pad_off)

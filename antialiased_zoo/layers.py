@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from .filters import Blur, binomial_taps
+from .filters import Blur, FilterSize, read_filter_size
 from .pooling import Window, avg_blur_pool, max_blur_pool
 from .resample import blur_pool
+from .upsample import Interpolation, blur_upsample
 
 
 class Blurred(nn.Module):
@@ -25,23 +26,50 @@ class Blurred(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         # to_empty() and FSDP's materialisation hand back uninitialised memory, and no checkpoint holds the kernel.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # as torch has it
-        self.kernel = self.blur.kernel().to(self.kernel)
+        self.kernel = self.blur.kernel(self.kernel.dtype).to(self.kernel.device)
         return self
 
 
-class Downsample(Blurred):
-    """Blurs each channel with a binomial kernel and subsamples; `BlurPool` is another name for it.
+class _Resampler(Blurred):
+    """A blur between maps of one number of channels."""
+
+    def __init__(self, channels: int | None, pad_type: str, filt_size: FilterSize, blur: Blur) -> None:
+        if channels is not None and (not isinstance(channels, int) or channels < 1):
+            raise ValueError(f"channels must be a positive integer, or None for any number, got {channels!r}")
+        super().__init__(blur)
+        self.channels = channels
+        self.pad_type = pad_type
+        self.filt_size = read_filter_size(filt_size)
+
+    def _check(self, x: Tensor) -> None:
+        if self.channels is not None and x.shape[-1 - self.ndim] != self.channels:
+            raise ValueError(f"expected {self.channels} channels, got a map of shape {tuple(x.shape)}")
+
+
+def _show(filt_size: int | tuple[float, ...]) -> str:
+    """A filter size, or taps to four digits."""
+    if isinstance(filt_size, int):
+        return str(filt_size)
+    return f"({', '.join(f'{tap:.4g}' for tap in filt_size)})"
+
+
+class Downsample(_Resampler):
+    """Blurs each channel and subsamples; `BlurPool` is another name for it.
 
     Args:
         channels: Channels of the input, checked at each call; None takes any number.
         pad_type: "reflect" ("refl"), "replicate" ("repl") or "zero".
         filt_size: Length of the binomial taps, 1 to 7: 2, 3, 4, 5 are Rect-2, Tri-3, Tri-4, Bin-5; 1 subsamples only.
+            Or taps of your own: a 1-D sequence, normalised to sum to one.
         stride: Subsampling factor. A pair gives one for each axis, and an axis with stride 1 is then not blurred.
         pad_off: Pixels of padding on each side beyond what keeps the size.
+        wide: Widen binomial taps where the stride is above 2 (`antialiased_zoo.filters.wide_taps`). The published
+            weights do without.
+        dense: Blur as for ``stride``, and keep every pixel: for a map that something else subsamples or has upsampled.
 
     Shape:
-        ``(N, C, H, W)`` or ``(C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``. Dtype, device and memory
-        format are the input's.
+        ``(N, C, H, W)`` or ``(C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``; with ``dense`` the size
+        stays. Dtype, device and memory format are the input's.
 
     Raises:
         ValueError: If an argument is out of range, or the input has another number of channels.
@@ -58,29 +86,29 @@ class Downsample(Blurred):
         self,
         channels: int | None = None,
         pad_type: str = "reflect",
-        filt_size: int = 4,
+        filt_size: FilterSize = 4,
         stride: int | Sequence[int] = 2,
         pad_off: int = 0,
+        wide: bool = False,
+        dense: bool = False,
     ) -> None:
-        if channels is not None and (not isinstance(channels, int) or channels < 1):
-            raise ValueError(f"channels must be a positive integer, or None for any number, got {channels!r}")
-        super().__init__(Blur.make(binomial_taps(filt_size), stride, pad_type, pad_off, self.ndim))
-        self.channels = channels
-        self.pad_type = pad_type
-        self.filt_size = filt_size
+        blur = Blur.make(filt_size, stride, pad_type, pad_off, self.ndim, wide, dense)
+        super().__init__(channels, pad_type, filt_size, blur)
         self.stride = stride
         self.pad_off = pad_off
+        self.wide = wide
+        self.dense = dense
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur and subsample ``x``."""
-        if self.channels is not None and x.shape[-1 - self.ndim] != self.channels:
-            raise ValueError(f"expected {self.channels} channels, got a map of shape {tuple(x.shape)}")
+        self._check(x)
         return blur_pool(x, self.blur, self.kernel)
 
     def extra_repr(self) -> str:
         """What the layer was made with."""
-        pad_off = f", pad_off={self.pad_off}" if self.pad_off else ""
-        return f"{self.channels}, filt_size={self.filt_size}, stride={self.stride}, {self.pad_type}{pad_off}"
+        more = f", pad_off={self.pad_off}" if self.pad_off else ""
+        more += "".join(f", {name}=True" for name in ("wide", "dense") if getattr(self, name))
+        return f"{self.channels}, filt_size={_show(self.filt_size)}, stride={self.stride}, {self.pad_type}{more}"
 
 
 BlurPool = Downsample
@@ -110,29 +138,83 @@ class Downsample3d(Downsample):
     ndim = 3
 
 
+class BlurUpsample(_Resampler):
+    """Puts zeros between the pixels and low-pass filters, with a gain that keeps constants: `Downsample` transposed.
+
+    Args:
+        channels: Channels of the input, checked at each call; None takes any number.
+        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero" (a constant then falls off at the border).
+        filt_size: 2 to 7: 2 is nearest, 3 and (at stride 2) 4 linear interpolation, 5 to 7 are smoother. Or taps of
+            your own, a 1-D sequence of at least ``stride`` of them.
+        stride: Upsampling factor. A pair gives one for each axis, and an axis with stride 1 is then not blurred.
+
+    Shape:
+        ``(N, C, H, W)`` or ``(C, H, W)`` to ``(N, C, H * stride, W * stride)``. Dtype, device and memory format are the
+        input's.
+
+    Raises:
+        ValueError: If an argument is out of range, or the input has another number of channels.
+
+    Source: See `antialiased_zoo.functional.blur_upsample2d`.
+
+    Example:
+        >>> import torch
+        >>> BlurUpsample(64)(torch.ones(1, 64, 7, 7)).shape
+        torch.Size([1, 64, 14, 14])
+    """
+
+    blur: Interpolation
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        pad_type: str = "replicate",
+        filt_size: FilterSize = 4,
+        stride: int | Sequence[int] = 2,
+    ) -> None:
+        super().__init__(channels, pad_type, filt_size, Interpolation.of(filt_size, stride, pad_type, self.ndim))
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample ``x``."""
+        self._check(x)
+        return blur_upsample(x, self.blur, self.kernel)
+
+    def extra_repr(self) -> str:
+        """What the layer was made with."""
+        return f"{self.channels}, filt_size={_show(self.filt_size)}, stride={self.stride}, {self.pad_type}"
+
+
+class BlurUpsample1d(BlurUpsample):
+    """`BlurUpsample` for ``(N, C, L)`` or ``(C, L)``."""
+
+    ndim = 1
+
+
+class BlurUpsample3d(BlurUpsample):
+    """`BlurUpsample` for ``(N, C, D, H, W)`` or ``(C, D, H, W)``."""
+
+    ndim = 3
+
+
 class _Pooled(Blurred):
     """A pool's window with the blur that takes over its stride."""
 
     def __init__(
-        self,
-        kernel_size: int | Sequence[int],
-        filt_size: int = 4,
-        stride: int | Sequence[int] = 2,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        ceil_mode: bool = False,
-        pad_type: str = "reflect",
+        self, window: Window, filt_size: FilterSize, stride: int | Sequence[int], pad_type: str, wide: bool
     ) -> None:
-        super().__init__(Blur.make(binomial_taps(filt_size), stride, pad_type, 0, self.ndim))
-        self.window = Window.make(kernel_size, padding, dilation, ceil_mode, self.ndim)
-        self.filt_size = filt_size
+        super().__init__(Blur.make(filt_size, stride, pad_type, 0, self.ndim, wide))
+        self.window = window
+        self.filt_size = read_filter_size(filt_size)
+        self.wide = wide
 
     def extra_repr(self) -> str:
         """What the layer was made with."""
         window = self.window
+        wide = ", wide=True" if self.wide else ""
         return (
-            f"kernel_size={window.size}, filt_size={self.filt_size}, stride={self.blur.stride}, "
-            f"padding={window.padding}, dilation={window.dilation}, ceil_mode={window.ceil_mode}"
+            f"kernel_size={window.size}, filt_size={_show(self.filt_size)}, stride={self.blur.stride}, "
+            f"padding={window.padding}, dilation={window.dilation}, ceil_mode={window.ceil_mode}{wide}"
         )
 
 
@@ -141,12 +223,13 @@ class MaxBlurPool2d(_Pooled):
 
     Args:
         kernel_size: Window of the maximum, an int or a pair.
-        filt_size: Length of the binomial taps, 1 to 7.
+        filt_size: Length of the binomial taps, 1 to 7, or taps of your own, as in `Downsample`.
         stride: Subsampling factor, an int or a pair.
         padding: As in ``nn.MaxPool2d``.
         dilation: As in ``nn.MaxPool2d``.
         ceil_mode: As in ``nn.MaxPool2d``.
         pad_type: Padding of the blur: "reflect", "replicate" or "zero".
+        wide: As in `Downsample`.
 
     Shape:
         ``(N, C, H, W)`` or ``(C, H, W)`` to what ``nn.MaxPool2d`` gives with the same arguments.
@@ -161,6 +244,20 @@ class MaxBlurPool2d(_Pooled):
         >>> MaxBlurPool2d(kernel_size=3, stride=2, padding=1)(torch.ones(1, 8, 9, 9)).shape
         torch.Size([1, 8, 5, 5])
     """
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        filt_size: FilterSize = 4,
+        stride: int | Sequence[int] = 2,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
+        pad_type: str = "reflect",
+        wide: bool = False,
+    ) -> None:
+        window = Window.make(kernel_size, padding, dilation, ceil_mode, self.ndim)
+        super().__init__(window, filt_size, stride, pad_type, wide)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool, blur and subsample ``x``."""
@@ -184,12 +281,12 @@ class AvgBlurPool2d(_Pooled):
 
     Args:
         kernel_size: Window of the average that it replaces, an int or a pair: says where the centres are.
-        filt_size: Length of the binomial taps, 1 to 7.
+        filt_size: Length of the binomial taps, 1 to 7, or taps of your own, as in `Downsample`.
         stride: Subsampling factor, an int or a pair.
         padding: As in ``nn.AvgPool2d``.
-        dilation: 1; average pools have none.
         ceil_mode: As in ``nn.AvgPool2d``.
         pad_type: Padding of the blur: "reflect", "replicate" or "zero".
+        wide: As in `Downsample`.
 
     Shape:
         ``(N, C, H, W)`` or ``(C, H, W)`` to what ``nn.AvgPool2d`` gives with the same arguments.
@@ -204,6 +301,19 @@ class AvgBlurPool2d(_Pooled):
         >>> AvgBlurPool2d(kernel_size=2)(torch.ones(1, 8, 9, 9)).shape
         torch.Size([1, 8, 4, 4])
     """
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        filt_size: FilterSize = 4,
+        stride: int | Sequence[int] = 2,
+        padding: int | Sequence[int] = 0,
+        ceil_mode: bool = False,
+        pad_type: str = "reflect",
+        wide: bool = False,
+    ) -> None:
+        window = Window.make(kernel_size, padding, 1, ceil_mode, self.ndim)
+        super().__init__(window, filt_size, stride, pad_type, wide)
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur and subsample ``x``."""

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .entry import Entry, parse_entry
 from .errors import ManifestError, UnknownWeightsError
+
+if TYPE_CHECKING:
+    from .filters import FilterSize
 
 FILE_NAME = "weights_manifest.json"
 VARIABLE = "ANTIALIASED_ZOO_MANIFEST"
@@ -57,7 +60,7 @@ class Manifest:
         """Return every entry of one model, possibly none."""
         return tuple(entry for entry in self.entries if entry.model == model)
 
-    def find(self, model: str, filter_size: int | None, recipe: str | None = None) -> Entry:
+    def find(self, model: str, filter_size: FilterSize | None, recipe: str | None = None) -> Entry:
         """Return the entry of one model, filter size and recipe.
 
         Args:
@@ -78,7 +81,7 @@ class Manifest:
                 return entry
         raise UnknownWeightsError(self._nothing(model, filter_size, recipe))
 
-    def _nothing(self, model: str, filter_size: int | None, recipe: str | None) -> str:
+    def _nothing(self, model: str, filter_size: FilterSize | None, recipe: str | None) -> str:
         wanted = "default weights" if recipe is None else f"weights with recipe {recipe!r}"
         there = [
             f"filter_size={entry.filter_size}: {entry.recipe}{' (default)' if entry.default else ''}"

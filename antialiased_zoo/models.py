@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from . import manifest
+from .filters import FilterSize, read_filter_size
 from .planner import Shortcut, StemPool
 from .transform import Options, antialias_
 from .weights import Weights, find_weights
@@ -75,7 +76,7 @@ def list_models(pretrained: bool = False) -> list[str]:
 
 def create_model(
     name: str,
-    filter_size: int | None = 4,
+    filter_size: FilterSize | None = 4,
     pretrained: bool | str | os.PathLike[str] = False,
     num_classes: int | None = None,
     in_chans: int = 3,
@@ -84,6 +85,7 @@ def create_model(
     pool_only: bool | None = None,
     memory_format: torch.memory_format | None = None,
     pad_type: str = "reflect",
+    wide: bool = False,
     stem_stride: int | None = None,
     shortcut: Shortcut | None = None,
     stem_pool: StemPool | None = None,
@@ -93,7 +95,8 @@ def create_model(
 
     Args:
         name: One of `list_models()`.
-        filter_size: Length of the blur's taps, 1 to 7; None gives torchvision's network untouched.
+        filter_size: Length of the blur's taps, 1 to 7, or taps of your own, as in `antialias_`; None gives
+            torchvision's network untouched.
         pretrained: False; True for the manifest's default weights of this network and filter size (for
             ``filter_size=None`` without any: torchvision's); a recipe's name such as "finetuned", "scratch" or
             "timm_bt"; "torchvision" for the baseline's ImageNet tensors; or the path of a checkpoint.
@@ -104,6 +107,7 @@ def create_model(
         pool_only: The published code's name of the stem switch: True is ``stem_stride=2``, False ``stem_stride=1``.
         memory_format: For example ``torch.channels_last``, the faster layout for most networks.
         pad_type: Padding of the blurs.
+        wide: Widen binomial taps for strides above 2, as in `antialias_`; the published weights do without.
         stem_stride: See `antialias_`; 2 by default.
         shortcut: See `antialias_`; the weights' by default, else "blur".
         stem_pool: See `antialias_`; the weights' by default, else the published network's.
@@ -126,8 +130,8 @@ def create_model(
         10
     """
     architecture = find_architecture(name)
-    weights = find_weights(name, filter_size, pretrained)
-    structure = {**architecture.structure, **(weights.structure if weights else {}), "pad_type": pad_type}
+    weights = find_weights(name, None if filter_size is None else read_filter_size(filter_size), pretrained)
+    structure = {**architecture.structure, **(weights.structure if weights else {}), "pad_type": pad_type, "wide": wide}
     chosen = {"stem_stride": _stem_stride(stem_stride, pool_only), "shortcut": shortcut, "stem_pool": stem_pool}
     structure |= {option: value for option, value in chosen.items() if value is not None}
     model = _build(architecture, weights, num_classes, in_chans, progress, kwargs)
@@ -215,7 +219,7 @@ class Factory(Protocol):
 
     def __call__(
         self,
-        filter_size: int | None = 4,
+        filter_size: FilterSize | None = 4,
         pretrained: bool | str | os.PathLike[str] = False,
         num_classes: int | None = None,
         in_chans: int = 3,
@@ -227,7 +231,7 @@ class Factory(Protocol):
 
 def _factory(name: str) -> Factory:
     def build(
-        filter_size: int | None = 4,
+        filter_size: FilterSize | None = 4,
         pretrained: bool | str | os.PathLike[str] = False,
         num_classes: int | None = None,
         in_chans: int = 3,
@@ -240,7 +244,8 @@ def _factory(name: str) -> Factory:
     build.__doc__ = f"""Antialiased {name}: `create_model` with ``name="{name}"``; its arguments are the same.
 
     Args:
-        filter_size: Length of the blur's taps, 1 to 7 (2, 3, 4, 5: Rect-2, Tri-3, Tri-4, Bin-5); None for no blur.
+        filter_size: Length of the blur's taps, 1 to 7 (2, 3, 4, 5: Rect-2, Tri-3, Tri-4, Bin-5), or taps of your own;
+            None for no blur.
         pretrained: False, True, a recipe's name, "torchvision", or the path of a checkpoint.
         num_classes: Size of the head; by default the weights', or 1000.
         in_chans: Channels of the image.

@@ -78,7 +78,7 @@ def plan(model: nn.Module, *, graph: bool = False, **rules: Unpack[RuleOptions])
         model: The network to read.
         graph: Place blurs between the nodes of a graph instead of beside modules: functions and shared modules can
             be treated too, but the transformed model becomes a `torch.fx.GraphModule`.
-        **rules: The options of `antialias_` other than ``filter_size`` and ``pad_type``.
+        **rules: The options of `antialias_` other than ``filter_size``, ``pad_type`` and ``wide``.
 
     Returns:
         The `Plan`.

@@ -118,9 +118,12 @@ def avg_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
     size = x.shape[-ndim:]
     out = window.out_size(size, blur.stride)
     padding = []
-    for n, o, k, p, s, taps in zip(size, out, window.size, window.padding, blur.stride, blur.taps, strict=True):
-        before = max(0, p - (k - len(taps)) // 2)  # the centres coincide, or the blur is half a pixel early
-        padding.append((before, max(0, (o - 1) * s + len(taps) - n - before)))
+    axes = zip(size, out, window.size, window.padding, blur.stride, blur.taps, strict=True)
+    for axis, (n, o, k, p, s, taps) in enumerate(axes, start=-ndim):
+        before = p - (k - len(taps)) // 2  # the centres coincide, or the blur is half a pixel early
+        if before < 0:  # a window longer than the blur: its first pixels weigh nothing
+            x = x.narrow(axis, -before, n + before)
+        padding.append((max(0, before), max(0, (o - 1) * s + len(taps) - n - before)))
     y = blur_pool(x, replace(blur, padding=tuple(padding)), kernel)
     for axis, o in enumerate(out, start=-ndim):
         y = y.narrow(axis, 0, o)

@@ -33,7 +33,7 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):  # a blur keeps its input's dtype
         if _matmul_pays(x):
             return _by_matmul(x, blur)
-        return _by_convolution(x, blur, blur.kernel() if kernel is None else kernel)
+        return _by_convolution(x, blur, kernel)
 
 
 def _check_input(x: Tensor, blur: Blur) -> None:
@@ -57,12 +57,10 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 # The ways below give the same values (tests/test_functional.py); `blur_pool` alone chooses between them.
 
 
-def _by_convolution(x: Tensor, blur: Blur, kernel: Tensor) -> Tensor:
+def _by_convolution(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
     """Pad, then one strided depthwise convolution: the plain formula."""
-    channels = x.shape[1]
-    weight = kernel.to(x).expand(channels, 1, *kernel.shape[2:])
     convolve = (F.conv1d, F.conv2d, F.conv3d)[len(blur.stride) - 1]
-    return convolve(_pad(x, blur), weight, stride=blur.stride, groups=channels)
+    return convolve(_pad(x, blur), blur.weight(x, kernel), stride=blur.stride, groups=x.shape[1])
 
 
 def _by_slices(x: Tensor, blur: Blur) -> Tensor:

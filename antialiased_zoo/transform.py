@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, fx, nn
 from typing_extensions import Unpack
 
 from .aligned import AlignedDownsample
 from .dataflow import Dataflow
+from .filters import FilterSize
 from .layers import (
     AvgBlurPool1d,
     AvgBlurPool2d,
@@ -36,9 +37,20 @@ class Options(RuleOptions, total=False):
     """The keyword arguments of `antialias_` after ``filter_size``."""
 
     pad_type: str
+    wide: bool
 
 
-def antialias(model: nn.Module, filter_size: int = 4, *, graph: bool = False, **options: Unpack[Options]) -> nn.Module:
+class Filtering(NamedTuple):
+    """How the blurs filter."""
+
+    size: FilterSize
+    pad_type: str = "reflect"
+    wide: bool = False
+
+
+def antialias(
+    model: nn.Module, filter_size: FilterSize = 4, *, graph: bool = False, **options: Unpack[Options]
+) -> nn.Module:
     """Return a copy of a model whose downsampling low-pass filters first; the model itself is left alone.
 
     Args:
@@ -57,16 +69,21 @@ def antialias(model: nn.Module, filter_size: int = 4, *, graph: bool = False, **
         >>> type(antialias(model)[2]).__name__, type(model[2]).__name__
         ('MaxBlurPool2d', 'MaxPool2d')
     """
-    _check(filter_size, options.get("pad_type", "reflect"))
+    filtering = _checked(Filtering(filter_size, options.get("pad_type", "reflect"), options.get("wide", False)))
     model = copy.deepcopy(model)
-    rules = cast(RuleOptions, {name: value for name, value in options.items() if name != "pad_type"})
+    rules = cast(RuleOptions, {name: value for name, value in options.items() if name not in ("pad_type", "wide")})
     if graph and len(plan(model, **rules).treated) < len((found := plan(model, graph=True, **rules)).treated):
-        return apply_plan(model, found, filter_size, options.get("pad_type", "reflect"))
+        return apply_plan(model, found, filtering)
     return antialias_(model, filter_size, **options)
 
 
 def antialias_(
-    model: _Model, filter_size: int = 4, *, pad_type: str = "reflect", **rules: Unpack[RuleOptions]
+    model: _Model,
+    filter_size: FilterSize = 4,
+    *,
+    pad_type: str = "reflect",
+    wide: bool = False,
+    **rules: Unpack[RuleOptions],
 ) -> _Model:
     """Antialias a model in place: each strided op is evaluated densely, then blurred and subsampled.
 
@@ -78,8 +95,10 @@ def antialias_(
     Args:
         model: A network in 1, 2 or 3 dimensions, on any device. Parts that `torch.fx` cannot trace are treated by
             themselves; `plan` says what was not.
-        filter_size: Length of the binomial taps, 1 to 7; 1 subsamples without a blur.
+        filter_size: Length of the binomial taps, 1 to 7 (1 subsamples without a blur), or taps of your own: a 1-D
+            sequence, normalised to sum to one.
         pad_type: Padding of the blurs: "reflect", "replicate" or "zero".
+        wide: Widen binomial taps for strides above 2 (`antialiased_zoo.filters.wide_taps`).
         **rules: Any of the following.
 
             * ``stem_stride`` (2): stride that the convolution reading the image keeps: 2 in the paper, 1
@@ -112,33 +131,34 @@ def antialias_(
         >>> antialias_(model, stem_stride=1)[1].blur_after
         Downsample(8, filt_size=4, stride=(2, 2), reflect)
     """
-    _check(filter_size, pad_type)
+    filtering = _checked(Filtering(filter_size, pad_type, wide))
     found = plan(model, **rules)
     if not found.treated:
         warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
-    apply_plan(model, found, filter_size, pad_type)
+    apply_plan(model, found, filtering)
     return model
 
 
-def apply_plan(model: nn.Module, found: Plan, filter_size: int, pad_type: str) -> nn.Module:
+def apply_plan(model: nn.Module, found: Plan, filtering: Filtering) -> nn.Module:
     """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
     if found.graph:
-        return _apply_to_graph(model, found, filter_size, pad_type)
+        return _apply_to_graph(model, found, filtering)
     for site in found.treated:
-        _apply(model, site, filter_size, pad_type)
+        _apply(model, site, filtering)
     return model
 
 
-def _check(filter_size: int, pad_type: str) -> None:
+def _checked(filtering: Filtering) -> Filtering:
     """Complain before anything is changed."""
-    Downsample(filt_size=filter_size, pad_type=pad_type)
+    Downsample(filt_size=filtering.size, pad_type=filtering.pad_type, wide=filtering.wide)
+    return filtering
 
 
-def _apply(model: nn.Module, site: Site, filter_size: int, pad_type: str) -> None:
+def _apply(model: nn.Module, site: Site, filtering: Filtering) -> None:
     if site.placement is None:
         return
     module, host = model.get_submodule(site.name), model.get_submodule(site.placement.host)
-    blur = _like(module, model, _blur_of(site, filter_size, pad_type))
+    blur = _like(module, model, _blur_of(site, filtering))
     if site.placement.where == "instead":
         _replace(model, site.placement.host, blur)
         return
@@ -154,18 +174,22 @@ def _apply(model: nn.Module, site: Site, filter_size: int, pad_type: str) -> Non
         host.register_forward_hook(_blur_after)
 
 
-def _blur_of(site: Site, filter_size: int, pad_type: str) -> nn.Module:
+def _blur_of(site: Site, filtering: Filtering) -> nn.Module:
+    size, pad_type, wide = filtering
     if site.phases:
-        return AlignedDownsample(site.phases, cast("tuple[int, ...]", site.blur_stride), pad_type, filter_size)
+        return AlignedDownsample(site.phases, cast("tuple[int, ...]", site.blur_stride), pad_type, size, wide)
     ndim = len(site.stride) - 1
     window = site.window
     if window is None or site.pool == "blur":
-        return _DOWNSAMPLE[ndim](site.channels, pad_type, filter_size, site.blur_stride)
+        dense = site.blur_stride == 1
+        stride = site.stride if dense else site.blur_stride
+        return _DOWNSAMPLE[ndim](site.channels, pad_type, size, stride, 0, wide, dense)
     if site.pool == "max2":
-        return _MAX[ndim](2, filter_size, site.stride, pad_type=pad_type)
-    layer = _MAX[ndim] if site.pool == "max" else _AVG[ndim]
+        return _MAX[ndim](2, size, site.stride, pad_type=pad_type, wide=wide)
+    if site.pool == "fit":
+        return _AVG[ndim](window.size, size, site.stride, window.padding, window.ceil_mode, pad_type, wide)
     facts = (window.padding, window.dilation, window.ceil_mode)
-    return layer(window.size, filter_size, site.stride, *facts, pad_type)
+    return _MAX[ndim](window.size, size, site.stride, *facts, pad_type, wide)
 
 
 def _like(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
@@ -195,16 +219,16 @@ def _blur_after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Ten
     return cast(Tensor, cast(nn.Module, module.blur_after)(output))
 
 
-def _apply_to_graph(model: nn.Module, found: Plan, filter_size: int, pad_type: str) -> fx.GraphModule:
+def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.GraphModule:
     """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
     graph = Dataflow(model).graph
     nodes = {node.name: node for node in graph.nodes}
     for index, site in enumerate(found.treated):
         if not site.node:
-            _apply(model, site, filter_size, pad_type)
+            _apply(model, site, filtering)
             continue
         path = f"blur_{index}"
-        model.add_module(path, _like(model, model, _blur_of(site, filter_size, pad_type)))
+        model.add_module(path, _like(model, model, _blur_of(site, filtering)))
         _rewire(graph, nodes, site, path)
         if site.placement and site.placement.where != "instead":
             _set_stride(model, nodes[site.node], site.keep)

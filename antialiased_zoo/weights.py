@@ -14,6 +14,7 @@ from torch import nn
 from . import checkpoints, hub, manifest
 from .entry import Entry
 from .errors import UnknownWeightsError
+from .filters import FilterSize
 from .weights_file import WeightsFile
 
 #: The name that stands for the baseline's own ImageNet tensors.
@@ -42,12 +43,12 @@ class Weights:
             checkpoints.load_entry(model, self.source, progress=progress)
 
 
-def get_entry(name: str, filter_size: int | None = 4, recipe: str | None = None) -> Entry:
+def get_entry(name: str, filter_size: FilterSize | None = 4, recipe: str | None = None) -> Entry:
     """The manifest's record of one set of weights: preprocessing, classes, metrics, licence, sources.
 
     Args:
         name: A network of the zoo.
-        filter_size: 1 to 7, or None for a baseline.
+        filter_size: 1 to 7, or None for a baseline; there are no weights for taps of one's own.
         recipe: How the weights were made; None for the default, the one that ``pretrained=True`` takes.
 
     Raises:
@@ -60,7 +61,9 @@ def get_entry(name: str, filter_size: int | None = 4, recipe: str | None = None)
     return manifest.load().find(name, filter_size, recipe)
 
 
-def find_weights(name: str, filter_size: int | None, pretrained: bool | str | os.PathLike[str]) -> Weights | None:
+def find_weights(
+    name: str, filter_size: FilterSize | None, pretrained: bool | str | os.PathLike[str]
+) -> Weights | None:
     """Turn ``pretrained=`` into the weights that it names, or None for False.
 
     Raises:
@@ -97,7 +100,7 @@ def _existing(pretrained: bool | str | os.PathLike[str]) -> Path:
     return path
 
 
-def _baseline(name: str, filter_size: int | None) -> Weights:
+def _baseline(name: str, filter_size: FilterSize | None) -> Weights:
     """Torchvision's weights of 2016-2019, which the paper fine-tunes from; their URL ends in the digest's beginning."""
     from torchvision.models import get_model_weights
 

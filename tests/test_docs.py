@@ -26,6 +26,31 @@ def test_coming_from_runs() -> None:
     assert names["as_in_the_paper"].layer2[0].conv1.stride == (1, 1)
 
 
+def test_layers_runs_and_shows_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "layers.md").read_text()
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    shown = capsys.readouterr().out.splitlines()
+    assert f"# {shown[0]}\n" in page
+    assert shown[1] == str(tuple(n / 9 for n in (1, 2, 3, 2, 1)))
+    listed = set(re.findall(r"`(\w+)`", page.partition("| --- |")[2].partition("\n\n")[0]))
+    family = {name for name in az.__all__ if re.search("Downsample|Blur|blur_", name)}
+    assert family <= listed
+
+
+def test_the_alias_energies_are_measured() -> None:
+    page = (ROOT / "docs" / "layers.md").read_text()
+    rows = page.partition("<!-- alias -->")[2].partition("<!-- /alias -->")[0].strip().splitlines()[2:]
+    assert len(rows) == 7
+    for filt_size, row in enumerate(rows, start=1):
+        cells = [f"{100 * az.alias_energy(filt_size, 2):.1f}"]
+        for stride in (3, 4, 8):
+            plain, wide = az.alias_energy(filt_size, stride), az.alias_energy(az.wide_taps(filt_size, stride), stride)
+            cells.append(f"{100 * plain:.1f} → {100 * wide:.1f}")
+        assert row == f"| {filt_size} | {' | '.join(cells)} |"
+
+
 def test_the_readmes_table_is_the_manifests() -> None:
     shown = README.partition("<!-- published -->")[2].partition("<!-- /published -->")[0]
     assert shown.strip() == table(manifest.load())
@@ -41,7 +66,8 @@ def test_the_readmes_plan_is_the_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/coming-from.md", "docs/weights.md", "docs/metrics.md", "scripts/README.md"]
+    "page",
+    ["README.md", "docs/coming-from.md", "docs/layers.md", "docs/weights.md", "docs/metrics.md", "scripts/README.md"],
 )
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page

@@ -25,6 +25,23 @@ def test_modules_agree_with_functions(filt_size: int) -> None:
             assert torch.equal(pool(X), max_blur_pool2d(X, 3, filt_size, stride, 1, 1, True, pad_type))
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("filt_size", [1, 4, (1.0, 2.0, 4.0)])
+def test_twins_in_every_dimension(ndim: int, filt_size: int | tuple[float, ...]) -> None:
+    x = torch.randn(2, 3, *(8, 9, 7)[:ndim])
+    wide = isinstance(filt_size, int)
+    down = (az.Downsample1d, az.Downsample, az.Downsample3d)[ndim - 1]
+    for pad_type, dense in (("reflect", False), ("zero", True)):
+        layer, function = down(3, pad_type, filt_size, 4, 1, wide, dense), getattr(az, f"blur_pool{ndim}d")
+        assert torch.equal(layer(x), function(x, filt_size, 4, pad_type, 1, wide, dense))
+    for kind, arguments in (("max", (3, filt_size, 4, 1, 1, True)), ("avg", (3, filt_size, 4, 1, True))):
+        layer = getattr(az, f"{kind.title()}BlurPool{ndim}d")(*arguments, "repl", wide)
+        function = getattr(az, f"{kind}_blur_pool{ndim}d")
+        assert torch.equal(layer(x), function(x, *arguments, "repl", wide))
+        assert torch.equal(layer(x[0]), layer(x)[0])
+        torch.testing.assert_close(layer.double()(x.double()), function(x.double(), *arguments, "repl", wide))
+
+
 def test_blurpool_is_downsample() -> None:
     assert az.BlurPool is az.Downsample
 
@@ -56,6 +73,11 @@ def test_copies_and_pickles() -> None:
 def test_repr_says_what_it_is() -> None:
     assert repr(az.Downsample(64)) == "Downsample(64, filt_size=4, stride=2, reflect)"
     assert "kernel_size=(2, 2)" in repr(az.MaxBlurPool2d(2))
+    wide = "Downsample1d(8, filt_size=3, stride=4, zero, pad_off=1, wide=True, dense=True)"
+    assert repr(az.Downsample1d(8, "zero", 3, 4, 1, True, True)) == wide
+    own = "filt_size=(0.3333, 0.6667)"
+    for layer in (az.Downsample(filt_size=[1, 2]), az.MaxBlurPool2d(2, [1, 2]), az.AvgBlurPool2d(2, [1, 2])):
+        assert own in repr(layer)
 
 
 @pytest.mark.parametrize("channels", [0, -3, 2.0])

@@ -148,6 +148,33 @@ def test_a_functional_activation_is_followed_to_the_module_that_returns_it() -> 
     assert az.antialias(net, stem_stride=1).eval()(x).shape == (1, 1000)
 
 
+def test_own_taps_reach_every_blur() -> None:
+    net = block().eval()
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(az.antialias(net, [1, 3, 3, 1])(x), az.antialias(net, 4)(x))
+    mine = az.antialias(net, (1, 2, 4))
+    blurs = [module for module in mine.modules() if hasattr(module, "filt_size")]
+    assert [blur.filt_size for blur in blurs] == [(1 / 7, 2 / 7, 4 / 7)] * 8
+    assert mine(x).shape == net(x).shape
+
+
+def test_wide_reaches_every_blur_of_a_long_stride() -> None:
+    convs = (nn.Conv2d(8, 8, 3, (4, 1), 1), nn.Conv2d(8, 8, 1, 3))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), convs[0], nn.ReLU(), convs[1], nn.MaxPool2d(4), nn.AvgPool2d(1, 3)).eval()
+    images = [torch.randn(1, 3, *size) for size in ((161, 67), (203, 75))]
+    mine, plain = az.antialias(net, 3, wide=True), az.antialias(net, 3)
+    assert [mine[2].blur_after, mine[3].blur_before, mine[4], mine[5]] == [
+        m for m in mine.modules() if hasattr(m, "wide")
+    ]
+    lengths = [tuple(map(len, m.blur.taps)) for m in mine.modules() if hasattr(m, "wide")]
+    assert lengths == [(7, 1), (5, 5), (7, 7), (5, 5)]
+    for image in images:
+        assert mine(image).shape == net(image).shape
+        assert not torch.allclose(mine(image), plain(image))
+    first = az.antialias(net, 3, wide=True, placement="before_conv")[1].blur_before
+    assert (first.blur.stride, tuple(map(len, first.blur.taps))) == ((1, 1), (7, 1))
+
+
 def test_blurs_take_the_models_dtype() -> None:
     net = az.antialias(block().double())
     assert net.layer2[0].conv2.blur_before.kernel.dtype == torch.float64
@@ -169,6 +196,8 @@ def test_copies_pickles_and_exports() -> None:
     ("options", "message"),
     [
         ({"filter_size": 9}, "filter size 9"),
+        ({"filter_size": [1, -1]}, "taps must be finite"),
+        ({"filter_size": [1, 2, 1], "wide": True}, "wide=True widens binomial taps"),
         ({"pad_type": "wrap"}, "'wrap'"),
         ({"stem_stride": 0}, "stem_stride"),
         ({"shortcut": "none"}, "shortcut"),

@@ -158,6 +158,19 @@ def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> 
         az.create_model(**arguments)
 
 
+def test_taps_of_ones_own() -> None:
+    mine, tri4 = az.resnet18([1, 3, 3, 1]).eval(), az.resnet18(4).eval()
+    tri4.load_state_dict(mine.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(mine(x), tri4(x))
+    with pytest.raises(
+        ValueError, match=r"no default weights for resnet18 with filter_size=\(0\.25, 0\.5, 0\.25\)\. There are"
+    ):
+        az.resnet18([1, 2, 1], pretrained=True)
+    stem = az.alexnet(3, stem_stride=1, wide=True).features[1].blur_after
+    assert (len(stem.blur.taps[0]), stem.stride) == (7, (4, 4))
+
+
 def test_building_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     az.create_model("densenet121")
     assert capfd.readouterr() == ("", "")
