@@ -53,8 +53,7 @@ class AlignedDownsample(Downsample):
         super().__init__(None, pad_type, filt_size, tuple(stride), wide=wide)
         self.phases = phases
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Blur and subsample ``x``."""
+    def _resample(self, x: Tensor) -> Tensor:
         out, padding = [], []
         axes = zip(self.blur.taps, self.blur.stride, self.blur.padding, self.phases, strict=True)
         for axis, (taps, stride, around, places) in enumerate(axes, start=-self.ndim):

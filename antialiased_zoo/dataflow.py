@@ -39,7 +39,8 @@ _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *_NORMS, *_ACTIVATIONS)
 class _Tracer(fx.Tracer):
     """Also notes how often each module is called, what it returns, and inside which module each op runs."""
 
-    def __init__(self, opaque: frozenset[type[nn.Module]]) -> None:
+    # A stored GraphModule makes its tracer anew, without arguments.
+    def __init__(self, opaque: frozenset[type[nn.Module]] = frozenset()) -> None:
         super().__init__()
         self.opaque = opaque
         self.calls: dict[str, int] = defaultdict(int)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .filters import Blur, FilterSize, read_filter_size
 from .pooling import Window, avg_blur_pool, max_blur_pool
@@ -22,6 +23,15 @@ class Blurred(nn.Module):
         super().__init__()
         self.blur = blur
         self.register_buffer("kernel", blur.kernel(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resample ``x``."""
+        if isinstance(x, fx.Proxy):  # a leaf for every tracer, as torch's own layers are
+            return cast(Tensor, x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {}))
+        return self._resample(x)
+
+    def _resample(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         # to_empty() and FSDP's materialisation hand back uninitialised memory, and no checkpoint holds the kernel.
@@ -99,8 +109,7 @@ class Downsample(_Resampler):
         self.wide = wide
         self.dense = dense
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Blur and subsample ``x``."""
+    def _resample(self, x: Tensor) -> Tensor:
         self._check(x)
         return blur_pool(x, self.blur, self.kernel)
 
@@ -175,8 +184,7 @@ class BlurUpsample(_Resampler):
         super().__init__(channels, pad_type, filt_size, Interpolation.of(filt_size, stride, pad_type, self.ndim))
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample ``x``."""
+    def _resample(self, x: Tensor) -> Tensor:
         self._check(x)
         return blur_upsample(x, self.blur, self.kernel)
 
@@ -259,8 +267,7 @@ class MaxBlurPool2d(_Pooled):
         window = Window.make(kernel_size, padding, dilation, ceil_mode, self.ndim)
         super().__init__(window, filt_size, stride, pad_type, wide)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool, blur and subsample ``x``."""
+    def _resample(self, x: Tensor) -> Tensor:
         return max_blur_pool(x, self.window, self.blur, self.kernel)
 
 
@@ -315,8 +322,7 @@ class AvgBlurPool2d(_Pooled):
         window = Window.make(kernel_size, padding, 1, ceil_mode, self.ndim)
         super().__init__(window, filt_size, stride, pad_type, wide)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Blur and subsample ``x``."""
+    def _resample(self, x: Tensor) -> Tensor:
         return avg_blur_pool(x, self.window, self.blur, self.kernel)
 
 

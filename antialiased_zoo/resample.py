@@ -100,17 +100,20 @@ def _by_matmul(x: Tensor, blur: Blur) -> Tensor:
 
 
 def is_plain_cpu(x: Tensor) -> bool:
-    """True for an ordinary tensor on the CPU: not compiled, traced or counted, not a subclass such as a fake tensor."""
+    """True for an ordinary tensor on the CPU: not compiled, traced, counted or vmapped, not a fake tensor."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     watched = torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack()
-    return type(x) in (Tensor, torch.nn.Parameter) and not watched
+    ordinary = type(x) in (Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return ordinary and not watched
 
 
 def _matmul_pays(x: Tensor) -> bool:
     # In half precision the result would be rounded between the axes.
+    if not is_plain_cpu(x) or x.dtype not in (torch.float32, torch.float64):
+        return False
     limit = _MATMUL_MAX if _memory_format(x) == torch.contiguous_format else _MATMUL_MAX_CHANNELS_LAST
-    return is_plain_cpu(x) and x.dtype in (torch.float32, torch.float64) and max(x.shape[2:]) <= limit
+    return max(x.shape[2:]) <= limit
 
 
 @lru_cache(maxsize=256)

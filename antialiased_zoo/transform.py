@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
-from itertools import chain
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, fx, nn
+from torch.optim import Optimizer
 from typing_extensions import Unpack
 
 from .aligned import AlignedDownsample
@@ -59,7 +61,7 @@ def antialias(
         graph: Also treat what modules alone cannot express (functional pools and convolutions, an activation module
             used at several places with several readers): the copy is then a `torch.fx.GraphModule`, whose
             parameters have the names they had, if there is something of that kind in the model.
-        **options: The other arguments of `antialias_`.
+        **options: The other arguments of `antialias_`, but for ``optimizers``: none holds the copy's parameters.
 
     Returns:
         An antialiased deep copy.
@@ -70,6 +72,8 @@ def antialias(
         ('MaxBlurPool2d', 'MaxPool2d')
     """
     filtering = _checked(Filtering(filter_size, options.get("pad_type", "reflect"), options.get("wide", False)))
+    if "optimizers" in options:
+        raise TypeError("antialias() returns a copy, which no optimizer knows: use antialias_(), or make one after it")
     model = copy.deepcopy(model)
     rules = cast(RuleOptions, {name: value for name, value in options.items() if name not in ("pad_type", "wide")})
     if graph and len(plan(model, **rules).treated) < len((found := plan(model, graph=True, **rules)).treated):
@@ -83,6 +87,7 @@ def antialias_(
     *,
     pad_type: str = "reflect",
     wide: bool = False,
+    optimizers: Optimizer | Iterable[Optimizer] = (),
     **rules: Unpack[RuleOptions],
 ) -> _Model:
     """Antialias a model in place: each strided op is evaluated densely, then blurred and subsampled.
@@ -99,6 +104,8 @@ def antialias_(
             sequence, normalised to sum to one.
         pad_type: Padding of the blurs: "reflect", "replicate" or "zero".
         wide: Widen binomial taps for strides above 2 (`antialiased_zoo.filters.wide_taps`).
+        optimizers: The model's optimizers, for those who come from libraries that must change them. They are only
+            checked to be this model's, and go on: parameters stay the same objects, and blurs have none.
         **rules: Any of the following.
 
             * ``stem_stride`` (2): stride that the convolution reading the image keeps: 2 in the paper, 1
@@ -119,7 +126,9 @@ def antialias_(
         The same model.
 
     Raises:
-        ValueError: If an option is out of range; the model is then as it was.
+        ValueError: If an option is out of range, or an optimizer holds no parameter of the model; the model is then as
+            it was.
+        TypeError: If ``optimizers`` are none.
 
     Warns:
         UserWarning: If nothing in the model was left to antialias.
@@ -132,6 +141,7 @@ def antialias_(
         Downsample(8, filt_size=4, stride=(2, 2), reflect)
     """
     filtering = _checked(Filtering(filter_size, pad_type, wide))
+    _check_optimizers(model, [optimizers] if isinstance(optimizers, Optimizer) else optimizers)
     found = plan(model, **rules)
     if not found.treated:
         warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
@@ -152,6 +162,18 @@ def _checked(filtering: Filtering) -> Filtering:
     """Complain before anything is changed."""
     Downsample(filt_size=filtering.size, pad_type=filtering.pad_type, wide=filtering.wide)
     return filtering
+
+
+def _check_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+    own = set(map(id, model.parameters()))
+    for optimizer in optimizers:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizers must be torch.optim.Optimizer objects, got {type(optimizer).__name__}")
+        if own.isdisjoint(id(parameter) for group in optimizer.param_groups for parameter in group["params"]):
+            raise ValueError(
+                f"{type(optimizer).__name__} holds no parameter of this {type(model).__name__}: it would train another "
+                "model; make it from this one's parameters"
+            )
 
 
 def _apply(model: nn.Module, site: Site, filtering: Filtering) -> None:
@@ -194,7 +216,7 @@ def _blur_of(site: Site, filtering: Filtering) -> nn.Module:
 
 def _like(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
     """Give a blur its model's dtype and device, and the train flag of the module it stands beside or for."""
-    tensor = next(chain(module.parameters(), model.parameters(), model.buffers()), None)
+    tensor = next(itertools.chain(module.parameters(), model.parameters(), model.buffers()), None)
     if tensor is not None and not tensor.is_meta:  # on the meta device the kernel would be lost: it is in no checkpoint
         blur = blur.to(device=tensor.device, dtype=tensor.dtype if tensor.is_floating_point() else None)
     return blur.train(module.training)
@@ -202,8 +224,12 @@ def _like(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
 
 def _replace(model: nn.Module, path: str, new: nn.Module) -> None:
     old = model.get_submodule(path)
-    for hooks in ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"):
-        getattr(new, hooks).update(getattr(old, hooks))
+    for hooks, value in vars(old).items():  # the same objects, so that the handles of hooks go on
+        if hooks.startswith(("_forward_", "_backward_", "_is_full_backward_")):
+            vars(new)[hooks] = value
+    for name in ("blur_before", "blur_after"):  # another op's
+        if hasattr(old, name):
+            new.add_module(name, old.get_submodule(name))
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, new)
 
@@ -223,11 +249,12 @@ def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.G
     """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
     graph = Dataflow(model).graph
     nodes = {node.name: node for node in graph.nodes}
-    for index, site in enumerate(found.treated):
+    names = (f"blur_{index}" for index in itertools.count())  # a graph that was treated before has some
+    for site in found.treated:
         if not site.node:
             _apply(model, site, filtering)
             continue
-        path = f"blur_{index}"
+        path = next(name for name in names if not hasattr(model, name))
         model.add_module(path, _like(model, model, _blur_of(site, filtering)))
         _rewire(graph, nodes, site, path)
         if site.placement and site.placement.where != "instead":
