@@ -134,6 +134,22 @@ class Dataflow:
         """Qualified name of the module in whose forward the op stands; "" for the model itself."""
         return self._tracer.owner[node]
 
+    def ndim_before(self, node: fx.Node) -> int | None:
+        """Spatial axes of what a node reads, as the nearest convolution before it has them; None without one."""
+        found = [node]
+        for before in found:  # grows as it goes: the nearest first
+            module = self.module(before)
+            if before is not node and isinstance(module, _ConvNd):
+                return len(module.kernel_size)
+            found += [source for source in before.all_input_nodes if source not in found]
+        return None
+
+    def is_blurred(self, node: fx.Node) -> bool:
+        """True if a blur reads the node's value, beside it in the graph or as the module's own child."""
+        return hasattr(self.module(node), "blur_after") or any(
+            isinstance(self.module(user), Blurred) for user in node.users
+        )
+
     def called_once(self, path: str) -> bool:
         """True if the model calls the module at ``path`` at just one place."""
         return self._tracer.calls[path] == 1

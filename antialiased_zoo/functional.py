@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .filters import Blur, FilterSize
+from .interpolation import Interpolation, blur_upsample
 from .pooling import Window, avg_blur_pool, max_blur_pool
 from .resample import blur_pool
-from .upsample import Interpolation, blur_upsample
 
 
 def blur_pool1d(

@@ -8,9 +8,9 @@ from typing import cast
 from torch import Tensor, fx, nn
 
 from .filters import Blur, FilterSize, read_filter_size
+from .interpolation import Interpolation, blur_upsample
 from .pooling import Window, avg_blur_pool, max_blur_pool
 from .resample import blur_pool
-from .upsample import Interpolation, blur_upsample
 
 
 class Blurred(nn.Module):

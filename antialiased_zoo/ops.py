@@ -13,7 +13,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _Av
 
 from .pooling import Window
 
-Kind = Literal["conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle"]
+Kind = Literal["conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle", "convtranspose", "upsample"]
 
 _FUNCTIONS: dict[Any, tuple[Kind, int]] = {
     **{f: ("conv", n) for n, f in enumerate((F.conv1d, F.conv2d, F.conv3d), 1)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .filters import FilterSize
 from .ops import Kind
 from .phases import Phases
 from .pooling import Window
@@ -83,15 +84,19 @@ class Site:
 
     Attributes:
         name: Qualified name of its module; for a function the calling module's, a colon, and the graph node's.
-        kind: "conv", "maxpool", "avgpool", "adaptive", "slice", "resize" or "unshuffle".
-        stride: The op's stride in the model as it is, for each spatial axis; empty where the input's size decides.
+        kind: "conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle", or, of ops that upsample,
+            "convtranspose" or "upsample".
+        stride: The op's stride (or upsampling factor) in the model as it is, for each spatial axis; empty where the
+            input's size decides.
         keep: The stride that the op keeps.
-        blur_stride: The stride that the blur takes; an int of 1 blurs densely, before a convolution that keeps its own.
+        blur_stride: The stride that the blur takes; an int of 1 blurs densely, before a convolution that keeps its own
+            or after an op that upsamples.
         channels: Channels that the blur sees, or None where the op does not tell.
         placement: Where the blur goes, or None if the op is skipped.
         reason: Why it goes there, or why the op is skipped.
         pool: What becomes of a pool; None for other ops.
         window: A pool's window.
+        filter_size: Of the blur after an op that upsamples; None for the others, which share one.
         phases: Where the blur starts, for an op whose padding depends on its stride; else None.
         node: The op's node in the graph.
         extra: What antialiasing it adds to the model's costs, where the plan was made for an input size.
@@ -107,6 +112,7 @@ class Site:
     reason: str
     pool: Pool | None = None
     window: Window | None = None
+    filter_size: FilterSize | None = None
     phases: Phases | None = None
     node: str = ""
     extra: Cost | None = None

@@ -10,9 +10,11 @@ from torch import fx, nn
 from typing_extensions import Unpack
 
 from .dataflow import Dataflow, UntraceableError
+from .filters import FilterSize, read_filter_size
 from .ops import Kind, Op, read_module, read_op
 from .phases import Phases, find_phases
 from .plan import Placement, Plan, Pool, Site
+from .upsampling import UPSAMPLING, read_upsampling, read_upsampling_module
 
 Shortcut = Literal["blur", "stride"]
 StemPool = Literal["max", "max2", "blur"]
@@ -36,6 +38,7 @@ class RuleOptions(TypedDict, total=False):
     kinds: Collection[str]
     min_channels: int
     where: Filter | None
+    upsample: FilterSize | None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Rules:
     kinds: Collection[str] = KINDS
     min_channels: int = 0
     where: Filter | None = None
+    upsample: FilterSize | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.stem_stride, int) or self.stem_stride < 1:
@@ -63,6 +67,8 @@ class Rules:
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
         if isinstance(self.kinds, str) or not set(self.kinds) <= set(KINDS):
             raise ValueError(f"kinds must be some of {KINDS}, got {self.kinds!r}")
+        if self.upsample is not None:
+            read_filter_size(self.upsample)
 
 
 _CHOICES = {"shortcut": Shortcut, "stem_pool": StemPool, "avg_pool": AvgPool, "placement": Position}
@@ -114,7 +120,12 @@ def _plan_parts(model: nn.Module, rules: Rules, note: str) -> Plan:
     found = Plan(notes=(f"{type(model).__name__} {note}",))
     for name, child in model.named_children():
         op = read_module(child)
-        if op is None:
+        up = read_upsampling_module(child, ndim=None) if rules.upsample is not None else None
+        if up is not None:
+            site = Site(name, up.kind, up.stride, up.stride, 1, up.out_channels, None, "")
+            site = _upsampled(child, up, site, rules, hasattr(child, "blur_after"), Placement(name, "after"))
+            found = Plan((*found.sites, site) if up.strides else found.sites, found.notes, found.graph)
+        elif op is None:
             found = _joined(found, _plan(child, rules, graph=False, whole=False), name)
         elif op.strides:
             reason = "called by code that cannot be traced: what follows it is not known"
@@ -155,6 +166,8 @@ class _Planner:
             reads_image = past_stem.isdisjoint(node.all_input_nodes)
             if not reads_image or (op and op.kind == "conv") or self.flow.is_opaque(node):
                 past_stem.add(node)
+            if op is None and self.rules.upsample is not None:
+                op = read_upsampling(node, self.flow.module(node), self.flow.ndim_before(node))
             if op is None or not op.strides:
                 continue
             site = self._site(node, op, reads_image)
@@ -167,6 +180,8 @@ class _Planner:
         module = self.flow.module(node)
         name = str(node.target) if module is not None else f"{self.flow.owner(node)}:{node.name}"
         site = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, "", node=node.name)
+        if op.kind in UPSAMPLING:
+            return self._upsampling(node, op, site)
         if op.kind in _LEFT_ALONE:
             return replace(site, reason=_LEFT_ALONE[op.kind])
         if module is None and op.kind == "conv" and self._is_filter(node):
@@ -182,6 +197,13 @@ class _Planner:
         if module is not None and not _is_plain(module):
             return self._own_pool(module, op, site)
         return self._maxpool(op, site) if op.kind == "maxpool" else self._avgpool(op, site)
+
+    def _upsampling(self, node: fx.Node, op: Op, site: Site) -> Site:
+        module = self.flow.module(node)
+        if module is None and not self.graph:
+            return replace(site, reason="a function: modules alone cannot blur after it (graph=True can)")
+        placement = Placement(site.node if self.graph else site.name, "after")
+        return _upsampled(module, op, site, self.rules, self.flow.is_blurred(node), placement)
 
     def _is_filter(self, node: fx.Node) -> bool:
         weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
@@ -297,6 +319,20 @@ class _Planner:
             if user.op == "call_module" and self.flow.called_once(str(user.target)) and user.args[:1] == (node,):
                 return Placement(str(user.target), "before")
         return None
+
+
+def _upsampled(module: nn.Module | None, op: Op, site: Site, rules: Rules, blurred: bool, placement: Placement) -> Site:
+    """A dense blur right after an op that upsamples: with no stride to take, it need not wait for a nonlinearity."""
+    if not op.stride:
+        return replace(site, reason="upsamples by a factor that is not whole, or along axes whose number is not known")
+    if rules.where is not None and (module is None or not rules.where(module, site.name)):
+        return replace(site, reason="left out by where")
+    if op.in_channels is not None and op.in_channels < rules.min_channels:
+        return replace(site, reason=f"reads {op.in_channels} channels (min_channels={rules.min_channels})")
+    if blurred:
+        return replace(site, reason="has a blur after it already")
+    reason = "upsamples: a dense blur removes the checkerboard"
+    return replace(site, placement=placement, filter_size=rules.upsample, reason=reason)
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from .aligned import AlignedDownsample
 from .dataflow import Dataflow
-from .filters import FilterSize
+from .filters import FilterSize, read_filter_size
 from .layers import (
     AvgBlurPool1d,
     AvgBlurPool2d,
@@ -120,6 +120,9 @@ def antialias_(
               which keeps its stride: cheaper, but what the convolution makes still aliases (Composer's blur_first).
             * ``kinds`` (all): some of "conv", "maxpool", "avgpool".
             * ``min_channels`` (0): convolutions that read fewer channels are left alone.
+            * ``upsample`` (None): filter size (or taps) of a dense blur after each strided transposed convolution,
+              nearest interpolation by a whole factor and pixel shuffle; None leaves them. Binomial taps are widened
+              for factors above 2. Odd sizes such as 3 keep the map in place, even ones shift it by half a pixel.
             * ``where`` (None): a function of (module, qualified name); modules for which it is false are left alone.
 
     Returns:
@@ -184,7 +187,8 @@ def _apply(model: nn.Module, site: Site, filtering: Filtering) -> None:
     if site.placement.where == "instead":
         _replace(model, site.placement.host, blur)
         return
-    cast(nn.Conv2d, module).stride = site.keep
+    if site.keep != site.stride:
+        cast(nn.Conv2d, module).stride = site.keep
     name = f"blur_{site.placement.where}"
     if hasattr(host, name):  # both the op before and this one blur here
         host.add_module(name, nn.Sequential(host.get_submodule(name), blur))
@@ -202,6 +206,9 @@ def _blur_of(site: Site, filtering: Filtering) -> nn.Module:
         return AlignedDownsample(site.phases, cast("tuple[int, ...]", site.blur_stride), pad_type, size, wide)
     ndim = len(site.stride) - 1
     window = site.window
+    if site.filter_size is not None:  # as in BlurUpsample, taps for the factor
+        wide = isinstance(read_filter_size(site.filter_size), int)
+        return _DOWNSAMPLE[ndim](site.channels, pad_type, site.filter_size, site.stride, 0, wide, dense=True)
     if window is None or site.pool == "blur":
         dense = site.blur_stride == 1
         stride = site.stride if dense else site.blur_stride
@@ -257,7 +264,7 @@ def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.G
         path = next(name for name in names if not hasattr(model, name))
         model.add_module(path, _like(model, model, _blur_of(site, filtering)))
         _rewire(graph, nodes, site, path)
-        if site.placement and site.placement.where != "instead":
+        if site.placement and site.placement.where != "instead" and site.keep != site.stride:
             _set_stride(model, nodes[site.node], site.keep)
     graph.lint()
     return fx.GraphModule(model, graph, type(model).__name__)
