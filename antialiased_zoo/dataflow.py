@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules import activation as activations
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from .layers import Blurred
@@ -32,6 +33,10 @@ _ACTIVATION_FUNCTIONS = frozenset(
     ]
 )
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+# These take their statistics over the map at hand, so they are not the same on a dense map and on its subsampled one.
+_MAP_NORMS = (_InstanceNorm, nn.GroupNorm)
+# Where the functions of a graph come from that hide no strided op.
+_READABLE = ("torch.", "torchvision.ops", "_operator", "builtins", "math")
 # Library modules that hold what the plan looks for, so that their inside need not be traced.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *_NORMS, *_ACTIVATIONS)
 
@@ -83,7 +88,8 @@ class UntraceableError(Exception):
 class Dataflow:
     """The traced graph of a model, with the few questions that the plan asks of it.
 
-    A submodule that cannot be traced is left whole, as one node, and named in ``opaque`` with the reason.
+    A submodule that cannot be traced is left whole, as one node, and named in ``opaque`` with the reason. Tensors that
+    the model makes of its buffers alone are the graph's ``constants``, by the names that its nodes give them.
 
     Args:
         model: The network; it is not run and may be on the meta device.
@@ -101,7 +107,10 @@ class Dataflow:
             tracer = _Tracer(classes)
             try:
                 with _attributes_kept(self._modules.values()):
+                    known = set(vars(model))
                     self.graph = tracer.trace(model)
+                    new = ((name, value) for name, value in vars(model).items() if name not in known)
+                    self.constants = {name: value for name, value in new if isinstance(value, Tensor)}
                 break
             except Exception as error:  # a model's own code may raise anything when it meets a proxy
                 failed, where = tracer.failure
@@ -114,6 +123,16 @@ class Dataflow:
                 classes |= {type(module)}
                 self.opaque |= {p: str(error) for p, m in self._modules.items() if type(m) is type(module)}
         self._tracer = tracer
+
+    def unread(self) -> dict[str, list[str]]:
+        """Functions that the model keeps from being traced (`torch.fx.wrap`), and the modules that call each."""
+        found: dict[str, list[str]] = {}
+        for node in self.graph.nodes:
+            if node.op != "call_function" or isinstance(node.target, type):
+                continue
+            if not f"{node.target.__module__}.".startswith(_READABLE):
+                found.setdefault(node.target.__name__, []).append(self.owner(node) or "the model")
+        return found
 
     def module(self, node: fx.Node) -> nn.Module | None:
         """The module that ``node`` calls, or None."""
@@ -157,6 +176,8 @@ class Dataflow:
     def is_fixed(self, node: fx.Node) -> bool:
         """True if the value comes from buffers and constants alone: from no input and no parameter."""
         if node.op == "get_attr":
+            if node.target in self.constants:
+                return True
             return not isinstance(operator.attrgetter(str(node.target))(self._model), nn.Parameter)
         computed = node.op in ("call_function", "call_method")
         return computed and all(map(self.is_fixed, node.all_input_nodes))
@@ -164,13 +185,20 @@ class Dataflow:
     def is_linear(self, node: fx.Node) -> bool:
         """True for norms, dropout and identities, which keep a map's places and are linear in evaluation."""
         module = self.module(node)
-        return isinstance(module, (*_NORMS, _DropoutNd, nn.Identity)) and not _holds_activation(module)
+        linear = isinstance(module, (*_NORMS, _DropoutNd, nn.Identity)) and not self.is_map_norm(node)
+        return linear and not _holds_activation(module)
+
+    def is_map_norm(self, node: fx.Node) -> bool:
+        """True for norms whose statistics are those of the map itself: group and instance norms."""
+        return isinstance(self.module(node), _MAP_NORMS)
 
     def is_activation(self, node: fx.Node) -> bool:
         """True for a pointwise nonlinearity, alone or at the end of a norm's own module."""
         if node.op == "call_module":
             module = self.module(node)
-            return isinstance(module, _ACTIVATIONS) or (isinstance(module, _NORMS) and _holds_activation(module))
+            return isinstance(module, _ACTIVATIONS) or (
+                isinstance(module, _NORMS) and not self.is_map_norm(node) and _holds_activation(module)
+            )
         name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
         return str(name).rstrip("_") in _ACTIVATION_FUNCTIONS
 

@@ -107,7 +107,9 @@ def _plan(model: nn.Module, rules: Rules, graph: bool, whole: bool) -> Plan:
         flow = Dataflow(model)
     except UntraceableError as error:
         return _plan_parts(model, rules, f"cannot be traced ({error}): its parts were read one by one")
-    found = Plan(tuple(_Planner(flow, rules, graph, whole).sites()), graph=graph)
+    unread = flow.unread().items()
+    notes = (f"{', '.join(paths)}: calls {name}, which is kept from being traced" for name, paths in unread)
+    found = Plan(tuple(_Planner(flow, rules, graph, whole).sites()), tuple(notes), graph)
     for path, why in flow.opaque.items():
         part = _plan_parts(
             model.get_submodule(path), rules, f"cannot be traced ({why}): its parts were read one by one"
@@ -275,11 +277,16 @@ class _Planner:
             reason = "after the nonlinearity" if placement else _NO_PLACE
             return replace(site, placement=placement, reason=reason) if placement else self._skipped(op, site, reason)
         if not op.is_pointwise or site.phases:
-            return replace(site, placement=Placement(here, "after"), reason="linear: no nonlinearity to wait for")
+            return replace(site, placement=Placement(here, "after"), reason=self._linear(node))
         if self.rules.shortcut == "stride":
             return self._skipped(op, site, 'linear 1x1: left strided (shortcut="stride")')
         reason = "linear 1x1: commutes with the blur, which is cheaper first"
         return replace(site, channels=op.in_channels, placement=Placement(here, "before"), reason=reason)
+
+    def _linear(self, node: fx.Node) -> str:
+        if any(map(self.flow.is_map_norm, node.users)):
+            return "before a norm of the map's own statistics, which a dense map would change"
+        return "linear: no nonlinearity to wait for"
 
     def _skipped(self, op: Op, site: Site, reason: str) -> Site:
         return replace(site, keep=op.stride, blur_stride=1, reason=reason)

@@ -60,7 +60,8 @@ def antialias(
         filter_size: See `antialias_`.
         graph: Also treat what modules alone cannot express (functional pools and convolutions, an activation module
             used at several places with several readers): the copy is then a `torch.fx.GraphModule`, whose
-            parameters have the names they had, if there is something of that kind in the model.
+            parameters have the names they had, if there is something of that kind in the model. What the model's own
+            code does only while training is fixed as in the mode that the model is in.
         **options: The other arguments of `antialias_`, but for ``optimizers``: none holds the copy's parameters.
 
     Returns:
@@ -254,7 +255,10 @@ def _blur_after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Ten
 
 def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.GraphModule:
     """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
-    graph = Dataflow(model).graph
+    flow = Dataflow(model)
+    graph = flow.graph
+    for name, tensor in flow.constants.items():
+        model.register_buffer(name, tensor, persistent=False)
     nodes = {node.name: node for node in graph.nodes}
     names = (f"blur_{index}" for index in itertools.count())  # a graph that was treated before has some
     for site in found.treated:
@@ -267,7 +271,27 @@ def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.G
         if site.placement and site.placement.where != "instead" and site.keep != site.stride:
             _set_stride(model, nodes[site.node], site.keep)
     graph.lint()
-    return fx.GraphModule(model, graph, type(model).__name__)
+    made = fx.GraphModule(model, graph, type(model).__name__)
+    _keep_unused(model, made)
+    return made
+
+
+def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:
+    """Give the made module what its graph does not use (auxiliary heads, say): checkpoints hold it."""
+    known = made.state_dict()
+    for key, tensor in model.state_dict(keep_vars=True).items():
+        if key in known:
+            continue
+        *path, name = key.split(".")
+        module: nn.Module = made
+        for part in path:
+            if not hasattr(module, part):
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(name, tensor)
+        else:
+            module.register_buffer(name, tensor)
 
 
 def _rewire(graph: fx.Graph, nodes: dict[str, fx.Node], site: Site, path: str) -> None:

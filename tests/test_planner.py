@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -206,30 +208,133 @@ def test_two_blurs_on_one_module_are_both_kept() -> None:
     assert az.antialias(net)(x).shape == net(x).shape
 
 
-LAYERS = st.sampled_from(["conv", "strided", "pointwise", "relu", "norm", "max", "avg"])
+class FixedFilter(nn.Module):
+    """A blur as other libraries have it: a convolution with a buffer, made fit for the channels as it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("taps", torch.full((1, 1, 2, 2), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.taps.expand(4, 1, 2, 2), stride=2, groups=4)
 
 
-@settings(max_examples=40, deadline=None)
-@given(layers=st.lists(LAYERS, min_size=1, max_size=9), height=st.integers(33, 48), width=st.integers(33, 48))
-def test_random_networks(layers: list[str], height: int, width: int) -> None:
+class Unused(nn.Module):
+    """A function that strides, a fixed filter, and a head that evaluation does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.blur, self.auxiliary = nn.Conv2d(3, 4, 3), FixedFilter(), nn.Sequential(nn.BatchNorm2d(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.blur(self.stem(x)), 2)
+        return self.auxiliary(x) if self.training else x
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_fixed_filter_is_left_alone(graph: bool) -> None:
+    site = az.plan(Unused(), graph=graph).sites[0]
+    assert (site.name, site.placement) == ("blur:conv2d", None)
+    assert "fixed filter" in site.reason
+
+
+def test_a_graph_keeps_unused_tensors_and_is_pickled() -> None:
+    net, x = Unused().eval(), torch.randn(1, 3, 33, 40)
+    mine = az.antialias(net, graph=True)
+    assert mine.state_dict().keys() == net.state_dict().keys()
+    mine.load_state_dict(net.state_dict())
+    again = pickle.loads(pickle.dumps(mine))
+    assert torch.equal(again(x), mine(x))
+    assert again.state_dict().keys() == net.state_dict().keys()
+    assert vars(net).keys() == vars(Unused()).keys()
+    assert_same_places(net, az.antialias(net, 1, graph=True), x)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.InstanceNorm2d(4)])
+def test_a_norm_of_the_maps_own_statistics_sees_the_subsampled_map(norm: nn.Module) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), norm, nn.ReLU()).eval()
+    (site,) = az.plan(net).sites
+    assert str(site.placement) == "after 1"
+    assert "statistics" in site.reason
+    assert_same_places(net, az.antialias(net, 1), torch.randn(1, 3, 33, 40))
+
+
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [
+        (nn.AdaptiveAvgPool2d(3), "adaptive"),
+        (nn.AdaptiveMaxPool2d((None, 2)), "adaptive"),
+        (nn.Upsample(scale_factor=0.5), "resize"),
+        (nn.Upsample(size=(9, 9)), "resize"),
+        (nn.PixelUnshuffle(2), "unshuffle"),
+        (nn.Unfold(2, stride=2), "unshuffle"),
+    ],
+)
+def test_what_cannot_be_blurred_is_reported(op: nn.Module, kind: str) -> None:
+    (site,) = az.plan(nn.Sequential(nn.Conv2d(3, 4, 3), op)).sites
+    assert (site.kind, site.placement) == (kind, None)
+    assert site.reason
+
+
+@pytest.mark.parametrize(
+    "op", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d((None, 1)), nn.Upsample(scale_factor=2), nn.Unfold(3)]
+)
+def test_what_does_not_subsample_is_not_reported(op: nn.Module) -> None:
+    assert not az.plan(nn.Sequential(nn.Conv2d(3, 4, 3), op)).sites
+
+
+MAKERS: dict[str, Callable[[], nn.Module]] = {
+    "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
+    "strided": lambda: nn.Conv2d(4, 4, 3, 2, 1),
+    "pair": lambda: nn.Conv2d(4, 4, (3, 5), (1, 2), 2, groups=2, padding_mode="circular"),
+    "dilated": lambda: nn.Conv2d(4, 4, 3, 2, 2, dilation=2, groups=4),
+    "pointwise": lambda: nn.Conv2d(4, 4, 1, 2),
+    "relu": nn.ReLU,
+    "silu": lambda: nn.SiLU(inplace=True),
+    "norm": lambda: nn.BatchNorm2d(4),
+    "group": lambda: nn.GroupNorm(2, 4),
+    "max": lambda: nn.MaxPool2d(2, ceil_mode=True),
+    "max3": lambda: nn.MaxPool2d(3, 2, 1),
+    "avg": lambda: nn.AvgPool2d(3, 2, 1),
+    "residual": lambda: Residual(),
+}
+
+
+class Residual(nn.Module):
+    """A block that subsamples on two paths, which must keep fitting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.relu = nn.Conv2d(4, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU()
+        self.out, self.shortcut = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.out(self.relu(self.norm(self.conv(x)))) + self.shortcut(x))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    layers=st.lists(st.sampled_from(list(MAKERS)), min_size=1, max_size=5),
+    graph=st.booleans(),
+    height=st.integers(40, 71),
+    width=st.integers(40, 71),
+)
+def test_random_networks(layers: list[str], graph: bool, height: int, width: int) -> None:
     """Shapes and parameters stay, filter size 1 changes nothing, and a second call finds nothing to do."""
     torch.manual_seed(0)
-    makers = {
-        "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
-        "strided": lambda: nn.Conv2d(4, 4, 3, 2, 1),
-        "pointwise": lambda: nn.Conv2d(4, 4, 1, 2),
-        "relu": nn.ReLU,
-        "norm": lambda: nn.BatchNorm2d(4),
-        "max": lambda: nn.MaxPool2d(2, ceil_mode=True),
-        "avg": lambda: nn.AvgPool2d(2),
-    }
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), *(makers[layer]() for layer in layers)).eval()
-    x = torch.randn(1, 3, height * 8, width * 8)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), *(MAKERS[layer]() for layer in layers)).eval()
+    parameters, x = list(net.parameters()), torch.randn(1, 3, height, width)
+    output = net(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nothing may stride
-        mine, same = az.antialias(net), az.antialias(net, 1, kinds=("conv", "maxpool"))
-        again = az.antialias(mine)
-    assert mine(x).shape == net(x).shape
-    assert_same_places(net, same, x)
-    assert list(mine.state_dict()) == list(net.state_dict())
-    assert repr(again) == repr(mine)
+        mine = az.antialias(net, graph=graph)
+        same = az.antialias(net, 1, kinds=("conv", "maxpool"), graph=graph)
+        before = repr(mine)
+        assert repr(az.antialias_(mine)) == before
+        keys = list(net.state_dict())
+        az.antialias_(net)
+    assert mine(x).shape == output.shape
+    torch.testing.assert_close(same(x), output, rtol=1e-5, atol=1e-5)
+    assert list(mine.state_dict()) == list(net.state_dict()) == keys
+    assert all(a is b for a, b in zip(net.parameters(), parameters, strict=True))
+    torch.testing.assert_close(net(x), mine(x))

@@ -1,0 +1,131 @@
+"""Which ops of a network stride, seen while it runs: independent of the tracing that `antialiased_zoo.plan` does.
+
+A `TorchDispatchMode` sees every operator that reaches torch's core, whatever Python called it, and module hooks say
+where. Blurs put in by this package are not listed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from antialiased_zoo.layers import Blurred
+
+
+@dataclass(frozen=True)
+class StridedOp:
+    """One kind of strided operator in one module.
+
+    Attributes:
+        path: Qualified name of the innermost module that ran it; "" for the network itself.
+        kind: As in `antialiased_zoo.plan`: "conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle".
+        stride: Steps along the spatial axes (for slices, of the axis); empty where it depends on the input's size.
+    """
+
+    path: str
+    kind: str
+    stride: tuple[int, ...]
+
+
+def strided_ops(model: nn.Module, *inputs: Tensor) -> tuple[Any, Counter[StridedOp]]:
+    """Run a model once; return its output and how often each strided operator ran.
+
+    Args:
+        model: Any network, in evaluation mode.
+        *inputs: What it takes.
+    """
+    recorder = _Recorder(model)
+    before = register_module_forward_pre_hook(recorder.enter)
+    after = register_module_forward_hook(recorder.leave, always_call=True)
+    try:
+        with torch.no_grad(), recorder:
+            output = model(*inputs)
+    finally:
+        before.remove()
+        after.remove()
+    return output, recorder.found
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.found: Counter[StridedOp] = Counter()
+        self._names = {module: name for name, module in model.named_modules()}
+        self._inside: list[nn.Module] = []
+
+    def enter(self, module: nn.Module, _: Any) -> None:
+        self._inside.append(module)
+
+    def leave(self, module: nn.Module, *_: Any) -> None:
+        # An error that a model catches leaves modules behind that never returned.
+        while self._inside and self._inside.pop() is not module:
+            pass
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        reader = _reader(func.overloadpacket.__name__)
+        found = reader(args, result) if reader and not any(isinstance(m, Blurred) for m in self._inside) else None
+        if found is not None and (not found[1] or max(found[1]) > 1):
+            known = [self._names[module] for module in self._inside if module in self._names]
+            self.found[StridedOp(known[-1] if known else "", *found)] += 1
+        return result
+
+
+Reader = Callable[[tuple[Any, ...], Any], "tuple[str, tuple[int, ...]] | None"]
+
+
+def _conv(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]] | None:
+    transposed = args[6]
+    return None if transposed else ("conv", tuple(args[3]))
+
+
+def _pool(kind: str) -> Reader:
+    return lambda args, _: (kind, tuple(args[2] if len(args) > 2 and args[2] else args[1]))
+
+
+def _smaller(kind: str, most: int) -> Reader:
+    """An op whose output is smaller than its input, but larger than ``most``, along some axis."""
+
+    def read(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | None:
+        old, new = args[0].shape[2:], (result[0] if isinstance(result, tuple) else result).shape[2:]
+        return (kind, ()) if any(most < n < o for o, n in zip(old, new, strict=True)) else None
+
+    return read
+
+
+def _slice(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]] | None:
+    return ("slice", (args[4],)) if len(args) > 4 else None
+
+
+def _unshuffle(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]]:
+    return "unshuffle", (args[1], args[1])
+
+
+def _patches(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]]:
+    return "unshuffle", tuple(args[4])
+
+
+_READERS: dict[str, Reader] = {
+    "convolution": _conv,
+    **{f"max_pool{n}d_with_indices": _pool("maxpool") for n in (1, 2, 3)},
+    **{f"avg_pool{n}d": _pool("avgpool") for n in (1, 2, 3)},
+    **{f"_adaptive_avg_pool{n}d": _smaller("adaptive", 1) for n in (2, 3)},
+    **{f"adaptive_max_pool{n}d": _smaller("adaptive", 1) for n in (2, 3)},
+    "slice": _slice,
+    "pixel_unshuffle": _unshuffle,
+    "im2col": _patches,
+}
+
+
+def _reader(name: str) -> Reader | None:
+    resizes = name.lstrip("_").startswith("upsample_") and not name.endswith("_aa")  # those low-pass filter
+    return _smaller("resize", 0) if resizes else _READERS.get(name)
