@@ -51,6 +51,11 @@ def test_the_alias_energies_are_measured() -> None:
         assert row == f"| {filt_size} | {' | '.join(cells)} |"
 
 
+def test_adapting_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adapting.md").read_text(), re.DOTALL)
+    exec(block, {})
+
+
 def test_the_readmes_table_is_the_manifests() -> None:
     shown = README.partition("<!-- published -->")[2].partition("<!-- /published -->")[0]
     assert shown.strip() == table(manifest.load())
@@ -67,7 +72,15 @@ def test_the_readmes_plan_is_the_plan() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/coming-from.md", "docs/layers.md", "docs/weights.md", "docs/metrics.md", "scripts/README.md"],
+    [
+        "README.md",
+        "docs/adapting.md",
+        "docs/coming-from.md",
+        "docs/layers.md",
+        "docs/weights.md",
+        "docs/metrics.md",
+        "scripts/README.md",
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page

@@ -1,0 +1,163 @@
+"""Measure what antialiasing trained weights costs at first, and what `recalibrate` and fine-tuning give back.
+
+    python scripts/adapt.py mobilenet_v2:baseline:cifar10 --data cifar10.zip --out results/adapting \
+        "fine-tuned=mobilenet_v2:lpf4:runs/finetuned/weights.safetensors" --page docs/adapting.md
+
+The first model is measured as it is, antialiased, and recalibrated; further ones as they are. See scripts/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import re
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from antialiased_zoo import antialias, recalibrate
+from antialiased_zoo.data import ImageFiles, open_images
+from antialiased_zoo.evaluation import Options, evaluate
+from antialiased_zoo.evaluation.modelspec import GRAMMAR, NamedModel, class_index, load_named
+from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Probe
+from antialiased_zoo.evaluation.protocols import protocol_for
+from antialiased_zoo.evaluation.reports import markdown_table, result_notes
+from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.training.runs import versions
+
+TABLE = re.compile(r"(?<=<!-- adapting -->\n).*?(?=<!-- /adapting -->)", re.DOTALL)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help=f"trained, not antialiased: {GRAMMAR}")
+    parser.add_argument("others", nargs="*", help="to measure beside it, such as what was fine-tuned from it")
+    parser.add_argument("--data", type=Path, required=True, help="folder or zip with train/ and val/")
+    parser.add_argument("--filter-size", type=int, default=4)
+    parser.add_argument("--images", type=int, default=10_000, help="training images to recalibrate with")
+    parser.add_argument("--limit", type=int, help="measure this many validation images, evenly spaced")
+    parser.add_argument("--out", type=Path, help="folder for results.json and table.md")
+    parser.add_argument("--page", type=Path, help="replace what this file has between its two adapting comments")
+    parser.add_argument("--seed", type=int, default=0, help="of the training images and the shifts")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=0, help="processes that decode")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.page and not TABLE.search(args.page.read_text()):
+        raise ValueError(f"{args.page} has no <!-- adapting --> and <!-- /adapting --> around a place for the table")
+    train, val = (open_images(args.data / part) for part in ("train", "val"))
+    thin_out(val, args.limit)
+    named, *others = (load_named(spec, len(val.classes), args.progress) for spec in (args.model, *args.others))
+    facts = named.preprocessing or Preprocessing()
+    stages, seconds = adapt(named.model, loader(train, facts, args), args)
+    models = {label: model.to(args.device) for label, model in stages.items()}
+    models |= {other.label: other.model.to(args.device) for other in others}
+    record = {
+        "command": shlex.join(["python", "scripts/adapt.py", *argv]),
+        "versions": versions(),
+        "data": {"train_images": min(args.images, len(train)), "val_images": len(val), "val_names": val.names_digest()},
+        "recalibrate_seconds": round(seconds, 1),
+        "models": measure(models, named, others, val, args),
+    }
+    report(record, args)
+
+
+def adapt(model: nn.Module, batches: DataLoader[Any], args: argparse.Namespace) -> tuple[dict[str, nn.Module], float]:
+    """Returns the model as it is, antialiased, and recalibrated; and how long recalibrating took."""
+    blurred = antialias(model.to(args.device), args.filter_size)
+    recalibrated = copy.deepcopy(blurred)
+    started = time.monotonic()
+    recalibrate(recalibrated, batches, progress=args.progress)
+    stages = {"as trained, no blur": model, "right after antialias()": blurred, "after recalibrate()": recalibrated}
+    return stages, time.monotonic() - started
+
+
+def loader(train: ImageFiles, facts: Preprocessing, args: argparse.Namespace) -> DataLoader[Any]:
+    """Training images drawn at random, preprocessed as for validation, in batches of all classes."""
+    train.transform = facts.build()
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(args.seed))[: args.images]
+    return DataLoader(Subset(train, chosen.tolist()), args.batch_size, num_workers=args.workers)
+
+
+def thin_out(images: ImageFiles, limit: int | None) -> None:
+    if limit and limit < len(images):
+        kept = [index * len(images) // limit for index in range(limit)]
+        images.samples = [images.samples[index] for index in kept]
+        images.targets = [images.targets[index] for index in kept]
+
+
+def measure(
+    models: Mapping[str, nn.Module],
+    named: NamedModel,
+    others: Sequence[NamedModel],
+    val: ImageFiles,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    """Returns each model's figures, and by how much they differ from the first's, image by image."""
+
+    def probes() -> dict[str, Probe]:
+        kinds = {kind: Consistency(kind, seed=args.seed) for kind in ("crop", "circular")}
+        return {"accuracy": Accuracy(), **kinds}
+
+    stated = dict.fromkeys(models, named.classes) | {other.label: other.classes for other in others}
+    indices = {label: class_index(val.classes, classes) for label, classes in stated.items() if classes}
+    protocol = protocol_for(named.preprocessing or Preprocessing())
+    options = Options(torch.device(args.device), args.batch_size, args.workers, progress=args.progress)
+    found = evaluate(models, val, probes, protocol, options, indices, args.seed)
+    first, *rest = models
+    results: dict[str, Any] = {label: {"figures": found.figures(label)} for label in models}
+    for label in rest:
+        changes = found.differences(label, first)
+        results[label]["differences"] = {name: {"to": first, **f.as_dict()} for name, f in changes.items()}
+    return results
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Returns a record's figures as Markdown."""
+    models, data = record["models"], record["data"]
+    shown = ("top1", "crop_consistency", "circular_consistency")
+    figures = {label: {name: of["figures"][name] for name in shown} for label, of in models.items()}
+    notes = [f"{data['val_images']} validation images; recalibrated with {data['train_images']} training images"]
+    for label, of in models.items():
+        changes = {name: change for name, change in of.get("differences", {}).items() if name in shown}
+        notes += result_notes(label, {"differences": changes})
+    return markdown_table(figures, notes)
+
+
+def report(record: Mapping[str, Any], args: argparse.Namespace) -> None:
+    text = table(record)
+    print(text)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+        (args.out / "table.md").write_text(text)
+    if args.page:
+        page = args.page.read_text()
+        if not TABLE.search(page):
+            raise ValueError(
+                f"{args.page} has no <!-- adapting --> and <!-- /adapting --> around a place for the table"
+            )
+        args.page.write_text(TABLE.sub(lambda _: f"\n{text}\n", page))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"adapt: {error}")

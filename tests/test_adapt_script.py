@@ -1,0 +1,70 @@
+"""scripts/adapt.py as a user runs it, and the page that shows what it found."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from tiny_training import make_images
+
+import antialiased_zoo as az
+from antialiased_zoo.training.runs import RunFolder
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "adapting" / "results.json"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("adapt_script", ROOT / "scripts" / "adapt.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def weights(folder: Path) -> Path:
+    """A network of two classes, its preprocessing in the record beside it, as training leaves it."""
+    torch.manual_seed(0)
+    path = RunFolder(folder).save_weights(az.mobilenet_v2(None, num_classes=2).state_dict(), "mobilenet_v2_test")
+    facts = {"resize": 12, "crop": 12, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+    path.with_suffix(".json").write_text(json.dumps({"entry": {"preprocessing": facts, "classes": ["blue", "red"]}}))
+    return path
+
+
+def test_every_stage_is_measured_and_the_page_shows_it(script: ModuleType, tmp_path: Path) -> None:
+    data, path, page = make_images(tmp_path / "data", train=12, val=5), weights(tmp_path / "run"), tmp_path / "page.md"
+    page.write_text("before\n<!-- adapting -->\nold\n<!-- /adapting -->\nafter\n")
+    options = ["--data", str(data), "--out", str(tmp_path / "out"), "--page", str(page), "--device", "cpu"]
+    model = f"mobilenet_v2:baseline:{path}"
+    script.main([model, f"again={model}", *options, "--images", "16", "--batch-size", "8", "--limit", "8"])
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(record["models"]) == ["as trained, no blur", "right after antialias()", "after recalibrate()", "again"]
+    assert record["data"]["val_images"] == 8
+    assert record["data"]["train_images"] == 16
+    first, *_, again = record["models"].values()
+    assert again["figures"] == first["figures"]
+    assert again["differences"]["top1"]["value"] == 0
+    text = page.read_text()
+    assert text.startswith("before\n<!-- adapting -->\n\n| model | top-1 (%) |")
+    assert text.endswith("\n<!-- /adapting -->\nafter\n")
+    assert script.table(record) in text
+    assert "old" not in text
+
+
+def test_a_page_without_a_place_for_the_table_is_left_alone(script: ModuleType, tmp_path: Path) -> None:
+    data, path, page = make_images(tmp_path / "data", train=4, val=2), weights(tmp_path / "run"), tmp_path / "page.md"
+    page.write_text("nothing\n")
+    with pytest.raises(ValueError, match="has no <!-- adapting -->"):
+        script.main([f"mobilenet_v2:baseline:{path}", "--data", str(data), "--page", str(page), "--device", "cpu"])
+    assert page.read_text() == "nothing\n"
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="measured once the shipped pair is there")
+def test_the_page_shows_the_record(script: ModuleType) -> None:
+    assert script.table(json.loads(RESULTS.read_text())) in (ROOT / "docs" / "adapting.md").read_text()
