@@ -77,27 +77,15 @@ _CHOICES = {"shortcut": Shortcut, "stem_pool": StemPool, "avg_pool": AvgPool, "p
 def plan(model: nn.Module, *, graph: bool = False, **rules: Unpack[RuleOptions]) -> Plan:
     """Find every op of a model that strides, and where its blur belongs.
 
-    The model is traced with `torch.fx`, not run: it may be on any device, the meta device too. Nothing is changed.
-    Where the model's control flow depends on values, its parts are read one by one, which the plan's notes say.
+    The public `plan` adds costs to it, and documents the rest.
 
     Args:
-        model: The network to read.
-        graph: Place blurs between the nodes of a graph instead of beside modules: functions and shared modules can
-            be treated too, but the transformed model becomes a `torch.fx.GraphModule`.
-        **rules: The options of `antialias_` other than ``filter_size``, ``pad_type`` and ``wide``.
-
-    Returns:
-        The `Plan`.
+        model: The network to read; nothing is changed.
+        graph: Place blurs between the nodes of a graph instead of beside modules.
+        **rules: The options of `antialias_` other than those of the blur itself.
 
     Raises:
         ValueError: If an option is out of range.
-
-    Source: Zhang, ICML 2019, section 3.2 (figure 2), and the published networks.
-
-    Example:
-        >>> print(plan(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))))
-        op  kind     stride  kept  channels  blur       reason
-        2   maxpool  2x2     1x1   any       instead 2  dense maximum, then blur
     """
     return _plan(model, Rules(**rules), graph, whole=True)
 
