@@ -15,6 +15,7 @@ from torch import nn
 
 from . import manifest
 from .filters import FilterSize, read_filter_size
+from .garbage import collection_postponed
 from .planner import Shortcut, StemPool
 from .transform import Options, antialias_
 from .weights import Weights, find_weights
@@ -130,13 +131,15 @@ def create_model(
         10
     """
     architecture = find_architecture(name)
-    weights = find_weights(name, None if filter_size is None else read_filter_size(filter_size), pretrained)
-    structure = {**architecture.structure, **(weights.structure if weights else {}), "pad_type": pad_type, "wide": wide}
     chosen = {"stem_stride": _stem_stride(stem_stride, pool_only), "shortcut": shortcut, "stem_pool": stem_pool}
-    structure |= {option: value for option, value in chosen.items() if value is not None}
-    model = _build(architecture, weights, num_classes, in_chans, progress, kwargs)
-    if filter_size is not None:
-        antialias_(model, filter_size, **cast(Options, structure))
+    with collection_postponed():
+        weights = find_weights(name, None if filter_size is None else read_filter_size(filter_size), pretrained)
+        structure = {**architecture.structure, **(weights.structure if weights else {})}
+        structure |= {"pad_type": pad_type, "wide": wide}
+        structure |= {option: value for option, value in chosen.items() if value is not None}
+        model = _build(architecture, weights, num_classes, in_chans, progress, kwargs)
+        if filter_size is not None:
+            antialias_(model, filter_size, **cast(Options, structure))
     return model.to(memory_format=memory_format) if memory_format is not None else model
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .axes import AxisMax, axis_max
 from .filters import Blur
-from .resample import blur_pool, is_plain_cpu
+from .resample import blur_pool, in_chunks, takes_chunks
 
 
 @dataclass(frozen=True)
@@ -77,39 +77,31 @@ def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
     ndim = len(window.size)
     if x.dim() == 1 + ndim:
         return max_blur_pool(x.unsqueeze(0), window, blur, kernel).squeeze(0)
-    if window.ceil_mode:
-        x = _reaching(x, window, blur)
-    if not _slices_pay(x):
-        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ndim - 1]
-        return blur_pool(pool(x, window.size, 1, window.padding, window.dilation), blur, kernel)
-    # One image at a time keeps the temporaries in the cache.
-    images = [blur_pool(_max_by_slices(x[i : i + 1], window), blur, kernel) for i in range(len(x))]
-    return torch.cat(images) if len(images) > 1 else images[0]
+    reach = _reach(x, window, blur)
+    if takes_chunks(x, pooled=True):
+        maxima = tuple(_maxima(x, window, reach))
+        return in_chunks(x, blur, maxima) if maxima else blur_pool(x, blur, kernel)
+    if any(reach):  # nothing picks -inf
+        x = F.pad(x, [p for more in reversed(reach) for p in (0, more)], value=-torch.inf)
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ndim - 1]
+    return blur_pool(pool(x, window.size, 1, window.padding, window.dilation), blur, kernel)
 
 
-def _slices_pay(x: Tensor) -> bool:
-    """True where torch's max pool would write 64-bit indices that nobody reads: on a CPU, without gradients."""
-    needs_grad = x.requires_grad and torch.is_grad_enabled()
-    return is_plain_cpu(x) and x.dim() == 4 and len(x) > 0 and not needs_grad
+def _maxima(x: Tensor, window: Window, reach: Sequence[int]) -> Iterator[AxisMax]:
+    """The maximum along each axis, the last axis first: then equal values count in the order of torch's pools."""
+    axes = zip(x.shape[2:], window.size, window.dilation, window.padding, reach, strict=True)
+    for axis, (n, size, dilation, padding, more) in reversed(list(enumerate(axes, start=2))):
+        if size > 1 or more:
+            yield axis_max(axis, n, size, dilation, (padding, padding + more))
 
 
-def _max_by_slices(x: Tensor, window: Window) -> Tensor:
-    """The dense maximum as that of shifted slices, one axis after the other."""
-    pads = [p for padding in reversed(window.padding) for p in (padding, padding)]
-    y = F.pad(x, pads, value=-torch.inf) if any(pads) else x
-    for axis, (k, d) in enumerate(zip(window.size, window.dilation, strict=True), start=2):
-        n = y.shape[axis] - d * (k - 1)
-        slices = [y.narrow(axis, i * d, n) for i in range(k)]
-        y = functools.reduce(torch.maximum, slices)
-    return y
-
-
-def _reaching(x: Tensor, window: Window, blur: Blur) -> Tensor:
-    """Append -inf, which no maximum picks, so that the dense map reaches the window that ``ceil_mode`` adds."""
+def _reach(x: Tensor, window: Window, blur: Blur) -> list[int]:
+    """How much further at its end each axis must go for the dense map to reach the window that ``ceil_mode`` adds."""
     size = x.shape[2:]
-    reach = [(n - 1) * s + 1 for n, s in zip(window.out_size(size, blur.stride), blur.stride, strict=True)]
-    more = [max(0, r - d) for r, d in zip(reach, window.dense_size(size), strict=True)]
-    return F.pad(x, [p for m in reversed(more) for p in (0, m)], value=-torch.inf) if any(more) else x
+    if not window.ceil_mode:
+        return [0] * len(size)
+    ends = [(n - 1) * s + 1 for n, s in zip(window.out_size(size, blur.stride), blur.stride, strict=True)]
+    return [max(0, end - dense) for end, dense in zip(ends, window.dense_size(size), strict=True)]
 
 
 def avg_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None = None) -> Tensor:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from .axes import AxisMax, axis_blur, padded_indices
+from .chunks import Pipeline
 from .filters import Blur
 
-# Above this many rows or columns the banded matrices of `_by_matmul` do more arithmetic than they save; where
-# channels are contiguous the depthwise convolution is vectorised and wins earlier (scripts/benchmark.py, "layers").
-_MATMUL_MAX = 256
-_MATMUL_MAX_CHANNELS_LAST = 28
+# Up to here the plain formula is as quick: rows or columns of a channels-last map, bytes of any other.
+_SMALL_CHANNELS_LAST = 56
+_SMALL_BYTES = 1 << 24
 
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
@@ -28,11 +29,11 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     # In this order: behind a cached property in an `or`, torch 2.15's compiler takes is_compiling() for false.
     if torch.compiler.is_compiling() or blur.is_subsampling:
         return _by_slices(x, blur)
+    if takes_chunks(x):
+        return in_chunks(x, blur)
     if x.is_meta:  # which autocast does not know
         return _by_convolution(x, blur, blur.kernel() if kernel is None else kernel)
     with torch.autocast(x.device.type, enabled=False):  # a blur keeps its input's dtype
-        if _matmul_pays(x):
-            return _by_matmul(x, blur)
         return _by_convolution(x, blur, kernel)
 
 
@@ -82,69 +83,50 @@ def _weighted_sum(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return total
 
 
-def _by_matmul(x: Tensor, blur: Blur) -> Tensor:
-    """Multiply each axis by a banded matrix that holds the taps, the stride and the folded-back borders.
+def in_chunks(x: Tensor, blur: Blur, maxima: tuple[AxisMax, ...] = ()) -> Tensor:
+    """Blur one axis after the other, some images at a time, and write the backward pass out as well."""
+    sizes = list(x.shape[2:])
+    for maximum in maxima:
+        sizes[maximum.axis - 2] = maximum.out
+    axes = enumerate(zip(sizes, blur.taps, blur.stride, blur.padding, strict=True), start=2)
+    blurs = tuple(
+        axis_blur(axis, n, taps, stride, pad, blur.mode)
+        for axis, (n, taps, stride, pad) in axes
+        if len(taps) > 1 or stride > 1 or any(pad)
+    )
+    return Pipeline(maxima, blurs, _memory_format(x))(x)
 
-    There is no padded copy, the backward pass is the transposed product, and nothing but the matrices is saved for it.
+
+def takes_chunks(x: Tensor, pooled: bool = False) -> bool:
+    """Where `in_chunks` beats the plain formula (scripts/benchmark.py, "layers"); ``pooled``: with a maximum first.
+
+    In channels-last torch is quick on small maps. Elsewhere its max pool writes 64-bit indices, its reflect padding
+    is slow backwards, and each temporary of many megabytes is fresh memory.
     """
-    channels_last = _memory_format(x) != torch.contiguous_format
-    y = x.movedim(1, -1) if channels_last else x
-    first = 1 if channels_last else 2
-    for axis, n in enumerate(x.shape[2:], start=first):
-        a = axis - first
-        band = _band(n, blur.taps[a], blur.stride[a], blur.padding[a], blur.mode, x.dtype)
-        lead, tail = y.shape[:axis], y.shape[axis + 1 :]
-        y = y.reshape(-1, n, tail.numel()) if tail else y.reshape(-1, n)
-        y = (torch.matmul(band, y) if tail else torch.matmul(y, band.T)).view(*lead, band.shape[0], *tail)
-    return y.movedim(-1, 1) if channels_last else y
+    if not _is_plain_cpu(x):
+        return False
+    needs_grad = x.requires_grad and torch.is_grad_enabled()
+    if _memory_format(x) != torch.contiguous_format:
+        return max(x.shape[2:]) > _SMALL_CHANNELS_LAST or (pooled and not needs_grad)
+    return needs_grad or pooled or x.numel() * x.element_size() > _SMALL_BYTES
 
 
-def is_plain_cpu(x: Tensor) -> bool:
-    """True for an ordinary tensor on the CPU: not compiled, traced, counted or vmapped, not a fake tensor."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
+def _is_plain_cpu(x: Tensor) -> bool:
+    """True for an ordinary tensor on the CPU, in a precision that allows rounding between the axes.
+
+    Not ordinary is what is compiled, traced, counted, fake, or transformed by `torch.func` or for forward derivatives.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return False
     watched = torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack()
-    ordinary = type(x) in (Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return ordinary and not watched
-
-
-def _matmul_pays(x: Tensor) -> bool:
-    # In half precision the result would be rounded between the axes.
-    if not is_plain_cpu(x) or x.dtype not in (torch.float32, torch.float64):
-        return False
-    limit = _MATMUL_MAX if _memory_format(x) == torch.contiguous_format else _MATMUL_MAX_CHANNELS_LAST
-    return max(x.shape[2:]) <= limit
-
-
-@lru_cache(maxsize=256)
-def _band(n: int, taps: tuple[float, ...], stride: int, pad: tuple[int, int], mode: str, dtype: torch.dtype) -> Tensor:
-    """The ``(out, n)`` matrix that pads, filters and subsamples an axis of ``n`` values."""
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-    ):  # an inference tensor could not be used in training later
-        source = _padded_indices(n, pad, mode).unfold(0, len(taps), stride)
-        weight = torch.tensor(taps, dtype=dtype, device="cpu").expand(source.shape)
-        band = torch.zeros(source.shape[0], n + 1, dtype=dtype, device="cpu")
-        return band.scatter_add_(1, source, weight)[:, :n].contiguous()  # column n gathers the zero padding
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return type(x) in (Tensor, torch.nn.Parameter) and not watched and not transformed
 
 
 def _pad(x: Tensor, blur: Blur) -> Tensor:
     if blur.mode == "reflect" and any(max(p) >= n for n, p in zip(x.shape[2:], blur.padding, strict=True)):
         for axis, pad in enumerate(blur.padding, start=2):  # F.pad refuses to reflect more than once
-            x = x.index_select(axis, _padded_indices(x.shape[axis], pad, blur.mode).to(x.device))
+            x = x.index_select(axis, padded_indices(x.shape[axis], pad, blur.mode).to(x.device))
         return x
     flat = [p for pad in reversed(blur.padding) for p in pad]
     return F.pad(x, flat, mode=blur.mode) if any(flat) else x
-
-
-def _padded_indices(n: int, pad: tuple[int, int], mode: str) -> Tensor:
-    """For each position of the padded axis the position it copies; ``n`` stands for a zero."""
-    i = torch.arange(-pad[0], n + pad[1], device="cpu")
-    if mode == "constant":
-        return torch.where((i < 0) | (i >= n), n, i)
-    if mode == "replicate":
-        return i.clamp(0, n - 1)
-    period = max(2 * (n - 1), 1)
-    i = i % period
-    return torch.minimum(i, period - i) if n > 1 else i

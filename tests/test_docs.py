@@ -79,6 +79,7 @@ def test_the_readmes_plan_is_the_plan() -> None:
         "docs/layers.md",
         "docs/weights.md",
         "docs/metrics.md",
+        "docs/speed.md",
         "scripts/README.md",
     ],
 )

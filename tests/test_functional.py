@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antialiased_zoo as az
-from antialiased_zoo import resample
+from antialiased_zoo import pooling, resample
 from antialiased_zoo.filters import FILTER_SIZES, Blur, binomial_taps
 from antialiased_zoo.functional import (
     avg_blur_pool1d,
@@ -67,7 +67,7 @@ def test_every_way_equals_float64_maths(filt_size: int, pad_type: str, memory_fo
             for way in (
                 resample._by_convolution(x, blur, blur.kernel()),
                 resample._by_slices(x, blur),
-                resample._by_matmul(x, blur),
+                resample.in_chunks(x, blur) if filt_size * stride > 1 else x,
                 resample.blur_pool(x, blur),
             ):
                 torch.testing.assert_close(way, expected, rtol=1e-5, atol=1e-6)
@@ -110,6 +110,14 @@ def test_autocast_leaves_the_dtype_alone() -> None:
             assert blur_pool2d(x[:, :, :size].bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.fixture(params=["in chunks", "the plain formula"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes one way for maps of every size."""
+    for module in (resample, pooling):
+        monkeypatch.setattr(module, "takes_chunks", lambda x, pooled=False: request.param == "in chunks")
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("filt_size", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("pad_type", PAD_TYPES)
@@ -150,16 +158,87 @@ def test_max_then_subsample_is_max_pooling(
         assert blurred.isfinite().all()
 
 
+WINDOWS = (
+    (2, 2, 0, 1),
+    (3, 2, 1, 1),
+    (5, 3, 2, 1),
+    ((3, 2), (2, 1), (1, 0), (2, 1)),
+    ((1, 4), 2, (0, 2), 1),
+    (2, 1, 1, 12),
+)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_the_maximum_of_slices_is_max_pooling(memory_format: torch.memory_format) -> None:
-    """Without gradients a CPU takes one image at a time; with them torch's own pool: the values are the same."""
-    x = torch.randn(3, 4, 13, 16).contiguous(memory_format=memory_format)
-    for window in ((2, 2, 0, 1), (3, 2, 1, 1), ((3, 2), (2, 1), (1, 0), (2, 1))):
-        kernel, stride, padding, dilation = window
-        without = max_blur_pool2d(x, kernel, 4, stride, padding, dilation)
-        with_gradients = max_blur_pool2d(x.clone().requires_grad_(), kernel, 4, stride, padding, dilation)
-        torch.testing.assert_close(without, with_gradients.detach())
-        assert without.is_contiguous(memory_format=memory_format)
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("filt_size", [1, 4])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), WINDOWS)
+def test_max_then_blur_equals_the_plain_formula(
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    filt_size: int,
+    ceil_mode: bool,
+    memory_format: torch.memory_format,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few different whole numbers make many values equal: the gradient goes to the first, as in torch's pools."""
+
+    def pooled() -> tuple[Tensor, Tensor, Tensor]:
+        leaf = x.clone().requires_grad_()
+        y = max_blur_pool2d(leaf, kernel, filt_size, stride, padding, dilation, ceil_mode)
+        (grad,) = torch.autograd.grad((y * torch.arange(y.numel()).view(y.shape).cos()).sum(), leaf, create_graph=True)
+        (second,) = torch.autograd.grad(grad.square().sum(), leaf, allow_unused=True)
+        assert second is None or not second.any()
+        return max_blur_pool2d(x, kernel, filt_size, stride, padding, dilation, ceil_mode), y.detach(), grad.detach()
+
+    def take_chunks(choice: bool) -> None:
+        for module in (resample, pooling):
+            monkeypatch.setattr(module, "takes_chunks", lambda x, pooled=False: choice)
+
+    x = torch.randint(-2, 3, (3, 4, 13, 16)).double().contiguous(memory_format=memory_format)
+    take_chunks(True)
+    inference, training, grad = pooled()
+    assert all(result.is_contiguous(memory_format=memory_format) for result in (inference, training, grad))
+    take_chunks(False)
+    expected, _, plain_grad = pooled()
+    torch.testing.assert_close(inference, expected)
+    torch.testing.assert_close(training, expected)
+    torch.testing.assert_close(grad, plain_grad)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1)])
+def test_gradients_of_max_then_blur(window: tuple[int, int, int], memory_format: torch.memory_format) -> None:
+    kernel, stride, padding = window
+    x = torch.randperm(2 * 2 * 7 * 8).view(2, 2, 7, 8).double().contiguous(memory_format=memory_format)
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: max_blur_pool2d(x, kernel, 4, stride, padding), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: max_blur_pool2d(x, kernel, 4, stride, padding), (x,))
+
+
+def test_large_maps_go_through_in_parts() -> None:
+    """More images than one part holds, and a last part that is smaller."""
+    x = torch.randn(5, 24, 190, 190)
+    y = max_blur_pool2d(x, 2)
+    torch.testing.assert_close(y, torch.cat([max_blur_pool2d(image[None], 2) for image in x]))
+    x.requires_grad_()
+    torch.testing.assert_close(max_blur_pool2d(x, 2), y)
+    (grad,) = torch.autograd.grad(max_blur_pool2d(x, 2).square().sum(), x)
+    (first,) = torch.autograd.grad(max_blur_pool2d(x[4:], 2).square().sum(), x)
+    torch.testing.assert_close(grad[4:], first[4:])
+
+
+def test_transforms_of_torch_func() -> None:
+    x = torch.randn(3, 2, 4, 9, 10)
+    y = torch.func.vmap(lambda x: max_blur_pool2d(x, 2))(x)
+    torch.testing.assert_close(y, torch.stack([max_blur_pool2d(one, 2) for one in x]))
+    grad = torch.func.grad(lambda x: blur_pool2d(x).square().sum())(x[0])
+    leaf = x[0].clone().requires_grad_()
+    torch.testing.assert_close(grad, torch.autograd.grad(blur_pool2d(leaf).square().sum(), leaf)[0])
+    _, tangent = torch.func.jvp(blur_pool2d, (x[0],), (x[1],))
+    torch.testing.assert_close(tangent, blur_pool2d(x[1]))
 
 
 def test_max_then_blur_equals_the_published_pair() -> None:
