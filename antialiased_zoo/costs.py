@@ -36,7 +36,7 @@ def plan(
     Costs are measured on copies without data (on the meta device), in evaluation mode with gradients: multiply-adds as
     torch's flop counter finds them, with blurs as the depthwise convolutions that they are on a GPU; activations as the
     bytes of what autograd keeps. A site's share is what its treatment adds to those before it. A model that cannot run
-    without values is copied and run on zeros, and a note says so.
+    without values (detection models) is copied and run on zeros, once for each site, and a note says so.
 
     Args:
         model: The network to read.
