@@ -3,6 +3,7 @@
 python scripts/survey.py                                  # all of them; goes on where it was stopped
 python scripts/survey.py 'timm:resnet*' --again           # these anew
 python scripts/survey.py 'torchvision:*' --seconds 400    # stop after the network that passes this
+python scripts/survey.py 'torchvision:*' --feature-distance photos.zip
 
 For each network: its output shapes at two input sizes, filter size 1 against the original, every op that strides
 (seen while it runs) against the plan, and what must stay as it was. Nothing is downloaded; weights are random.
@@ -26,9 +27,10 @@ import timm
 import torch
 import torchvision
 from coverage_checks import Coverage, Size, check
+from feature_checks import Distances, distances
 from survey_names import TIMM, TRANSFORMERS
 from torch import nn
-from torchvision.models import detection, segmentation, video
+from torchvision.models import detection, segmentation
 from tqdm import tqdm
 
 IMAGES: tuple[tuple[Size, ...], ...] = tuple(
@@ -38,7 +40,10 @@ IMAGES: tuple[tuple[Size, ...], ...] = tuple(
         *(((224, 224),), ((256, 256),)),
     )
 )
-CLIPS: tuple[tuple[Size, ...], ...] = (((3, 8, 64, 64), (3, 9, 65, 80)), ((3, 16, 64, 64), (3, 16, 96, 96)))
+CLIPS: tuple[tuple[Size, ...], ...] = (
+    ((3, 8, 64, 64), (3, 9, 65, 80)),
+    ((3, 16, 224, 224), (3, 17, 225, 240)),
+)
 
 
 def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Sequence[Sequence[Size]]]]:
@@ -49,7 +54,7 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Sequence[Sequence
         yield f"segmentation:{name}", functools.partial(_torchvision, name, weights_backbone=None), IMAGES
     for name in torchvision.models.list_models(module=detection):
         yield f"detection:{name}", functools.partial(_backbone, name), IMAGES
-    for name in torchvision.models.list_models(module=video):
+    for name in ("mc3_18", "r2plus1d_18", "r3d_18", "s3d"):  # the others are transformers
         yield f"video:{name}", functools.partial(_torchvision, name), CLIPS
     for name in " ".join(TIMM.values()).split():
         yield f"timm:{name}", functools.partial(timm.create_model, name, pretrained=False), IMAGES
@@ -65,20 +70,19 @@ def _backbone(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, weights_backbone=None).backbone
 
 
-def survey(patterns: Sequence[str], out: Path, again: bool, seconds: float, jobs: int) -> dict[str, dict[str, Any]]:
+def survey(check_one: Callable[[str], Any], path: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Check the networks whose names match, and keep each result as soon as it is there."""
-    path = out / "coverage.json"
     found: dict[str, dict[str, Any]] = json.loads(path.read_text())["networks"] if path.exists() else {}
     names = [name for name, *_ in networks()]
-    todo = [n for n in names if any(fnmatch.fnmatch(n, p) for p in patterns) and (again or n not in found)]
+    todo = [n for n in names if any(fnmatch.fnmatch(n, p) for p in args.names) and (args.again or n not in found)]
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
     start = time.monotonic()
-    with multiprocessing.get_context("forkserver").Pool(jobs) as pool:
-        for coverage in tqdm(pool.imap_unordered(checked, todo), total=len(todo), disable=None):
-            found[coverage.name] = dataclasses.asdict(coverage)
+    with multiprocessing.get_context("forkserver").Pool(args.jobs) as pool:
+        for result in tqdm(pool.imap_unordered(check_one, todo), total=len(todo), disable=None):
+            found[result.name] = dataclasses.asdict(result)
             ordered = {name: found[name] for name in names if name in found}
             path.write_text(json.dumps({"versions": versions, "networks": ordered}, indent=1) + "\n")
-            if time.monotonic() - start > seconds:
+            if time.monotonic() - start > args.seconds:
                 break
     return {name: found[name] for name in names if name in found}
 
@@ -91,6 +95,16 @@ def checked(name: str) -> Coverage:
         return check(name, build, shapes)
     except Exception as error:  # one network must not end the survey
         return Coverage(name, faults=[f"{type(error).__name__}: {error}".splitlines()[0]])
+
+
+def measured(photos: Path, name: str) -> Distances:
+    """Measure one network's internal feature distances; an error is a result too."""
+    torch.set_num_threads(1)
+    build = next(build for known, build, _ in networks() if known == name)
+    try:
+        return distances(name, build, photos)
+    except Exception as error:  # as above
+        return Distances(name, faults=[f"{type(error).__name__}: {error}".splitlines()[0]])
 
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:
@@ -135,6 +149,43 @@ def totals(found: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
+def distance_table(found: dict[str, dict[str, Any]]) -> str:
+    """One network a line: as it is -> antialiased, averaged over its downsamplings, at the last, and where it rises."""
+    lines = [
+        "| network | downsamplings | fall | mean distance | at the last | not falling |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, result in found.items():
+        pairs = result["layers"]
+        if not pairs:
+            continue
+        means = [sum(pair[i] for pair in pairs.values()) / len(pairs) for i in (0, 1)]
+        last = list(pairs.values())[-1]
+        risen = {layer: pair for layer, pair in pairs.items() if not pair[1] < pair[0]}
+        where = ", ".join(f"{layer} {_arrow(pair)}" for layer, pair in risen.items())
+        cells = (name, len(pairs), len(pairs) - len(risen), _arrow(means), _arrow(last), where)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join([*lines, ""])
+
+
+def distance_totals(found: dict[str, dict[str, Any]]) -> list[str]:
+    """After how many downsamplings, and in how many networks, the distance falls."""
+    pairs = {name: result["layers"].values() for name, result in found.items() if result["layers"]}
+    every = [pair for layers in pairs.values() for pair in layers]
+    falls = sum(after < before for before, after in every)
+    whole = sum(all(after < before for before, after in layers) for layers in pairs.values())
+    ratios = sorted(after / before for before, after in every)
+    return [
+        f"- falls after {falls} of {len(every)} downsamplings",
+        f"- falls after every downsampling in {whole} of {len(pairs)} networks",
+        f"- antialiased over as it is, the median of the downsamplings: {ratios[len(ratios) // 2]:.2f}",
+    ]
+
+
+def _arrow(pair: Sequence[float]) -> str:
+    return f"{pair[0]:.4f} -> {pair[1]:.4f}"
+
+
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=["*"], help="patterns of names; all by default")
@@ -142,12 +193,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--again", action="store_true", help="also what was checked before")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after the network that passes this")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument(
+        "--feature-distance", type=Path, metavar="ZIP", help="measure the internal feature distance on these photos"
+    )
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    found = survey(args.names, args.out, args.again, args.seconds, args.jobs)
-    (args.out / "coverage.md").write_text(markdown(found))
-    print("\n".join(totals(found)))
-    wrong = {name: c["faults"] for name, c in found.items() if c["faults"]}
+    if args.feature_distance:
+        found = survey(functools.partial(measured, args.feature_distance), args.out / "distance.json", args)
+        (args.out / "distance.md").write_text(distance_table(found))
+        print("\n".join(distance_totals(found)))
+    else:
+        found = survey(checked, args.out / "coverage.json", args)
+        (args.out / "coverage.md").write_text(markdown(found))
+        print("\n".join(totals(found)))
+    wrong = {name: result["faults"] for name, result in found.items() if result["faults"]}
     for name, faults in wrong.items():
         print(f"{name}: {'; '.join(faults)}")
     return bool(wrong)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from coverage_checks import check
+from feature_checks import Distances, distances, read
+from PIL import Image
 from strided_ops import StridedOp, strided_ops
-from survey import IMAGES, checked, networks
+from survey import IMAGES, checked, distance_table, distance_totals, networks, totals
 from torch import Tensor, nn
 
 from antialiased_zoo import planner
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -107,3 +119,47 @@ def test_the_checks_find_a_blur_at_the_wrong_place(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(planner, "find_phases", lambda *_: ((0, 0), (0, 0)))
     (fault,) = check("same", build, IMAGES).faults
     assert "filter size 1 changes the outputs" in fault
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    path, generator = tmp_path / "photos.zip", np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(9):
+            image = Image.fromarray(generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)).resize((150, 120))
+            image.save(content := io.BytesIO(), "JPEG")
+            archive.writestr(f"{index}.jpeg", content.getvalue())
+    return path
+
+
+def test_the_distance_falls_after_each_downsampling(photos: Path) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1)),
+        )
+
+    assert read(photos).shape == (4, 3, 96, 96)
+    found = distances("small", build, photos)
+    assert list(found.layers) == ["2", "5"]
+    assert found.risen == []
+    assert all(0 < after < before < 1 for before, after in found.layers.values())
+    assert distances("none", lambda: nn.Sequential(nn.Conv2d(3, 4, 3)), photos).layers == {}
+
+
+def test_the_table_shows_where_a_distance_does_not_fall() -> None:
+    layers = {"a": (0.5, 0.25), "b": (0.25, 0.5)}
+    found = Distances("net", layers)
+    assert found.risen == ["b"]
+    assert distance_table({"net": dataclasses.asdict(found)}).splitlines()[-1] == (
+        "| net | 2 | 1 | 0.3750 -> 0.3750 | 0.2500 -> 0.5000 | b 0.2500 -> 0.5000 |"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mark", "file", "lines"), [("totals", "coverage", totals), ("distance", "distance", distance_totals)]
+)
+def test_the_page_shows_what_the_survey_found(mark: str, file: str, lines: Callable[..., list[str]]) -> None:
+    found = json.loads((ROOT / "results" / "survey" / f"{file}.json").read_text())["networks"]
+    shown = (ROOT / "docs" / "coverage.md").read_text().partition(f"<!-- {mark} -->")[2].partition("<!-- /")[0]
+    assert shown.strip().splitlines() == lines(found)
