@@ -31,7 +31,8 @@ def plan(
     """Find every op of a model that strides, where its blur belongs, and what it costs. Nothing is changed.
 
     The model is traced with `torch.fx`, not run: it may be on any device, the meta device too. Where its control flow
-    depends on values, its parts are read one by one, which the plan's notes say.
+    depends on values, its parts are read one by one, which the plan's notes say. Convolutions and pools with a forward
+    of their own are tried out: copies of them, on small random maps.
 
     Costs are measured on copies without data (on the meta device), in evaluation mode with gradients: multiply-adds as
     torch's flop counter finds them, with blurs as the depthwise convolutions that they are on a GPU; activations as the
