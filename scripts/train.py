@@ -75,7 +75,7 @@ def _add_recipe(group: Any) -> None:
         group.add_argument(_flag(name), action=argparse.BooleanOptionalAction)
     for name in ("eval_resize", "eval_crop", "eval_every", "batch_size"):
         group.add_argument(_flag(name), type=int)
-    for name in ("lr", "warmup", "momentum", "weight_decay", "label_smoothing", "ema"):
+    for name in ("cutout", "lr", "warmup", "momentum", "weight_decay", "label_smoothing", "ema"):
         group.add_argument(_flag(name), type=float)
 
 
@@ -174,7 +174,7 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     preprocessing = Preprocessing(resize=recipe.eval_resize, crop=recipe.eval_crop)
     train_files, val_files = open_data(args.data)
     if recipe.augment == "pad-crop":
-        images: TrainBatches = MemoryBatches(train_files, preprocessing, how.device, how.hide_bars)
+        images: TrainBatches = MemoryBatches(train_files, preprocessing, how.device, recipe.cutout, how.hide_bars)
     else:
         images = FileBatches(train_files, preprocessing, how.device, args.workers)
     val = FileBatches(val_files, preprocessing, how.device, args.workers)

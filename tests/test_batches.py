@@ -8,7 +8,7 @@ from tiny_training import CPU, SMALL, make_images
 from torchvision.transforms import v2
 
 from antialiased_zoo.data import open_images
-from antialiased_zoo.training.batches import FileBatches, MemoryBatches, epoch_order, resize, shift_and_flip
+from antialiased_zoo.training.batches import FileBatches, MemoryBatches, cut_out, epoch_order, resize, shift_and_flip
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,34 @@ def test_memory_batches_resume_anywhere_and_move_by_at_most_an_eighth(folder):
     for one, moved in zip(still, whole[0][0], strict=True):
         variants = (shift_and_flip(one[None], torch.tensor([[d, r]]), torch.tensor([f]))[0] for d, r, f in shifts)
         assert any(torch.allclose(moved, variant, atol=1e-5) for variant in variants)
+
+
+def test_cut_out_blanks_one_square_that_the_border_may_cut():
+    images = torch.rand(3, 2, 8, 10).add(0.5).to(memory_format=torch.channels_last)
+    whole = images.clone()
+    cut_out(images, 4, torch.tensor([[4, 5], [0, 9], [7, 0]]))
+    # A square of 4 begins 2 before its centre.
+    for image, before, (rows, columns) in zip(
+        images,
+        whole,
+        [(slice(2, 6), slice(3, 7)), (slice(0, 2), slice(7, 10)), (slice(5, 8), slice(0, 2))],
+        strict=True,
+    ):
+        before[:, rows, columns] = 0
+        assert torch.equal(image, before)
+
+
+def test_cutout_changes_nothing_else(folder):
+    images = open_images(folder / "train")
+    order = epoch_order(len(images), 8, seed=1)
+    plain, cut = (
+        next(MemoryBatches(images, SMALL, CPU, cutout=share).epoch(order, 16, seed=3))[0] for share in (0, 0.25)
+    )
+    blank = (cut == 0).all(1)
+    assert torch.equal(torch.where(blank[:, None], plain, cut), plain)
+    squares = {tuple(rows.sum(axis).max().item() for axis in (0, 1)) for rows in blank}
+    assert max(max(square) for square in squares) == 4
+    assert len({rows.nonzero()[0].tolist().__str__() for rows in blank}) > 1
 
 
 def test_file_batches_do_not_depend_on_workers_or_batches(folder):

@@ -43,6 +43,7 @@ class MemoryBatches:
         images: The data; every image must have the same size.
         preprocessing: Says the normalisation.
         device: Where to keep the pixels (3 bytes each) and to make batches.
+        cutout: See :class:`~antialiased_zoo.training.recipes.Recipe`.
         hide_bar: tqdm's ``disable`` for the bar while decoding.
 
     Raises:
@@ -54,8 +55,10 @@ class MemoryBatches:
         images: ImageFiles,
         preprocessing: Preprocessing,
         device: torch.device,
+        cutout: float = 0.0,
         hide_bar: bool | None = True,
     ) -> None:
+        self.cutout = cutout
         self.pixels = decode_all(images, hide_bar).to(device)
         self.targets = torch.tensor(images.targets, device=device)
         self.preprocessing = preprocessing
@@ -73,10 +76,13 @@ class MemoryBatches:
         """
         reach = size // 8
         for rows in order:
-            draw = _draws(rows, seed, 2 * reach + 1).to(self.pixels.device)
+            draw = _draws(rows, seed, 2 * reach + 1, size).to(self.pixels.device)
             rows = rows.to(self.pixels.device)
             moved = shift_and_flip(resize(self.pixels[rows], size), draw[:, :2] - reach, draw[:, 2] == 1)
-            yield normalise(moved, self.preprocessing), self.targets[rows]
+            batch = normalise(moved, self.preprocessing)
+            if self.cutout:
+                cut_out(batch, round(self.cutout * size), draw[:, 3:])
+            yield batch, self.targets[rows]
 
 
 class FileBatches:
@@ -199,8 +205,24 @@ def _mirror(index: Tensor, size: int) -> Tensor:
     return torch.where(index >= size, 2 * (size - 1) - index, index)
 
 
-def _draws(rows: Tensor, seed: int, offsets: int) -> Tensor:
-    """Returns ``(N, 3)`` integers, two offsets below ``offsets`` and a flip, set by seed and first row."""
+def cut_out(images: Tensor, side: int, centre: Tensor) -> None:
+    """Blanks a square in each image, in place: zeros, the mean colour of normalised images.
+
+    Args:
+        images: ``(N, C, H, W)``.
+        side: Of the square, in pixels; what lies outside of the image is not moved inwards.
+        centre: ``(N, 2)`` integers, row and column.
+    """
+    inside = []
+    for axis, length in enumerate(images.shape[2:]):
+        distance = torch.arange(length, device=images.device) - centre[:, axis, None] + side // 2
+        inside.append((distance >= 0) & (distance < side))
+    images.masked_fill_((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
+
+
+def _draws(rows: Tensor, seed: int, offsets: int, size: int) -> Tensor:
+    """Returns ``(N, 5)`` integers set by seed and first row: two below ``offsets``, a flip, two below ``size``."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + int(rows[0]))
     shift = torch.randint(offsets, (len(rows), 2), generator=generator)
-    return torch.cat([shift, torch.randint(2, (len(rows), 1), generator=generator)], dim=1)
+    flip = torch.randint(2, (len(rows), 1), generator=generator)
+    return torch.cat([shift, flip, torch.randint(size, (len(rows), 2), generator=generator)], dim=1)

@@ -20,6 +20,8 @@ class Recipe:
         augment: ``resized-crop`` draws torchvision's RandomResizedCrop from each file; ``pad-crop`` holds
             equally sized images in memory, upscales them, and shifts by up to an eighth (reflected).
             Both flip half of the images.
+        cutout: Side of a square that is blanked at a random place of each training image (``pad-crop``), as a share
+            of the image's; 0 blanks nothing (DeVries and Taylor, 2017).
         eval_resize: Shorter side of a validation image before the centre crop, in pixels.
         eval_crop: Side of the validation crop, in pixels.
         eval_every: Epochs between two measurements of validation accuracy; the last epoch always counts.
@@ -38,6 +40,7 @@ class Recipe:
 
     sizes: tuple[tuple[int, int], ...]
     augment: Augment = "resized-crop"
+    cutout: float = 0.0
     eval_resize: int = 256
     eval_crop: int = 224
     eval_every: int = 1
@@ -60,7 +63,9 @@ class Recipe:
             raise ValueError(f"schedule must be step, cosine or one-cycle, got {self.schedule!r}")
         if self.augment not in ("pad-crop", "resized-crop"):
             raise ValueError(f"augment must be pad-crop or resized-crop, got {self.augment!r}")
-        for name in ("warmup", "label_smoothing", "ema", "momentum"):
+        if self.cutout and self.augment != "pad-crop":
+            raise ValueError(f"cutout goes with augment='pad-crop', got {self.augment!r}; give cutout=0")
+        for name in ("warmup", "label_smoothing", "ema", "momentum", "cutout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
 
