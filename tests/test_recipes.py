@@ -42,7 +42,8 @@ def test_linear_warm_up_and_sizes():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"sizes": ()}, {"sizes": ((0, 1),)}, {"schedule": "poly"}, {"augment": "x"}, {"ema": 1.0}, {"cutout": 0.5}]
+    "wrong",
+    [{"sizes": ()}, {"sizes": ((0, 1),)}, {"schedule": "poly"}, {"augment": "x"}, {"ema": 1.0}, {"cutout": 0.5}],
 )
 def test_recipes_refuse_what_cannot_be_trained(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
