@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from . import planner
 from .filters import FilterSize
 from .plan import Cost, Plan, Site, Totals
-from .planner import RuleOptions
+from .rules import RuleOptions
 from .transform import Filtering, apply_plan
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from . import manifest
 from .filters import FilterSize, read_filter_size
 from .garbage import collection_postponed
-from .planner import Shortcut, StemPool
+from .rules import Shortcut, StemPool
 from .transform import Options, antialias_
 from .weights import Weights, find_weights
 

@@ -27,7 +27,8 @@ from .layers import (
     MaxBlurPool3d,
 )
 from .plan import Plan, Site
-from .planner import RuleOptions, plan
+from .planner import plan
+from .rules import RuleOptions
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _DOWNSAMPLE = (Downsample1d, Downsample, Downsample3d)
