@@ -2,6 +2,7 @@
 
 from .costs import plan
 from .filters import alias_energy, binomial_taps, wide_taps
+from .folding import for_inference
 from .functional import (
     avg_blur_pool1d,
     avg_blur_pool2d,
@@ -99,6 +100,7 @@ __all__ = [
     "densenet161",
     "densenet169",
     "densenet201",
+    "for_inference",
     "get_entry",
     "list_models",
     "max_blur_pool1d",

@@ -13,9 +13,11 @@ from .axes import AxisMax, axis_blur, padded_indices
 from .chunks import Pipeline
 from .filters import Blur
 
-# Up to here the plain formula is as quick: rows or columns of a channels-last map, bytes of any other.
+# Up to here the plain formula is as quick. In channels-last: rows or columns, and bytes where a maximum comes first.
 _SMALL_CHANNELS_LAST = 56
-_SMALL_BYTES = 1 << 24
+_SMALL_POOLED = 1 << 20
+# In NCHW: bytes.
+_SMALL = 1 << 24
 
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
@@ -106,9 +108,10 @@ def takes_chunks(x: Tensor, pooled: bool = False) -> bool:
     if not _is_plain_cpu(x):
         return False
     needs_grad = x.requires_grad and torch.is_grad_enabled()
+    size = x.numel() * x.element_size()
     if _memory_format(x) != torch.contiguous_format:
-        return max(x.shape[2:]) > _SMALL_CHANNELS_LAST or (pooled and not needs_grad)
-    return needs_grad or pooled or x.numel() * x.element_size() > _SMALL_BYTES
+        return max(x.shape[2:]) > _SMALL_CHANNELS_LAST or (pooled and not needs_grad and size > _SMALL_POOLED)
+    return needs_grad or pooled or size > _SMALL
 
 
 def _is_plain_cpu(x: Tensor) -> bool:

@@ -195,3 +195,16 @@ def test_building_postpones_garbage_collection_and_gives_it_back() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_compiles_whole_and_for_any_batch(name: str) -> None:
+    model = az.create_model(name, num_classes=10).eval()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for batch in (2, 3):
+        x = torch.randn(batch, 3, 64, 64)
+        torch._dynamo.mark_dynamic(x, 0)
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

@@ -1,0 +1,68 @@
+"""Contestants take turns (A B A B ...), so that a shared machine's moods fall on all of them alike."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+OURS = "antialiased-zoo"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contest.
+
+    Attributes:
+        part: "layers", "networks" ...
+        case: What was run.
+        unit: Of the medians.
+        medians: Contestant -> median.
+        ratios: Contestant -> (lower quartile, median, upper quartile) of its figure over ours: above 1 we are ahead.
+    """
+
+    part: str
+    case: str
+    unit: str
+    medians: Mapping[str, float]
+    ratios: Mapping[str, tuple[float, float, float]]
+
+
+def contest(part: str, case: str, runs: Mapping[str, Callable[[], float]], turns: int, unit: str = "ms") -> Row:
+    """Let the contestants take turns; each run returns its own figure."""
+    figures: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(turns + 1):
+        for name, run in runs.items():
+            figure = run()
+            if turn:  # the first turn warms up
+                figures[name].append(figure)
+    ratios = {}
+    for name, values in figures.items():
+        each = [value / max(own, 1e-9) for value, own in zip(values, figures[OURS], strict=True)]
+        low, middle, high = statistics.quantiles(each, n=4, method="inclusive") if len(each) > 1 else each * 3
+        ratios[name] = (low, middle, high)
+    return Row(part, case, unit, {name: statistics.median(values) for name, values in figures.items()}, ratios)
+
+
+def timed(call: Callable[[], Any], device: torch.device) -> float:
+    """Milliseconds of one call."""
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
+    start_time = time.perf_counter()
+    call()
+    return (time.perf_counter() - start_time) * 1e3
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The geometric mean."""
+    return math.exp(statistics.fmean(math.log(max(value, 1e-9)) for value in values))

@@ -1,0 +1,66 @@
+"""Layers: every distinct blur site of the networks, forward and with backward, in both layouts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import antialiased_zoo as az
+
+from .contest import OURS, Row, contest, timed
+from .peers import layer_peers, works
+
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
+
+
+def blur_sites(names: Sequence[str], batch: int) -> dict[tuple[type[nn.Module], torch.Size], nn.Module]:
+    """Every distinct (layer, input shape) at which the networks blur, at 224x224."""
+    sites: dict[tuple[type[nn.Module], torch.Size], nn.Module] = {}
+
+    def note(module: nn.Module, args: tuple[Tensor]) -> None:
+        sites.setdefault((type(module), torch.Size([batch, *args[0].shape[1:]])), module)
+
+    for name in names:
+        model = az.create_model(name).eval()
+        for module in model.modules():
+            if isinstance(module, (az.Downsample, az.MaxBlurPool2d)):
+                module.register_forward_pre_hook(note)
+        with torch.inference_mode():
+            model(torch.randn(1, 3, 224, 224))
+    return sites
+
+
+def layers(options: argparse.Namespace) -> Iterator[Row]:
+    """Each site; "copy" is torch's copy of the input into memory at hand: what the traffic alone costs."""
+    for (_, shape), layer in tqdm(blur_sites(options.networks, options.batch).items(), "layers", disable=None):
+        contestants = {OURS: layer, **layer_peers(layer, shape[1])}
+        for layout, memory_format in LAYOUTS.items():
+            x = torch.randn(shape, device=options.device).contiguous(memory_format=memory_format)
+            usable = {name: module.to(options.device) for name, module in contestants.items() if works(module, x)}
+            for mode in ("forward", "forward + backward"):
+                steps = {name: step_of(module, x, mode) for name, module in usable.items()}
+                if mode == "forward":
+                    steps["copy"] = partial(torch.empty_like(x).copy_, x)
+                case = f"{type(layer).__name__} {tuple(shape)} {layout} {mode}"
+                runs = {name: partial(timed, step, options.device) for name, step in steps.items()}
+                yield contest("layers", case, runs, options.turns)
+
+
+def step_of(module: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:
+    def forward() -> None:
+        with torch.inference_mode():
+            module(x)
+
+    leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+
+    def both() -> None:
+        leaf.grad = None
+        module(leaf).sum().backward()
+
+    return forward if mode == "forward" else both

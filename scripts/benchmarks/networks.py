@@ -1,0 +1,125 @@
+"""Whole networks: inference and training steps, each contestant in the better of its two layouts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import antialiased_zoo as az
+
+from .contest import OURS, Row, contest, timed
+from .layers import LAYOUTS
+from .peers import FLOOR, PEER, peer_network
+from .processes import in_process
+
+
+def networks(options: argparse.Namespace) -> Iterator[Row]:
+    """Inference of one image and of a batch; torchvision's plain network is the floor."""
+    for name in tqdm(options.networks, "networks", disable=None):
+        for batch in sorted({1, options.batch}):
+            yield _contest("networks", f"{name} inference, batch {batch}", name, batch, options, network_forward)
+
+
+def training(options: argparse.Namespace) -> Iterator[Row]:
+    """One step of SGD: time, and (on a CPU, in a process of its own) peak memory."""
+    for name in tqdm(options.networks, "training", disable=None):
+        yield _contest("training", f"{name} step", name, options.batch, options, training_step)
+        if options.device.type == "cpu" and not options.compile:
+            yield from _training_memory(name, options)
+
+
+def _contest(
+    part: str,
+    case: str,
+    name: str,
+    batch: int,
+    options: argparse.Namespace,
+    make: Callable[[nn.Module, Tensor], Callable[[], Any]],
+) -> Row:
+    case += ", compiled" if options.compile else ""
+    return contest(part, case, network_runs(name, batch, options, make), options.turns)
+
+
+def network_runs(
+    name: str, batch: int, options: argparse.Namespace, make: Callable[[nn.Module, Tensor], Callable[[], Any]]
+) -> dict[str, Callable[[], float]]:
+    """For each contestant the time of one step in the better of its layouts."""
+    builders = {
+        OURS: lambda: az.create_model(name),
+        PEER: lambda: peer_network(name),
+        FLOOR: lambda: az.create_model(name, filter_size=None),
+    }
+    steps: dict[str, list[Callable[[], Any]]] = {}
+    for contestant, build in builders.items():
+        for memory_format in LAYOUTS.values():
+            model = build()
+            if model is None:
+                continue
+            model = model.to(options.device, memory_format=memory_format)
+            if options.compile:
+                model = torch.compile(model)
+            x = torch.randn(batch, 3, 224, 224, device=options.device).contiguous(memory_format=memory_format)
+            step = make(model, x)
+            with contextlib.suppress(RuntimeError):  # the peer cannot take channels-last where it reflects
+                step()
+                steps.setdefault(contestant, []).append(step)
+
+    def best(contestant: str) -> float:
+        return min(timed(step, options.device) for step in steps[contestant])
+
+    return {contestant: partial(best, contestant) for contestant in steps}
+
+
+def network_forward(model: nn.Module, x: Tensor) -> Callable[[], Any]:
+    model.eval()
+
+    def step() -> None:
+        with torch.inference_mode():
+            model(x)
+
+    return step
+
+
+def training_step(model: nn.Module, x: Tensor) -> Callable[[], Any]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+_STEP = """
+model = model.to(memory_format={layout})
+x = torch.randn({batch}, 3, 224, 224).contiguous(memory_format={layout})
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+def step():
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(model(x), torch.zeros({batch}, dtype=torch.long)).backward()
+    optimizer.step()
+step()
+"""
+_OURS = "import antialiased_zoo, torch\nmodel = antialiased_zoo.create_model({name!r})\n"
+_PEER = "import antialiased_cnns, torch\nmodel = antialiased_cnns.{name}(pretrained=False, filter_size=4)\n"
+
+
+def _training_memory(name: str, options: argparse.Namespace) -> Iterator[Row]:
+    """Peak memory of a second step beyond what is held before it."""
+    sources = {OURS: _OURS, PEER: _PEER} if peer_network(name) else {OURS: _OURS}
+    for layout, memory_format in LAYOUTS.items():
+        facts = {"name": name, "batch": options.batch, "layout": memory_format}
+        scripts = {who: (source + _STEP).format(**facts) for who, source in sources.items()}
+        if layout != "NCHW":  # the peer's reflecting layers cannot always take it
+            scripts = {OURS: scripts[OURS], f"{PEER} NCHW": scripts[PEER].replace("channels_last", "contiguous_format")}
+        runs = {who: partial(in_process, script, "step()", "memory") for who, script in scripts.items()}
+        yield contest("training", f"{name} step, peak memory, {layout}", runs, 1, "MiB")

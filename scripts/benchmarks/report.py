@@ -1,0 +1,55 @@
+"""The contests as a Markdown table, with what the figures hold for."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .contest import OURS, Row, geometric_mean
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table of ratios for each part, with the geometric mean of each contestant's."""
+    text = []
+    for part in dict.fromkeys(row.part for row in rows):
+        mine = [row for row in rows if row.part == part]
+        others = [name for name in dict.fromkeys(n for row in mine for n in row.ratios) if name != OURS]
+        text.append(f"\n### {part}: the other's figure over ours (quartiles); above 1 ours is better\n")
+        text.append(f"| case | {OURS} | " + " | ".join(others) + " |")
+        text.append("| --- " * (len(others) + 2) + "|")
+        for row in mine:
+            cells = [_cell(row.ratios[name]) if name in row.ratios else "" for name in others]
+            text.append(f"| {row.case} | {row.medians[OURS]:.4g} {row.unit} | " + " | ".join(cells) + " |")
+        means = [geometric_mean([row.ratios[name][1] for row in mine if name in row.ratios]) for name in others]
+        text.append("| **geometric mean** | | " + " | ".join(f"**{mean:.2f}**" for mean in means) + " |")
+    return "\n".join(text)
+
+
+def _cell(ratio: tuple[float, float, float]) -> str:
+    low, middle, high = ratio
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures hold for."""
+    names = ("torch", "torchvision", "antialiased-cnns", "timm", "kornia", "triton")
+    versions = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
+    )
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else model
+    return {"device": chip, "threads": torch.get_num_threads(), "python": platform.python_version(), **versions}
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
