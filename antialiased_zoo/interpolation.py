@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .filters import Blur, FilterSize, read_filter_size
-from .resample import _check_input, _memory_format, _pad
+from .resample import check_map, layout_of, padded
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def blur_upsample(x: Tensor, interpolation: Interpolation, kernel: Tensor | None
 
     ``kernel`` is ``interpolation.kernel()`` where the caller keeps one on the device of ``x``.
     """
-    _check_input(x, interpolation)
+    check_map(x, interpolation)
     ndim = len(interpolation.stride)
     if x.dim() == 1 + ndim:
         return blur_upsample(x.unsqueeze(0), interpolation, kernel).squeeze(0)
@@ -78,11 +78,11 @@ def blur_upsample(x: Tensor, interpolation: Interpolation, kernel: Tensor | None
     convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[ndim - 1]
     with torch.autocast(x.device.type, enabled=False):  # as with the blur, the dtype stays
         y = convolve(
-            _pad(x, interpolation),
+            padded(x, interpolation),
             weight,
             stride=interpolation.stride,
             padding=interpolation.crop,
             output_padding=interpolation.extra,
             groups=x.shape[1],
         )
-    return y.contiguous(memory_format=_memory_format(x))
+    return y.contiguous(memory_format=layout_of(x))

@@ -25,7 +25,7 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
 
     ``kernel`` is ``blur.kernel()`` where the caller keeps one on the device of ``x``.
     """
-    _check_input(x, blur)
+    check_map(x, blur)
     if x.dim() == 1 + len(blur.stride):
         return blur_pool(x.unsqueeze(0), blur, kernel).squeeze(0)
     # In this order: behind a cached property in an `or`, torch 2.15's compiler takes is_compiling() for false.
@@ -39,7 +39,8 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
         return _by_convolution(x, blur, kernel)
 
 
-def _check_input(x: Tensor, blur: Blur) -> None:
+def check_map(x: Tensor, blur: Blur) -> None:
+    """Raises a ValueError or TypeError if ``x`` is no map that ``blur`` can take."""
     ndim = len(blur.stride)
     if x.dim() not in (ndim + 1, ndim + 2) or 0 in x.shape[-ndim:]:
         raise ValueError(
@@ -49,7 +50,8 @@ def _check_input(x: Tensor, blur: Blur) -> None:
         raise TypeError(f"expected a floating-point map, got {x.dtype}: convert it first, for example x.float()")
 
 
-def _memory_format(x: Tensor) -> torch.memory_format:
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels-last if ``x`` is in that layout and in no other."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     channels_last = formats.get(x.dim())
     if channels_last and x.is_contiguous(memory_format=channels_last) and not x.is_contiguous():
@@ -63,14 +65,14 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 def _by_convolution(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
     """Pad, then one strided depthwise convolution: the plain formula."""
     convolve = (F.conv1d, F.conv2d, F.conv3d)[len(blur.stride) - 1]
-    return convolve(_pad(x, blur), blur.weight(x, kernel), stride=blur.stride, groups=x.shape[1])
+    return convolve(padded(x, blur), blur.weight(x, kernel), stride=blur.stride, groups=x.shape[1])
 
 
 def _by_slices(x: Tensor, blur: Blur) -> Tensor:
     """Pad, then sum weighted, strided slices along each axis: a compiler fuses these with their neighbours."""
-    memory_format = _memory_format(x)
+    memory_format = layout_of(x)
     size = blur.out_size(x.shape[2:])
-    x = _pad(x, blur)
+    x = padded(x, blur)
     for axis, (taps, stride, out) in enumerate(zip(blur.taps, blur.stride, size, strict=True), start=2):
         span = (out - 1) * stride + 1
         terms = [x[(slice(None),) * axis + (slice(i, i + span, stride),)] for i in range(len(taps))]
@@ -96,7 +98,7 @@ def in_chunks(x: Tensor, blur: Blur, maxima: tuple[AxisMax, ...] = ()) -> Tensor
         for axis, (n, taps, stride, pad) in axes
         if len(taps) > 1 or stride > 1 or any(pad)
     )
-    return Pipeline(maxima, blurs, _memory_format(x))(x)
+    return Pipeline(maxima, blurs, layout_of(x))(x)
 
 
 def takes_chunks(x: Tensor, pooled: bool = False) -> bool:
@@ -109,7 +111,7 @@ def takes_chunks(x: Tensor, pooled: bool = False) -> bool:
         return False
     needs_grad = x.requires_grad and torch.is_grad_enabled()
     size = x.numel() * x.element_size()
-    if _memory_format(x) != torch.contiguous_format:
+    if layout_of(x) != torch.contiguous_format:
         return max(x.shape[2:]) > _SMALL_CHANNELS_LAST or (pooled and not needs_grad and size > _SMALL_POOLED)
     return needs_grad or pooled or size > _SMALL
 
@@ -126,7 +128,8 @@ def _is_plain_cpu(x: Tensor) -> bool:
     return type(x) in (Tensor, torch.nn.Parameter) and not watched and not transformed
 
 
-def _pad(x: Tensor, blur: Blur) -> Tensor:
+def padded(x: Tensor, blur: Blur) -> Tensor:
+    """``x`` with the blur's padding; a map too small to reflect in is reflected repeatedly."""
     if blur.mode == "reflect" and any(max(p) >= n for n, p in zip(x.shape[2:], blur.padding, strict=True)):
         for axis, pad in enumerate(blur.padding, start=2):  # F.pad refuses to reflect more than once
             x = x.index_select(axis, padded_indices(x.shape[axis], pad, blur.mode).to(x.device))
