@@ -20,7 +20,7 @@ from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 from .layers import Blurred
 
 _NOT_POINTWISE = (activations.MultiheadAttention, activations.Softmax, activations.Softmax2d, activations.LogSoftmax)
-_ACTIVATIONS = tuple(
+ACTIVATIONS = tuple(
     cls
     for name in activations.__all__
     if isinstance(cls := getattr(activations, name), type) and cls not in _NOT_POINTWISE
@@ -38,7 +38,7 @@ _MAP_NORMS = (_InstanceNorm, nn.GroupNorm)
 # Where the functions of a graph come from that hide no strided op.
 _READABLE = ("torch.", "torchvision.ops", "_operator", "builtins", "math")
 # Library modules that hold what the plan looks for, so that their inside need not be traced.
-_LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *_NORMS, *_ACTIVATIONS)
+_LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *_NORMS, *ACTIVATIONS)
 
 
 class _Tracer(fx.Tracer):
@@ -196,7 +196,7 @@ class Dataflow:
         """True for a pointwise nonlinearity, alone or at the end of a norm's own module."""
         if node.op == "call_module":
             module = self.module(node)
-            return isinstance(module, _ACTIVATIONS) or (
+            return isinstance(module, ACTIVATIONS) or (
                 isinstance(module, _NORMS) and not self.is_map_norm(node) and _holds_activation(module)
             )
         name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
@@ -227,4 +227,4 @@ def _attributes_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _holds_activation(module: nn.Module | None) -> bool:
-    return module is not None and any(isinstance(child, _ACTIVATIONS) for child in module.modules())
+    return module is not None and any(isinstance(child, ACTIVATIONS) for child in module.modules())

@@ -16,6 +16,7 @@ from torch import nn
 from . import manifest
 from .filters import FilterSize, read_filter_size
 from .garbage import collection_postponed
+from .piecewise import in_pieces_
 from .rules import Shortcut, StemPool
 from .transform import Options, antialias_
 from .weights import Weights, find_weights
@@ -31,11 +32,13 @@ class Architecture:
         name: Name of the torchvision builder, and of the factory here.
         head: Qualified name of the linear layer that gives the classes.
         structure: The transform's options that make the published network.
+        in_pieces: Whether it is quicker some images at a time (scripts/benchmark.py, "networks").
     """
 
     name: str
     head: str
     structure: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    in_pieces: bool = False
 
 
 _RESNET = MappingProxyType({"stem_pool": "max2"})
@@ -46,14 +49,18 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         architecture.name: architecture
         for architecture in (
             Architecture("alexnet", "classifier.6"),
-            *(Architecture(f"vgg{n}{bn}", "classifier.6") for n in (11, 13, 16, 19) for bn in ("", "_bn")),
+            *(
+                Architecture(f"vgg{n}{bn}", "classifier.6", in_pieces=True)
+                for n in (11, 13, 16, 19)
+                for bn in ("", "_bn")
+            ),
             *(Architecture(f"resnet{n}", "fc", _RESNET) for n in (18, 34, 50, 101, 152)),
             Architecture("resnext50_32x4d", "fc", _RESNET),
             Architecture("resnext101_32x8d", "fc", _RESNET),
             Architecture("wide_resnet50_2", "fc", _RESNET),
             Architecture("wide_resnet101_2", "fc", _RESNET),
-            *(Architecture(f"densenet{n}", "classifier", _DENSENET) for n in (121, 161, 169, 201)),
-            Architecture("mobilenet_v2", "classifier.1"),
+            *(Architecture(f"densenet{n}", "classifier", _DENSENET, True) for n in (121, 161, 169, 201)),
+            Architecture("mobilenet_v2", "classifier.1", in_pieces=True),
         )
     }
 )
@@ -140,6 +147,8 @@ def create_model(
         model = _build(architecture, weights, num_classes, in_chans, progress, kwargs)
         if filter_size is not None:
             antialias_(model, filter_size, **cast(Options, structure))
+            if architecture.in_pieces:
+                in_pieces_(model)
     return model.to(memory_format=memory_format) if memory_format is not None else model
 
 

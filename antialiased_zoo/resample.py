@@ -107,7 +107,7 @@ def takes_chunks(x: Tensor, pooled: bool = False) -> bool:
     In channels-last torch is quick on small maps. Elsewhere its max pool writes 64-bit indices, its reflect padding
     is slow backwards, and each temporary of many megabytes is fresh memory.
     """
-    if not _is_plain_cpu(x):
+    if not is_plain_cpu(x):
         return False
     needs_grad = x.requires_grad and torch.is_grad_enabled()
     size = x.numel() * x.element_size()
@@ -116,7 +116,7 @@ def takes_chunks(x: Tensor, pooled: bool = False) -> bool:
     return needs_grad or pooled or size > _SMALL
 
 
-def _is_plain_cpu(x: Tensor) -> bool:
+def is_plain_cpu(x: Tensor) -> bool:
     """True for an ordinary tensor on the CPU, in a precision that allows rounding between the axes.
 
     Not ordinary is what is compiled, traced, counted, fake, or transformed by `torch.func` or for forward derivatives.

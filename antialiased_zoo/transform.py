@@ -254,6 +254,9 @@ def _blur_after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Ten
     return cast(Tensor, cast(nn.Module, module.blur_after)(output))
 
 
+BLUR_HOOKS = (_blur_before, _blur_after)
+
+
 def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.GraphModule:
     """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
     flow = Dataflow(model)
