@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from fault_server import FaultServer
+from fetching import CONTENT, NAME
 
 torch.set_num_threads(1)
 
@@ -34,3 +35,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     with FaultServer(tmp_path_factory.mktemp("served")) as server:
         yield server
+
+
+@pytest.fixture
+def fetching_server(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server hold the files of `fetching`, and stand for Hugging Face too."""
+    for name in (NAME, "net two é.pth"):
+        (server.folder / name).write_bytes(CONTENT)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    server.requests.clear()
+    server.seen.clear()

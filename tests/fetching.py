@@ -1,0 +1,40 @@
+"""A small file to fetch, and how the tests of the loader ask for it."""
+
+import hashlib
+import os
+import random
+from pathlib import Path
+
+from antialiased_zoo import hub
+from antialiased_zoo.hub.patience import Patience
+from antialiased_zoo.weights_file import WeightsFile
+
+NAME = "net.pth"
+# The loader without the rest of the package: a process that only fetches files needs no torch, and starts at once.
+LIGHT = (
+    "import sys, types\nlight = types.ModuleType('antialiased_zoo')\n"
+    f"light.__path__ = [{str(Path(hub.__file__).parents[1])!r}]\nsys.modules['antialiased_zoo'] = light\n"
+)
+CONTENT = random.Random(1).randbytes(200_000)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+HASTE = Patience(attempts=2, backoff=0.01, connect=2, read=1, lock=20)
+
+
+def wanted(*sources: str, name: str = NAME, full: bool = True) -> WeightsFile:
+    return WeightsFile(name, "pickle", sources, DIGEST if full else None, DIGEST[:8])
+
+
+def get(*sources: str, name: str = NAME, full: bool = True) -> Path:
+    return hub.fetch(wanted(*sources, name=name, full=full), progress=False, patience=HASTE)
+
+
+def flip(path: Path, *, at: int = 1000, quietly: bool = False) -> None:
+    """Flip one bit; quietly, so that size, inode and time stay."""
+    before = path.stat()
+    with path.open("rb+") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    when = before.st_mtime_ns if quietly else before.st_mtime_ns + 10_000_000
+    os.utime(path, ns=(when, when))

@@ -1,0 +1,121 @@
+"""Which hosts learn what, and Hugging Face's own client."""
+
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fault_server import COMMIT, FaultServer
+from fetching import CONTENT, DIGEST, LIGHT, NAME, get
+
+from antialiased_zoo import hub
+from antialiased_zoo.errors import SourcesFailedError
+from antialiased_zoo.hub import huggingface
+
+pytestmark = pytest.mark.usefixtures("fetching_server")
+
+
+class TestHosts:
+    """Tokens, proxies and certificates."""
+
+    @pytest.fixture
+    def token(self, monkeypatch: pytest.MonkeyPatch) -> str:
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setattr(huggingface, "TOKEN_HOSTS", ("127.0.0.1",))
+        return "hf_secret"
+
+    def test_token_goes_to_the_hub_and_not_past_a_redirect(self, token: str, server: FaultServer) -> None:
+        with FaultServer(server.folder) as other:
+            server.redirect_to = other.url.replace("127.0.0.1", "localhost")
+            get(f"hf://faults/redirect/{NAME}@{COMMIT}")
+        assert {request.headers.get("Authorization") for request in server.asked(NAME)} == {f"Bearer {token}"}
+        assert len(other.requests) == 1
+        assert "Authorization" not in other.requests[0].headers
+
+    def test_token_goes_to_no_other_host(
+        self, token: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(huggingface, "TOKEN_HOSTS", ("huggingface.co", "hf.co"))  # as shipped
+        get(f"hf://faults/good/{NAME}@{COMMIT}")  # HF_ENDPOINT names another host
+        monkeypatch.setenv(hub.MIRROR, f"{server.url}/404")
+        get(f"{server.url}/good/{NAME}", name="other.pth")
+        assert len(server.asked(".pth")) == 4
+        assert all("hf_secret" not in str(request.headers) for request in server.requests)
+
+    def test_hub_that_states_another_digest_is_not_downloaded_from(self, server: FaultServer) -> None:
+        (server.folder / "other.pth").write_bytes(b"something else")
+        with pytest.raises(SourcesFailedError, match="the hub states the SHA-256"):
+            get(f"hf://faults/good/other.pth@{COMMIT}")
+        assert [request.method for request in server.asked("other.pth")] == ["HEAD"]
+
+    def test_proxy_is_used(self, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The server stands in for the proxy: it sees the other host's address in the request line.
+        monkeypatch.setenv("http_proxy", server.url)
+        monkeypatch.setenv("no_proxy", "")
+        get(f"http://localhost:9/good/{NAME}")
+        assert server.requests[0].path == f"http://localhost:9/good/{NAME}"
+
+    def test_ssl_cert_file(self, tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        certificate = tmp_path / "cert.pem"
+        command = (
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        )
+        made = subprocess.run(
+            [*command.split(), "-keyout", tmp_path / "key.pem", "-out", certificate], capture_output=True, check=False
+        )
+        if made.returncode:
+            pytest.skip("no openssl to make a certificate with")
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, tmp_path / "key.pem")
+        with FaultServer(server.folder, tls=context) as secure:
+            source = f"https://localhost:{secure.port}/good/{NAME}"
+            with pytest.raises(SourcesFailedError, match=r"TLS failed.*certificate"):
+                get(source)
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            assert get(source).read_bytes() == CONTENT
+
+    def test_https_does_not_go_down_to_http(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import requests
+
+        from antialiased_zoo.hub.download import _session
+        from antialiased_zoo.hub.patience import SourceError
+
+        response = requests.Response()
+        response.url, response.status_code = "https://example.org/x", 302
+        response.headers["Location"] = "http://example.org/x"
+        with pytest.raises(SourceError, match="https to http"):
+            _session({}).get_redirect_target(response)
+
+
+def test_hub_client_configured_by_the_environment_alone(server: FaultServer, tmp_path: Path) -> None:
+    """In a fresh process, HF_ENDPOINT and TORCH_HOME are all that points the real client at this server."""
+    code = LIGHT + (
+        "from antialiased_zoo import hub; from antialiased_zoo.weights_file import WeightsFile\n"
+        f"print(hub.fetch(WeightsFile({NAME!r}, 'pickle', ('hf://faults/good/{NAME}@{COMMIT}',), {DIGEST!r})))"
+    )
+    environment = {**os.environ, "TORCH_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).read_bytes() == CONTENT
+    assert done.stderr == ""
+    assert [request.method for request in server.asked(NAME)] == ["HEAD", "GET"]
+
+
+def test_a_file_in_the_hubs_own_cache_is_copied(server: FaultServer, tmp_path: Path) -> None:
+    code = LIGHT + (
+        "import huggingface_hub as h\n"
+        "from antialiased_zoo import hub; from antialiased_zoo.weights_file import WeightsFile\n"
+        f"h.hf_hub_download('faults/good', {NAME!r}, revision={COMMIT!r})\n"
+        f"print(hub.fetch(WeightsFile({NAME!r}, 'pickle', ('hf://faults/good/{NAME}@{COMMIT}',), {DIGEST!r})))"
+    )
+    environment = {
+        **os.environ,
+        "TORCH_HOME": str(tmp_path),
+        "HF_HOME": str(tmp_path / "hf"),
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).read_bytes() == CONTENT
+    assert [request.method for request in server.asked(NAME)] == ["HEAD", "GET"]  # the hub's own, none after
