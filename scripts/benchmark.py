@@ -44,21 +44,26 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument("--compile", action="store_true", help="networks and training under torch.compile")
-    parser.add_argument("--out", type=Path, help="a folder for benchmark.json and benchmark.md")
+    parser.add_argument("--out", type=Path, help="a folder for PART.json and PART.md")
     options = parser.parse_args()
     options.device = torch.device(options.device)
     if options.short:
         options.networks, options.turns = list(SHORT), 5
     warnings.simplefilter("ignore")
-    rows = [row for part in options.parts for row in PARTS[part](options)]
+    for part in options.parts:
+        report(part, list(PARTS[part](options)), options)
+
+
+def report(part: str, rows: list[Row], options: argparse.Namespace) -> None:
+    """Show what one part found, and keep it at once: the next may take long."""
     facts = machine(options.device)
     text = f"{json.dumps(facts)}\n{markdown(rows)}\n"
-    print(text)
+    print(text, flush=True)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         found = {"machine": facts, "arguments": sys.argv[1:], "rows": [asdict(row) for row in rows]}
-        (options.out / "benchmark.json").write_text(json.dumps(found, indent=1) + "\n")
-        (options.out / "benchmark.md").write_text(text)
+        (options.out / f"{part}.json").write_text(json.dumps(found, indent=1) + "\n")
+        (options.out / f"{part}.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -19,21 +19,21 @@ class Row:
     """One contest.
 
     Attributes:
-        part: "layers", "networks" ...
+        table: What was measured: rows of one table have one geometric mean.
         case: What was run.
         unit: Of the medians.
         medians: Contestant -> median.
         ratios: Contestant -> (lower quartile, median, upper quartile) of its figure over ours: above 1 we are ahead.
     """
 
-    part: str
+    table: str
     case: str
     unit: str
     medians: Mapping[str, float]
     ratios: Mapping[str, tuple[float, float, float]]
 
 
-def contest(part: str, case: str, runs: Mapping[str, Callable[[], float]], turns: int, unit: str = "ms") -> Row:
+def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turns: int, unit: str = "ms") -> Row:
     """Let the contestants take turns; each run returns its own figure."""
     figures: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(turns + 1):
@@ -46,7 +46,7 @@ def contest(part: str, case: str, runs: Mapping[str, Callable[[], float]], turns
         each = [value / max(own, 1e-9) for value, own in zip(values, figures[OURS], strict=True)]
         low, middle, high = statistics.quantiles(each, n=4, method="inclusive") if len(each) > 1 else each * 3
         ratios[name] = (low, middle, high)
-    return Row(part, case, unit, {name: statistics.median(values) for name, values in figures.items()}, ratios)
+    return Row(table, case, unit, {name: statistics.median(values) for name, values in figures.items()}, ratios)
 
 
 def timed(call: Callable[[], Any], device: torch.device) -> float:

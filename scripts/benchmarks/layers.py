@@ -47,9 +47,9 @@ def layers(options: argparse.Namespace) -> Iterator[Row]:
                 steps = {name: step_of(module, x, mode) for name, module in usable.items()}
                 if mode == "forward":
                     steps["copy"] = partial(torch.empty_like(x).copy_, x)
-                case = f"{type(layer).__name__} {tuple(shape)} {layout} {mode}"
+                case = f"{type(layer).__name__} {tuple(shape)}"
                 runs = {name: partial(timed, step, options.device) for name, step in steps.items()}
-                yield contest("layers", case, runs, options.turns)
+                yield contest(f"layers, {layout}, {mode}", case, runs, options.turns)
 
 
 def step_of(module: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:

@@ -44,12 +44,12 @@ def load(options: argparse.Namespace) -> Iterator[Row]:
             scripts = {who: [part.format(name=name, path=path) for part in both] for who, both in parts.items()}
             for figure, unit in _UNITS:
                 runs = {who: partial(in_process, *script, figure, environment) for who, script in scripts.items()}
-                yield contest("load", f"{name} build and load, {figure}", runs, turns, unit)
+                yield contest(f"build and load, {figure}", name, runs, turns, unit)
             scripts[FLOOR] = [part.format(name=name) for part in _FLOOR]
             cold = {
                 who: partial(whole_process, "\n".join(script) + _LOGITS, environment) for who, script in scripts.items()
             }
-            yield contest("load", f"{name} cold process to first logits", cold, turns)
+            yield contest("cold process to first logits", name, cold, turns)
 
 
 def bench_weights(name: str, folder: Path) -> tuple[Mapping[str, str], str]:
@@ -75,4 +75,4 @@ def bench_weights(name: str, folder: Path) -> tuple[Mapping[str, str], str]:
 def imports(options: argparse.Namespace) -> Iterator[Row]:
     """`import antialiased_zoo` in a new process, beside torch's and torchvision's own."""
     runs = {who: partial(whole_process, code) for who, code in _IMPORTS.items()}
-    yield contest("imports", "import, new process", runs, options.turns)
+    yield contest("new process", "import", runs, options.turns)

@@ -24,27 +24,26 @@ def networks(options: argparse.Namespace) -> Iterator[Row]:
     """Inference of one image and of a batch; torchvision's plain network is the floor."""
     for name in tqdm(options.networks, "networks", disable=None):
         for batch in sorted({1, options.batch}):
-            yield _contest("networks", f"{name} inference, batch {batch}", name, batch, options, network_forward)
+            yield _contest(f"networks, inference, batch {batch}", name, batch, options, network_forward)
 
 
 def training(options: argparse.Namespace) -> Iterator[Row]:
     """One step of SGD: time, and (on a CPU, in a process of its own) peak memory."""
     for name in tqdm(options.networks, "training", disable=None):
-        yield _contest("training", f"{name} step", name, options.batch, options, training_step)
+        yield _contest(f"networks, training step, batch {options.batch}", name, options.batch, options, training_step)
         if options.device.type == "cpu" and not options.compile:
             yield from _training_memory(name, options)
 
 
 def _contest(
-    part: str,
-    case: str,
+    table: str,
     name: str,
     batch: int,
     options: argparse.Namespace,
     make: Callable[[nn.Module, Tensor], Callable[[], Any]],
 ) -> Row:
-    case += ", compiled" if options.compile else ""
-    return contest(part, case, network_runs(name, batch, options, make), options.turns)
+    table += ", compiled" if options.compile else ""
+    return contest(table, name, network_runs(name, batch, options, make), options.turns)
 
 
 def network_runs(
@@ -56,6 +55,8 @@ def network_runs(
         PEER: lambda: peer_network(name),
         FLOOR: lambda: az.create_model(name, filter_size=None),
     }
+    if make is network_forward and not options.compile:
+        builders["for_inference"] = lambda: az.for_inference(az.create_model(name))
     steps: dict[str, list[Callable[[], Any]]] = {}
     for contestant, build in builders.items():
         for memory_format in LAYOUTS.values():
@@ -122,4 +123,4 @@ def _training_memory(name: str, options: argparse.Namespace) -> Iterator[Row]:
         if layout != "NCHW":  # the peer's reflecting layers cannot always take it
             scripts = {OURS: scripts[OURS], f"{PEER} NCHW": scripts[PEER].replace("channels_last", "contiguous_format")}
         runs = {who: partial(in_process, script, "step()", "memory") for who, script in scripts.items()}
-        yield contest("training", f"{name} step, peak memory, {layout}", runs, 1, "MiB")
+        yield contest(f"networks, training step's peak memory, {layout}", name, runs, 1, "MiB")

@@ -15,12 +15,12 @@ from .contest import OURS, Row, geometric_mean
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table of ratios for each part, with the geometric mean of each contestant's."""
+    """Tables of ratios, each with the geometric mean of each contestant's."""
     text = []
-    for part in dict.fromkeys(row.part for row in rows):
-        mine = [row for row in rows if row.part == part]
+    for table in dict.fromkeys(row.table for row in rows):
+        mine = [row for row in rows if row.table == table]
         others = [name for name in dict.fromkeys(n for row in mine for n in row.ratios) if name != OURS]
-        text.append(f"\n### {part}: the other's figure over ours (quartiles); above 1 ours is better\n")
+        text.append(f"\n### {table}: the other's figure over ours (quartiles); above 1 ours is better\n")
         text.append(f"| case | {OURS} | " + " | ".join(others) + " |")
         text.append("| --- " * (len(others) + 2) + "|")
         for row in mine:
