@@ -59,7 +59,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             Architecture("resnext101_32x8d", "fc", _RESNET),
             Architecture("wide_resnet50_2", "fc", _RESNET),
             Architecture("wide_resnet101_2", "fc", _RESNET),
-            *(Architecture(f"densenet{n}", "classifier", _DENSENET, True) for n in (121, 161, 169, 201)),
+            *(Architecture(f"densenet{n}", "classifier", _DENSENET, in_pieces=True) for n in (121, 161, 169, 201)),
             Architecture("mobilenet_v2", "classifier.1", in_pieces=True),
         )
     }

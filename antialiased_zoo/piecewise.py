@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from .dataflow import ACTIVATIONS
 from .layers import Blurred
 from .resample import is_plain_cpu, layout_of
 from .transform import BLUR_HOOKS
+
+_Model = TypeVar("_Model", bound=nn.Module)
 
 # In bytes. Smaller inputs do not pay for looking at the modules, smaller maps (a stretch's widest) stay in the cache.
 _SMALL_INPUT = 1 << 19
@@ -54,17 +56,19 @@ class PiecewiseSequential(nn.Sequential):
         return input
 
 
-def in_pieces_(model: nn.Module) -> None:
-    """Make each outermost `nn.Sequential` of a model that blurs a `PiecewiseSequential`; names and tensors stay.
+def in_pieces_(model: _Model) -> _Model:
+    """Make each outermost `nn.Sequential` inside a model that blurs a `PiecewiseSequential`; names and tensors stay.
 
     Args:
         model: An antialiased network.
 
+    Returns:
+        The same model.
+
     Example:
         >>> import antialiased_zoo as az
         >>> model = az.antialias(nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2)), nn.Flatten()))
-        >>> in_pieces_(model)
-        >>> type(model[0]).__name__
+        >>> type(in_pieces_(model)[0]).__name__
         'PiecewiseSequential'
     """
     for module in model.children():
@@ -72,6 +76,7 @@ def in_pieces_(model: nn.Module) -> None:
             module.__class__ = PiecewiseSequential
         else:
             in_pieces_(module)
+    return model
 
 
 def _is_large(x: Any) -> bool:

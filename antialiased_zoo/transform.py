@@ -254,6 +254,7 @@ def _blur_after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Ten
     return cast(Tensor, cast(nn.Module, module.blur_after)(output))
 
 
+# These work on each image by itself, unlike what a user's own hooks may do.
 BLUR_HOOKS = (_blur_before, _blur_after)
 
 
