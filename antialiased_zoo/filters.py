@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -130,6 +129,14 @@ def alias_energy(filt_size: FilterSize, stride: int) -> float:
     return max(0.0, 1 - kept / lags[0])
 
 
+def depthwise(taps: Sequence[Sequence[float]], channels: int, dtype: torch.dtype) -> Tensor:
+    """The outer product of each axis's taps as a ``(channels, 1, *k)`` convolution weight, rounded once."""
+    weight = torch.ones((), dtype=torch.float64, device="cpu")
+    for axis in taps:
+        weight = weight.unsqueeze(-1) * torch.tensor(axis, dtype=torch.float64, device="cpu")
+    return weight.to(dtype).expand(channels, 1, *weight.shape).contiguous()
+
+
 @dataclass(frozen=True)
 class Blur:
     """All that a separable blur-and-subsample needs to know, checked once.
@@ -139,12 +146,25 @@ class Blur:
         stride: Stride of each spatial axis.
         padding: ``(before, after)`` of each spatial axis, in pixels.
         mode: ``torch.nn.functional.pad``'s name of the padding: "reflect", "replicate" or "constant" (zeros).
+        flat_padding: The padding as ``torch.nn.functional.pad`` takes it.
+        reach: The most padding on any side.
+        is_subsampling: True if no axis is blurred or padded.
     """
 
     taps: tuple[tuple[float, ...], ...]
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     mode: str
+    # Found once, as each call needs them; cached properties would stop torch's compiler.
+    flat_padding: list[int] = field(init=False, repr=False, compare=False)
+    reach: int = field(init=False, repr=False, compare=False)
+    is_subsampling: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        reach = max(map(max, self.padding))
+        object.__setattr__(self, "flat_padding", [p for pad in reversed(self.padding) for p in pad])
+        object.__setattr__(self, "reach", reach)
+        object.__setattr__(self, "is_subsampling", not reach and all(len(taps) == 1 for taps in self.taps))
 
     @classmethod
     def make(
@@ -176,28 +196,22 @@ class Blur:
         steps = (1,) * ndim if dense else strides
         return cls(tuple(taps for taps, _ in axes), steps, tuple(around for _, around in axes), PAD_TYPES[pad_type])
 
-    @cached_property
-    def is_subsampling(self) -> bool:
-        """True if no axis is blurred or padded."""
-        return all(len(t) == 1 for t in self.taps) and not any(map(any, self.padding))
-
     def out_size(self, size: Sequence[int]) -> list[int]:
         """Spatial size of the result for an input of the given spatial size."""
         axes = zip(size, self.taps, self.stride, self.padding, strict=True)
         return [(n + sum(pad) - len(t)) // s + 1 for n, t, s, pad in axes]
 
-    def kernel(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The outer product of the taps as a ``(1, 1, *k)`` convolution weight, rounded once."""
-        weight = torch.ones((), dtype=torch.float64, device="cpu")
-        for taps in self.taps:
-            weight = weight.unsqueeze(-1) * torch.tensor(taps, dtype=torch.float64, device="cpu")
-        return weight[None, None].to(dtype)
+    def kernel(self, dtype: torch.dtype = torch.float32, channels: int = 1) -> Tensor:
+        """The outer product of the taps as a ``(channels, 1, *k)`` convolution weight, rounded once."""
+        return depthwise(self.taps, channels, dtype)
 
     def weight(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
         """The depthwise weight for ``x``, from a kept ``kernel`` where that is exact enough for it."""
         if kernel is None or torch.promote_types(kernel.dtype, x.dtype) != kernel.dtype:
             kernel = self.kernel(x.dtype)
-        return kernel.to(x).expand(x.shape[1], 1, *kernel.shape[2:])
+        if kernel.dtype != x.dtype or kernel.device != x.device:
+            kernel = kernel.to(x)
+        return kernel if len(kernel) == x.shape[1] else kernel.expand(x.shape[1], 1, *kernel.shape[2:])
 
 
 def _axis(filt_size: FilterSize, stride: int, wide: bool, pad_off: int) -> tuple[tuple[float, ...], tuple[int, int]]:

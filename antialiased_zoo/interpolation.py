@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .filters import Blur, FilterSize, read_filter_size
-from .resample import check_map, layout_of, padded
+from .padding import padded
+from .resample import check_map, layout_of, own_precision
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def blur_upsample(x: Tensor, interpolation: Interpolation, kernel: Tensor | None
         return blur_upsample(x.unsqueeze(0), interpolation, kernel).squeeze(0)
     weight = interpolation.weight(x, kernel)
     convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[ndim - 1]
-    with torch.autocast(x.device.type, enabled=False):  # as with the blur, the dtype stays
+    with own_precision(x):
         y = convolve(
             padded(x, interpolation),
             weight,

@@ -19,10 +19,10 @@ class Blurred(nn.Module):
     kernel: Tensor
     ndim = 2
 
-    def __init__(self, blur: Blur) -> None:
+    def __init__(self, blur: Blur, channels: int | None = None) -> None:
         super().__init__()
         self.blur = blur
-        self.register_buffer("kernel", blur.kernel(), persistent=False)
+        self.register_buffer("kernel", blur.kernel(channels=channels or 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Resample ``x``."""
@@ -36,7 +36,7 @@ class Blurred(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         # to_empty() and FSDP's materialisation hand back uninitialised memory, and no checkpoint holds the kernel.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # as torch has it
-        self.kernel = self.blur.kernel(self.kernel.dtype).to(self.kernel.device)
+        self.kernel = self.blur.kernel(self.kernel.dtype, len(self.kernel)).to(self.kernel.device)
         return self
 
 
@@ -46,7 +46,7 @@ class _Resampler(Blurred):
     def __init__(self, channels: int | None, pad_type: str, filt_size: FilterSize, blur: Blur) -> None:
         if channels is not None and (not isinstance(channels, int) or channels < 1):
             raise ValueError(f"channels must be a positive integer, or None for any number, got {channels!r}")
-        super().__init__(blur)
+        super().__init__(blur, channels)
         self.channels = channels
         self.pad_type = pad_type
         self.filt_size = read_filter_size(filt_size)

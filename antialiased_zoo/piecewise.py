@@ -24,7 +24,7 @@ _Model = TypeVar("_Model", bound=nn.Module)
 # In bytes. Smaller inputs do not pay for looking at the modules, smaller maps (a stretch's widest) stay in the cache.
 _SMALL_INPUT = 1 << 19
 _SMALL_MAP = 8 << 20
-_PIECE = 4 << 20  # the widest map of one piece
+_PIECE = 8 << 20  # the widest map of one piece
 
 _POOLS = (_MaxPoolNd, _AvgPoolNd, _AdaptiveAvgPoolNd)
 # What computes each image by itself, in evaluation.

@@ -9,9 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .axes import AxisMax, axis_max
+from .dense_pool import DensePool
 from .filters import Blur
-from .resample import blur_pool, in_chunks, takes_chunks
+from .maxima import AxisMax, axis_max
+from .padded_blur import padded_blur
+from .resample import blur_pool, is_onednn_map, layout_of, needs_grad, own_precision
+
+# In channels-last torch's own pool is as quick up to here: rows or columns with gradients, bytes without.
+_SMALL_WITH_GRAD = 56
+_SMALL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,23 @@ def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
     if x.dim() == 1 + ndim:
         return max_blur_pool(x.unsqueeze(0), window, blur, kernel).squeeze(0)
     reach = _reach(x, window, blur)
-    if takes_chunks(x, pooled=True):
-        maxima = tuple(_maxima(x, window, reach))
-        return in_chunks(x, blur, maxima) if maxima else blur_pool(x, blur, kernel)
+    if _goes_densely(x) and (maxima := tuple(_maxima(x, window, reach))):
+        size = tuple(dense + more for dense, more in zip(window.dense_size(x.shape[2:]), reach, strict=True))
+        with own_precision(x):
+            return DensePool(maxima, padded_blur(blur, size, x.shape[1], x.dtype, layout_of(x)))(x)
     if any(reach):  # nothing picks -inf
         x = F.pad(x, [p for more in reversed(reach) for p in (0, more)], value=-torch.inf)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ndim - 1]
     return blur_pool(pool(x, window.size, 1, window.padding, window.dilation), blur, kernel)
+
+
+def _goes_densely(x: Tensor) -> bool:
+    """Where `DensePool` beats torch's pool, which writes 64-bit indices (scripts/benchmark.py, "layers")."""
+    if not is_onednn_map(x):
+        return False
+    if layout_of(x) == torch.contiguous_format:
+        return True
+    return max(x.shape[2:]) > _SMALL_WITH_GRAD if needs_grad(x) else x.numel() * x.element_size() > _SMALL
 
 
 def _maxima(x: Tensor, window: Window, reach: Sequence[int]) -> Iterator[AxisMax]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .axes import AxisMax, axis_blur, padded_indices
-from .chunks import Pipeline
+from .bordered_blur import bordered_blur
 from .filters import Blur
+from .padding import padded
 
-# Up to here the plain formula is as quick. In channels-last: rows or columns, and bytes where a maximum comes first.
-_SMALL_CHANNELS_LAST = 56
-_SMALL_POOLED = 1 << 20
-# In NCHW: bytes.
-_SMALL = 1 << 24
+# In bytes: up to here a padded copy costs less than looking after the borders; with gradients it is made twice.
+_SMALL = 16 << 20
+_SMALL_WITH_GRAD = {torch.contiguous_format: 7 << 19, torch.channels_last: 8 << 20}
+
+_CONVOLVE = (torch.conv1d, torch.conv2d, torch.conv3d)
 
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
@@ -28,15 +28,20 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     check_map(x, blur)
     if x.dim() == 1 + len(blur.stride):
         return blur_pool(x.unsqueeze(0), blur, kernel).squeeze(0)
-    # In this order: behind a cached property in an `or`, torch 2.15's compiler takes is_compiling() for false.
-    if torch.compiler.is_compiling() or blur.is_subsampling:
+    if torch.compiler.is_compiling() or blur.is_subsampling or _convolves_slowly(x):
         return _by_slices(x, blur)
-    if takes_chunks(x):
-        return in_chunks(x, blur)
-    if x.is_meta:  # which autocast does not know
-        return _by_convolution(x, blur, blur.kernel() if kernel is None else kernel)
-    with torch.autocast(x.device.type, enabled=False):  # a blur keeps its input's dtype
+    with own_precision(x):
+        if _takes_borders(x):
+            return bordered_blur(blur, tuple(x.shape[2:]), x.shape[1], x.dtype, layout_of(x))(x)
         return _by_convolution(x, blur, kernel)
+
+
+def own_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Keeps autocast away: a blur's result has its input's dtype."""
+    # Autocast does not know meta tensors, and entering its context takes longer than asking.
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def check_map(x: Tensor, blur: Blur) -> None:
@@ -64,8 +69,8 @@ def layout_of(x: Tensor) -> torch.memory_format:
 
 def _by_convolution(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
     """Pad, then one strided depthwise convolution: the plain formula."""
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(blur.stride) - 1]
-    return convolve(padded(x, blur), blur.weight(x, kernel), stride=blur.stride, groups=x.shape[1])
+    convolve = _CONVOLVE[len(blur.stride) - 1]
+    return convolve(padded(x, blur), blur.weight(x, kernel), None, blur.stride, 0, 1, x.shape[1])
 
 
 def _by_slices(x: Tensor, blur: Blur) -> Tensor:
@@ -87,33 +92,31 @@ def _weighted_sum(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return total
 
 
-def in_chunks(x: Tensor, blur: Blur, maxima: tuple[AxisMax, ...] = ()) -> Tensor:
-    """Blur one axis after the other, some images at a time, and write the backward pass out as well."""
-    sizes = list(x.shape[2:])
-    for maximum in maxima:
-        sizes[maximum.axis - 2] = maximum.out
-    axes = enumerate(zip(sizes, blur.taps, blur.stride, blur.padding, strict=True), start=2)
-    blurs = tuple(
-        axis_blur(axis, n, taps, stride, pad, blur.mode)
-        for axis, (n, taps, stride, pad) in axes
-        if len(taps) > 1 or stride > 1 or any(pad)
-    )
-    return Pipeline(maxima, blurs, layout_of(x))(x)
+def _convolves_slowly(x: Tensor) -> bool:
+    """On a CPU what oneDNN does not do, torch convolves one channel after the other."""
+    return x.device.type == "cpu" and (x.dtype == torch.float64 or (x.dtype == torch.float32 and not _has_onednn()))
 
 
-def takes_chunks(x: Tensor, pooled: bool = False) -> bool:
-    """Where `in_chunks` beats the plain formula (scripts/benchmark.py, "layers"); ``pooled``: with a maximum first.
+def _has_onednn() -> bool:
+    return torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()
 
-    In channels-last torch is quick on small maps. Elsewhere its max pool writes 64-bit indices, its reflect padding
-    is slow backwards, and each temporary of many megabytes is fresh memory.
-    """
-    if not is_plain_cpu(x):
-        return False
-    needs_grad = x.requires_grad and torch.is_grad_enabled()
+
+def _takes_borders(x: Tensor) -> bool:
+    """Where a convolution without a padded copy beats the plain formula (scripts/benchmark.py, "layers")."""
     size = x.numel() * x.element_size()
-    if layout_of(x) != torch.contiguous_format:
-        return max(x.shape[2:]) > _SMALL_CHANNELS_LAST or (pooled and not needs_grad and size > _SMALL_POOLED)
-    return needs_grad or pooled or size > _SMALL
+    if size <= _SMALL_WITH_GRAD[torch.contiguous_format] or not is_onednn_map(x):
+        return False
+    return size > (_SMALL_WITH_GRAD.get(layout_of(x), _SMALL) if needs_grad(x) else _SMALL)
+
+
+def is_onednn_map(x: Tensor) -> bool:
+    """True for an ordinary tensor that oneDNN convolves."""
+    return x.dtype == torch.float32 and is_plain_cpu(x) and _has_onednn()
+
+
+def needs_grad(x: Tensor) -> bool:
+    """True where autograd records what happens to ``x``."""
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 def is_plain_cpu(x: Tensor) -> bool:
@@ -126,13 +129,3 @@ def is_plain_cpu(x: Tensor) -> bool:
     watched = torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack()
     transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     return type(x) in (Tensor, torch.nn.Parameter) and not watched and not transformed
-
-
-def padded(x: Tensor, blur: Blur) -> Tensor:
-    """``x`` with the blur's padding; a map too small to reflect in is reflected repeatedly."""
-    if blur.mode == "reflect" and any(max(p) >= n for n, p in zip(x.shape[2:], blur.padding, strict=True)):
-        for axis, pad in enumerate(blur.padding, start=2):  # F.pad refuses to reflect more than once
-            x = x.index_select(axis, padded_indices(x.shape[axis], pad, blur.mode).to(x.device))
-        return x
-    flat = [p for pad in reversed(blur.padding) for p in pad]
-    return F.pad(x, flat, mode=blur.mode) if any(flat) else x

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import antialiased_zoo as az
 from antialiased_zoo import pooling, resample
+from antialiased_zoo.bordered_blur import bordered_blur
 from antialiased_zoo.filters import FILTER_SIZES, Blur, binomial_taps
 from antialiased_zoo.functional import (
     avg_blur_pool1d,
@@ -67,7 +68,7 @@ def test_every_way_equals_float64_maths(filt_size: int, pad_type: str, memory_fo
             for way in (
                 resample._by_convolution(x, blur, blur.kernel()),
                 resample._by_slices(x, blur),
-                resample.in_chunks(x, blur) if filt_size * stride > 1 else x,
+                bordered_blur(blur, size, 3, x.dtype, resample.layout_of(x))(x),
                 resample.blur_pool(x, blur),
             ):
                 torch.testing.assert_close(way, expected, rtol=1e-5, atol=1e-6)
@@ -110,11 +111,16 @@ def test_autocast_leaves_the_dtype_alone() -> None:
             assert blur_pool2d(x[:, :, :size].bfloat16()).dtype == torch.bfloat16
 
 
-@pytest.fixture(params=["in chunks", "the plain formula"])
+def take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes one way for maps of every size and dtype."""
+    monkeypatch.setattr(resample, "_convolves_slowly", lambda x: way == "slices")
+    monkeypatch.setattr(resample, "_takes_borders", lambda x: way == "without a padded copy")
+    monkeypatch.setattr(pooling, "_goes_densely", lambda x: way == "without a padded copy")
+
+
+@pytest.fixture(params=["without a padded copy", "slices", "the plain formula"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes one way for maps of every size."""
-    for module in (resample, pooling):
-        monkeypatch.setattr(module, "takes_chunks", lambda x, pooled=False: request.param == "in chunks")
+    take(request.param, monkeypatch)
 
 
 @pytest.mark.usefixtures("way")
@@ -192,15 +198,11 @@ def test_max_then_blur_equals_the_plain_formula(
         assert second is None or not second.any()
         return max_blur_pool2d(x, kernel, filt_size, stride, padding, dilation, ceil_mode), y.detach(), grad.detach()
 
-    def take_chunks(choice: bool) -> None:
-        for module in (resample, pooling):
-            monkeypatch.setattr(module, "takes_chunks", lambda x, pooled=False: choice)
-
     x = torch.randint(-2, 3, (3, 4, 13, 16)).double().contiguous(memory_format=memory_format)
-    take_chunks(True)
+    take("without a padded copy", monkeypatch)
     inference, training, grad = pooled()
     assert all(result.is_contiguous(memory_format=memory_format) for result in (inference, training, grad))
-    take_chunks(False)
+    take("the plain formula", monkeypatch)
     expected, _, plain_grad = pooled()
     torch.testing.assert_close(inference, expected)
     torch.testing.assert_close(training, expected)

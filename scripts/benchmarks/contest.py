@@ -36,11 +36,13 @@ class Row:
 def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turns: int, unit: str = "ms") -> Row:
     """Let the contestants take turns; each run returns its own figure."""
     figures: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
     for turn in range(turns + 1):
-        for name, run in runs.items():
-            figure = run()
+        for name in names:
+            figure = runs[name]()
             if turn:  # the first turn warms up
                 figures[name].append(figure)
+        names.append(names.pop(0))  # who follows whom matters: the one before leaves the caches filled
     ratios = {}
     for name, values in figures.items():
         each = [value / max(own, 1e-9) for value, own in zip(values, figures[OURS], strict=True)]
@@ -49,18 +51,20 @@ def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turn
     return Row(table, case, unit, {name: statistics.median(values) for name, values in figures.items()}, ratios)
 
 
-def timed(call: Callable[[], Any], device: torch.device) -> float:
-    """Milliseconds of one call."""
+def timed(call: Callable[[], Any], device: torch.device, calls: int = 1) -> float:
+    """Milliseconds of a call, the mean of some in a row."""
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        call()
+        for _ in range(calls):
+            call()
         end.record()
         end.synchronize()
-        return start.elapsed_time(end)
+        return start.elapsed_time(end) / calls
     start_time = time.perf_counter()
-    call()
-    return (time.perf_counter() - start_time) * 1e3
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start_time) * 1e3 / calls
 
 
 def geometric_mean(values: Sequence[float]) -> float:

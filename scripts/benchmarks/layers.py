@@ -15,7 +15,9 @@ import antialiased_zoo as az
 
 from .contest import OURS, Row, contest, timed
 from .peers import layer_peers, works
+from .processes import apart
 
+_CALLS = 5  # a turn: what a layer needs is in the caches, or is not, as in the middle of its own work
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
@@ -28,28 +30,35 @@ def blur_sites(names: Sequence[str], batch: int) -> dict[tuple[type[nn.Module], 
 
     for name in names:
         model = az.create_model(name).eval()
-        for module in model.modules():
-            if isinstance(module, (az.Downsample, az.MaxBlurPool2d)):
-                module.register_forward_pre_hook(note)
+        blurs = [module for module in model.modules() if isinstance(module, (az.Downsample, az.MaxBlurPool2d))]
+        hooks = [module.register_forward_pre_hook(note) for module in blurs]
         with torch.inference_mode():
             model(torch.randn(1, 3, 224, 224))
+        for hook in hooks:
+            hook.remove()
     return sites
 
 
 def layers(options: argparse.Namespace) -> Iterator[Row]:
     """Each site; "copy" is torch's copy of the input into memory at hand: what the traffic alone costs."""
     for (_, shape), layer in tqdm(blur_sites(options.networks, options.batch).items(), "layers", disable=None):
-        contestants = {OURS: layer, **layer_peers(layer, shape[1])}
-        for layout, memory_format in LAYOUTS.items():
-            x = torch.randn(shape, device=options.device).contiguous(memory_format=memory_format)
-            usable = {name: module.to(options.device) for name, module in contestants.items() if works(module, x)}
-            for mode in ("forward", "forward + backward"):
-                steps = {name: step_of(module, x, mode) for name, module in usable.items()}
-                if mode == "forward":
-                    steps["copy"] = partial(torch.empty_like(x).copy_, x)
-                case = f"{type(layer).__name__} {tuple(shape)}"
-                runs = {name: partial(timed, step, options.device) for name, step in steps.items()}
-                yield contest(f"layers, {layout}, {mode}", case, runs, options.turns)
+        for layout in LAYOUTS:
+            yield from apart(_site, layer, shape, layout, options)
+
+
+def _site(layer: nn.Module, shape: torch.Size, layout: str, options: argparse.Namespace) -> list[Row]:
+    x = torch.randn(shape, device=options.device).contiguous(memory_format=LAYOUTS[layout])
+    contestants = {OURS: layer, **layer_peers(layer, shape[1])}
+    usable = {name: module.to(options.device) for name, module in contestants.items() if works(module, x)}
+    rows = []
+    for mode in ("forward", "forward + backward"):
+        steps = {name: step_of(module, x, mode) for name, module in usable.items()}
+        if mode == "forward":
+            steps["copy"] = partial(torch.empty_like(x).copy_, x)
+        runs = {name: partial(timed, step, options.device, _CALLS) for name, step in steps.items()}
+        case = f"{type(layer).__name__} {tuple(shape)}"
+        rows.append(contest(f"layers, {layout}, {mode}", case, runs, options.turns))
+    return rows
 
 
 def step_of(module: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:

@@ -17,20 +17,21 @@ import antialiased_zoo as az
 from .contest import OURS, Row, contest, timed
 from .layers import LAYOUTS
 from .peers import FLOOR, PEER, peer_network
-from .processes import in_process
+from .processes import apart, in_process
 
 
 def networks(options: argparse.Namespace) -> Iterator[Row]:
     """Inference of one image and of a batch; torchvision's plain network is the floor."""
     for name in tqdm(options.networks, "networks", disable=None):
         for batch in sorted({1, options.batch}):
-            yield _contest(f"networks, inference, batch {batch}", name, batch, options, network_forward)
+            yield apart(_contest, f"networks, inference, batch {batch}", name, batch, options, network_forward)
 
 
 def training(options: argparse.Namespace) -> Iterator[Row]:
     """One step of SGD: time, and (on a CPU, in a process of its own) peak memory."""
     for name in tqdm(options.networks, "training", disable=None):
-        yield _contest(f"networks, training step, batch {options.batch}", name, options.batch, options, training_step)
+        table = f"networks, training step, batch {options.batch}"
+        yield apart(_contest, table, name, options.batch, options, training_step)
         if options.device.type == "cpu" and not options.compile:
             yield from _training_memory(name, options)
 

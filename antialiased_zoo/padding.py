@@ -1,0 +1,30 @@
+"""Padding: which value of a map each position around it copies."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .filters import Blur
+
+
+def padded_indices(n: int, pad: tuple[int, int], mode: str) -> Tensor:
+    """For each position of the padded axis the position it copies; ``n`` stands for a constant."""
+    i = torch.arange(-pad[0], n + pad[1], device="cpu")
+    if mode == "constant":
+        return torch.where((i < 0) | (i >= n), n, i)
+    if mode == "replicate":
+        return i.clamp(0, n - 1)
+    period = max(2 * (n - 1), 1)
+    i = i % period
+    return torch.minimum(i, period - i) if n > 1 else i
+
+
+def padded(x: Tensor, blur: Blur) -> Tensor:
+    """``x`` with the blur's padding; a map too small to reflect in is reflected repeatedly."""
+    if blur.mode == "reflect" and min(x.shape[2:]) <= blur.reach:  # F.pad refuses to reflect more than once
+        for axis, pad in enumerate(blur.padding, start=2):
+            x = x.index_select(axis, padded_indices(x.shape[axis], pad, blur.mode).to(x.device))
+        return x
+    return F.pad(x, blur.flat_padding, mode=blur.mode) if blur.reach else x
