@@ -17,6 +17,7 @@ from .padding import padded
 _SMALL = 16 << 20
 _SMALL_WITH_GRAD = {torch.contiguous_format: 7 << 19, torch.channels_last: 8 << 20}
 
+_AS_IT_IS = contextlib.nullcontext()
 _CONVOLVE = (torch.conv1d, torch.conv2d, torch.conv3d)
 
 
@@ -38,9 +39,9 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
 
 def own_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
     """Keeps autocast away: a blur's result has its input's dtype."""
-    # Autocast does not know meta tensors, and entering its context takes longer than asking.
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
-        return contextlib.nullcontext()
+    # Asking is quicker than entering a context, and autocast does not know meta tensors.
+    if x.is_meta or not torch._C._is_any_autocast_enabled():
+        return _AS_IT_IS
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -94,7 +95,8 @@ def _weighted_sum(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 def _convolves_slowly(x: Tensor) -> bool:
     """On a CPU what oneDNN does not do, torch convolves one channel after the other."""
-    return x.device.type == "cpu" and (x.dtype == torch.float64 or (x.dtype == torch.float32 and not _has_onednn()))
+    slow = not _has_onednn() if x.dtype == torch.float32 else x.dtype == torch.float64
+    return slow and x.is_cpu
 
 
 def _has_onednn() -> bool:
@@ -124,7 +126,7 @@ def is_plain_cpu(x: Tensor) -> bool:
 
     Not ordinary is what is compiled, traced, counted, fake, or transformed by `torch.func` or for forward derivatives.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+    if torch.compiler.is_compiling() or not x.is_cpu or x.dtype not in (torch.float32, torch.float64):
         return False
     watched = torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack()
     transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

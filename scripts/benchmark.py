@@ -1,6 +1,6 @@
 """Times this package beside its peers: python scripts/benchmark.py [--short] [--parts layers networks ...].
 
-Contestants take turns (A B A B ...) in one process, so that a shared machine's moods fall on all of them alike; every
+Contestants take turns in one process, so that a shared machine's moods fall on all of them alike; every
 ratio is the median of the turns' ratios, with their quartiles. Each contest has a process of its own, as each would
 have at its user's. Peers that are not installed are left out.
 """

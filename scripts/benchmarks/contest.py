@@ -1,8 +1,9 @@
-"""Contestants take turns (A B A B ...), so that a shared machine's moods fall on all of them alike."""
+"""Contestants take turns, in an order drawn anew each time: a shared machine's moods fall on all of them alike."""
 
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,13 +37,12 @@ class Row:
 def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turns: int, unit: str = "ms") -> Row:
     """Let the contestants take turns; each run returns its own figure."""
     figures: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
+    order = random.Random(0)  # who follows whom matters: the one before leaves caches and heap as it had them
     for turn in range(turns + 1):
-        for name in names:
+        for name in order.sample(list(runs), len(runs)):
             figure = runs[name]()
             if turn:  # the first turn warms up
                 figures[name].append(figure)
-        names.append(names.pop(0))  # who follows whom matters: the one before leaves the caches filled
     ratios = {}
     for name, values in figures.items():
         each = [value / max(own, 1e-9) for value, own in zip(values, figures[OURS], strict=True)]
@@ -52,7 +52,9 @@ def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turn
 
 
 def timed(call: Callable[[], Any], device: torch.device, calls: int = 1) -> float:
-    """Milliseconds of a call, the mean of some in a row."""
+    """Milliseconds of a call, the mean of some in a row (before more than one, one more that does not count)."""
+    if calls > 1:
+        call()
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,9 @@ def machine(device: torch.device) -> dict[str, Any]:
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
     )
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else model
-    return {"device": chip, "threads": torch.get_num_threads(), "python": platform.python_version(), **versions}
+    allocator = {name: os.environ[name] for name in ("GLIBC_TUNABLES", "LD_PRELOAD") if name in os.environ}
+    facts = {"device": chip, "threads": torch.get_num_threads(), "python": platform.python_version()}
+    return {**facts, **versions, **allocator}
 
 
 def _cpuinfo() -> list[str]:
