@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -36,6 +37,15 @@ def _at(x: Tensor, axis: int, where: slice) -> Tensor:
     return x[(slice(None),) * axis + (where,)]
 
 
+def _outside(part: slice, n: int) -> list[slice]:
+    """What of ``n`` positions a part leaves out."""
+    return [outside for outside in (slice(0, part.start), slice(part.stop, n)) if outside.start < outside.stop]
+
+
+def _start_minus_stop(run: Run) -> int:
+    return cast(int, run.out.start - run.out.stop)
+
+
 @dataclass(frozen=True, eq=False)
 class AxisMax:
     """The dense maximum along one axis; of equal values the first counts, as in torch's pools."""
@@ -47,13 +57,21 @@ class AxisMax:
 
     def apply(self, source: Tensor, out: Tensor, takes: Sequence[Tensor] | None = None) -> None:
         """Write the maxima into ``out``, and for each run after the first into ``takes`` a 1 where it raised them."""
-        whole = len(self.runs) > 1 and all(run.out.stop - run.out.start == self.out for run in self.runs[:2])
-        so_far = _at(source, self.axis, self.runs[0].source) if whole else out.fill_(-torch.inf)
-        for i, run in enumerate(self.runs[whole:], start=int(whole)):
+        # The longest first, so that no -inf need be written below it; only who raises a maximum depends on the order.
+        runs = sorted(self.runs, key=_start_minus_stop) if takes is None else self.runs
+        first, *later = runs
+        raised: Sequence[Tensor | None] = takes if takes is not None else [None] * len(later)
+        if later and first.out == slice(0, self.out):
+            so_far = _at(source, self.axis, first.source)
+            for outside in _outside(later[0].out, self.out):
+                _at(out, self.axis, outside).copy_(_at(so_far, self.axis, outside))
+        else:
+            so_far, later, raised = out.fill_(-torch.inf), [*runs], [None, *raised]
+        for run, take in zip(later, raised, strict=True):
             value, largest = _at(source, self.axis, run.source), _at(out, self.axis, run.out)
             before = _at(so_far, self.axis, run.out)
-            if takes is not None and i:
-                torch.gt(value, before, out=takes[i - 1])
+            if take is not None:
+                torch.gt(value, before, out=take)
             torch.maximum(before, value, out=largest)
             so_far = out
 
@@ -73,8 +91,8 @@ class AxisMax:
     def transpose(self, grad: Tensor, out: Tensor, takes: Sequence[Tensor]) -> None:
         """Write each maximum's gradient to its place in ``out``; ``grad`` is used up."""
         first, *later = self.runs
-        written = later[-1].source if later else slice(0)
-        for outside in (slice(written.start), slice(written.stop, None)):
+        written = later[-1].source if later else slice(0, 0)
+        for outside in _outside(written, self.n):
             _at(out, self.axis, outside).zero_()
         for run, take in zip(reversed(later), reversed(takes), strict=True):
             left, target = _at(grad, self.axis, run.out), _at(out, self.axis, run.source)

@@ -17,7 +17,7 @@ from .resample import blur_pool, is_onednn_map, layout_of, needs_grad, own_preci
 
 # In channels-last torch's own pool is as quick up to here: rows or columns with gradients, bytes without.
 _SMALL_WITH_GRAD = 56
-_SMALL = 1 << 20
+_SMALL = 2 << 20
 
 
 @dataclass(frozen=True)
