@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +16,9 @@ from .filters import Blur, depthwise
 from .padding import padded_indices
 from .parts import at_once, parts
 
-# Input of one convolution in NCHW, in bytes: torch rearranges it, and above this into fresh memory.
-_REARRANGED = 13 << 20
+# In NCHW torch rearranges what it convolves. In bytes: above this always into fresh memory, so that parts are quicker.
+_REARRANGED = 32 << 20
+_PART = 13 << 20
 
 _CONVOLVE = (torch.conv1d, torch.conv2d, torch.conv3d)
 _TRANSPOSE = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
@@ -140,7 +142,9 @@ class BorderedBlur:
     def forward(self, x: Tensor) -> Tensor:
         """The blur."""
         convolve = _CONVOLVE[len(self.stride) - 1]
-        out = self._in_parts(x, lambda p: convolve(p, self.weight, None, self.stride, self.padding, 1, self.channels))
+        out = self._in_parts(
+            x, lambda p: convolve(p, self.weight, None, self.stride, self.padding, 1, self.channels), 1
+        )
         for border in self.borders:
             border.add(x, out)
         return out
@@ -150,17 +154,20 @@ class BorderedBlur:
         transpose = _TRANSPOSE[len(self.stride) - 1]
         grad = grad.contiguous(memory_format=self.memory_format)
         out = self._in_parts(
-            grad, lambda p: transpose(p, self.weight, None, self.stride, self.padding, self.spare, self.channels)
+            grad,
+            lambda p: transpose(p, self.weight, None, self.stride, self.padding, self.spare, self.channels),
+            growth=math.prod(self.stride),
         )
         for border in self.borders:
             border.add_transposed(grad, out)
         return out
 
-    def _in_parts(self, x: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
-        """Channels-last needs no parts."""
-        images = at_once(x, _REARRANGED) if self.memory_format == torch.contiguous_format else len(x)
-        if images >= len(x):
+    def _in_parts(self, x: Tensor, apply: Callable[[Tensor], Tensor], growth: int) -> Tensor:
+        """Channels-last needs no parts; ``growth`` is how many times larger the result is."""
+        size = x.numel() * x.element_size() * growth
+        if self.memory_format != torch.contiguous_format or size <= _REARRANGED:
             return apply(x)
+        images = at_once(x, _PART // growth)
         first = apply(x[:images])
         out = first.new_empty((len(x), *first.shape[1:]))
         out[:images] = first

@@ -21,9 +21,10 @@ from .processes import apart, in_process
 
 
 def networks(options: argparse.Namespace) -> Iterator[Row]:
-    """Inference of one image and of a batch; torchvision's plain network is the floor."""
+    """Inference of one image (eager) and of a batch; torchvision's plain network is the floor."""
+    batches = [options.batch] if options.compile else sorted({1, options.batch})
     for name in tqdm(options.networks, "networks", disable=None):
-        for batch in sorted({1, options.batch}):
+        for batch in batches:
             yield apart(_contest, f"networks, inference, batch {batch}", name, batch, options, network_forward)
 
 
