@@ -48,7 +48,10 @@ class ConvolvedAxis:
         out = (n + sum(pad) - len(taps)) // stride + 1
         terms: dict[tuple[int, int], float] = {}
         copied = padded_indices(n, pad, mode).tolist()
-        for i, (tap, weight) in itertools.product(range(out), enumerate(taps)):
+        at_start = min(out, -(-pad[0] // stride))
+        at_end = max(at_start, (pad[0] + n - len(taps)) // stride + 1)
+        touching = itertools.chain(range(at_start), range(at_end, out))
+        for i, (tap, weight) in itertools.product(touching, enumerate(taps)):
             place = i * stride + tap
             if not pad[0] <= place < pad[0] + n and copied[place] != n:
                 terms[i, copied[place]] = terms.get((i, copied[place]), 0.0) + weight

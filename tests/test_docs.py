@@ -61,6 +61,12 @@ def test_the_readmes_table_is_the_manifests() -> None:
     assert shown.strip() == table(manifest.load())
 
 
+def test_the_readmes_speed_is_the_benchmarks() -> None:
+    shown = README.partition("<!-- speed -->")[2].partition("<!-- /speed -->")[0].strip()
+    assert len(shown.splitlines()) == 12  # a head of two lines, nine networks, their mean
+    assert shown in (ROOT / "results" / "benchmark" / "networks.md").read_text()
+
+
 def test_the_readmes_plan_is_the_plan() -> None:
     shown = re.search(r"```text\n(op .*?)```", README, re.DOTALL)
     assert shown

@@ -110,14 +110,13 @@ def step():
     optimizer.zero_grad()
     torch.nn.functional.cross_entropy(model(x), torch.zeros({batch}, dtype=torch.long)).backward()
     optimizer.step()
-step()
 """
 _OURS = "import antialiased_zoo, torch\nmodel = antialiased_zoo.create_model({name!r})\n"
 _PEER = "import antialiased_cnns, torch\nmodel = antialiased_cnns.{name}(pretrained=False, filter_size=4)\n"
 
 
 def _training_memory(name: str, options: argparse.Namespace) -> Iterator[Row]:
-    """Peak memory of a second step beyond what is held before it."""
+    """Peak memory of a first step beyond what is held before it: later ones find more or less of it in hand."""
     sources = {OURS: _OURS, PEER: _PEER} if peer_network(name) else {OURS: _OURS}
     for layout, memory_format in LAYOUTS.items():
         facts = {"name": name, "batch": options.batch, "layout": memory_format}
