@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antialiased_zoo as az
+from antialiased_zoo import bordered_blur as bordered_blur_module
 from antialiased_zoo import pooling, resample
 from antialiased_zoo.bordered_blur import bordered_blur
 from antialiased_zoo.filters import FILTER_SIZES, Blur, binomial_taps
@@ -230,6 +231,46 @@ def test_large_maps_go_through_in_parts() -> None:
     (grad,) = torch.autograd.grad(max_blur_pool2d(x, 2).square().sum(), x)
     (first,) = torch.autograd.grad(max_blur_pool2d(x[4:], 2).square().sum(), x)
     torch.testing.assert_close(grad[4:], first[4:])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_blurs_go_through_in_parts_and_whole(
+    memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take("without a padded copy", monkeypatch)
+    x = torch.randn(5, 3, 12, 13).contiguous(memory_format=memory_format).requires_grad_()
+    blur = Blur.make(4, 2, "reflect", 0, ndim=2)
+    expected = resample._by_convolution(x, blur, blur.kernel())
+    weights = torch.randn_like(expected)
+    (expected_grad,) = torch.autograd.grad((expected * weights).sum(), x)
+    for most_images in (1, 2, 5):
+        monkeypatch.setattr(bordered_blur_module, "_REARRANGED", 0)
+        monkeypatch.setattr(bordered_blur_module, "_PART", most_images * x[:1].nbytes)
+        y = blur_pool2d(x)
+        (grad,) = torch.autograd.grad((y * weights).sum(), x)
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(grad, expected_grad)
+        assert y.is_contiguous(memory_format=memory_format)
+        assert grad.is_contiguous(memory_format=memory_format)
+
+
+def test_large_maps_take_no_padded_copy() -> None:
+    """The rule itself, for real sizes, against float64 maths, which goes by slices."""
+    for shape in ((1, 33, 363, 361), (2, 5, 1_000_001)):
+        x = torch.randn(shape)
+        blur = blur_pool2d if len(shape) == 4 else blur_pool1d
+        assert resample._takes_borders(x)
+        torch.testing.assert_close(blur(x, 5).double(), blur(x.double(), 5), rtol=1e-5, atol=1e-6)
+    assert not resample._takes_borders(x[..., :1000])
+
+
+def test_without_onednn_the_blur_is_the_same() -> None:
+    for size in (9, 300):
+        x = torch.randn(2, 24, size, size)
+        expected = [blur_pool2d(x), max_blur_pool2d(x, 3, padding=1)]
+        with torch.backends.mkldnn.flags(enabled=False):
+            for y, same in zip(expected, [blur_pool2d(x), max_blur_pool2d(x, 3, padding=1)], strict=True):
+                torch.testing.assert_close(y, same, rtol=1e-5, atol=1e-6)
 
 
 def test_transforms_of_torch_func() -> None:
