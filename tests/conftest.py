@@ -7,6 +7,7 @@ import pytest
 import torch
 from fault_server import FaultServer
 from fetching import CONTENT, NAME
+from ways import WAYS, take
 
 torch.set_num_threads(1)
 
@@ -45,3 +46,8 @@ def fetching_server(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     server.requests.clear()
     server.seen.clear()
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(request.param, monkeypatch)
