@@ -12,16 +12,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .filters import Blur, depthwise
+from .filters import CONVOLUTIONS, TRANSPOSED, Blur, depthwise
 from .padding import padded_indices
 from .parts import at_once, parts
 
 # In NCHW torch rearranges what it convolves. In bytes: above this always into fresh memory, so that parts are quicker.
 _REARRANGED = 32 << 20
 _PART = 13 << 20
-
-_CONVOLVE = (torch.conv1d, torch.conv2d, torch.conv3d)
-_TRANSPOSE = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class BorderedBlur:
 
     def forward(self, x: Tensor) -> Tensor:
         """The blur."""
-        convolve = _CONVOLVE[len(self.stride) - 1]
+        convolve = CONVOLUTIONS[len(self.stride) - 1]
         out = self._in_parts(
             x, lambda p: convolve(p, self.weight, None, self.stride, self.padding, 1, self.channels), 1
         )
@@ -154,7 +151,7 @@ class BorderedBlur:
 
     def transpose(self, grad: Tensor) -> Tensor:
         """The gradient of the blur's input, given its result's."""
-        transpose = _TRANSPOSE[len(self.stride) - 1]
+        transpose = TRANSPOSED[len(self.stride) - 1]
         grad = grad.contiguous(memory_format=self.memory_format)
         out = self._in_parts(
             grad,

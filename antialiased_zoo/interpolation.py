@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import Blur, FilterSize, read_filter_size
+from .filters import TRANSPOSED, Blur, FilterSize, read_filter_size
 from .padding import padded
 from .resample import check_map, layout_of, own_precision
 
@@ -75,7 +74,7 @@ def blur_upsample(x: Tensor, interpolation: Interpolation, kernel: Tensor | None
     if x.dim() == 1 + ndim:
         return blur_upsample(x.unsqueeze(0), interpolation, kernel).squeeze(0)
     weight = interpolation.weight(x, kernel)
-    convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[ndim - 1]
+    convolve = TRANSPOSED[ndim - 1]
     with own_precision(x):
         y = convolve(
             padded(x, interpolation),

@@ -7,11 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .filters import Blur
+from .filters import CONVOLUTIONS, TRANSPOSED, Blur
 from .padding import padded_indices
-
-_CONVOLVE = (torch.conv1d, torch.conv2d, torch.conv3d)
-_TRANSPOSE = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
 
 
 class PaddedBlur:
@@ -62,11 +59,11 @@ class PaddedBlur:
         """Pad the maps in a buffer and blur them."""
         for axis, place, source in self._copies:
             buffer.narrow(axis, place, 1).copy_(buffer.narrow(axis, source, 1))
-        return _CONVOLVE[len(self.size) - 1](buffer, self.weight, None, self.stride, 0, 1, self.channels)
+        return CONVOLUTIONS[len(self.size) - 1](buffer, self.weight, None, self.stride, 0, 1, self.channels)
 
     def transpose(self, grad: Tensor) -> Tensor:
         """The gradient of the maps, given that of their blurs."""
-        transpose = _TRANSPOSE[len(self.size) - 1]
+        transpose = TRANSPOSED[len(self.size) - 1]
         buffer = transpose(grad, self.weight, None, self.stride, 0, self._spare, self.channels)
         for axis, place, source in reversed(self._copies):
             buffer.narrow(axis, source, 1).add_(buffer.narrow(axis, place, 1))

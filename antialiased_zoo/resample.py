@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .bordered_blur import bordered_blur
-from .filters import Blur
+from .filters import CONVOLUTIONS, Blur
 from .padding import padded
 
 # In bytes: up to here a padded copy costs less than looking after the borders; with gradients it is made twice.
@@ -18,7 +18,6 @@ _SMALL = 16 << 20
 _SMALL_WITH_GRAD = {torch.contiguous_format: 7 << 19, torch.channels_last: 8 << 20}
 
 _AS_IT_IS = contextlib.nullcontext()
-_CONVOLVE = (torch.conv1d, torch.conv2d, torch.conv3d)
 
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
@@ -70,20 +69,20 @@ def layout_of(x: Tensor) -> torch.memory_format:
 
 def _by_convolution(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
     """Pad, then one strided depthwise convolution: the plain formula."""
-    convolve = _CONVOLVE[len(blur.stride) - 1]
+    convolve = CONVOLUTIONS[len(blur.stride) - 1]
     return convolve(padded(x, blur), blur.weight(x, kernel), None, blur.stride, 0, 1, x.shape[1])
 
 
 def _by_slices(x: Tensor, blur: Blur) -> Tensor:
     """Pad, then sum weighted, strided slices along each axis: a compiler fuses these with their neighbours."""
-    memory_format = layout_of(x)
+    dtype, memory_format = x.dtype, layout_of(x)
     size = blur.out_size(x.shape[2:])
     x = padded(x, blur)
     for axis, (taps, stride, out) in enumerate(zip(blur.taps, blur.stride, size, strict=True), start=2):
         span = (out - 1) * stride + 1
         terms = [x[(slice(None),) * axis + (slice(i, i + span, stride),)] for i in range(len(taps))]
         x = terms[0] if len(taps) == 1 else _weighted_sum(terms, taps)
-    return x.contiguous(memory_format=memory_format)
+    return x.to(dtype).contiguous(memory_format=memory_format)  # autocast on a CPU pads in float32
 
 
 def _weighted_sum(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -122,7 +121,7 @@ def needs_grad(x: Tensor) -> bool:
 
 
 def is_plain_cpu(x: Tensor) -> bool:
-    """True for an ordinary tensor on the CPU, in a precision that allows rounding between the axes.
+    """True for an ordinary tensor on the CPU in float32 or float64.
 
     Not ordinary is what is compiled, traced, counted, fake, or transformed by `torch.func` or for forward derivatives.
     """

@@ -50,4 +50,5 @@ def fetching_server(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One way of computing a blur after the other."""
     take(request.param, monkeypatch)

@@ -103,13 +103,14 @@ def test_dtype_is_kept(dtype: torch.dtype) -> None:
     torch.testing.assert_close(y.double(), expected, rtol=tolerance, atol=4 * tolerance)
 
 
-def test_autocast_leaves_the_dtype_alone() -> None:
-    x = torch.randn(2, 4, 300, 10)
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("function", [blur_pool2d, lambda x: max_blur_pool2d(x, 2)])
+def test_autocast_leaves_the_dtype_alone(function: Callable[[Tensor], Tensor]) -> None:
+    x = torch.randn(2, 4, 30, 10)
+    expected = function(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        for size in (300, 10):
-            assert torch.equal(blur_pool2d(x[:, :, :size]), blur_pool2d(x[:, :, :size].clone()))
-            assert blur_pool2d(x[:, :, :size]).dtype == torch.float32
-            assert blur_pool2d(x[:, :, :size].bfloat16()).dtype == torch.bfloat16
+        assert torch.equal(function(x), expected)
+        assert function(x.bfloat16()).dtype == torch.bfloat16
 
 
 @pytest.mark.usefixtures("way")
@@ -123,12 +124,17 @@ def test_gradients(pad_type: str, filt_size: int, memory_format: torch.memory_fo
         assert torch.autograd.gradgradcheck(lambda x: blur_pool2d(x, filt_size, 2, pad_type), (x,))
 
 
-def test_training_works_after_inference_mode_made_the_matrices() -> None:
+def test_training_works_after_inference_mode_made_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    take("without a padded copy", monkeypatch)
     with torch.inference_mode():
         blur_pool2d(torch.randn(1, 1, 17, 19), 6)
+        max_blur_pool2d(torch.randn(1, 1, 17, 19), 2)
     x = torch.randn(1, 1, 17, 19, requires_grad=True)
     blur_pool2d(x, 6).sum().backward()
     torch.testing.assert_close(x.grad.sum(), torch.tensor(9 * 10.0))  # every output hands on a weight of 1
+    x.grad = None
+    max_blur_pool2d(x, 2).sum().backward()
+    torch.testing.assert_close(x.grad.sum(), torch.tensor(8 * 9.0))
 
 
 def test_unbatched_equals_batched() -> None:

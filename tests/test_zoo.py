@@ -199,6 +199,7 @@ def test_building_postpones_garbage_collection_and_gives_it_back() -> None:
 
 @pytest.mark.parametrize("name", az.list_models())
 def test_compiles_whole_and_for_any_batch(name: str) -> None:
+    torch.manual_seed(0)  # random weights may amplify rounding
     model = az.create_model(name, num_classes=10).eval()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
