@@ -15,6 +15,7 @@ from torch import Tensor
 from .filters import CONVOLUTIONS, TRANSPOSED, Blur, depthwise
 from .padding import padded_indices
 from .parts import at_once, parts
+from .tensors import needs_grad
 
 # In NCHW torch rearranges what it convolves. In bytes: above this always into fresh memory, so that parts are quicker.
 _REARRANGED = 32 << 20
@@ -135,7 +136,7 @@ class BorderedBlur:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The blur, differentiable any number of times."""
-        if x.requires_grad and torch.is_grad_enabled():
+        if needs_grad(x):
             return cast(Tensor, _Linear.apply(x, self, False))
         return self.forward(x)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from .maxima import AxisMax
 from .padded_blur import PaddedBlur
 from .parts import at_once, parts
+from .tensors import needs_grad
 
 # Input of one turn: more images at once spread an operation's fixed cost, fewer keep their temporaries in the cache.
 _FORWARD_BYTES = 7 << 20
@@ -35,7 +36,7 @@ class DensePool:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The result, differentiable any number of times."""
-        if x.requires_grad and torch.is_grad_enabled():
+        if needs_grad(x):
             return cast(Tensor, _Forward.apply(x, None, self))
         return self.forward(x, None)
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .filters import TRANSPOSED, Blur, FilterSize, read_filter_size
 from .padding import padded
-from .resample import check_map, layout_of, own_precision
+from .resample import check_map, own_precision
+from .tensors import layout_of
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from . import manifest
 from .filters import FilterSize, read_filter_size
 from .garbage import collection_postponed
 from .piecewise import in_pieces_
+from .quicken import quicken_
 from .rules import Shortcut, StemPool
 from .transform import Options, antialias_
 from .weights import Weights, find_weights
@@ -146,7 +147,7 @@ def create_model(
         structure |= {option: value for option, value in chosen.items() if value is not None}
         model = _build(architecture, weights, num_classes, in_chans, progress, kwargs)
         if filter_size is not None:
-            antialias_(model, filter_size, **cast(Options, structure))
+            quicken_(antialias_(model, filter_size, **cast(Options, structure)))
             if architecture.in_pieces:
                 in_pieces_(model)
     return model.to(memory_format=memory_format) if memory_format is not None else model

@@ -16,7 +16,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from .dataflow import ACTIVATIONS
 from .layers import Blurred
-from .resample import is_plain_cpu, layout_of
+from .tensors import is_plain_cpu, layout_of
 from .transform import BLUR_HOOKS
 
 _Model = TypeVar("_Model", bound=nn.Module)

@@ -13,7 +13,8 @@ from .dense_pool import DensePool
 from .filters import Blur
 from .maxima import AxisMax, axis_max
 from .padded_blur import padded_blur
-from .resample import blur_pool, is_onednn_map, layout_of, needs_grad, own_precision
+from .resample import blur_pool, own_precision
+from .tensors import is_onednn_map, layout_of, needs_grad
 
 # In channels-last torch's own pool is as quick up to here: rows or columns with gradients, bytes without.
 _SMALL_WITH_GRAD = 56

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .bordered_blur import bordered_blur
 from .filters import CONVOLUTIONS, Blur
 from .padding import padded
+from .tensors import has_onednn, is_onednn_map, layout_of, needs_grad
 
 # In bytes: up to here a padded copy costs less than looking after the borders; with gradients it is made twice.
 _SMALL = 16 << 20
@@ -55,15 +55,6 @@ def check_map(x: Tensor, blur: Blur) -> None:
         raise TypeError(f"expected a floating-point map, got {x.dtype}: convert it first, for example x.float()")
 
 
-def layout_of(x: Tensor) -> torch.memory_format:
-    """Channels-last if ``x`` is in that layout and in no other."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    channels_last = formats.get(x.dim())
-    if channels_last and x.is_contiguous(memory_format=channels_last) and not x.is_contiguous():
-        return channels_last
-    return torch.contiguous_format
-
-
 # The ways below give the same values (tests/test_functional.py); `blur_pool` alone chooses between them.
 
 
@@ -94,12 +85,8 @@ def _weighted_sum(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 def _convolves_slowly(x: Tensor) -> bool:
     """On a CPU what oneDNN does not do, torch convolves one channel after the other."""
-    slow = not _has_onednn() if x.dtype == torch.float32 else x.dtype == torch.float64
+    slow = not has_onednn() if x.dtype == torch.float32 else x.dtype == torch.float64
     return slow and x.is_cpu
-
-
-def _has_onednn() -> bool:
-    return torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()
 
 
 def _takes_borders(x: Tensor) -> bool:
@@ -108,25 +95,3 @@ def _takes_borders(x: Tensor) -> bool:
     if size <= _SMALL_WITH_GRAD[torch.contiguous_format] or not is_onednn_map(x):
         return False
     return size > (_SMALL_WITH_GRAD.get(layout_of(x), _SMALL) if needs_grad(x) else _SMALL)
-
-
-def is_onednn_map(x: Tensor) -> bool:
-    """True for an ordinary tensor that oneDNN convolves."""
-    return x.dtype == torch.float32 and is_plain_cpu(x) and _has_onednn()
-
-
-def needs_grad(x: Tensor) -> bool:
-    """True where autograd records what happens to ``x``."""
-    return x.requires_grad and torch.is_grad_enabled()
-
-
-def is_plain_cpu(x: Tensor) -> bool:
-    """True for an ordinary tensor on the CPU in float32 or float64.
-
-    Not ordinary is what is compiled, traced, counted, fake, or transformed by `torch.func` or for forward derivatives.
-    """
-    if torch.compiler.is_compiling() or not x.is_cpu or x.dtype not in (torch.float32, torch.float64):
-        return False
-    watched = torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack()
-    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return type(x) in (Tensor, torch.nn.Parameter) and not watched and not transformed

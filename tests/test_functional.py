@@ -27,6 +27,7 @@ from antialiased_zoo.functional import (
     max_blur_pool2d,
     max_blur_pool3d,
 )
+from antialiased_zoo.tensors import layout_of
 
 PAD_TYPES = ("reflect", "replicate", "zero")
 NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "zero": "constant"}
@@ -69,7 +70,7 @@ def test_every_way_equals_float64_maths(filt_size: int, pad_type: str, memory_fo
             for way in (
                 resample._by_convolution(x, blur, blur.kernel()),
                 resample._by_slices(x, blur),
-                bordered_blur(blur, size, 3, x.dtype, resample.layout_of(x))(x),
+                bordered_blur(blur, size, 3, x.dtype, layout_of(x))(x),
                 resample.blur_pool(x, blur),
             ):
                 torch.testing.assert_close(way, expected, rtol=1e-5, atol=1e-6)

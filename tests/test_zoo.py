@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from unittest import mock
@@ -195,6 +197,21 @@ def test_building_postpones_garbage_collection_and_gives_it_back() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("call", ["enable", "disable"])
+def test_importing_starts_no_full_collection_and_leaves_the_collector_as_it_was(call: str) -> None:
+    code = f"""
+import gc
+seen = []
+gc.{call}()
+gc.callbacks.append(lambda phase, info: seen.append(info["generation"]))
+import antialiased_zoo
+del gc.callbacks[:]
+print(gc.isenabled(), seen.count(2))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(call == "enable"), "0"]
 
 
 @pytest.mark.parametrize("name", az.list_models())

@@ -30,6 +30,7 @@ _PEER = (
     "m.load_state_dict(torch.load({path!r}, weights_only=True)['state_dict'])",
 )
 _FLOOR = ("import torch, torchvision", "m = torchvision.models.get_model({name!r}, weights='IMAGENET1K_V1')")
+_COLD = ("import antialiased_zoo as az, torch", _OURS[1])  # torchvision is ours to import
 _LOGITS = "\nwith torch.inference_mode():\n    m.eval()(torch.zeros(1, 3, 224, 224))"
 _UNITS: tuple[tuple[Literal["time", "memory"], str], ...] = (("time", "ms"), ("memory", "MiB"))
 
@@ -45,10 +46,11 @@ def load(options: argparse.Namespace) -> Iterator[Row]:
             for figure, unit in _UNITS:
                 runs = {who: partial(in_process, *script, figure, environment) for who, script in scripts.items()}
                 yield contest(f"build and load, {figure}", name, runs, turns, unit)
-            scripts[FLOOR] = [part.format(name=name) for part in _FLOOR]
-            cold = {
-                who: partial(whole_process, "\n".join(script) + _LOGITS, environment) for who, script in scripts.items()
+            codes = {
+                who: "\n".join(both).format(name=name, path=path)
+                for who, both in {**parts, OURS: _COLD, FLOOR: _FLOOR}.items()
             }
+            cold = {who: partial(whole_process, code + _LOGITS, environment) for who, code in codes.items()}
             yield contest("cold process to first logits", name, cold, turns)
 
 

@@ -46,9 +46,9 @@ def in_process(
 
 
 def whole_process(code: str, environment: Mapping[str, str] = os.environ) -> float:
-    """Milliseconds from the start of a new process to its end."""
+    """Milliseconds from the start of a new process until the code is done; taking the process down is not counted."""
     start = time.perf_counter()
-    _run(code, environment)
+    _run(f"{code}\nimport os\nos._exit(0)", environment)
     return (time.perf_counter() - start) * 1e3
 
 
