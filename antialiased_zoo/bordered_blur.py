@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from torch import Tensor
 from .filters import CONVOLUTIONS, TRANSPOSED, Blur, depthwise
 from .padding import padded_indices
 from .parts import at_once, parts
-from .tensors import needs_grad
 
 # In NCHW torch rearranges what it convolves. In bytes: above this always into fresh memory, so that parts are quicker.
 _REARRANGED = 32 << 20
@@ -134,12 +132,6 @@ class BorderedBlur:
                 across = BorderedBlur(others, channels, dtype, memory_format, i + 1) if blurs else None
                 self.borders.append(Border(i + 2, axis.terms, across))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """The blur, differentiable any number of times."""
-        if needs_grad(x):
-            return cast(Tensor, _Linear.apply(x, self, False))
-        return self.forward(x)
-
     def forward(self, x: Tensor) -> Tensor:
         """The blur."""
         convolve = CONVOLUTIONS[len(self.stride) - 1]
@@ -175,17 +167,6 @@ class BorderedBlur:
         for part in itertools.islice(parts(x, images), 1, None):
             out[part] = apply(x[part])
         return out
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, blur: BorderedBlur, transposed: bool) -> Tensor:
-        ctx.blur, ctx.transposed = blur, transposed
-        return blur.transpose(x) if transposed else blur.forward(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Linear.apply(grad, ctx.blur, not ctx.transposed), None, None
 
 
 @lru_cache(maxsize=256)

@@ -59,7 +59,6 @@ class DensePool:
 
     def transpose(self, grad: Tensor, x: Tensor) -> Tensor:
         """The gradient of ``x``, given the result's."""
-        grad = grad.contiguous(memory_format=self.blur.memory_format)
         images = at_once(x, _BACKWARD_BYTES)
         out = self._empty(x, len(x), x.shape[2:])
         between = [self._empty(x, images, size) for size in self._sizes(x)[-2:0:-1]]
@@ -97,7 +96,7 @@ class _Taking:
         bound: list[Step] = []
         for step, value, takes in zip(self.maxima, self.values, self.takes, strict=True):
             cut = [take[: len(source)] for take in takes]
-            step.apply(source, value[: len(source)], cut)
+            step.apply(source, value[: len(source)], cut, takes_only=step is self.maxima[-1])
             bound.append(partial(getattr(step, method), takes=cut))
             source = value[: len(source)]
         return bound

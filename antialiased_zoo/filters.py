@@ -211,7 +211,7 @@ class Blur:
 
     def weight(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
         """The depthwise weight for ``x``, from a kept ``kernel`` where that is exact enough for it."""
-        if kernel is None or torch.promote_types(kernel.dtype, x.dtype) != kernel.dtype:
+        if kernel is None or (kernel.dtype != x.dtype and torch.promote_types(kernel.dtype, x.dtype) != kernel.dtype):
             kernel = self.kernel(x.dtype)
         if kernel.dtype != x.dtype or kernel.device != x.device:
             kernel = kernel.to(x)

@@ -55,8 +55,13 @@ class AxisMax:
     out: int
     runs: tuple[Run, ...]
 
-    def apply(self, source: Tensor, out: Tensor, takes: Sequence[Tensor] | None = None) -> None:
-        """Write the maxima into ``out``, and for each run after the first into ``takes`` a 1 where it raised them."""
+    def apply(
+        self, source: Tensor, out: Tensor, takes: Sequence[Tensor] | None = None, takes_only: bool = False
+    ) -> None:
+        """Write the maxima into ``out``, and for each run after the first into ``takes`` a 1 where it raised them.
+
+        With ``takes_only`` the last step, which nothing but ``out`` needs, is left undone.
+        """
         # The longest first, so that no -inf need be written below it; only who raises a maximum depends on the order.
         runs = sorted(self.runs, key=_start_minus_stop) if takes is None else self.runs
         first, *later = runs
@@ -72,7 +77,8 @@ class AxisMax:
             before = _at(so_far, self.axis, run.out)
             if take is not None:
                 torch.gt(value, before, out=take)
-            torch.maximum(before, value, out=largest)
+            if not (takes_only and run is later[-1]):
+                torch.maximum(before, value, out=largest)
             so_far = out
 
     def empty_takes(self, out: Tensor) -> list[Tensor]:

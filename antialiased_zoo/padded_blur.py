@@ -1,4 +1,4 @@
-"""A blur of maps that are made in a padded buffer: the padding is a few rows copied in place."""
+"""A blur through a padded buffer, whose borders are a few rows: copied in place, or in the gradient added in place."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from .filters import CONVOLUTIONS, TRANSPOSED, Blur
-from .padding import padded_indices
+from .padding import padded, padded_indices
 
 
 class PaddedBlur:
-    """A blur of maps ``(N, C, *spatial)`` of one size, which its caller writes into the inside of a buffer.
+    """A blur of maps ``(N, C, *spatial)`` of one size, given whole or written by the caller into a buffer's inside.
 
     Args:
         blur: The blur.
@@ -25,12 +25,11 @@ class PaddedBlur:
     def __init__(
         self, blur: Blur, size: tuple[int, ...], channels: int, dtype: torch.dtype, memory_format: torch.memory_format
     ) -> None:
+        self.blur = blur
         self.size = size
         self.channels = channels
         self.dtype = dtype
         self.memory_format = memory_format
-        self.stride = blur.stride
-        self.padding = blur.padding
         self.out = blur.out_size(size)
         self.weight = blur.kernel(dtype, channels)
         self._buffer_size = [n + sum(pad) for n, pad in zip(size, blur.padding, strict=True)]
@@ -51,7 +50,7 @@ class PaddedBlur:
 
     def inside(self, buffer: Tensor) -> Tensor:
         """The part of a buffer that holds the maps."""
-        for axis, (n, pad) in enumerate(zip(self.size, self.padding, strict=True), start=2):
+        for axis, (n, pad) in enumerate(zip(self.size, self.blur.padding, strict=True), start=2):
             buffer = buffer.narrow(axis, pad[0], n)
         return buffer
 
@@ -59,15 +58,23 @@ class PaddedBlur:
         """Pad the maps in a buffer and blur them."""
         for axis, place, source in self._copies:
             buffer.narrow(axis, place, 1).copy_(buffer.narrow(axis, source, 1))
-        return CONVOLUTIONS[len(self.size) - 1](buffer, self.weight, None, self.stride, 0, 1, self.channels)
+        return self._convolved(buffer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The blur of whole maps: the plain formula."""
+        return self._convolved(padded(x, self.blur))
 
     def transpose(self, grad: Tensor) -> Tensor:
-        """The gradient of the maps, given that of their blurs."""
+        """The gradient of the maps, given that of their blurs: the inside of a new buffer."""
         transpose = TRANSPOSED[len(self.size) - 1]
-        buffer = transpose(grad, self.weight, None, self.stride, 0, self._spare, self.channels)
+        grad = grad.contiguous(memory_format=self.memory_format)
+        buffer = transpose(grad, self.weight, None, self.blur.stride, 0, self._spare, self.channels)
         for axis, place, source in reversed(self._copies):
             buffer.narrow(axis, source, 1).add_(buffer.narrow(axis, place, 1))
         return self.inside(buffer)
+
+    def _convolved(self, buffer: Tensor) -> Tensor:
+        return CONVOLUTIONS[len(self.size) - 1](buffer, self.weight, None, self.blur.stride, 0, 1, self.channels)
 
 
 @lru_cache(maxsize=256)

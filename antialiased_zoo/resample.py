@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from . import linear
 from .bordered_blur import bordered_blur
 from .filters import CONVOLUTIONS, Blur
+from .linear import LinearMap
+from .padded_blur import padded_blur
 from .padding import padded
 from .tensors import has_onednn, is_onednn_map, layout_of, needs_grad
 
-# In bytes: up to here a padded copy costs less than looking after the borders; with gradients it is made twice.
-_SMALL = 16 << 20
-_SMALL_WITH_GRAD = {torch.contiguous_format: 7 << 19, torch.channels_last: 8 << 20}
+# By dimensions and layout, from how many MiB on adding the borders' part costs less than a padded copy, and in such a
+# copy's gradient adding the borders in place costs less than torch's way (2-D: scripts/benchmark.py, "layers").
+_PLAIN, _LAST, _LAST_3D = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
+_BORDERED = {(3, _PLAIN): 0.5, (4, _PLAIN): 16, (4, _LAST): 16, (5, _PLAIN): 2, (5, _LAST_3D): 16}
+_PADDED_GRADIENT = {(4, _PLAIN): 1, (4, _LAST): 5, (5, _LAST_3D): 5}
+_SMALL = 0.5
 
 _AS_IT_IS = contextlib.nullcontext()
 
@@ -31,8 +37,8 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     if torch.compiler.is_compiling() or blur.is_subsampling or _convolves_slowly(x):
         return _by_slices(x, blur)
     with own_precision(x):
-        if _takes_borders(x):
-            return bordered_blur(blur, tuple(x.shape[2:]), x.shape[1], x.dtype, layout_of(x))(x)
+        if quicker := _quicker(x):
+            return linear.apply(quicker(blur, tuple(x.shape[2:]), x.shape[1], x.dtype, layout_of(x)), x)
         return _by_convolution(x, blur, kernel)
 
 
@@ -89,9 +95,12 @@ def _convolves_slowly(x: Tensor) -> bool:
     return slow and x.is_cpu
 
 
-def _takes_borders(x: Tensor) -> bool:
-    """Where a convolution without a padded copy beats the plain formula (scripts/benchmark.py, "layers")."""
-    size = x.numel() * x.element_size()
-    if size <= _SMALL_WITH_GRAD[torch.contiguous_format] or not is_onednn_map(x):
-        return False
-    return size > (_SMALL_WITH_GRAD.get(layout_of(x), _SMALL) if needs_grad(x) else _SMALL)
+def _quicker(x: Tensor) -> Callable[[Blur, tuple[int, ...], int, torch.dtype, torch.memory_format], LinearMap] | None:
+    """What makes the blur, where that is quicker than the plain formula under autograd."""
+    mebibytes = x.numel() * x.element_size() / 2**20
+    if mebibytes <= _SMALL or not is_onednn_map(x):
+        return None
+    kind = (x.dim(), layout_of(x))
+    if mebibytes > _BORDERED[kind]:
+        return bordered_blur
+    return padded_blur if needs_grad(x) and mebibytes > _PADDED_GRADIENT.get(kind, mebibytes) else None

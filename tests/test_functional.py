@@ -27,6 +27,7 @@ from antialiased_zoo.functional import (
     max_blur_pool2d,
     max_blur_pool3d,
 )
+from antialiased_zoo.padded_blur import padded_blur
 from antialiased_zoo.tensors import layout_of
 
 PAD_TYPES = ("reflect", "replicate", "zero")
@@ -70,7 +71,8 @@ def test_every_way_equals_float64_maths(filt_size: int, pad_type: str, memory_fo
             for way in (
                 resample._by_convolution(x, blur, blur.kernel()),
                 resample._by_slices(x, blur),
-                bordered_blur(blur, size, 3, x.dtype, layout_of(x))(x),
+                bordered_blur(blur, size, 3, x.dtype, layout_of(x)).forward(x),
+                padded_blur(blur, size, 3, x.dtype, layout_of(x)).forward(x),
                 resample.blur_pool(x, blur),
             ):
                 torch.testing.assert_close(way, expected, rtol=1e-5, atol=1e-6)
@@ -165,14 +167,36 @@ def test_blurs_go_through_in_parts_and_whole(
         assert grad.is_contiguous(memory_format=memory_format)
 
 
-def test_large_maps_take_no_padded_copy() -> None:
+@pytest.mark.parametrize(
+    ("shape", "memory_format", "forward", "backward"),
+    [
+        ((1, 33, 363, 361), torch.contiguous_format, bordered_blur, bordered_blur),
+        ((1, 33, 363, 361), torch.channels_last, bordered_blur, bordered_blur),
+        ((2, 4, 512, 256), torch.contiguous_format, None, padded_blur),
+        ((2, 8, 512, 256), torch.channels_last, None, padded_blur),
+        ((2, 4, 512, 256), torch.channels_last, None, None),
+        ((2, 4, 64, 256), torch.contiguous_format, None, None),
+        ((2, 5, 16_001), torch.contiguous_format, bordered_blur, bordered_blur),
+        ((2, 5, 8_001), torch.contiguous_format, None, None),
+        ((2, 4, 24, 56, 57), torch.contiguous_format, bordered_blur, bordered_blur),
+        ((2, 12, 24, 56, 57), torch.channels_last_3d, None, padded_blur),
+        ((2, 4, 24, 56, 57), torch.channels_last_3d, None, None),
+    ],
+)
+def test_each_size_takes_its_way(
+    shape: tuple[int, ...], memory_format: torch.memory_format, forward: object, backward: object
+) -> None:
     """The rule itself, for real sizes, against float64 maths, which goes by slices."""
-    for shape in ((1, 33, 363, 361), (2, 5, 1_000_001)):
-        x = torch.randn(shape)
-        blur = blur_pool2d if len(shape) == 4 else blur_pool1d
-        assert resample._takes_borders(x)
-        torch.testing.assert_close(blur(x, 5).double(), blur(x.double(), 5), rtol=1e-5, atol=1e-6)
-    assert not resample._takes_borders(x[..., :1000])
+    blur = (blur_pool1d, blur_pool2d, blur_pool3d)[len(shape) - 3]
+    x = torch.randn(shape).contiguous(memory_format=memory_format)
+    assert resample._quicker(x) is forward
+    expected = blur(x.double(), 4)
+    torch.testing.assert_close(blur(x, 4).double(), expected, rtol=1e-5, atol=1e-6)
+    leaf, double = x.clone().requires_grad_(), x.double().requires_grad_()
+    assert resample._quicker(leaf) is backward
+    for each in (leaf, double):
+        blur(each, 4).square().sum().backward()
+    torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=1e-5, atol=1e-6)
 
 
 def test_without_onednn_the_blur_is_the_same() -> None:
