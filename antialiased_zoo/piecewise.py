@@ -16,6 +16,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from .dataflow import ACTIVATIONS
 from .layers import Blurred
+from .memory import keep_freed_memory
 from .tensors import is_plain_cpu, layout_of
 from .transform import BLUR_HOOKS
 
@@ -119,6 +120,7 @@ def _run(stretch: Sequence[nn.Module], x: Tensor) -> Tensor:
     images = max(1, int(_PIECE // image))
     if image * len(x) < _SMALL_MAP or images >= len(x):
         return _chain(stretch, x)
+    keep_freed_memory()
     first = _chain(stretch, x[:images])
     shape = (len(x), *first.shape[1:])
     out = torch.empty(shape, dtype=first.dtype, memory_format=layout_of(first))

@@ -1,0 +1,58 @@
+"""What freed memory costs to have again, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="concerns glibc's allocator")
+
+# Blocks that are small beside what the process holds anyway are kept without being asked to.
+CODE = """
+import resource
+import torch
+from antialiased_zoo import blur_pool2d, create_model
+from antialiased_zoo.memory import keep_freed_memory
+{first}
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(1 << 20, dtype=torch.uint8)
+before = faults()
+blocks = [torch.ones(12 << 20, dtype=torch.uint8) for _ in range(4)]
+del blocks
+first = faults() - before
+blocks = [torch.ones(12 << 20, dtype=torch.uint8) for _ in range(4)]
+print(first, faults() - before - first)
+"""
+
+
+def page_faults(first: str) -> tuple[int, int]:
+    """Of the first and the second time that 48 MiB are written, after some code."""
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    code = CODE.format(first=first)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    once, again = map(int, done.stdout.split())
+    return once, again
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "keep_freed_memory()",
+        "blur_pool2d(torch.zeros(1, 17, 512, 512))",
+        "model = create_model('mobilenet_v2', num_classes=2).eval()\n"
+        "with torch.inference_mode():\n"
+        "    model(torch.zeros(3, 3, 224, 224))",
+    ],
+)
+def test_freed_memory_is_kept(first: str) -> None:
+    once, again = page_faults(first)
+    assert again < once / 2
+
+
+def test_it_would_not_be_kept_otherwise() -> None:
+    once, again = page_faults("")
+    assert again > 0.9 * once
