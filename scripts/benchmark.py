@@ -1,8 +1,8 @@
 """Times this package beside its peers: python scripts/benchmark.py [--short] [--parts layers networks ...].
 
-Contestants take turns in one process, so that a shared machine's moods fall on all of them alike; every
-ratio is the median of the turns' ratios, with their quartiles. Each contest has a process of its own, as each would
-have at its user's. Peers that are not installed are left out.
+Contestants take turns, so that a shared machine's moods fall on all of them alike; every ratio is the median of the
+turns' ratios, with their quartiles. Each network has a process of its own, as it would have at its user's; a layer's
+contestants share one. Peers that are not installed are left out.
 """
 
 from __future__ import annotations

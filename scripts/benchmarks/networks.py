@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,15 @@ import antialiased_zoo as az
 from .contest import OURS, Row, contest, timed
 from .layers import LAYOUTS
 from .peers import FLOOR, PEER, peer_network
-from .processes import apart, in_process
+from .processes import each_apart, in_process
+
+_FOLDED = "for_inference"
+_BUILDERS: Mapping[str, Callable[[str], nn.Module | None]] = {
+    OURS: az.create_model,
+    PEER: peer_network,
+    FLOOR: partial(az.create_model, filter_size=None),
+    _FOLDED: lambda name: az.for_inference(az.create_model(name)),
+}
 
 
 def networks(options: argparse.Namespace) -> Iterator[Row]:
@@ -25,14 +33,13 @@ def networks(options: argparse.Namespace) -> Iterator[Row]:
     batches = [options.batch] if options.compile else sorted({1, options.batch})
     for name in tqdm(options.networks, "networks", disable=None):
         for batch in batches:
-            yield apart(_contest, f"networks, inference, batch {batch}", name, batch, options, network_forward)
+            yield _contest(f"networks, inference, batch {batch}", name, batch, options, network_forward)
 
 
 def training(options: argparse.Namespace) -> Iterator[Row]:
     """One step of SGD: time, and (on a CPU, in a process of its own) peak memory."""
     for name in tqdm(options.networks, "training", disable=None):
-        table = f"networks, training step, batch {options.batch}"
-        yield apart(_contest, table, name, options.batch, options, training_step)
+        yield _contest(f"networks, training step, batch {options.batch}", name, options.batch, options, training_step)
         if options.device.type == "cpu" and not options.compile:
             yield from _training_memory(name, options)
 
@@ -45,39 +52,35 @@ def _contest(
     make: Callable[[nn.Module, Tensor], Callable[[], Any]],
 ) -> Row:
     table += ", compiled" if options.compile else ""
-    return contest(table, name, network_runs(name, batch, options, make), options.turns)
+    folded = make is network_forward and not options.compile
+    contestants = [who for who in _BUILDERS if folded or who != _FOLDED]
+    makers = {who: partial(_best_layout, who, name, batch, options, make) for who in contestants}
+    with each_apart(makers) as runs:
+        return contest(table, name, runs, options.turns)
 
 
-def network_runs(
-    name: str, batch: int, options: argparse.Namespace, make: Callable[[nn.Module, Tensor], Callable[[], Any]]
-) -> dict[str, Callable[[], float]]:
-    """For each contestant the time of one step in the better of its layouts."""
-    builders = {
-        OURS: lambda: az.create_model(name),
-        PEER: lambda: peer_network(name),
-        FLOOR: lambda: az.create_model(name, filter_size=None),
-    }
-    if make is network_forward and not options.compile:
-        builders["for_inference"] = lambda: az.for_inference(az.create_model(name))
-    steps: dict[str, list[Callable[[], Any]]] = {}
-    for contestant, build in builders.items():
-        for memory_format in LAYOUTS.values():
-            model = build()
-            if model is None:
-                continue
-            model = model.to(options.device, memory_format=memory_format)
-            if options.compile:
-                model = torch.compile(model)
-            x = torch.randn(batch, 3, 224, 224, device=options.device).contiguous(memory_format=memory_format)
-            step = make(model, x)
-            with contextlib.suppress(RuntimeError):  # the peer cannot take channels-last where it reflects
-                step()
-                steps.setdefault(contestant, []).append(step)
-
-    def best(contestant: str) -> float:
-        return min(timed(step, options.device) for step in steps[contestant])
-
-    return {contestant: partial(best, contestant) for contestant in steps}
+def _best_layout(
+    contestant: str,
+    name: str,
+    batch: int,
+    options: argparse.Namespace,
+    make: Callable[[nn.Module, Tensor], Callable[[], Any]],
+) -> Callable[[], float] | None:
+    """What times a contestant's step in the better of its layouts; None where it is not installed."""
+    steps = []
+    for memory_format in LAYOUTS.values():
+        model = _BUILDERS[contestant](name)
+        if model is None:
+            return None
+        model = model.to(options.device, memory_format=memory_format)
+        if options.compile:
+            model = torch.compile(model)
+        x = torch.randn(batch, 3, 224, 224, device=options.device).contiguous(memory_format=memory_format)
+        step = make(model, x)
+        with contextlib.suppress(RuntimeError):  # the peer cannot take channels-last where it reflects
+            step()
+            steps.append(step)
+    return lambda: min(timed(step, options.device) for step in steps)
 
 
 def network_forward(model: nn.Module, x: Tensor) -> Callable[[], Any]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any, Literal, TypeVar
 
 _Result = TypeVar("_Result")
+Run = Callable[[], float]
 
 # Written before the part that is measured, after it, and what becomes of both.
 _BEFORE = """
@@ -36,6 +41,37 @@ def apart(function: Callable[..., _Result], *arguments: Any) -> _Result:
     """The function's result, called in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+@contextmanager
+def each_apart(makers: Mapping[str, Callable[[], Run | None]]) -> Iterator[dict[str, Run]]:
+    """For each name what its maker gives, made and called in a process of its own; without those that gave None.
+
+    All wait while one is called. What one does to its allocator and its caches, another does not feel.
+    """
+    context = multiprocessing.get_context("spawn")
+    ends: dict[str, Connection] = {}
+    for name, make in makers.items():
+        ends[name], theirs = context.Pipe()
+        context.Process(target=_serve, args=(theirs, make), daemon=True).start()
+        theirs.close()
+    usable = [name for name, end in ends.items() if end.recv()]
+    yield {name: partial(_call, ends[name]) for name in usable}
+    for end in ends.values():
+        end.close()
+
+
+def _serve(end: Connection, make: Callable[[], Run | None]) -> None:
+    run = make()
+    end.send(run is not None)
+    with contextlib.suppress(EOFError):
+        while run is not None and end.recv():
+            end.send(run())
+
+
+def _call(end: Connection) -> float:
+    end.send(True)
+    return float(end.recv())
 
 
 def in_process(
