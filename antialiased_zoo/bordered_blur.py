@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from .filters import CONVOLUTIONS, TRANSPOSED, Blur, depthwise
-from .memory import keep_freed_memory
 from .padding import padded_indices
 from .parts import at_once, parts
 
@@ -175,7 +174,6 @@ def bordered_blur(
     blur: Blur, size: tuple[int, ...], channels: int, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> BorderedBlur:
     """The convolution for a blur of maps of one spatial size."""
-    keep_freed_memory()
     with torch.inference_mode(False), torch.no_grad():  # an inference tensor could not be used in training later
         axes = zip(size, blur.taps, blur.stride, blur.padding, strict=True)
         convolved = [ConvolvedAxis.of(n, taps, stride, pad, blur.mode) for n, taps, stride, pad in axes]

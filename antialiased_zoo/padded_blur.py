@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from .filters import CONVOLUTIONS, TRANSPOSED, Blur
-from .memory import keep_freed_memory
 from .padding import padded, padded_indices
 
 
@@ -83,6 +82,5 @@ def padded_blur(
     blur: Blur, size: tuple[int, ...], channels: int, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> PaddedBlur:
     """The `PaddedBlur` of maps of one size."""
-    keep_freed_memory()
     with torch.inference_mode(False), torch.no_grad():  # an inference tensor could not be used in training later
         return PaddedBlur(blur, size, channels, dtype, memory_format)

@@ -50,8 +50,11 @@ class PiecewiseSequential(nn.Sequential):
 
     def forward(self, input: Any) -> Any:
         """The modules' result, one after the other."""
-        if not (_is_large(input) and not torch.is_grad_enabled() and _goes_image_by_image(self)):
+        if torch.is_grad_enabled() or not isinstance(input, Tensor) or not is_plain_cpu(input):
             return super().forward(input)  # type: ignore[no-untyped-call]  # as torch has it
+        keep_freed_memory()  # not in training: what is kept there is in the way of other sizes
+        if not (_is_large(input) and _goes_image_by_image(self)):
+            return super().forward(input)  # type: ignore[no-untyped-call]
         for stretch in _stretches(self):
             input = _run(stretch, input)
         return input
@@ -80,9 +83,7 @@ def in_pieces_(model: _Model) -> _Model:
     return model
 
 
-def _is_large(x: Any) -> bool:
-    if not isinstance(x, Tensor) or not is_plain_cpu(x):
-        return False
+def _is_large(x: Tensor) -> bool:
     return x.dim() == 4 and len(x) > 1 and x.numel() * x.element_size() >= _SMALL_INPUT
 
 
@@ -120,7 +121,6 @@ def _run(stretch: Sequence[nn.Module], x: Tensor) -> Tensor:
     images = max(1, int(_PIECE // image))
     if image * len(x) < _SMALL_MAP or images >= len(x):
         return _chain(stretch, x)
-    keep_freed_memory()
     first = _chain(stretch, x[:images])
     shape = (len(x), *first.shape[1:])
     out = torch.empty(shape, dtype=first.dtype, memory_format=layout_of(first))

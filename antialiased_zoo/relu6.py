@@ -14,7 +14,8 @@ class InPlaceReLU6(nn.ReLU6):
     """`nn.ReLU6`, with a gradient that needs the result alone.
 
     While gradients are recorded, torch's in-place `relu6` copies its input first, for its derivative; in MobileNetV2
-    that is one map in three of a training step's memory. The result says as well where the slope is 0.
+    that is one map in three of a training step's memory. The result says as well where the slope is 0. As after
+    `nn.ReLU`, what changes the result in place before the backward pass makes torch raise an error there.
 
     Example:
         >>> x = torch.tensor([-1.0, 2.0, 7.0], requires_grad=True)

@@ -26,7 +26,6 @@ from .layers import (
     MaxBlurPool2d,
     MaxBlurPool3d,
 )
-from .memory import keep_freed_memory
 from .plan import Plan, Site
 from .planner import plan
 from .rules import RuleOptions
@@ -157,7 +156,6 @@ def antialias_(
 
 def apply_plan(model: nn.Module, found: Plan, filtering: Filtering) -> nn.Module:
     """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
-    keep_freed_memory()  # for the maps of the network that is about to run
     if found.graph:
         return _apply_to_graph(model, found, filtering)
     for site in found.treated:

@@ -56,9 +56,11 @@ def each_apart(makers: Mapping[str, Callable[[], Run | None]]) -> Iterator[dict[
         context.Process(target=_serve, args=(theirs, make), daemon=True).start()
         theirs.close()
     usable = [name for name, end in ends.items() if end.recv()]
-    yield {name: partial(_call, ends[name]) for name in usable}
-    for end in ends.values():
-        end.close()
+    try:
+        yield {name: partial(_call, ends[name]) for name in usable}
+    finally:
+        for end in ends.values():
+            end.close()
 
 
 def _serve(end: Connection, make: Callable[[], Run | None]) -> None:
