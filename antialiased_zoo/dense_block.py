@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torchvision.models.densenet import _DenseBlock, _DenseLayer
+from torchvision.models.densenet import _DenseBlock
 
 
 class PairwiseDenseBlock(_DenseBlock):  # type: ignore[misc]  # torchvision has no types
@@ -21,10 +21,9 @@ class PairwiseDenseBlock(_DenseBlock):  # type: ignore[misc]  # torchvision has 
 
     def forward(self, init_features: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C + layers * growth_rate, H, W)``."""
-        layers: list[_DenseLayer] = list(self.values())
         # Checkpointed layers keep what they are given: pairwise, that would be every join.
-        if not torch.compiler.is_compiling() or any(layer.memory_efficient for layer in layers):
+        if not torch.compiler.is_compiling() or any(layer.memory_efficient for layer in self.values()):
             return cast(Tensor, super().forward(init_features))
-        for layer in layers:
+        for layer in self.values():
             init_features = torch.cat([init_features, layer(init_features)], 1)
         return init_features

@@ -21,7 +21,7 @@ from .tensors import has_onednn, is_onednn_map, layout_of, needs_grad
 _PLAIN, _LAST, _LAST_3D = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
 _BORDERED = {(3, _PLAIN): 0.5, (4, _PLAIN): 16, (4, _LAST): 16, (5, _PLAIN): 2, (5, _LAST_3D): 16}
 _PADDED_GRADIENT = {(4, _PLAIN): 1, (4, _LAST): 5, (5, _LAST_3D): 5}
-_SMALL = 0.5
+_SMALL = 0.5  # below all of these: asked first, for a small blur notices every question
 
 _AS_IT_IS = contextlib.nullcontext()
 
