@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .maxima import AxisMax
+from .memory import keep_freed_memory
 from .padded_blur import PaddedBlur
 from .parts import at_once, parts
 from .tensors import needs_grad
@@ -36,6 +37,7 @@ class DensePool:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The result, differentiable any number of times."""
+        keep_freed_memory()
         if needs_grad(x):
             return cast(Tensor, _Forward.apply(x, None, self))
         return self.forward(x, None)

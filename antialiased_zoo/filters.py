@@ -211,11 +211,12 @@ class Blur:
 
     def weight(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
         """The depthwise weight for ``x``, from a kept ``kernel`` where that is exact enough for it."""
-        if kernel is None or (kernel.dtype != x.dtype and torch.promote_types(kernel.dtype, x.dtype) != kernel.dtype):
-            kernel = self.kernel(x.dtype)
-        if kernel.dtype != x.dtype or kernel.device != x.device:
+        channels, dtype, device = x.shape[1], x.dtype, x.device
+        if kernel is None or (kernel.dtype != dtype and torch.promote_types(kernel.dtype, dtype) != kernel.dtype):
+            kernel = self.kernel(dtype)
+        if kernel.dtype != dtype or kernel.device != device:
             kernel = kernel.to(x)
-        return kernel if len(kernel) == x.shape[1] else kernel.expand(x.shape[1], 1, *kernel.shape[2:])
+        return kernel if kernel.shape[0] == channels else kernel.expand(channels, 1, *kernel.shape[2:])
 
 
 def _axis(filt_size: FilterSize, stride: int, wide: bool, pad_off: int) -> tuple[tuple[float, ...], tuple[int, int]]:

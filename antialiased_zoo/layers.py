@@ -111,7 +111,7 @@ class Downsample(_Resampler):
 
     def _resample(self, x: Tensor) -> Tensor:
         self._check(x)
-        return blur_pool(x, self.blur, self.kernel)
+        return blur_pool(x, self.blur, self._buffers["kernel"])  # nn.Module takes longer to find it
 
     def extra_repr(self) -> str:
         """What the layer was made with."""

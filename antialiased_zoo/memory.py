@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from functools import cache
 
-import torch
+# Of mallopt(3).
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 
-_LARGEST = 31 << 20  # just below the 32 MiB above which glibc never keeps a block
+_LARGEST = 32 << 20  # glibc's own limit where it adapts by itself: larger blocks always go back
+_KEPT = 1 << 30
+_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let the C library keep blocks of up to 31 MiB that are freed, 62 MiB in all, rather than give them back at once.
+    """Let glibc keep freed blocks of up to 32 MiB, up to 1 GiB in all, rather than give them back at once.
 
     What it gives back it has to ask for again at the next call, page by page, which takes longer than blurring what is
-    then written there. glibc goes by the largest block of up to 32 MiB that it has seen freed (mallopt(3),
-    M_MMAP_THRESHOLD): a program whose maps are all larger, or go in small parts, has shown it none, so this does.
-    Nothing is written to the block, so that it costs no memory. With another C library, or where its settings were
-    given, it changes nothing.
+    then written there. By itself it keeps no more than twice the largest block that it has seen freed, which a network
+    on some images passes at every call. With another C library, or where its settings were given in the environment,
+    this changes nothing.
     """
-    torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")
+    if sys.platform == "linux" and not any(name in os.environ for name in _SETTINGS):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+            mallopt(_M_TRIM_THRESHOLD, _KEPT)

@@ -16,7 +16,6 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from .dataflow import ACTIVATIONS
 from .layers import Blurred
-from .memory import keep_freed_memory
 from .tensors import is_plain_cpu, layout_of
 from .transform import BLUR_HOOKS
 
@@ -52,7 +51,6 @@ class PiecewiseSequential(nn.Sequential):
         """The modules' result, one after the other."""
         if torch.is_grad_enabled() or not isinstance(input, Tensor) or not is_plain_cpu(input):
             return super().forward(input)  # type: ignore[no-untyped-call]  # as torch has it
-        keep_freed_memory()  # not in training: what is kept there is in the way of other sizes
         if not (_is_large(input) and _goes_image_by_image(self)):
             return super().forward(input)  # type: ignore[no-untyped-call]
         for stretch in _stretches(self):

@@ -12,6 +12,7 @@ from . import linear
 from .bordered_blur import bordered_blur
 from .filters import CONVOLUTIONS, Blur
 from .linear import LinearMap
+from .memory import keep_freed_memory
 from .padded_blur import padded_blur
 from .padding import padded
 from .tensors import has_onednn, is_onednn_map, layout_of, needs_grad
@@ -19,11 +20,10 @@ from .tensors import has_onednn, is_onednn_map, layout_of, needs_grad
 # By dimensions and layout, from how many MiB on adding the borders' part costs less than a padded copy, and in such a
 # copy's gradient adding the borders in place costs less than torch's way (2-D: scripts/benchmark.py, "layers").
 _PLAIN, _LAST, _LAST_3D = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
-_BORDERED = {(3, _PLAIN): 0.5, (4, _PLAIN): 16, (4, _LAST): 16, (5, _PLAIN): 2, (5, _LAST_3D): 16}
+_BORDERED = {(3, _PLAIN): 0.5, (4, _PLAIN): 30, (4, _LAST): 16, (5, _PLAIN): 2, (5, _LAST_3D): 16}
 _PADDED_GRADIENT = {(4, _PLAIN): 1, (4, _LAST): 5, (5, _LAST_3D): 5}
-_SMALL = 0.5  # below all of these: asked first, for a small blur notices every question
-
-_AS_IT_IS = contextlib.nullcontext()
+_LEAST = {dims: min(least for (d, _), least in _BORDERED.items() if d == dims) for dims in (3, 4, 5)}
+_LEAST_WITH_GRAD = min((*_BORDERED.values(), *_PADDED_GRADIENT.values()))
 
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
@@ -36,29 +36,36 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
         return blur_pool(x.unsqueeze(0), blur, kernel).squeeze(0)
     if torch.compiler.is_compiling() or blur.is_subsampling or _convolves_slowly(x):
         return _by_slices(x, blur)
-    with own_precision(x):
-        if quicker := _quicker(x):
-            return linear.apply(quicker(blur, tuple(x.shape[2:]), x.shape[1], x.dtype, layout_of(x)), x)
-        return _by_convolution(x, blur, kernel)
+    if x.is_cpu:
+        keep_freed_memory()
+    if torch._C._is_any_autocast_enabled():  # asked here too: a small blur notices an empty context
+        with own_precision(x):
+            return _at_its_precision(x, blur, kernel)
+    return _at_its_precision(x, blur, kernel)
 
 
 def own_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
     """Keeps autocast away: a blur's result has its input's dtype."""
-    # Asking is quicker than entering a context, and autocast does not know meta tensors.
-    if x.is_meta or not torch._C._is_any_autocast_enabled():
-        return _AS_IT_IS
+    if x.is_meta or not torch._C._is_any_autocast_enabled():  # autocast does not know meta tensors
+        return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
 def check_map(x: Tensor, blur: Blur) -> None:
     """Raises a ValueError or TypeError if ``x`` is no map that ``blur`` can take."""
-    ndim = len(blur.stride)
-    if x.dim() not in (ndim + 1, ndim + 2) or 0 in x.shape[-ndim:]:
+    shape, ndim = x.shape, len(blur.stride)
+    if not ndim < len(shape) <= ndim + 2 or 0 in shape[-ndim:]:
         raise ValueError(
-            f"expected a map of {ndim} non-empty spatial axes, (N, C, ...) or (C, ...), got shape {tuple(x.shape)}"
+            f"expected a map of {ndim} non-empty spatial axes, (N, C, ...) or (C, ...), got shape {tuple(shape)}"
         )
     if not x.is_floating_point():
         raise TypeError(f"expected a floating-point map, got {x.dtype}: convert it first, for example x.float()")
+
+
+def _at_its_precision(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
+    if quicker := _quicker(x):
+        return linear.apply(quicker(blur, tuple(x.shape[2:]), x.shape[1], x.dtype, layout_of(x)), x)
+    return _by_convolution(x, blur, kernel)
 
 
 # The ways below give the same values (tests/test_functional.py); `blur_pool` alone chooses between them.
@@ -91,16 +98,19 @@ def _weighted_sum(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 def _convolves_slowly(x: Tensor) -> bool:
     """On a CPU what oneDNN does not do, torch convolves one channel after the other."""
-    slow = not has_onednn() if x.dtype == torch.float32 else x.dtype == torch.float64
+    dtype = x.dtype
+    slow = not has_onednn() if dtype is torch.float32 else dtype is torch.float64
     return slow and x.is_cpu
 
 
 def _quicker(x: Tensor) -> Callable[[Blur, tuple[int, ...], int, torch.dtype, torch.memory_format], LinearMap] | None:
     """What makes the blur, where that is quicker than the plain formula under autograd."""
     mebibytes = x.numel() * x.element_size() / 2**20
-    if mebibytes <= _SMALL or not is_onednn_map(x):
+    with_grad = needs_grad(x)
+    least = _LEAST_WITH_GRAD if with_grad else _LEAST[x.dim()]
+    if mebibytes <= least or not is_onednn_map(x):  # in this order: a small blur notices every question
         return None
     kind = (x.dim(), layout_of(x))
     if mebibytes > _BORDERED[kind]:
         return bordered_blur
-    return padded_blur if needs_grad(x) and mebibytes > _PADDED_GRADIENT.get(kind, mebibytes) else None
+    return padded_blur if with_grad and mebibytes > _PADDED_GRADIENT.get(kind, mebibytes) else None

@@ -1,8 +1,8 @@
 """Times this package beside its peers: python scripts/benchmark.py [--short] [--parts layers networks ...].
 
 Contestants take turns, so that a shared machine's moods fall on all of them alike; every ratio is the median of the
-turns' ratios, with their quartiles. Each network has a process of its own, as it would have at its user's; a layer's
-contestants share one. Peers that are not installed are left out.
+turns' ratios, with their quartiles. Each contestant has a process of its own, as it would have at its user's, unless
+--one-process is given. Peers that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from benchmarks.contest import Row
 from benchmarks.layers import layers
 from benchmarks.loading import imports, load
 from benchmarks.networks import networks, training
+from benchmarks.processes import each_apart, together
 from benchmarks.report import machine, markdown
 
 import antialiased_zoo as az
@@ -45,6 +46,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument("--compile", action="store_true", help="networks and training under torch.compile")
+    parser.add_argument(
+        "--one-process",
+        dest="contestants",
+        action="store_const",
+        const=together,
+        default=each_apart,
+        help="layers, networks and training with all contestants in one process",
+    )
     parser.add_argument("--out", type=Path, help="a folder for PART.json and PART.md")
     options = parser.parse_args()
     options.device = torch.device(options.device)

@@ -170,7 +170,8 @@ def test_blurs_go_through_in_parts_and_whole(
 @pytest.mark.parametrize(
     ("shape", "memory_format", "forward", "backward"),
     [
-        ((1, 33, 363, 361), torch.contiguous_format, bordered_blur, bordered_blur),
+        ((2, 33, 363, 361), torch.contiguous_format, bordered_blur, bordered_blur),
+        ((1, 33, 363, 361), torch.contiguous_format, None, padded_blur),
         ((1, 33, 363, 361), torch.channels_last, bordered_blur, bordered_blur),
         ((2, 4, 512, 256), torch.contiguous_format, None, padded_blur),
         ((2, 8, 512, 256), torch.channels_last, None, padded_blur),

@@ -29,9 +29,9 @@ print(first, faults() - before - first)
 """
 
 
-def page_faults(first: str) -> tuple[int, int]:
+def page_faults(first: str, **settings: str) -> tuple[int, int]:
     """Of the first and the second time that 48 MiB are written, after some code."""
-    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"} | settings
     code = CODE.format(first=first)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     once, again = map(int, done.stdout.split())
@@ -40,17 +40,30 @@ def page_faults(first: str) -> tuple[int, int]:
 
 NETWORK = """
 with torch.set_grad_enabled({training}):
-    create_model("mobilenet_v2", num_classes=2).train({training})(torch.zeros(2, 3, 32, 32))
+    create_model({name!r}, num_classes=2).train({training})(torch.zeros(2, 3, 64, 64))
 """
+PLAIN = "create_model('resnet18', filter_size=None, num_classes=2)(torch.zeros(2, 3, 64, 64))"
 
 
-@pytest.mark.parametrize("first", ["keep_freed_memory()", NETWORK.format(training=False)])
+@pytest.mark.parametrize(
+    "first",
+    ["keep_freed_memory()"]
+    + [NETWORK.format(name=name, training=training) for name in ("resnet18", "vgg11") for training in (False, True)],
+)
 def test_freed_memory_is_kept(first: str) -> None:
     once, again = page_faults(first)
     assert again < once / 2
 
 
-@pytest.mark.parametrize("first", ["", NETWORK.format(training=True)])
-def test_it_is_not_kept_otherwise(first: str) -> None:
-    once, again = page_faults(first)
+@pytest.mark.parametrize(
+    ("first", "settings"),
+    [
+        ("", {}),
+        (PLAIN, {}),
+        ("keep_freed_memory()", {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}),
+        ("keep_freed_memory()", {"GLIBC_TUNABLES": f"glibc.malloc.mmap_threshold={1 << 20}"}),
+    ],
+)
+def test_it_is_not_kept_otherwise(first: str, settings: dict[str, str]) -> None:
+    once, again = page_faults(first, **settings)
     assert again > once / 2

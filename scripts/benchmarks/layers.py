@@ -14,9 +14,9 @@ from tqdm import tqdm
 import antialiased_zoo as az
 
 from .contest import OURS, Row, contest, timed
-from .peers import layer_peers, works
-from .processes import apart
+from .peers import LAYER_PEERS, layer_peer, works
 
+_COPY = "copy"
 _CALLS = 5  # a turn: what a layer needs is in the caches, or is not, as in the middle of its own work
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
 
@@ -43,22 +43,32 @@ def layers(options: argparse.Namespace) -> Iterator[Row]:
     """Each site; "copy" is torch's copy of the input into memory at hand: what the traffic alone costs."""
     for (_, shape), layer in tqdm(blur_sites(options.networks, options.batch).items(), "layers", disable=None):
         for layout in LAYOUTS:
-            yield from apart(_site, layer, shape, layout, options)
+            yield from _site(layer, shape, layout, options)
 
 
-def _site(layer: nn.Module, shape: torch.Size, layout: str, options: argparse.Namespace) -> list[Row]:
-    x = torch.randn(shape, device=options.device).contiguous(memory_format=LAYOUTS[layout])
-    contestants = {OURS: layer, **layer_peers(layer, shape[1])}
-    usable = {name: module.to(options.device) for name, module in contestants.items() if works(module, x)}
-    rows = []
-    for mode in ("forward", "forward + backward"):
-        steps = {name: step_of(module, x, mode) for name, module in usable.items()}
-        if mode == "forward":
-            steps["copy"] = partial(torch.empty_like(x).copy_, x)
-        runs = {name: partial(timed, step, options.device, _CALLS) for name, step in steps.items()}
-        case = f"{type(layer).__name__} {tuple(shape)}"
-        rows.append(contest(f"layers, {layout}, {mode}", case, runs, options.turns))
-    return rows
+def _site(layer: nn.Module, shape: torch.Size, layout: str, options: argparse.Namespace) -> Iterator[Row]:
+    names = (OURS, *LAYER_PEERS, _COPY)
+    makers = {name: partial(_contestant, name, layer, shape, layout, options.device) for name in names}
+    case = f"{type(layer).__name__} {tuple(shape)}"
+    with options.contestants(makers) as runs:
+        for mode in ("forward", "forward + backward"):
+            takers = {name: partial(run, mode) for name, run in runs.items() if name != _COPY or mode == "forward"}
+            yield contest(f"layers, {layout}, {mode}", case, takers, options.turns)
+
+
+def _contestant(
+    name: str, layer: nn.Module, shape: torch.Size, layout: str, device: torch.device
+) -> Callable[[str], float] | None:
+    """What times a contestant's step in a mode; None where it is not installed or cannot take this input."""
+    x = torch.randn(shape, device=device).contiguous(memory_format=LAYOUTS[layout])
+    if name == _COPY:
+        steps = {"forward": partial(torch.empty_like(x).copy_, x)}
+    else:
+        module = layer if name == OURS else layer_peer(name, layer, shape[1])
+        if module is None or not works(module.to(device), x):
+            return None
+        steps = {mode: step_of(module, x, mode) for mode in ("forward", "forward + backward")}
+    return lambda mode: timed(steps[mode], device, _CALLS)
 
 
 def step_of(module: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:

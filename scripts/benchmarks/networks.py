@@ -17,7 +17,7 @@ import antialiased_zoo as az
 from .contest import OURS, Row, contest, timed
 from .layers import LAYOUTS
 from .peers import FLOOR, PEER, peer_network
-from .processes import each_apart, in_process
+from .processes import in_process
 
 _FOLDED = "for_inference"
 _BUILDERS: Mapping[str, Callable[[str], nn.Module | None]] = {
@@ -55,7 +55,7 @@ def _contest(
     folded = make is network_forward and not options.compile
     contestants = [who for who in _BUILDERS if folded or who != _FOLDED]
     makers = {who: partial(_best_layout, who, name, batch, options, make) for who in contestants}
-    with each_apart(makers) as runs:
+    with options.contestants(makers) as runs:
         return contest(table, name, runs, options.turns)
 
 

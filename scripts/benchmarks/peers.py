@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -31,27 +32,34 @@ def peer_network(name: str, filter_size: int = 4) -> nn.Module | None:
         return getattr(published, name)(pretrained=False, filter_size=filter_size)
 
 
-def published_layer(layer: nn.Module, channels: int) -> nn.Module | None:
-    published = peer("antialiased_cnns")
-    if published is None:
-        return None
-    blur = published.BlurPool(channels, filt_size=layer.filt_size, stride=2)
+def layer_peer(name: str, layer: nn.Module, channels: int) -> nn.Module | None:
+    """What another package offers for a layer of ours, with the same filter and stride; None where it has nothing."""
+    package = peer(name.replace("-", "_"))
+    return None if package is None else LAYER_PEERS[name](package, layer, channels)
+
+
+def _published(package: Any, layer: nn.Module, channels: int) -> nn.Module:
+    blur = package.BlurPool(channels, filt_size=layer.filt_size, stride=2)
     if isinstance(layer, az.Downsample):
         return blur
-    window = layer.window
-    return nn.Sequential(nn.MaxPool2d(window.size, 1, window.padding), blur)
+    return nn.Sequential(nn.MaxPool2d(layer.window.size, 1, layer.window.padding), blur)
 
 
-def layer_peers(layer: nn.Module, channels: int) -> dict[str, nn.Module]:
-    """What other packages offer for a layer of ours, with the same filter and stride."""
-    pool = None if isinstance(layer, az.Downsample) else layer.window
-    found: dict[str, nn.Module | None] = {PEER: published_layer(layer, channels)}
-    if kornia := peer("kornia"):
-        filters = kornia.filters
-        found["kornia"] = filters.MaxBlurPool2D(4, 2, pool.size[0]) if pool else filters.BlurPool2D(4, 2)
-    if (timm := peer("timm")) and pool is None:
-        found["timm"] = timm.layers.BlurPool2d(channels, 4, 2)
-    return {name: module for name, module in found.items() if module is not None}
+def _kornia(package: Any, layer: nn.Module, channels: int) -> nn.Module:
+    filters = package.filters
+    plain = isinstance(layer, az.Downsample)
+    return filters.BlurPool2D(4, 2) if plain else filters.MaxBlurPool2D(4, 2, layer.window.size[0])
+
+
+def _timm(package: Any, layer: nn.Module, channels: int) -> nn.Module | None:
+    return package.layers.BlurPool2d(channels, 4, 2) if isinstance(layer, az.Downsample) else None
+
+
+LAYER_PEERS: Mapping[str, Callable[[Any, nn.Module, int], nn.Module | None]] = {
+    PEER: _published,
+    "kornia": _kornia,
+    "timm": _timm,
+}
 
 
 def works(module: nn.Module, x: Tensor) -> bool:

@@ -10,14 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-_Result = TypeVar("_Result")
-Run = Callable[[], float]
+Run = Callable[..., float]
 
 # Written before the part that is measured, after it, and what becomes of both.
 _BEFORE = """
@@ -35,12 +33,6 @@ start = time.perf_counter()
 _END = """
 print(json.dumps({"time": (time.perf_counter() - start) * 1e3, "memory": memory("VmHWM") - before}))
 """
-
-
-def apart(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """The function's result, called in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 @contextmanager
@@ -67,13 +59,20 @@ def _serve(end: Connection, make: Callable[[], Run | None]) -> None:
     run = make()
     end.send(run is not None)
     with contextlib.suppress(EOFError):
-        while run is not None and end.recv():
-            end.send(run())
+        while run is not None:
+            end.send(run(*end.recv()))
 
 
-def _call(end: Connection) -> float:
-    end.send(True)
+def _call(end: Connection, *arguments: Any) -> float:
+    end.send(arguments)
     return float(end.recv())
+
+
+@contextmanager
+def together(makers: Mapping[str, Callable[[], Run | None]]) -> Iterator[dict[str, Run]]:
+    """As `each_apart`, all in this process."""
+    made = {name: make() for name, make in makers.items()}
+    yield {name: run for name, run in made.items() if run is not None}
 
 
 def in_process(
