@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from .filters import Blur, FilterSize, read_filter_size
 from .interpolation import Interpolation, blur_upsample
+from .memory import keep_freed_memory
 from .pooling import Window, avg_blur_pool, max_blur_pool
 from .resample import blur_pool
 
@@ -21,6 +22,7 @@ class Blurred(nn.Module):
 
     def __init__(self, blur: Blur, channels: int | None = None) -> None:
         super().__init__()
+        keep_freed_memory()  # compiled, a blur cannot ask for it
         self.blur = blur
         self.register_buffer("kernel", blur.kernel(channels=channels or 1), persistent=False)
 

@@ -11,14 +11,14 @@ from functools import cache
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
-_LARGEST = 32 << 20  # glibc's own limit where it adapts by itself: larger blocks always go back
+_LARGEST = 48 << 20
 _KEPT = 1 << 30
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks of up to 32 MiB, up to 1 GiB in all, rather than give them back at once.
+    """Let glibc keep freed blocks of up to 48 MiB, up to 1 GiB in all, rather than give them back at once.
 
     What it gives back it has to ask for again at the next call, page by page, which takes longer than blurring what is
     then written there. By itself it keeps no more than twice the largest block that it has seen freed, which a network

@@ -52,8 +52,8 @@ def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turn
 
 
 def timed(call: Callable[[], Any], device: torch.device, calls: int = 1) -> float:
-    """Milliseconds of a call, the mean of some in a row (before more than one, one more that does not count)."""
-    if calls > 1:
+    """Milliseconds of a call, the mean of some in a row; before more than one, as many that do not count."""
+    for _ in range(calls if calls > 1 else 0):
         call()
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

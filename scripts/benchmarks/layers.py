@@ -17,7 +17,9 @@ from .contest import OURS, Row, contest, timed
 from .peers import LAYER_PEERS, layer_peer, works
 
 _COPY = "copy"
-_CALLS = 5  # a turn: what a layer needs is in the caches, or is not, as in the middle of its own work
+# A turn's calls: about as many milliseconds, for a process that has waited takes some to be at speed.
+_TURN = 30
+_CALLS = (3, 100)
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
@@ -68,7 +70,13 @@ def _contestant(
         if module is None or not works(module.to(device), x):
             return None
         steps = {mode: step_of(module, x, mode) for mode in ("forward", "forward + backward")}
-    return lambda mode: timed(steps[mode], device, _CALLS)
+    return lambda mode: _turn(steps[mode], device)
+
+
+def _turn(step: Callable[[], Any], device: torch.device) -> float:
+    once = min(timed(step, device) for _ in range(2))
+    least, most = _CALLS
+    return timed(step, device, calls=max(least, min(most, round(_TURN / once))))
 
 
 def step_of(module: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:
