@@ -13,7 +13,7 @@ _M_MMAP_THRESHOLD = -3
 
 _LARGEST = 48 << 20
 _KEPT = 1 << 30
-_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @cache
@@ -25,7 +25,7 @@ def keep_freed_memory() -> None:
     on some images passes at every call. With another C library, or where its settings were given in the environment,
     this changes nothing.
     """
-    if sys.platform == "linux" and not any(name in os.environ for name in _SETTINGS):
+    if sys.platform == "linux" and not any(name in os.environ for name in SETTINGS):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt is not None:
             mallopt(_M_MMAP_THRESHOLD, _LARGEST)

@@ -49,10 +49,8 @@ class PiecewiseSequential(nn.Sequential):
 
     def forward(self, input: Any) -> Any:
         """The modules' result, one after the other."""
-        if torch.is_grad_enabled() or not isinstance(input, Tensor) or not is_plain_cpu(input):
+        if not (_is_large(input) and not torch.is_grad_enabled() and _goes_image_by_image(self)):
             return super().forward(input)  # type: ignore[no-untyped-call]  # as torch has it
-        if not (_is_large(input) and _goes_image_by_image(self)):
-            return super().forward(input)  # type: ignore[no-untyped-call]
         for stretch in _stretches(self):
             input = _run(stretch, input)
         return input
@@ -81,7 +79,9 @@ def in_pieces_(model: _Model) -> _Model:
     return model
 
 
-def _is_large(x: Tensor) -> bool:
+def _is_large(x: Any) -> bool:
+    if not isinstance(x, Tensor) or not is_plain_cpu(x):
+        return False
     return x.dim() == 4 and len(x) > 1 and x.numel() * x.element_size() >= _SMALL_INPUT
 
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from antialiased_zoo.memory import SETTINGS
+
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="concerns glibc's allocator")
 
 # Blocks that are small beside what the process holds anyway are kept without being asked to.
@@ -32,7 +34,7 @@ print(first, faults() - before - first)
 
 def page_faults(first: str, **settings: str) -> tuple[int, int]:
     """Of the first and the second time that 48 MiB are written, after some code."""
-    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"} | settings
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | settings
     code = CODE.format(first=first)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     once, again = map(int, done.stdout.split())
