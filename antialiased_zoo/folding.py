@@ -1,4 +1,4 @@
-"""A copy of a network for inference alone: batch norm folded into convolutions, channels-last, frozen."""
+"""A copy of a network for inference alone: batch norm folded into convolutions, their weights rearranged once, frozen."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .dataflow import Dataflow
+from .packed_conv import pack_
 
 
 def for_inference(model: nn.Module) -> nn.Module:
     """Return a copy of a model that computes the same in evaluation, quicker; the model itself is left alone.
 
     Each batch norm that alone reads a 2-D convolution's value is folded into its weights, which saves a pass over the
-    map and a map's worth of memory; 4-D weights are in channels-last, the quicker layout on most CPUs; no parameter
-    wants a gradient. Give it images in channels-last too: ``x.contiguous(memory_format=torch.channels_last)``.
+    map and a map's worth of memory; each 2-D convolution keeps its weight as oneDNN wants it on a CPU, where torch
+    rearranges it at every call (`packed_conv.PackedConv2d`: twice that memory); 4-D weights are in channels-last, the
+    quicker layout on most CPUs; no parameter wants a gradient. Give it images in channels-last too:
+    ``x.contiguous(memory_format=torch.channels_last)``.
 
     Args:
         model: A network that `torch.fx` can trace, with trained statistics; antialiased or not.
@@ -42,7 +45,7 @@ def for_inference(model: nn.Module) -> nn.Module:
         if isinstance(norm, nn.BatchNorm2d) and conv is not None:
             model.set_submodule(str(conv.target), fuse_conv_bn_eval(cast(nn.Conv2d, flow.module(conv)), norm))
             model.set_submodule(str(node.target), nn.Identity())
-    return model.requires_grad_(False).to(memory_format=torch.channels_last)
+    return pack_(model.requires_grad_(False).to(memory_format=torch.channels_last))
 
 
 def _convolution_before(node: fx.Node, flow: Dataflow) -> fx.Node | None:

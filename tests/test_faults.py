@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fault_server import COMMIT, FAULTS, FaultServer
+from fault_handler import COMMIT
+from fault_server import FaultServer
 from fault_table import write
+from faults import FAULTS
 
 from antialiased_zoo import hub
 from antialiased_zoo.errors import FetchError, SourcesFailedError

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_server import COMMIT, FaultServer
+from fault_handler import COMMIT
+from fault_server import FaultServer
 from fetching import CONTENT, NAME, get
 
 from antialiased_zoo.errors import CacheError

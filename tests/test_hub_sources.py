@@ -7,7 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from fault_server import COMMIT, FaultServer
+from fault_handler import COMMIT
+from fault_server import FaultServer
 from fetching import CONTENT, DIGEST, HASTE, LIGHT, NAME, get, wanted
 
 from antialiased_zoo import hub

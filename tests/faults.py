@@ -1,0 +1,275 @@
+"""The faults: how a server or the way to it can fail, each a function that answers one request.
+
+A docstring says what the fault does, for the table that tests/test_faults.py makes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Callable
+
+from fault_handler import FaultHandler
+
+HTML = b"<!DOCTYPE html><html><body>Please log in to continue.</body></html>"
+
+FAULTS: dict[str, Callable[[FaultHandler], None]] = {}
+
+
+def fault(function: Callable[[FaultHandler], None]) -> Callable[[FaultHandler], None]:
+    """Make a function the fault of its name."""
+    FAULTS[function.__name__] = function
+    return function
+
+
+@fault
+def good(h: FaultHandler) -> None:
+    """sends the file"""
+    h.send()
+
+
+@fault
+def busy(h: FaultHandler) -> None:
+    """503 twice, then the file"""
+    h.refuse(503) if h.nth <= 2 else h.send()
+
+
+@fault
+def later(h: FaultHandler) -> None:
+    """429 with Retry-After: 1, then the file"""
+    h.refuse(429, Retry_After="1") if h.nth == 1 else h.send()
+
+
+@fault
+def much_later(h: FaultHandler) -> None:
+    """429 with Retry-After: one day"""
+    h.refuse(429, Retry_After="86400")
+
+
+def _half(h: FaultHandler) -> int:
+    return len(h.content) // 2
+
+
+@fault
+def reset_once(h: FaultHandler) -> None:
+    """resets the connection in mid-body, once"""
+    if h.nth > 1:
+        h.send()
+    else:
+        h.send(stop=_half(h))
+        time.sleep(0.1)  # a reset overtakes bytes that were not read yet
+        h.reset()
+
+
+@fault
+def reset_always(h: FaultHandler) -> None:
+    """resets the connection after the header, always"""
+    h.send(stop=0)
+    h.reset()
+
+
+@fault
+def reset_at_once(h: FaultHandler) -> None:
+    """resets the connection before any answer"""
+    h.reset()
+
+
+@fault
+def short_once(h: FaultHandler) -> None:
+    """closes in mid-body, once"""
+    h.send(stop=_half(h) if h.nth == 1 else None)
+
+
+@fault
+def short(h: FaultHandler) -> None:
+    """never sends more than half"""
+    h.send(stop=_half(h))
+
+
+@fault
+def truncated(h: FaultHandler) -> None:
+    """sends half, and calls it all"""
+    h.send(content=h.content[: _half(h)], start=0)
+
+
+@fault
+def long(h: FaultHandler) -> None:
+    """sends more than it promised"""
+    h.head(len(h.content))
+    h.wfile.write(h.content + b"more")
+
+
+@fault
+def longer(h: FaultHandler) -> None:
+    """promises and sends more than the file"""
+    h.send(content=h.content + b"more", start=0)
+
+
+@fault
+def endless(h: FaultHandler) -> None:
+    """never stops sending"""
+    h.head(None, ETag="")
+    while True:
+        h.wfile.write(bytes(65536))
+
+
+@fault
+def no_length(h: FaultHandler) -> None:
+    """states no length"""
+    h.head(None)
+    h.wfile.write(h.content)
+
+
+@fault
+def chunked(h: FaultHandler) -> None:
+    """sends in chunks"""
+    h.head(None, Transfer_Encoding="chunked")
+    for start in range(0, len(h.content), 5000):
+        piece = h.content[start : start + 5000]
+        h.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+    h.wfile.write(b"0\r\n\r\n")
+
+
+@fault
+def chunked_broken(h: FaultHandler) -> None:
+    """closes in mid-chunk"""
+    h.head(None, Transfer_Encoding="chunked")
+    h.wfile.write(b"%x\r\n%s" % (len(h.content), h.content[: _half(h)]))
+
+
+@fault
+def bad_length(h: FaultHandler) -> None:
+    """states a negative length"""
+    h.head(None, Content_Length="-5")
+    h.wfile.write(h.content)
+
+
+@fault
+def silent(h: FaultHandler) -> None:
+    """accepts, and never answers"""
+    time.sleep(30)
+
+
+@fault
+def stalled(h: FaultHandler) -> None:
+    """stops in mid-body for ever"""
+    h.send(stop=_half(h))
+    time.sleep(30)
+
+
+@fault
+def stalled_once(h: FaultHandler) -> None:
+    """stops in mid-body, once"""
+    stalled(h) if h.nth == 1 else h.send()
+
+
+@fault
+def drip(h: FaultHandler) -> None:
+    """sends one byte at a time"""
+    h.head(len(h.content))
+    for byte in h.content:
+        h.wfile.write(bytes([byte]))
+        h.wfile.flush()
+        time.sleep(0.05)
+
+
+@fault
+def loop(h: FaultHandler) -> None:
+    """redirects to itself"""
+    h.refuse(302, Location=h.path)
+
+
+@fault
+def redirect(h: FaultHandler) -> None:
+    """redirects to another host"""
+    h.refuse(302, Location=h.facts.redirect_to + "/good/" + h.path.rpartition("/")[2])
+
+
+@fault
+def html(h: FaultHandler) -> None:
+    """a login page with status 200"""
+    h.content = HTML
+    h.head(len(HTML), Content_Type="text/html; charset=utf-8")
+    h.wfile.write(HTML)
+
+
+@fault
+def html_unsaid(h: FaultHandler) -> None:
+    """a login page that calls itself a file"""
+    h.head(len(HTML), Content_Type="application/octet-stream")
+    h.wfile.write(HTML)
+
+
+@fault
+def gzipped(h: FaultHandler) -> None:
+    """compresses, unasked"""
+    packed = gzip.compress(h.content, 1)
+    h.head(len(packed), Content_Encoding="gzip")
+    h.wfile.write(packed)
+
+
+@fault
+def gzip_bomb(h: FaultHandler) -> None:
+    """compressed data that grows a thousandfold"""
+    packed = gzip.compress(bytes(16 * 1024 * 1024), 1)
+    h.head(len(packed), Content_Encoding="gzip")
+    h.wfile.write(packed)
+
+
+@fault
+def gzip_broken(h: FaultHandler) -> None:
+    """claims compression, without"""
+    h.head(len(h.content), Content_Encoding="gzip")
+    h.wfile.write(h.content)
+
+
+@fault
+def range_ignored(h: FaultHandler) -> None:
+    """closes once, then sends all again instead of the rest"""
+    h.send(stop=_half(h) if h.nth == 1 else None, start=0)
+
+
+@fault
+def range_refused(h: FaultHandler) -> None:
+    """closes once, then 416"""
+    if h.start():
+        h.refuse(416)
+    else:
+        h.send(stop=_half(h) if h.nth == 1 else None)
+
+
+@fault
+def range_shifted(h: FaultHandler) -> None:
+    """closes once, then sends another range than asked for"""
+    if h.start():
+        size = len(h.content)
+        h.head(size - 1, 206, Content_Range=f"bytes 1-{size - 1}/{size}")
+        h.wfile.write(h.content[1:])
+    else:
+        h.send(stop=_half(h) if h.nth == 1 else None)
+
+
+@fault
+def changed(h: FaultHandler) -> None:
+    """another version first, half of it; then the file"""
+    if h.nth == 1:
+        h.content, h.etag = bytes(len(h.content)), '"old"'
+        h.send(stop=_half(h), start=0)
+    else:
+        h.send()
+
+
+@fault
+def changed_silently(h: FaultHandler) -> None:
+    """the same, under one validator"""
+    if h.nth == 1:
+        h.content = bytes(len(h.content))
+        h.send(stop=_half(h), start=0)
+    else:
+        h.send()
+
+
+@fault
+def wrong(h: FaultHandler) -> None:
+    """a file with one bit changed"""
+    h.send(content=h.content[:-1] + bytes([h.content[-1] ^ 1]))
