@@ -1,4 +1,4 @@
-"""A copy of a network for inference alone: batch norm folded into convolutions, their weights rearranged once, frozen."""
+"""A copy of a network for inference alone: batch norms folded away, weights arranged for oneDNN, frozen."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def quicken_(model: _Model) -> _Model:
-    """Make each ReLU6 of a model an `InPlaceReLU6`, each DenseNet block a `PairwiseDenseBlock`; names and tensors stay.
+    """Give each ReLU6 of a model, each DenseNet block and each of its layers a quicker class; names and tensors stay.
 
     Args:
         model: Any network, antialiased or not.
@@ -24,11 +24,11 @@ def quicken_(model: _Model) -> _Model:
         >>> type(quicken_(nn.Sequential(nn.ReLU6(inplace=True)))[0]).__name__
         'InPlaceReLU6'
     """
-    from torchvision.models.densenet import _DenseBlock
+    from torchvision.models.densenet import _DenseBlock, _DenseLayer
 
-    from .dense_block import PairwiseDenseBlock
+    from .dense_block import DirectDenseLayer, PairwiseDenseBlock
 
-    quicker = {nn.ReLU6: InPlaceReLU6, _DenseBlock: PairwiseDenseBlock}
+    quicker = {nn.ReLU6: InPlaceReLU6, _DenseBlock: PairwiseDenseBlock, _DenseLayer: DirectDenseLayer}
     for module in model.modules():
         module.__class__ = quicker.get(type(module), type(module))
     return model

@@ -8,7 +8,9 @@ import pickle
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
+from torchvision.models.densenet import _DenseBlock
 
 import antialiased_zoo as az
 from antialiased_zoo.dense_block import PairwiseDenseBlock
@@ -117,6 +119,54 @@ def test_a_compiled_dense_block_joins_two_maps_at_a_time() -> None:
 
     assert most_joined(PairwiseDenseBlock(3, 8, 2, 4, 0.0)) == 2
     assert most_joined(PairwiseDenseBlock(3, 8, 2, 4, 0.0, memory_efficient=True)) == 4
+
+
+@pytest.mark.parametrize("memory_efficient", [False, True])
+@pytest.mark.parametrize("name", ["densenet121", "mobilenet_v2"])
+def test_outputs_and_gradients_are_torchvisions_to_the_bit(name: str, memory_efficient: bool) -> None:
+    torch.manual_seed(0)
+    own = {"memory_efficient": memory_efficient} if name == "densenet121" else {}
+    theirs = az.create_model(name, filter_size=None, num_classes=10, **own).eval()
+    ours = quicken_(copy.deepcopy(theirs))
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(ours(x), theirs(x))
+    for net in (ours, theirs):
+        net(x).square().sum().backward()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine.grad, other.grad)
+
+
+def joins(block: nn.Module, x: torch.Tensor) -> list[int]:
+    """How many maps each call of `torch.cat` joins."""
+
+    class Cats(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten.cat.default:
+                found.append(len(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    found: list[int] = []
+    with Cats():
+        block(x)
+    return found
+
+
+def test_in_inference_a_dense_block_joins_two_maps_at_a_time_and_nothing_else() -> None:
+    block = quicken_(nn.Sequential(_DenseBlock(3, 8, 2, 4, 0.0)))
+    x = torch.ones(1, 8, 5, 5)
+    with torch.inference_mode():
+        assert joins(block, x) == [2, 2, 2]
+    assert joins(block, x) == [2, 3, 4]
+
+
+def test_a_dense_layer_without_a_norm_leaves_its_input() -> None:
+    block = _DenseBlock(2, 8, 2, 4, 0.0).eval()
+    for layer in block.values():
+        layer.norm1 = nn.Identity()
+    x = torch.randn(1, 8, 5, 5)
+    with torch.inference_mode():
+        torch.testing.assert_close(quicken_(nn.Sequential(copy.deepcopy(block)))(x), block(x), rtol=0, atol=0)
 
 
 def test_the_zoo_is_quickened_and_survives_copies_pickles_and_state_dicts() -> None:
