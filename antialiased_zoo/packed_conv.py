@@ -48,6 +48,8 @@ class PackedConv2d(nn.Conv2d):
     def _packs(self, x: Any) -> bool:
         if not isinstance(x, Tensor) or x.dim() != 4 or not x.numel() or torch.is_autocast_enabled("cpu"):
             return False
+        if x.shape[1] != self.in_channels:  # torch's error says so
+            return False
         tensors = [x, self.weight] if self.bias is None else [x, self.weight, self.bias]
         if not all(is_onednn_map(tensor) and not needs_grad(tensor) for tensor in tensors):
             return False

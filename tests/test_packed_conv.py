@@ -147,11 +147,16 @@ def test_an_unbatched_and_an_empty_batch_go_through(size: tuple[int, ...]) -> No
     assert torch.equal(packed(x), plain(x))
 
 
-def test_a_wrong_number_of_channels_is_refused_as_in_torch() -> None:
+@pytest.mark.parametrize("size", [(1, 8, 9, 9), (1, 16, 2, 9)])
+def test_a_wrong_number_of_channels_and_too_small_a_map_are_refused_as_in_torch(size: tuple[int, ...]) -> None:
     packed, plain = pair(kernel_size=3)
+    packed(torch.randn(1, 16, 9, 9))
+    messages = []
     for conv in (packed, plain):
-        with pytest.raises(RuntimeError):
-            conv(torch.randn(1, 8, 9, 9))
+        with pytest.raises(RuntimeError) as error:
+            conv(torch.randn(size))
+        messages.append(str(error.value).partition("\n")[0])
+    assert messages[0] == messages[1]
 
 
 def test_inference_tensors_are_convolved() -> None:
