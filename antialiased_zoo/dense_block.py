@@ -33,7 +33,7 @@ class PairwiseDenseBlock(_DenseBlock):  # type: ignore[misc]  # torchvision has 
         return init_features
 
 
-class DirectDenseLayer(_DenseLayer):  # type: ignore[misc]
+class DirectDenseLayer(_DenseLayer):  # type: ignore[misc]  # as above
     """Torchvision's dense layer, which takes a map that is alone as it is instead of joining it with nothing.
 
     Example:

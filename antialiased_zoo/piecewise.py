@@ -86,7 +86,7 @@ def _is_large(x: Any) -> bool:
 
 
 def _goes_image_by_image(sequence: nn.Module) -> bool:
-    if module_hooks._has_any_global_hook():  # type: ignore[no-untyped-call]
+    if module_hooks._has_any_global_hook():  # type: ignore[no-untyped-call]  # as above
         return False
     for module in sequence.modules():
         hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())

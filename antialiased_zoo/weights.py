@@ -94,7 +94,7 @@ def _is_path(pretrained: bool | str | os.PathLike[str]) -> bool:
 
 
 def _existing(pretrained: bool | str | os.PathLike[str]) -> Path:
-    path = Path(os.fspath(pretrained)).expanduser()  # type: ignore[arg-type]
+    path = Path(os.fspath(pretrained)).expanduser()  # type: ignore[arg-type]  # by `_is_path`, no bool
     if not path.is_file():
         raise FileNotFoundError(f"pretrained={str(pretrained)!r}: there is no such file, nor can it be a recipe's name")
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -65,6 +66,45 @@ def test_the_readmes_speed_is_the_benchmarks() -> None:
     shown = README.partition("<!-- speed -->")[2].partition("<!-- /speed -->")[0].strip()
     assert len(shown.splitlines()) == 12  # a head of two lines, nine networks, their mean
     assert shown in (ROOT / "results" / "benchmark" / "networks.md").read_text()
+
+
+BATCH_MEANS = {  # what a sentence says of each record's last table of times
+    "networks.md": "geometric means over antialiased-cnns {} and",
+    "one_process/networks.md": "there the mean over antialiased-cnns is {}.",
+    "training.md": "takes antialiased-cnns {} times as long",
+    "one_process/training.md": "(in one process {})",
+    "compiled/networks.md": "compiled inference {} times",
+    "one_process/compiled/networks.md": "times ({}; geometric means",
+}
+
+
+@pytest.mark.parametrize("record", BATCH_MEANS)
+def test_the_means_in_sentences_are_the_benchmarks(record: str) -> None:
+    text = (ROOT / "results" / "benchmark" / record).read_text()
+    times = [table for table in text.split("###")[1:] if "batch 8" in table.splitlines()[0]]
+    mean = re.search(r"geometric mean\*\* \| \| \*\*([\d.]+)", times[-1])
+    assert mean
+    prose = " ".join(f"{README} {(ROOT / 'docs' / 'speed.md').read_text()}".split())
+    assert BATCH_MEANS[record].format(mean[1]) in prose
+
+
+def test_the_speed_pages_table_is_the_benchmarks() -> None:
+    def cells(record: str) -> dict[str, str]:
+        rows = json.loads((ROOT / "results" / "benchmark" / record).read_text())["rows"]
+        return {
+            row["case"]: "{:.0f} ({:.2f}, {:.2f})".format(
+                row["medians"]["antialiased-zoo"],
+                row["ratios"]["antialiased-cnns"][1],
+                row["ratios"]["torchvision"][1],
+            )
+            for row in rows
+            if row["table"].endswith("batch 8")
+        }
+
+    apart, together = cells("networks.json"), cells("one_process/networks.json")
+    assert len(apart) == 9
+    page = (ROOT / "docs" / "speed.md").read_text()
+    assert "\n".join(f"| {name} | {apart[name]} | {together[name]} |" for name in apart) in page
 
 
 def test_the_readmes_plan_is_the_plan() -> None:

@@ -217,7 +217,7 @@ def _batches(
     images: Dataset[tuple[Any, int]], protocol: ShiftProtocol, options: Options
 ) -> Iterator[tuple[Canvases, list[tuple[int, str]]]]:
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    count = len(images)  # type: ignore[arg-type]
+    count = len(images)  # type: ignore[arg-type]  # torch declares no length for its datasets
     loader = DataLoader(
         _Decoder(images, protocol),
         batch_size=options.batch_size,

@@ -78,7 +78,7 @@ class Trainer:
         self.identity: State = {**(identity or {}), "seed": seed, "recipe": recipe.as_json()}
         self.report = report or (lambda entry: None)
         self.model = model.to(self.how.device).to(memory_format=self.how.memory_format)
-        averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+        averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]  # as torch has it
         self.ema = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if recipe.ema else None
         self.optimizer = sgd(self.model, recipe)
         self.scaler = torch.amp.GradScaler(self.how.device.type, enabled=self.how.amp is torch.float16)
@@ -173,7 +173,7 @@ class Trainer:
     def _without_sync(self, skip: bool) -> AbstractContextManager[Any]:
         # Gradients travel between processes once per optimizer step, with the last part.
         if skip and self.how.world > 1:
-            return cast(AbstractContextManager[Any], self._wrapped.no_sync())  # type: ignore[operator]
+            return cast(AbstractContextManager[Any], self._wrapped.no_sync())  # type: ignore[operator]  # a wrapper
         return nullcontext()
 
     def _set_lr(self, done: float) -> None:

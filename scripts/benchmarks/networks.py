@@ -54,7 +54,8 @@ def _contest(
     table += ", compiled" if options.compile else ""
     folded = make is network_forward and not options.compile
     contestants = [who for who in _BUILDERS if folded or who != _FOLDED]
-    torch.compiler.reset()  # in one process ResNets share their code, of which torch compiles no more than eight forms
+    if options.compile:
+        torch.compiler.reset()  # in one process ResNets share their code, of which torch compiles eight forms at most
     makers = {who: partial(_best_layout, who, name, batch, options, make) for who in contestants}
     with options.contestants(makers) as runs:
         return contest(table, name, runs, options.turns)
