@@ -19,7 +19,9 @@ class BuildWithManifest(build_py):
         """Build as usual, then copy; an editable install keeps reading the root's file."""
         super().run()
         if not self.editable_mode:
-            shutil.copy2(Path(__file__).with_name(MANIFEST), Path(self.build_lib, "antialiased_zoo", MANIFEST))
+            shutil.copy2(
+                Path(__file__).with_name(MANIFEST), Path(self.build_lib, "antialiased_zoo", "weights", MANIFEST)
+            )
 
 
 setup(cmdclass={"build_py": BuildWithManifest})

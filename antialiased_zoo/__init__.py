@@ -1,134 +1,37 @@
 """Shift-invariant convnets: antialias any model, a zoo with verified weights, and the metrics to judge them."""
 
-from .garbage import collection_postponed
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# Importing torch makes objects by the hundred thousand; walking them, again and again, took 0.2 s and freed nothing.
-with collection_postponed():
-    from .costs import plan
-    from .filters import alias_energy, binomial_taps, wide_taps
-    from .folding import for_inference
-    from .functional import (
-        avg_blur_pool1d,
-        avg_blur_pool2d,
-        avg_blur_pool3d,
-        blur_pool1d,
-        blur_pool2d,
-        blur_pool3d,
-        blur_upsample1d,
-        blur_upsample2d,
-        blur_upsample3d,
-        max_blur_pool1d,
-        max_blur_pool2d,
-        max_blur_pool3d,
-    )
-    from .layers import (
-        AvgBlurPool1d,
-        AvgBlurPool2d,
-        AvgBlurPool3d,
-        BlurPool,
-        BlurUpsample,
-        BlurUpsample1d,
-        BlurUpsample3d,
-        Downsample,
-        Downsample1d,
-        Downsample3d,
-        MaxBlurPool1d,
-        MaxBlurPool2d,
-        MaxBlurPool3d,
-    )
-    from .models import (
-        alexnet,
-        create_model,
-        densenet121,
-        densenet161,
-        densenet169,
-        densenet201,
-        list_models,
-        mobilenet_v2,
-        resnet18,
-        resnet34,
-        resnet50,
-        resnet101,
-        resnet152,
-        resnext50_32x4d,
-        resnext101_32x8d,
-        vgg11,
-        vgg11_bn,
-        vgg13,
-        vgg13_bn,
-        vgg16,
-        vgg16_bn,
-        vgg19,
-        vgg19_bn,
-        wide_resnet50_2,
-        wide_resnet101_2,
-    )
-    from .plan import Plan
-    from .recalibration import recalibrate
-    from .transform import antialias, antialias_
-    from .weights import get_entry
+if TYPE_CHECKING:
+    from .adaptation import *
+    from .inference import *
+    from .layers import *
+    from .transform import *
+    from .weights import *
+    from .zoo import create_model as create_model
+    from .zoo import list_models as list_models
+    from .zoo.networks import *
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AvgBlurPool1d",
-    "AvgBlurPool2d",
-    "AvgBlurPool3d",
-    "BlurPool",
-    "BlurUpsample",
-    "BlurUpsample1d",
-    "BlurUpsample3d",
-    "Downsample",
-    "Downsample1d",
-    "Downsample3d",
-    "MaxBlurPool1d",
-    "MaxBlurPool2d",
-    "MaxBlurPool3d",
-    "Plan",
-    "alexnet",
-    "alias_energy",
-    "antialias",
-    "antialias_",
-    "avg_blur_pool1d",
-    "avg_blur_pool2d",
-    "avg_blur_pool3d",
-    "binomial_taps",
-    "blur_pool1d",
-    "blur_pool2d",
-    "blur_pool3d",
-    "blur_upsample1d",
-    "blur_upsample2d",
-    "blur_upsample3d",
-    "create_model",
-    "densenet121",
-    "densenet161",
-    "densenet169",
-    "densenet201",
-    "for_inference",
-    "get_entry",
-    "list_models",
-    "max_blur_pool1d",
-    "max_blur_pool2d",
-    "max_blur_pool3d",
-    "mobilenet_v2",
-    "plan",
-    "recalibrate",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "vgg11",
-    "vgg11_bn",
-    "vgg13",
-    "vgg13_bn",
-    "vgg16",
-    "vgg16_bn",
-    "vgg19",
-    "vgg19_bn",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-    "wide_taps",
-]
+# Importing the package imports no torch: a name is looked up in the rooms' `__all__` when it is first used.
+_ROOMS = ("layers", "transform", "zoo", "weights", "adaptation", "inference")
+_OTHERS = ("metrics", "evaluation", "training", "errors")
+
+
+def __getattr__(name: str) -> Any:
+    if name in (*_ROOMS, *_OTHERS):
+        return import_module(f".{name}", __name__)
+    if name == "__all__":
+        return __dir__()
+    if not name.startswith("_"):
+        for room in _ROOMS:
+            module = import_module(f".{room}", __name__)
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(name for room in _ROOMS for name in import_module(f".{room}", __name__).__all__)

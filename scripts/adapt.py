@@ -24,14 +24,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from antialiased_zoo import antialias, recalibrate
-from antialiased_zoo.data import ImageFiles, open_images
-from antialiased_zoo.evaluation import Options, evaluate
+from antialiased_zoo.evaluation.data import ImageFiles, open_images
+from antialiased_zoo.evaluation.loop import Options, evaluate
 from antialiased_zoo.evaluation.modelspec import GRAMMAR, NamedModel, class_index, load_named
 from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Probe
 from antialiased_zoo.evaluation.protocols import protocol_for
 from antialiased_zoo.evaluation.reports import markdown_table, result_notes
-from antialiased_zoo.preprocessing import Preprocessing
 from antialiased_zoo.training.runs import versions
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 TABLE = re.compile(r"(?<=<!-- adapting -->\n).*?(?=<!-- /adapting -->)", re.DOTALL)
 

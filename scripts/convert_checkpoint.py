@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torchvision.models import get_model
 
-from antialiased_zoo.checkpoints import convert
-from antialiased_zoo.hub.digest import sha256
+from antialiased_zoo.weights.checkpoints.loading import convert
+from antialiased_zoo.weights.hub.digest import sha256
 
 
 def main(arguments: list[str] | None = None) -> None:

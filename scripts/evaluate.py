@@ -20,17 +20,18 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from antialiased_zoo.cifar10 import Cifar10
-from antialiased_zoo.data import ImageFiles, open_images
-from antialiased_zoo.evaluation import Evaluation, Options, bare_seconds, evaluate, plots
+from antialiased_zoo.evaluation import plots
+from antialiased_zoo.evaluation.cifar10 import Cifar10
+from antialiased_zoo.evaluation.data import ImageFiles, open_images
+from antialiased_zoo.evaluation.loop import Evaluation, Options, bare_seconds, evaluate
 from antialiased_zoo.evaluation.modelspec import GRAMMAR, NamedModel, class_index, load_named
 from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Corruptions, Diagonal, Probe
 from antialiased_zoo.evaluation.protocols import ShiftProtocol, cifar, imagenet, protocol_for
 from antialiased_zoo.evaluation.reports import markdown_table, result_notes
 from antialiased_zoo.evaluation.robustness import imagenet_c, imagenet_p
 from antialiased_zoo.evaluation.samples import feature_maps, sample_canvases, stability_curves
-from antialiased_zoo.preprocessing import Preprocessing
 from antialiased_zoo.training.runs import versions
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 METRICS = ("accuracy", "crop", "circular", "diagonal", "corruption", "features")
 AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -16,11 +16,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from antialiased_zoo import manifest
-from antialiased_zoo.checkpoints import read_state
-from antialiased_zoo.entry import Entry
-from antialiased_zoo.hub import cache
-from antialiased_zoo.hub.digest import sha256
+from antialiased_zoo.weights import manifest
+from antialiased_zoo.weights.checkpoints.loading import read_state
+from antialiased_zoo.weights.entry import Entry
+from antialiased_zoo.weights.hub import cache
+from antialiased_zoo.weights.hub.digest import sha256
 
 # What an entry takes from the training's JSON; whatever else stands there (losses, times) stays there.
 FIELDS = (

@@ -1,4 +1,4 @@
-"""Which ops of a network stride, seen while it runs: independent of the tracing that `antialiased_zoo.plan` does.
+"""Which ops of a network stride, seen while it runs: independent of the tracing that `antialiased_zoo.transform` does.
 
 A `TorchDispatchMode` sees every operator that reaches torch's core, whatever Python called it, and module hooks say
 where. Blurs put in by this package are not listed.
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antialiased_zoo.layers import Blurred
+from antialiased_zoo.layers.modules import Blurred
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StridedOp:
 
     Attributes:
         path: Qualified name of the innermost module that ran it; "" for the network itself.
-        kind: As in `antialiased_zoo.plan`: "conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle".
+        kind: As in a plan: "conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle".
         stride: Steps along the spatial axes (for slices, of the axis); empty where it depends on the input's size.
     """
 

@@ -24,13 +24,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from antialiased_zoo import create_model
-from antialiased_zoo.data import ImageFiles, open_images
-from antialiased_zoo.preprocessing import Preprocessing
-from antialiased_zoo.training import TrainBatches, Trainer, top1
+from antialiased_zoo.evaluation.data import ImageFiles, open_images
 from antialiased_zoo.training.batches import FileBatches, MemoryBatches
 from antialiased_zoo.training.execution import Execution, processes
+from antialiased_zoo.training.loop import TrainBatches, Trainer, top1
 from antialiased_zoo.training.recipes import PRESETS, Augment, Recipe, Schedule
 from antialiased_zoo.training.runs import RunFolder, State, load_weights, manifest_entry, versions
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 AMP = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -12,7 +12,7 @@ from fault_server import FaultServer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from antialiased_zoo import manifest
+from antialiased_zoo.weights import manifest
 
 
 def meta(name: str, **options: object) -> nn.Module:

@@ -47,10 +47,10 @@ def work(inbox: Any, outbox: Any) -> None:
     light_package()
     warnings.simplefilter("ignore")
     tqdm.set_lock(threading.RLock())  # its own is shared by processes, and outlives one that is killed
-    from antialiased_zoo import hub
     from antialiased_zoo.errors import SourcesFailedError
-    from antialiased_zoo.hub.patience import Patience
-    from antialiased_zoo.weights_file import WeightsFile
+    from antialiased_zoo.weights import hub
+    from antialiased_zoo.weights.hub.retry import Patience
+    from antialiased_zoo.weights.weights_file import WeightsFile
 
     haste = Patience(attempts=3, backoff=0.01, connect=5, read=0.5, window=5, lock=60)
     while (job := inbox.recv()) is not None:

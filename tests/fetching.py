@@ -5,9 +5,9 @@ import os
 import random
 from pathlib import Path
 
-from antialiased_zoo import hub
-from antialiased_zoo.hub.patience import Patience
-from antialiased_zoo.weights_file import WeightsFile
+from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.hub.retry import Patience
+from antialiased_zoo.weights.weights_file import WeightsFile
 
 NAME = "net.pth"
 # The loader without the rest of the package: a process that only fetches files needs no torch, and starts at once.

@@ -7,7 +7,7 @@ from PIL import Image
 from tiny_training import CPU, SMALL, make_images
 from torchvision.transforms import v2
 
-from antialiased_zoo.data import open_images
+from antialiased_zoo.evaluation.data import open_images
 from antialiased_zoo.training.batches import FileBatches, MemoryBatches, cut_out, epoch_order, resize, shift_and_flip
 
 

@@ -14,12 +14,9 @@ from fault_server import FaultServer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from antialiased_zoo import checkpoints, hub, manifest
-from antialiased_zoo.errors import (
-    NonFiniteError,
-    TensorMismatchError,
-)
-from antialiased_zoo.hub import cache, stamps
+from antialiased_zoo.errors import NonFiniteError, TensorMismatchError
+from antialiased_zoo.weights import checkpoints, hub, manifest
+from antialiased_zoo.weights.hub import cache, stamps
 
 # One small network per layout from server to model; vgg and alexnet, half a gigabyte each, by their names alone.
 SMALL_NETWORKS = ("resnet18", "densenet121", "mobilenet_v2")

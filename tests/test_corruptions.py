@@ -11,7 +11,7 @@ from torch import nn
 
 from antialiased_zoo.evaluation.reports import result_notes
 from antialiased_zoo.evaluation.robustness import imagenet_c, imagenet_p
-from antialiased_zoo.metrics import flip_rate
+from antialiased_zoo.metrics.consistency import flip_rate
 from antialiased_zoo.metrics.corruptions import (
     ALEXNET_ERRORS,
     CORRUPTIONS,
@@ -21,7 +21,7 @@ from antialiased_zoo.metrics.corruptions import (
     corruption_folders,
     mean_corruption_error,
 )
-from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 
 def photo(size: int = 64) -> torch.Tensor:

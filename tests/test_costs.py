@@ -8,8 +8,8 @@ import torchvision
 from torch import Tensor, nn
 
 import antialiased_zoo as az
-from antialiased_zoo.costs import cost_of
-from antialiased_zoo.plan import Cost
+from antialiased_zoo.transform.cost import cost_of
+from antialiased_zoo.transform.plans import Cost
 
 # Multiply-adds over the plain network's, at 224x224 and filter size 4.
 PUBLISHED = {

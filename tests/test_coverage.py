@@ -20,7 +20,7 @@ from strided_ops import StridedOp, strided_ops
 from survey import IMAGES, checked, distance_table, distance_totals, networks, totals
 from torch import Tensor, nn
 
-from antialiased_zoo import sites
+from antialiased_zoo.transform import sites
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,7 +116,7 @@ def test_the_checks_find_a_blur_at_the_wrong_place(monkeypatch: pytest.MonkeyPat
         return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), SameConv(4, 4, 3, 2), nn.ReLU())
 
     assert check("same", build, IMAGES).right
-    monkeypatch.setattr(sites, "find_phases", lambda *_: ((0, 0), (0, 0)))
+    monkeypatch.setattr(sites, "find_stride_offsets", lambda *_: ((0, 0), (0, 0)))
     (fault,) = check("same", build, IMAGES).faults
     assert "filter size 1 changes the outputs" in fault
 

@@ -10,8 +10,8 @@ import pytest
 import torchvision
 
 import antialiased_zoo as az
-from antialiased_zoo import manifest
-from antialiased_zoo.published import table
+from antialiased_zoo.weights import manifest
+from antialiased_zoo.zoo.published import published_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -59,7 +59,7 @@ def test_adapting_runs() -> None:
 
 def test_the_readmes_table_is_the_manifests() -> None:
     shown = README.partition("<!-- published -->")[2].partition("<!-- /published -->")[0]
-    assert shown.strip() == table(manifest.load())
+    assert shown.strip() == published_table(manifest.load())
 
 
 def test_the_readmes_speed_is_the_benchmarks() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from antialiased_zoo.evaluation.modelspec import class_index, load_named
 from antialiased_zoo.evaluation.samples import common_layers
-from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parent.parent
 

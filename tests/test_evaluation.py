@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from antialiased_zoo.cifar10 import Cifar10
-from antialiased_zoo.data import open_images
-from antialiased_zoo.evaluation import Options, evaluate
+from antialiased_zoo.evaluation.cifar10 import Cifar10
+from antialiased_zoo.evaluation.data import open_images
+from antialiased_zoo.evaluation.loop import Options, evaluate
 from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Corruptions, Diagonal
 from antialiased_zoo.evaluation.protocols import cifar, imagenet, protocol_for
 from antialiased_zoo.metrics.corruptions import CORRUPTIONS, corrupt
 from antialiased_zoo.metrics.shifts import draw_pairs
-from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parent.parent
 SMALL = Preprocessing(resize=72, crop=40)

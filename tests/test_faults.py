@@ -15,11 +15,11 @@ from fault_server import FaultServer
 from fault_table import write
 from faults import FAULTS
 
-from antialiased_zoo import hub
 from antialiased_zoo.errors import FetchError, SourcesFailedError
-from antialiased_zoo.hub import cache, stamps
-from antialiased_zoo.hub.patience import Patience
-from antialiased_zoo.weights_file import WeightsFile
+from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.hub import cache, stamps
+from antialiased_zoo.weights.hub.retry import Patience
+from antialiased_zoo.weights.weights_file import WeightsFile
 
 NAME = "net.pth"
 CONTENT = random.Random(0).randbytes(300_000)
@@ -99,7 +99,7 @@ def _table() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_limit_of_memory(monkeypatch: pytest.MonkeyPatch, server: FaultServer) -> None:
     # A server that never stops is cut off at this size instead of four gigabytes.
-    monkeypatch.setattr("antialiased_zoo.hub.download.MAX_BYTES", 4_000_000)
+    monkeypatch.setattr("antialiased_zoo.weights.hub.download.MAX_BYTES", 4_000_000)
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_HOME", str(cache.folder() / "no_hub_cache"))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from antialiased_zoo.hub.digest import sha256
+from antialiased_zoo.weights.hub.digest import sha256
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -15,10 +15,10 @@ import pytest
 from fault_server import FaultServer
 from fault_table import write
 
-from antialiased_zoo import hub
-from antialiased_zoo.hub import cache
-from antialiased_zoo.hub.patience import Patience
-from antialiased_zoo.weights_file import WeightsFile
+from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.hub import cache
+from antialiased_zoo.weights.hub.retry import Patience
+from antialiased_zoo.weights.weights_file import WeightsFile
 
 NAME = "net.pth"
 CONTENT = random.Random(2).randbytes(3_000_000)
@@ -28,7 +28,7 @@ LIGHT = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import fetch_rounds; fetch_rounds.light_package()
 from antialiased_zoo import hub
-from antialiased_zoo.weights_file import WeightsFile
+from antialiased_zoo.weights.weights_file import WeightsFile
 """
 
 ROWS: dict[str, tuple[str, ...]] = {}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import integrate, signal
 
-from antialiased_zoo.filters import FILTER_SIZES, Blur, alias_energy, binomial_taps, read_filter_size, wide_taps
-from antialiased_zoo.functional import blur_pool1d, blur_pool2d
+from antialiased_zoo.layers.filters import FILTER_SIZES, Blur, alias_energy, binomial_taps, read_filter_size, wide_taps
+from antialiased_zoo.layers.functional import blur_pool1d, blur_pool2d
 
 
 @pytest.mark.parametrize("filt_size", FILTER_SIZES)

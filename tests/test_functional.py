@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from ways import take
 
 import antialiased_zoo as az
-from antialiased_zoo import bordered_blur as bordered_blur_module
-from antialiased_zoo import resample
-from antialiased_zoo.bordered_blur import bordered_blur
-from antialiased_zoo.filters import FILTER_SIZES, Blur, binomial_taps
-from antialiased_zoo.functional import (
+from antialiased_zoo.layers import dispatch as resample
+from antialiased_zoo.layers.cpu import bordered_blur as bordered_blur_module
+from antialiased_zoo.layers.cpu.bordered_blur import bordered_blur
+from antialiased_zoo.layers.cpu.padded_blur import padded_blur
+from antialiased_zoo.layers.eligibility import layout_of
+from antialiased_zoo.layers.filters import FILTER_SIZES, Blur, binomial_taps
+from antialiased_zoo.layers.functional import (
     avg_blur_pool1d,
     avg_blur_pool2d,
     avg_blur_pool3d,
@@ -27,8 +29,6 @@ from antialiased_zoo.functional import (
     max_blur_pool2d,
     max_blur_pool3d,
 )
-from antialiased_zoo.padded_blur import padded_blur
-from antialiased_zoo.tensors import layout_of
 
 PAD_TYPES = ("reflect", "replicate", "zero")
 NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "zero": "constant"}

@@ -10,11 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from antialiased_zoo import checkpoints, manifest
-from antialiased_zoo.errors import (
-    CheckpointError,
-)
-from antialiased_zoo.hub import cache
+from antialiased_zoo.errors import CheckpointError
+from antialiased_zoo.weights import checkpoints, manifest
+from antialiased_zoo.weights.hub import cache
 
 QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

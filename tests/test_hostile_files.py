@@ -11,13 +11,8 @@ from checkpoint_files import safetensors_bytes, tensor
 from fault_table import write as write_table
 from torch import nn
 
-from antialiased_zoo import checkpoints
-from antialiased_zoo.errors import (
-    CheckpointError,
-    MalformedFileError,
-    TensorMismatchError,
-    UnsafePickleError,
-)
+from antialiased_zoo.errors import CheckpointError, MalformedFileError, TensorMismatchError, UnsafePickleError
+from antialiased_zoo.weights import checkpoints
 
 
 class Harm:

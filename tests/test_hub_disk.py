@@ -12,7 +12,7 @@ from fault_server import FaultServer
 from fetching import CONTENT, NAME, get
 
 from antialiased_zoo.errors import CacheError
-from antialiased_zoo.hub import cache
+from antialiased_zoo.weights.hub import cache
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
 
@@ -38,7 +38,7 @@ class TestDisk:
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
     def test_disk_refuses_in_mid_file(self, number: int, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        from antialiased_zoo.hub.part import Part
+        from antialiased_zoo.weights.hub.part import Part
 
         class Full:
             def __init__(self, part: Part) -> None:

@@ -11,9 +11,9 @@ from fault_handler import COMMIT
 from fault_server import FaultServer
 from fetching import CONTENT, DIGEST, LIGHT, NAME, get
 
-from antialiased_zoo import hub
 from antialiased_zoo.errors import SourcesFailedError
-from antialiased_zoo.hub import huggingface
+from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.hub import huggingface
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
 
@@ -82,8 +82,8 @@ class TestHosts:
     def test_https_does_not_go_down_to_http(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import requests
 
-        from antialiased_zoo.hub.download import _session
-        from antialiased_zoo.hub.patience import SourceError
+        from antialiased_zoo.weights.hub.download import _session
+        from antialiased_zoo.weights.hub.retry import SourceError
 
         response = requests.Response()
         response.url, response.status_code = "https://example.org/x", 302
@@ -95,7 +95,7 @@ class TestHosts:
 def test_hub_client_configured_by_the_environment_alone(server: FaultServer, tmp_path: Path) -> None:
     """In a fresh process, HF_ENDPOINT and TORCH_HOME are all that points the real client at this server."""
     code = LIGHT + (
-        "from antialiased_zoo import hub; from antialiased_zoo.weights_file import WeightsFile\n"
+        "from antialiased_zoo import hub; from antialiased_zoo.weights.weights_file import WeightsFile\n"
         f"print(hub.fetch(WeightsFile({NAME!r}, 'pickle', ('hf://faults/good/{NAME}@{COMMIT}',), {DIGEST!r})))"
     )
     environment = {**os.environ, "TORCH_HOME": str(tmp_path)}
@@ -108,7 +108,7 @@ def test_hub_client_configured_by_the_environment_alone(server: FaultServer, tmp
 def test_a_file_in_the_hubs_own_cache_is_copied(server: FaultServer, tmp_path: Path) -> None:
     code = LIGHT + (
         "import huggingface_hub as h\n"
-        "from antialiased_zoo import hub; from antialiased_zoo.weights_file import WeightsFile\n"
+        "from antialiased_zoo import hub; from antialiased_zoo.weights.weights_file import WeightsFile\n"
         f"h.hf_hub_download('faults/good', {NAME!r}, revision={COMMIT!r})\n"
         f"print(hub.fetch(WeightsFile({NAME!r}, 'pickle', ('hf://faults/good/{NAME}@{COMMIT}',), {DIGEST!r})))"
     )

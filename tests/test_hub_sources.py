@@ -11,9 +11,9 @@ from fault_handler import COMMIT
 from fault_server import FaultServer
 from fetching import CONTENT, DIGEST, HASTE, LIGHT, NAME, get, wanted
 
-from antialiased_zoo import hub
 from antialiased_zoo.errors import OfflineError, SourcesFailedError
-from antialiased_zoo.hub import cache
+from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.hub import cache
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
 
@@ -68,7 +68,7 @@ class TestSources:
         assert server.requests[0].path == "/good/net%20two%20%C3%A9.pth"
 
     def test_package_source_is_used_in_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("antialiased_zoo.hub.sources.__file__", str(tmp_path / "hub" / "sources.py"))
+        monkeypatch.setattr("antialiased_zoo.weights.hub.sources.__file__", str(tmp_path / "hub" / "sources.py"))
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / NAME).write_bytes(CONTENT)
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -76,7 +76,7 @@ class TestSources:
         assert [path.name for path in (tmp_path / "weights").iterdir()] == [NAME]
 
     def test_damaged_package_file_is_not_used(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("antialiased_zoo.hub.sources.__file__", str(tmp_path / "hub" / "sources.py"))
+        monkeypatch.setattr("antialiased_zoo.weights.hub.sources.__file__", str(tmp_path / "hub" / "sources.py"))
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / NAME).write_bytes(CONTENT[:-1])
         with pytest.raises(SourcesFailedError, match=rf"package:{NAME}: .*SHA-256"):

@@ -8,9 +8,9 @@ import pytest
 from fault_server import FaultServer
 from fetching import CONTENT, DIGEST, NAME, flip, get, wanted
 
-from antialiased_zoo import hub, manifest
 from antialiased_zoo.errors import PinError, SourcesFailedError
-from antialiased_zoo.hub import cache, stamps
+from antialiased_zoo.weights import hub, manifest
+from antialiased_zoo.weights.hub import cache, stamps
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
 
@@ -33,7 +33,7 @@ class TestTrust:
     ) -> None:
         hashed = []
         real = stamps.sha256
-        monkeypatch.setattr("antialiased_zoo.hub.stamps.sha256", lambda file: hashed.append(1) or real(file))
+        monkeypatch.setattr("antialiased_zoo.weights.hub.stamps.sha256", lambda file: hashed.append(1) or real(file))
         path = get(f"{server.url}/good/{NAME}")
         hashed.clear()
         get(f"{server.url}/good/{NAME}")

@@ -10,7 +10,7 @@ from scipy import signal
 from torch import Tensor
 
 import antialiased_zoo as az
-from antialiased_zoo.functional import blur_pool2d, blur_upsample1d, blur_upsample2d, blur_upsample3d
+from antialiased_zoo.layers.functional import blur_pool2d, blur_upsample1d, blur_upsample2d, blur_upsample3d
 
 MODES = {"replicate": "edge", "reflect": "reflect", "zero": "constant"}
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import antialiased_zoo as az
-from antialiased_zoo.functional import blur_pool2d, max_blur_pool2d
+from antialiased_zoo.layers.functional import blur_pool2d, max_blur_pool2d
 
 X = torch.randn(2, 6, 11, 14)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from antialiased_zoo import manifest
 from antialiased_zoo.errors import ManifestError, UnknownWeightsError
-from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.weights import manifest
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 FACTS = {
     "model": "resnet18",

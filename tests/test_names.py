@@ -7,10 +7,8 @@ import pytest
 import torch
 from checkpoint_files import in_order_of_use, meta
 
-from antialiased_zoo.checkpoints.names import match
-from antialiased_zoo.errors import (
-    TensorMismatchError,
-)
+from antialiased_zoo.errors import TensorMismatchError
+from antialiased_zoo.weights.checkpoints.names import match
 
 NETWORKS = (
     *("alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),

@@ -56,9 +56,9 @@ def test_the_command_works_outside_the_repository(wheel: Path, tmp_path: Path) -
 import sys
 sys.path[:] = [SITE] + [p for p in sys.path if p not in ("", ROOT)]
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
-import antialiased_zoo.cli
+import antialiased_zoo.cli.main
 assert antialiased_zoo.__file__.startswith(SITE), antialiased_zoo.__file__
-sys.exit(antialiased_zoo.cli.main(["list"]))
+sys.exit(antialiased_zoo.cli.main.main(["list"]))
 """
     code = code.replace("SITE", repr(str(tmp_path / "site"))).replace("ROOT", repr(str(ROOT)))
     environment = {**os.environ, "PYTHONPATH": ""}

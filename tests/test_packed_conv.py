@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from antialiased_zoo.packed_conv import PackedConv2d, pack_
+from antialiased_zoo.inference.packed_conv import PackedConv2d, pack_
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"kernel_size": 3},

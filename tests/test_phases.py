@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antialiased_zoo as az
-from antialiased_zoo.aligned import AlignedDownsample
-from antialiased_zoo.ops import read_module
-from antialiased_zoo.phases import find_phases
+from antialiased_zoo.layers.offset_downsample import OffsetDownsample
+from antialiased_zoo.transform.ops import read_module
+from antialiased_zoo.transform.stride_offsets import find_stride_offsets
 
 
 def same_pads(n: int, k: int, s: int, d: int) -> tuple[int, int]:
@@ -95,7 +95,7 @@ def test_the_phases_are_those_of_the_formula() -> None:
     for k, s, d in ((3, 2, 1), (5, 2, 1), (3, 3, 2), (7, 4, 1)):
         conv = SameConv(2, 2, k, s, dilation=d)
         wanted = tuple(same_pads(n, k, 1, d)[0] - same_pads(n, k, s, d)[0] for n in range(100 * s, 101 * s))
-        assert find_phases(conv, read_module(conv), (1, 1)) == (wanted, wanted)
+        assert find_stride_offsets(conv, read_module(conv), (1, 1)) == (wanted, wanted)
 
 
 def test_what_is_not_its_dense_evaluation_is_left_with_the_reason() -> None:
@@ -108,24 +108,24 @@ def test_what_is_not_its_dense_evaluation_is_left_with_the_reason() -> None:
 def test_trying_leaves_everything_as_it_was() -> None:
     conv = SameConv(3, 4, 3, 2)
     weight, state = conv.weight.clone(), torch.random.get_rng_state()
-    find_phases(conv, read_module(conv), (1, 1))
+    find_stride_offsets(conv, read_module(conv), (1, 1))
     assert torch.equal(conv.weight, weight)
     assert conv.stride == (2, 2)
     assert torch.equal(torch.random.get_rng_state(), state)
     with torch.device("meta"):
         meta = SameConv(3, 4, 3, 2, dtype=torch.float16)
-    assert find_phases(meta, read_module(meta), (1, 1)) == ((1, 0), (1, 0))
+    assert find_stride_offsets(meta, read_module(meta), (1, 1)) == ((1, 0), (1, 0))
 
 
 def test_an_aligned_blur_is_the_dense_blur_at_those_places() -> None:
     for phases, n in (((1, 0), 10), ((1, 0), 11), ((0, 1), 11), ((2, 0, 1), 12), ((2, 0, 1), 14)):
         stride = len(phases)
         x = torch.randn(2, 3, n, dtype=torch.float64)
-        layer = AlignedDownsample((phases,), (stride,), filt_size=4).double()
+        layer = OffsetDownsample((phases,), (stride,), filt_size=4).double()
         dense = az.Downsample1d(3, filt_size=4, stride=1).double()(x)
         torch.testing.assert_close(layer(x), dense[..., phases[n % stride] :: stride])
 
 
 def test_phases_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="each remainder"):
-        AlignedDownsample(((1, 0, 0),), (2,))
+        OffsetDownsample(((1, 0, 0),), (2,))

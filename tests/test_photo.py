@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from antialiased_zoo.photo import MAX_PIXELS, PhotoError, read_photo
+from antialiased_zoo.evaluation.photo import MAX_PIXELS, PhotoError, read_photo
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

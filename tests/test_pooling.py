@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from ways import take
 
-from antialiased_zoo.filters import binomial_taps
-from antialiased_zoo.functional import (
+from antialiased_zoo.layers.filters import binomial_taps
+from antialiased_zoo.layers.functional import (
     avg_blur_pool1d,
     avg_blur_pool2d,
     avg_blur_pool3d,

@@ -23,7 +23,7 @@ from torch import nn
 
 import antialiased_zoo as az
 from antialiased_zoo.errors import SourcesFailedError, TensorMismatchError
-from antialiased_zoo.hub import LicenseWarning
+from antialiased_zoo.weights.hub.fetching import LicenseWarning
 
 
 class Handler(SimpleHTTPRequestHandler):

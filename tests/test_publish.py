@@ -9,10 +9,8 @@ import torch
 from checkpoint_files import meta
 from safetensors.torch import save_file
 
-from antialiased_zoo import manifest
-from antialiased_zoo.errors import (
-    CheckpointError,
-)
+from antialiased_zoo.errors import CheckpointError
+from antialiased_zoo.weights import manifest
 
 
 class TestPublish:

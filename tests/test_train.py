@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from tiny_training import PAIR, equal, make_images, small_net, trainer
 from torch import nn
 
-from antialiased_zoo.training import top1
 from antialiased_zoo.training.batches import epoch_order
 from antialiased_zoo.training.execution import Execution, processes
+from antialiased_zoo.training.loop import top1
 from antialiased_zoo.training.recipes import Recipe
 from antialiased_zoo.training.runs import RunFolder, load_weights
 

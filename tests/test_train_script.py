@@ -15,11 +15,11 @@ import pytest
 import torch
 from tiny_training import CPU, make_images
 
-from antialiased_zoo.data import open_images
-from antialiased_zoo.entry import parse_entry
-from antialiased_zoo.preprocessing import Preprocessing
+from antialiased_zoo.evaluation.data import open_images
 from antialiased_zoo.training.recipes import PRESETS
 from antialiased_zoo.training.runs import RunFolder, load_weights
+from antialiased_zoo.weights.entry import parse_entry
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parents[1]
 

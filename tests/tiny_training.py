@@ -5,12 +5,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from antialiased_zoo.data import open_images
-from antialiased_zoo.preprocessing import Preprocessing
-from antialiased_zoo.training import Trainer
+from antialiased_zoo.evaluation.data import open_images
 from antialiased_zoo.training.batches import FileBatches, MemoryBatches
+from antialiased_zoo.training.loop import Trainer
 from antialiased_zoo.training.recipes import Recipe
 from antialiased_zoo.training.runs import RunFolder
+from antialiased_zoo.weights.preprocessing import Preprocessing
 
 SMALL = Preprocessing(resize=12, crop=12)
 CPU = torch.device("cpu")

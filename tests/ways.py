@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from antialiased_zoo import pooling, resample
-from antialiased_zoo.bordered_blur import bordered_blur
-from antialiased_zoo.padded_blur import padded_blur
+from antialiased_zoo.layers import dispatch as resample
+from antialiased_zoo.layers import pooling
+from antialiased_zoo.layers.cpu.bordered_blur import bordered_blur
+from antialiased_zoo.layers.cpu.padded_blur import padded_blur
 
 WAYS = ("without a padded copy", "its own gradient", "slices", "the plain formula")
 _QUICKER = {"without a padded copy": bordered_blur, "its own gradient": padded_blur}

@@ -12,9 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from .. import manifest
-from ..models import ARCHITECTURES, create_model
-from ..preprocessing import Preprocessing
+from ..weights import Preprocessing, manifest
+from ..zoo import ARCHITECTURES, create_model
 
 GRAMMAR = (
     "[LABEL=]NAME:FILTER[:WEIGHTS] with a zoo name, lpf1 to lpf7 or baseline, and a recipe or a weights file "

@@ -1,4 +1,4 @@
-"""The measures as :func:`antialiased_zoo.evaluation.evaluate` takes them: which views, and what to keep."""
+"""The measures as :func:`antialiased_zoo.evaluation.loop.evaluate` takes them: which views, and what to keep."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..metrics import agreement, top_k_correct, wobble
-from ..metrics.corruptions import CORRUPTIONS, SEVERITIES
-from ..metrics.intervals import Figure
-from ..metrics.meters import Meter
-from ..metrics.shifts import draw_pairs, draw_paper_pairs
+from ..metrics import (
+    CORRUPTIONS,
+    SEVERITIES,
+    Figure,
+    Meter,
+    agreement,
+    draw_pairs,
+    draw_paper_pairs,
+    top_k_correct,
+    wobble,
+)
 from .protocols import ShiftProtocol
 from .views import CORRUPT, CROP, ROLL, centre_view, shift_views
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..metrics.shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS
-from ..preprocessing import Preprocessing
+from ..metrics import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS
+from ..weights import Preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image

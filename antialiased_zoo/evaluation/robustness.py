@@ -12,14 +12,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data import IMAGE_SUFFIXES, CorruptImageError, open_images
-from ..metrics import flip_rate
-from ..metrics.corruptions import ALEXNET_ERRORS, corruption_error, corruption_folders, mean_corruption_error
-from ..metrics.inference import Model
-from ..metrics.intervals import Figure
-from ..metrics.meters import Meter
-from ..preprocessing import Preprocessing
-from . import Options, evaluate
+from ..metrics import (
+    ALEXNET_ERRORS,
+    Figure,
+    Meter,
+    Model,
+    corruption_error,
+    corruption_folders,
+    flip_rate,
+    mean_corruption_error,
+)
+from ..weights import Preprocessing
+from .data import IMAGE_SUFFIXES, CorruptImageError, open_images
+from .loop import Options, evaluate
 from .probes import Accuracy, Probe
 from .protocols import ShiftProtocol, cifar
 from .views import centre_view

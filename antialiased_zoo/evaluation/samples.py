@@ -9,9 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..metrics import diagonal_stability
-from ..metrics.equivariance import feature_distance
-from ..metrics.inference import evaluating
+from ..metrics import diagonal_stability, evaluating, feature_distance
 from .protocols import ShiftProtocol
 
 

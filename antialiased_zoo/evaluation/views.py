@@ -18,8 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..metrics.corruptions import CORRUPTIONS, corrupt
-from ..metrics.shifts import take
+from ..metrics import CORRUPTIONS, corrupt, take
 from .protocols import ShiftProtocol
 
 CROP, ROLL, CORRUPT = 0, 1, 2

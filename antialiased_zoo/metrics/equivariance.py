@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .inference import Model, evaluating
+from .running import Model, evaluating
 from .shifts import roll, take
 
 

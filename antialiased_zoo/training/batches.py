@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..data import ImageFiles
-from ..preprocessing import Preprocessing
+from ..evaluation import ImageFiles
+from ..weights import Preprocessing
 
 
 def epoch_order(samples: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> Tensor:

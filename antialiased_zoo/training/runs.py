@@ -90,7 +90,7 @@ def manifest_entry(weights: Path, facts: State) -> State:
 
     Args:
         weights: A file of :meth:`RunFolder.save_weights`.
-        facts: The entry's other fields; see :class:`antialiased_zoo.entry.Entry`.
+        facts: The entry's other fields; see :class:`antialiased_zoo.weights.entry.Entry`.
     """
     content = weights.read_bytes()
     file = {

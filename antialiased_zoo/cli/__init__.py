@@ -1,0 +1,5 @@
+"""The command ``antialiased-zoo``."""
+
+from .command import main
+
+__all__ = ["main"]

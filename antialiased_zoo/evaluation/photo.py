@@ -1,0 +1,89 @@
+"""One photo from a file that may be anything: a sound RGB image, or an error that says what is wrong."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import ZooError
+
+# 64 million pixels are 192 MB decoded: larger than any camera's, smaller than an attack.
+MAX_PIXELS = 64_000_000
+# Only the central square is looked at; a strip of 1 x 60,000 pixels would be resized to gigabytes first.
+_MAX_ASPECT = 4
+
+
+class PhotoError(ZooError, ValueError):
+    """A file is not an image that can be shown to a network; the message names the file and the reason."""
+
+
+def read_photo(path: str | os.PathLike[str]) -> Image.Image:
+    """Decode an image file as a viewer would show it: upright, first frame, transparency on white, as 8-bit RGB.
+
+    Strips longer than four times their width lose both ends, which no centre crop reaches.
+
+    Args:
+        path: Any format that Pillow reads.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        PhotoError: If it cannot be read or decoded, or has more than 64 million pixels.
+
+    Example:
+        >>> read_photo("cat.jpg").mode  # doctest: +SKIP
+        'RGB'
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; its refusals are errors
+            with Image.open(path) as image:
+                return _central(_rgb(_upright(_sized(image))))
+    except PhotoError as error:
+        raise PhotoError(f"{Path(path)}: {error}") from None
+    except UnidentifiedImageError:
+        raise PhotoError(f"{Path(path)}: not an image in a format that Pillow knows") from None
+    # Pillow's decoders answer broken files with all of these.
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise PhotoError(f"{Path(path)}: cannot be decoded: {reason}") from None
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise PhotoError(f"{Path(path)}: too large: {error}") from None
+
+
+def _sized(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PhotoError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}: scale it down first")
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except (ValueError, SyntaxError, TypeError, KeyError):  # the pixels are fine, only their metadata are not
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise PhotoError("holds floating-point values of unknown range: save it as 8-bit RGB first")
+    if image.mode.startswith("I"):  # 16 bits; converting would clip all but the darkest 1/256
+        image = image.convert("I").point(lambda value: value / 257).convert("L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _central(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    limit = _MAX_ASPECT * min(width, height)
+    left, top = max(0, width - limit) // 2, max(0, height - limit) // 2
+    return image.crop((left, top, width - left, height - top)) if left or top else image

@@ -1,0 +1,62 @@
+"""What a network says of one photo: class names and probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import nn
+
+from ..weights import Entry
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One of a network's best guesses.
+
+    Attributes:
+        index: The class's place in the head.
+        label: Its name.
+        probability: Of the softmax, 0 to 1.
+    """
+
+    index: int
+    label: str
+    probability: float
+
+
+def class_names(entry: Entry) -> Sequence[str]:
+    """Names of the classes that weights know, in the head's order: their own, or ImageNet-1k's."""
+    if entry.classes is not None:
+        return entry.classes
+    if entry.dataset == "ImageNet-1k":
+        from torchvision.models import AlexNet_Weights
+
+        names: list[str] = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
+        return names
+    return [f"class {index}" for index in range(entry.num_classes)]
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, entry: Entry, photo: Image.Image, top: int = 5) -> list[Prediction]:
+    """Classify one photo under the protocol of the weights.
+
+    Args:
+        model: A network holding the entry's weights, in evaluation mode.
+        entry: The weights' record: preprocessing and class names.
+        photo: Any PIL image.
+        top: How many guesses to return, the likeliest first.
+
+    Example:
+        >>> entry = get_entry("mobilenet_v2", 4, "cifar10")  # doctest: +SKIP
+        >>> predict(az.mobilenet_v2(4, pretrained="cifar10").eval(), entry, photo)[0].label  # doctest: +SKIP
+        'cat'
+    """
+    device = next(model.parameters()).device
+    image = entry.preprocessing.build()(photo).to(device)
+    probabilities, indices = model(image[None])[0].float().softmax(0).topk(min(top, entry.num_classes))
+    names = class_names(entry)
+    pairs = zip(indices.tolist(), probabilities.tolist(), strict=True)
+    return [Prediction(index, names[index], probability) for index, probability in pairs]

@@ -1,0 +1,73 @@
+"""The resamplers: blur and subsample, pools that blur, upsample and blur; as modules and as functions."""
+
+from .allocator import keep_freed_memory
+from .eligibility import is_onednn_map as is_onednn_map
+from .eligibility import needs_grad as needs_grad
+from .filters import FilterSize as FilterSize
+from .filters import alias_energy, binomial_taps, wide_taps
+from .filters import read_filter_size as read_filter_size
+from .functional import (
+    avg_blur_pool1d,
+    avg_blur_pool2d,
+    avg_blur_pool3d,
+    blur_pool1d,
+    blur_pool2d,
+    blur_pool3d,
+    blur_upsample1d,
+    blur_upsample2d,
+    blur_upsample3d,
+    max_blur_pool1d,
+    max_blur_pool2d,
+    max_blur_pool3d,
+)
+from .modules import (
+    AvgBlurPool1d,
+    AvgBlurPool2d,
+    AvgBlurPool3d,
+    BlurPool,
+    BlurUpsample,
+    BlurUpsample1d,
+    BlurUpsample3d,
+    Downsample,
+    Downsample1d,
+    Downsample3d,
+    MaxBlurPool1d,
+    MaxBlurPool2d,
+    MaxBlurPool3d,
+)
+from .modules import Blurred as Blurred
+from .offset_downsample import OffsetDownsample as OffsetDownsample
+from .offset_downsample import StrideOffsets as StrideOffsets
+from .pooling import Window as Window
+
+__all__ = [
+    "AvgBlurPool1d",
+    "AvgBlurPool2d",
+    "AvgBlurPool3d",
+    "BlurPool",
+    "BlurUpsample",
+    "BlurUpsample1d",
+    "BlurUpsample3d",
+    "Downsample",
+    "Downsample1d",
+    "Downsample3d",
+    "MaxBlurPool1d",
+    "MaxBlurPool2d",
+    "MaxBlurPool3d",
+    "alias_energy",
+    "avg_blur_pool1d",
+    "avg_blur_pool2d",
+    "avg_blur_pool3d",
+    "binomial_taps",
+    "blur_pool1d",
+    "blur_pool2d",
+    "blur_pool3d",
+    "blur_upsample1d",
+    "blur_upsample2d",
+    "blur_upsample3d",
+    "keep_freed_memory",
+    "max_blur_pool1d",
+    "max_blur_pool2d",
+    "max_blur_pool3d",
+    "wide_taps",
+]

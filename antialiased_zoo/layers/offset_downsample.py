@@ -1,0 +1,73 @@
+"""The blur after an op whose padding depends on its stride: it subsamples where the op did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from .dispatch import blur_pool
+from .filters import FilterSize
+from .modules import Downsample
+
+#: For each spatial axis, and each remainder of the dense map's size by the blur's stride: the first place to keep.
+StrideOffsets = tuple[tuple[int, ...], ...]
+
+
+class OffsetDownsample(Downsample):
+    """`Downsample` that starts at a place which depends on the map's size, for maps with any number of axes.
+
+    TensorFlow's "SAME" padding depends on the stride: at even sizes a 3x3 convolution with stride 2 does not pad
+    before the map, and its outputs are those at 1, 3, 5, ... of the dense map; at odd sizes those at 0, 2, 4, ....
+
+    Args:
+        offsets: For each axis, and each remainder of the map's size by the stride, the first place to keep.
+        stride: One for each axis.
+        pad_type: See `Downsample`.
+        filt_size: See `Downsample`.
+        wide: See `Downsample`.
+
+    Shape:
+        ``(N, C, *spatial)`` or ``(C, *spatial)`` to ``ceil((size - offset) / stride)`` along each axis.
+
+    Raises:
+        ValueError: If an argument is out of range, or the offsets do not fit the stride.
+
+    Example:
+        >>> import torch
+        >>> layer = OffsetDownsample(((1, 0),), (2,), filt_size=1)
+        >>> layer(torch.arange(6.0).view(1, 1, 6)).tolist(), layer(torch.arange(5.0).view(1, 1, 5)).tolist()
+        ([[[1.0, 3.0, 5.0]]], [[[0.0, 2.0, 4.0]]])
+    """
+
+    def __init__(
+        self,
+        offsets: StrideOffsets,
+        stride: Sequence[int],
+        pad_type: str = "reflect",
+        filt_size: FilterSize = 4,
+        wide: bool = False,
+    ) -> None:
+        self.ndim = len(stride)
+        if [len(places) for places in offsets] != list(stride):
+            raise ValueError(f"offsets must give a place for each remainder of the stride {stride}, got {offsets}")
+        super().__init__(None, pad_type, filt_size, tuple(stride), wide=wide)
+        self.offsets = offsets
+
+    def _resample(self, x: Tensor) -> Tensor:
+        out, padding = [], []
+        axes = zip(self.blur.taps, self.blur.stride, self.blur.padding, self.offsets, strict=True)
+        for axis, (taps, stride, around, places) in enumerate(axes, start=-self.ndim):
+            n = x.shape[axis]
+            first = places[n % stride]
+            before = around[0] - first
+            if before < 0:
+                x = x.narrow(axis, -before, n + before)
+            out.append(-(-(n - first) // stride))
+            after = (out[-1] - 1) * stride + len(taps) - before - n
+            padding.append((max(0, before), max(0, after)))
+        y = blur_pool(x, replace(self.blur, padding=tuple(padding)), self.kernel)
+        for axis, size in enumerate(out, start=-self.ndim):
+            y = y.narrow(axis, 0, size)
+        return y

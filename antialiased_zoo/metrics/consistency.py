@@ -1,0 +1,237 @@
+"""How shift-invariant a model is: pure functions on logits, and the paper's measures of a model on images.
+
+The measures take any module or callable from images ``(N, C, H, W)`` to logits ``(N, classes)``, put a module
+in evaluation mode for their duration, and run without gradients where the images are. For a data set on disk
+use :func:`antialiased_zoo.evaluation.loop.evaluate`, which shares decoding and forward passes between measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .corruptions import corruption_error as corruption_error
+from .corruptions import mean_corruption_error as mean_corruption_error
+from .equivariance import feature_distance as feature_distance
+from .equivariance import generation_stability as generation_stability
+from .equivariance import psnr as psnr
+from .intervals import Figure as Figure
+from .intervals import average as average
+from .intervals import share as share
+from .meters import Meter as Meter
+from .running import Model, evaluating
+from .shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS, crop, draw_pairs, roll
+from .shifts import draw_paper_pairs as draw_paper_pairs
+
+
+def top_k_correct(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
+    """Returns whether each target is among the k largest logits.
+
+    Args:
+        logits: ``(N, classes)``.
+        targets: Class indices, ``(N,)``.
+        k: At most the number of classes.
+
+    Returns:
+        Booleans ``(N,)``.
+
+    Raises:
+        ValueError: More k than classes, or a target that is no class.
+
+    Example:
+        >>> top_k_correct(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1])).tolist()
+        [True, False]
+    """
+    classes = logits.shape[1]
+    if not 1 <= k <= classes:
+        raise ValueError(f"top-{k} of {classes} classes is not defined; give 1 <= k <= {classes}")
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
+        raise ValueError(
+            f"targets from {int(targets.min())} to {int(targets.max())}, but the model has {classes} "
+            "classes; evaluate it on data with its own classes"
+        )
+    # One best class must be the same one that argmax names, also among equal logits.
+    best = logits.argmax(1, keepdim=True) if k == 1 else logits.topk(k, dim=1).indices
+    return (best == targets[:, None]).any(dim=1)
+
+
+def agreement(first: Tensor, second: Tensor) -> Tensor:
+    """Returns whether two sets of logits ``(..., classes)`` have the same argmax, booleans ``(...)``."""
+    return first.argmax(-1) == second.argmax(-1)
+
+
+def flip_rate(predictions: Tensor, against: Literal["previous", "first"] = "previous") -> Tensor:
+    """Returns how often each clip's predicted class changes (ImageNet-P, Hendrycks & Dietterich 2019).
+
+    Args:
+        predictions: Class indices, ``(clips, frames)``, at least two frames.
+        against: Compare each frame with the one before, or (for the noise perturbations, whose frames have
+            no order) with frame 0.
+
+    Returns:
+        Shares in 0..1, float64 ``(clips,)``.
+
+    Raises:
+        ValueError: Fewer than two frames, or an unknown comparison.
+
+    Example:
+        >>> clip = torch.tensor([[3, 3, 5, 3]])
+        >>> round(flip_rate(clip).item(), 3), round(flip_rate(clip, "first").item(), 3)
+        (0.667, 0.333)
+    """
+    if predictions.dim() != 2 or predictions.shape[1] < 2:
+        raise ValueError(f"expected (clips, frames >= 2) class indices, got shape {tuple(predictions.shape)}")
+    if against not in ("previous", "first"):
+        raise ValueError(f"against must be 'previous' or 'first', got {against!r}")
+    reference = predictions[:, :-1] if against == "previous" else predictions[:, :1]
+    return (predictions[:, 1:] != reference).double().mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What a model says about each of several shifts of each image.
+
+    Attributes:
+        offsets: The diagonal offsets d, in pixels: the crop's corner is at (d, d).
+        probability: Softmax probability of the image's class at each shift, ``(N, shifts)``.
+        prediction: Predicted class at each shift, int64 ``(N, shifts)``.
+    """
+
+    offsets: tuple[int, ...]
+    probability: Tensor
+    prediction: Tensor
+
+    @property
+    def wobble(self) -> Tensor:
+        """Largest minus smallest probability of each image, ``(N,)``."""
+        return wobble(self.probability)
+
+
+def wobble(probability: Tensor) -> Tensor:
+    """Returns the largest minus the smallest probability over the last dimension (the shifts)."""
+    return probability.amax(-1) - probability.amin(-1)
+
+
+def accuracy(model: Model, images: Tensor, targets: Tensor, k: int = 1, batch_size: int = 64) -> Figure:
+    """Returns the top-k accuracy, 0..1.
+
+    Args:
+        model: See the module's description.
+        images: ``(N, C, H, W)``, already cropped and normalised.
+        targets: Class indices, ``(N,)``.
+        k: At most the number of classes.
+        batch_size: Images in a forward pass.
+    """
+    meter = Meter()
+    with evaluating(model):
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            meter.update(top_k_correct(model(images[part]), targets[part], k))
+    return meter.figure()
+
+
+def crop_consistency(
+    model: Model,
+    images: Tensor,
+    size: int = 224,
+    offsets: Tensor | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> Figure:
+    """Returns the *crop* consistency, 0..1: how often two crops of one image get the same class (Zhang 2019).
+
+    Args:
+        model: See the module's description.
+        images: ``(N, C, H, W)``, normalised, larger than the crop by what the offsets need (256 for 224).
+        size: Side of the crops in pixels.
+        offsets: Pairs of corners ``(N, pairs, 2, 2)``; by default one pair an image from 0..31, drawn by
+            :func:`~antialiased_zoo.metrics.shifts.draw_pairs`. ``draw_paper_pairs(N)`` gives the published script's.
+        seed: Of the default draw.
+        batch_size: Images in a forward pass.
+
+    Example:
+        >>> model = lambda x: x.mean((2, 3))
+        >>> crop_consistency(model, torch.rand(4, 3, 64, 64).cumsum(1), size=32).value
+        1.0
+    """
+    if offsets is None:
+        offsets = draw_pairs(torch.arange(len(images)), CROP_OFFSETS, seed=seed)
+    return _consistency(model, images, offsets, lambda part, corner: crop(part, corner, size), batch_size)
+
+
+def circular_consistency(
+    model: Model, images: Tensor, offsets: Tensor | None = None, seed: int = 0, batch_size: int = 64
+) -> Figure:
+    """Returns the *circular* consistency, 0..1: as for crops, but with two rolls (Chaman & Dokmanic 2021).
+
+    Args:
+        model: See the module's description.
+        images: ``(N, C, H, W)``, already cropped and normalised.
+        offsets: Pairs of shifts ``(N, pairs, 2, 2)``; by default one pair an image from -32..31.
+        seed: Of the default draw.
+        batch_size: Images in a forward pass.
+    """
+    if offsets is None:
+        offsets = draw_pairs(torch.arange(len(images)), ROLL_OFFSETS, seed=seed, stream=1)
+    return _consistency(model, images, offsets, roll, batch_size)
+
+
+def _consistency(
+    model: Model, images: Tensor, offsets: Tensor, move: Callable[[Tensor, Tensor], Tensor], batch_size: int
+) -> Figure:
+    if offsets.dim() != 4 or offsets.shape[0] != len(images) or offsets.shape[2:] != (2, 2):
+        raise ValueError(f"expected offsets ({len(images)}, pairs, 2, 2), got shape {tuple(offsets.shape)}")
+    meter = Meter()
+    with evaluating(model):
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            drawn = offsets[start : start + batch_size].to(images.device)
+            # (part, 2 * pairs, classes): the first and the second of every pair in turn.
+            logits = torch.stack([model(move(part, shift)) for shift in drawn.flatten(1, 2).unbind(1)], dim=1)
+            meter.update(agreement(logits[:, 0::2], logits[:, 1::2]))
+    return meter.figure()
+
+
+def diagonal_stability(
+    model: Model,
+    images: Tensor,
+    classes: Tensor | int | None = None,
+    size: int = 224,
+    offsets: range = DIAGONAL_OFFSETS,
+    batch_size: int = 64,
+) -> Stability:
+    """Returns the probability of a class, and the class predicted, for each diagonal shift of each image.
+
+    Args:
+        model: See the module's description.
+        images: ``(N, C, H, W)``, normalised, with sides of at least ``size + offsets[-1]`` (256 for 224).
+        classes: The class of each image ``(N,)``, or one for all; by default what is predicted at the
+            middle shift.
+        size: Side of the crops in pixels.
+        offsets: The crops' corners are at ``(d, d)``.
+        batch_size: Crops in a forward pass.
+
+    Raises:
+        ValueError: Images too small for the offsets.
+
+    Example:
+        >>> result = diagonal_stability(lambda x: x[:, :, 0, 0], torch.rand(1, 3, 256, 256), classes=0)
+        >>> result.probability.shape, result.wobble.shape
+        (torch.Size([1, 33]), torch.Size([1]))
+    """
+    count, steps = len(images), len(offsets)
+    which = torch.arange(count, device=images.device).repeat_interleave(steps)
+    corners = torch.tensor(offsets, device=images.device).repeat(count)[:, None].expand(-1, 2)
+    with evaluating(model):
+        parts = [slice(start, start + batch_size) for start in range(0, len(which), batch_size)]
+        logits = torch.cat([model(crop(images[which[part]], corners[part], size)) for part in parts])
+    probabilities = logits.float().softmax(1).view(count, steps, -1)
+    prediction = probabilities.argmax(-1)
+    if classes is None:
+        classes = prediction[:, steps // 2]
+    wanted = torch.as_tensor(classes, device=images.device).expand(count)[:, None, None].expand(-1, steps, 1)
+    return Stability(tuple(offsets), probabilities.gather(2, wanted).squeeze(2), prediction)

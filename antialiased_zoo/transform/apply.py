@@ -1,0 +1,324 @@
+"""Applies a plan: gives strides over to blurs, in place of modules, beside them, or between a graph's nodes."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar, cast
+
+from torch import Tensor, fx, nn
+from torch.optim import Optimizer
+from typing_extensions import Unpack
+
+from ..layers import (
+    AvgBlurPool1d,
+    AvgBlurPool2d,
+    AvgBlurPool3d,
+    Downsample,
+    Downsample1d,
+    Downsample3d,
+    FilterSize,
+    MaxBlurPool1d,
+    MaxBlurPool2d,
+    MaxBlurPool3d,
+    OffsetDownsample,
+    read_filter_size,
+)
+from .graph import Dataflow
+from .options import RuleOptions
+from .planner import plan
+from .plans import Plan, Site
+
+_Model = TypeVar("_Model", bound=nn.Module)
+_DOWNSAMPLE = (Downsample1d, Downsample, Downsample3d)
+_MAX = (MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d)
+_AVG = (AvgBlurPool1d, AvgBlurPool2d, AvgBlurPool3d)
+
+
+class Options(RuleOptions, total=False):
+    """The keyword arguments of `antialias_` after ``filter_size``."""
+
+    pad_type: str
+    wide: bool
+
+
+class Filtering(NamedTuple):
+    """How the blurs filter."""
+
+    size: FilterSize
+    pad_type: str = "reflect"
+    wide: bool = False
+
+
+def antialias(
+    model: nn.Module, filter_size: FilterSize = 4, *, graph: bool = False, **options: Unpack[Options]
+) -> nn.Module:
+    """Return a copy of a model whose downsampling low-pass filters first; the model itself is left alone.
+
+    Args:
+        model: See `antialias_`.
+        filter_size: See `antialias_`.
+        graph: Also treat what modules alone cannot express (functional pools and convolutions, an activation module
+            used at several places with several readers): the copy is then a `torch.fx.GraphModule`, whose
+            parameters have the names they had, if there is something of that kind in the model. What the model's own
+            code does only while training is fixed as in the mode that the model is in.
+        **options: The other arguments of `antialias_`, but for ``optimizers``: none holds the copy's parameters.
+
+    Returns:
+        An antialiased deep copy.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        >>> type(antialias(model)[2]).__name__, type(model[2]).__name__
+        ('MaxBlurPool2d', 'MaxPool2d')
+    """
+    filtering = _checked(Filtering(filter_size, options.get("pad_type", "reflect"), options.get("wide", False)))
+    if "optimizers" in options:
+        raise TypeError("antialias() returns a copy, which no optimizer knows: use antialias_(), or make one after it")
+    model = copy.deepcopy(model)
+    rules = cast(RuleOptions, {name: value for name, value in options.items() if name not in ("pad_type", "wide")})
+    if graph and len(plan(model, **rules).treated) < len((found := plan(model, graph=True, **rules)).treated):
+        return apply_plan(model, found, filtering)
+    return antialias_(model, filter_size, **options)
+
+
+def antialias_(
+    model: _Model,
+    filter_size: FilterSize = 4,
+    *,
+    pad_type: str = "reflect",
+    wide: bool = False,
+    optimizers: Optimizer | Iterable[Optimizer] = (),
+    **rules: Unpack[RuleOptions],
+) -> _Model:
+    """Antialias a model in place: each strided op is evaluated densely, then blurred and subsampled.
+
+    Parameters stay the same objects under the same names, and the state dict has the same keys, so checkpoints
+    load and optimizers go on. Convolutions stay where they are with a smaller stride; the blur is a child
+    (``blur_before``, ``blur_after``) of the module beside it. Pools are replaced. A second call changes nothing.
+    Every op returns the size that it returned before, for every input.
+
+    Args:
+        model: A network in 1, 2 or 3 dimensions, on any device. Parts that `torch.fx` cannot trace are treated by
+            themselves; `plan` says what was not.
+        filter_size: Length of the binomial taps, 1 to 7 (1 subsamples without a blur), or taps of your own: a 1-D
+            sequence, normalised to sum to one.
+        pad_type: Padding of the blurs: "reflect", "replicate" or "zero".
+        wide: Widen binomial taps for strides above 2 (`antialiased_zoo.wide_taps`).
+        optimizers: The model's optimizers, for those who come from libraries that must change them. They are only
+            checked to be this model's, and go on: parameters stay the same objects, and blurs have none.
+        **rules: Any of the following.
+
+            * ``stem_stride`` (2): stride that the convolution reading the image keeps: 2 in the paper, 1
+              antialiases it fully.
+            * ``shortcut`` ("blur"): "blur" puts a blur before linear 1x1 strided convolutions, "stride" leaves them.
+            * ``stem_pool`` ("max"): what becomes of the first max pool: "max" keeps its window, densely evaluated,
+              "max2" takes a 2x2 maximum without padding (the published ResNets; one pixel less at odd sizes),
+              "blur" takes no maximum.
+            * ``avg_pool`` ("fit"): "fit" puts the blur on the average's centres and keeps its size, "blur" gives
+              ceil(size / stride), as in the published DenseNets.
+            * ``placement`` ("after_nonlinearity"): "before_conv" puts a dense blur before each strided convolution,
+              which keeps its stride: cheaper, but what the convolution makes still aliases (Composer's blur_first).
+            * ``kinds`` (all): some of "conv", "maxpool", "avgpool".
+            * ``min_channels`` (0): convolutions that read fewer channels are left alone.
+            * ``upsample`` (None): filter size (or taps) of a dense blur after each strided transposed convolution,
+              nearest interpolation by a whole factor and pixel shuffle; None leaves them. Binomial taps are widened
+              for factors above 2. Odd sizes such as 3 keep the map in place, even ones shift it by half a pixel.
+            * ``where`` (None): a function of (module, qualified name); modules for which it is false are left alone.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: If an option is out of range, or an optimizer holds no parameter of the model; the model is then as
+            it was.
+        TypeError: If ``optimizers`` are none.
+
+    Warns:
+        UserWarning: If nothing in the model was left to antialias.
+
+    Source: Zhang, ICML 2019, section 3.2.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU())
+        >>> antialias_(model, stem_stride=1)[1].blur_after
+        Downsample(8, filt_size=4, stride=(2, 2), reflect)
+    """
+    filtering = _checked(Filtering(filter_size, pad_type, wide))
+    _check_optimizers(model, [optimizers] if isinstance(optimizers, Optimizer) else optimizers)
+    found = plan(model, **rules)
+    if not found.treated:
+        warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
+    apply_plan(model, found, filtering)
+    return model
+
+
+def apply_plan(model: nn.Module, found: Plan, filtering: Filtering) -> nn.Module:
+    """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
+    if found.graph:
+        return _apply_to_graph(model, found, filtering)
+    for site in found.treated:
+        _apply(model, site, filtering)
+    return model
+
+
+def _checked(filtering: Filtering) -> Filtering:
+    """Complain before anything is changed."""
+    Downsample(filt_size=filtering.size, pad_type=filtering.pad_type, wide=filtering.wide)
+    return filtering
+
+
+def _check_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+    own = set(map(id, model.parameters()))
+    for optimizer in optimizers:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizers must be torch.optim.Optimizer objects, got {type(optimizer).__name__}")
+        if own.isdisjoint(id(parameter) for group in optimizer.param_groups for parameter in group["params"]):
+            raise ValueError(
+                f"{type(optimizer).__name__} holds no parameter of this {type(model).__name__}: it would train another "
+                "model; make it from this one's parameters"
+            )
+
+
+def _apply(model: nn.Module, site: Site, filtering: Filtering) -> None:
+    if site.placement is None:
+        return
+    module, host = model.get_submodule(site.name), model.get_submodule(site.placement.host)
+    blur = _like(module, model, _blur_of(site, filtering))
+    if site.placement.where == "instead":
+        _replace(model, site.placement.host, blur)
+        return
+    if site.keep != site.stride:
+        cast(nn.Conv2d, module).stride = site.keep
+    name = f"blur_{site.placement.where}"
+    if hasattr(host, name):  # both the op before and this one blur here
+        host.add_module(name, nn.Sequential(host.get_submodule(name), blur))
+        return
+    host.add_module(name, blur)
+    if site.placement.where == "before":
+        host.register_forward_pre_hook(_blur_before)
+    else:
+        host.register_forward_hook(_blur_after)
+
+
+def _blur_of(site: Site, filtering: Filtering) -> nn.Module:
+    size, pad_type, wide = filtering
+    if site.offsets:
+        return OffsetDownsample(site.offsets, cast("tuple[int, ...]", site.blur_stride), pad_type, size, wide)
+    ndim = len(site.stride) - 1
+    window = site.window
+    if site.filter_size is not None:  # as in BlurUpsample, taps for the factor
+        wide = isinstance(read_filter_size(site.filter_size), int)
+        return _DOWNSAMPLE[ndim](site.channels, pad_type, site.filter_size, site.stride, 0, wide, dense=True)
+    if window is None or site.pool == "blur":
+        dense = site.blur_stride == 1
+        stride = site.stride if dense else site.blur_stride
+        return _DOWNSAMPLE[ndim](site.channels, pad_type, size, stride, 0, wide, dense)
+    if site.pool == "max2":
+        return _MAX[ndim](2, size, site.stride, pad_type=pad_type, wide=wide)
+    if site.pool == "fit":
+        return _AVG[ndim](window.size, size, site.stride, window.padding, window.ceil_mode, pad_type, wide)
+    facts = (window.padding, window.dilation, window.ceil_mode)
+    return _MAX[ndim](window.size, size, site.stride, *facts, pad_type, wide)
+
+
+def _like(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
+    """Give a blur its model's dtype and device, and the train flag of the module it stands beside or for."""
+    tensor = next(itertools.chain(module.parameters(), model.parameters(), model.buffers()), None)
+    if tensor is not None and not tensor.is_meta:  # on the meta device the kernel would be lost: it is in no checkpoint
+        blur = blur.to(device=tensor.device, dtype=tensor.dtype if tensor.is_floating_point() else None)
+    return blur.train(module.training)
+
+
+def _replace(model: nn.Module, path: str, new: nn.Module) -> None:
+    old = model.get_submodule(path)
+    for hooks, value in vars(old).items():  # the same objects, so that the handles of hooks go on
+        if hooks.startswith(("_forward_", "_backward_", "_is_full_backward_")):
+            vars(new)[hooks] = value
+    for name in ("blur_before", "blur_after"):  # another op's
+        if hasattr(old, name):
+            new.add_module(name, old.get_submodule(name))
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, new)
+
+
+# Hooks and not wrappers, so that the host keeps its class, its name and its parameters' names, whatever it is.
+
+
+def _blur_before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (cast(nn.Module, module.blur_before)(args[0]), *args[1:])
+
+
+def _blur_after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    return cast(Tensor, cast(nn.Module, module.blur_after)(output))
+
+
+# These work on each image by itself, unlike what a user's own hooks may do.
+BLUR_HOOKS = (_blur_before, _blur_after)
+
+
+def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.GraphModule:
+    """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
+    flow = Dataflow(model)
+    graph = flow.graph
+    for name, tensor in flow.constants.items():
+        model.register_buffer(name, tensor, persistent=False)
+    nodes = {node.name: node for node in graph.nodes}
+    names = (f"blur_{index}" for index in itertools.count())  # a graph that was treated before has some
+    for site in found.treated:
+        if not site.node:
+            _apply(model, site, filtering)
+            continue
+        path = next(name for name in names if not hasattr(model, name))
+        model.add_module(path, _like(model, model, _blur_of(site, filtering)))
+        _rewire(graph, nodes, site, path)
+        if site.placement and site.placement.where != "instead" and site.keep != site.stride:
+            _set_stride(model, nodes[site.node], site.keep)
+    graph.lint()
+    made = fx.GraphModule(model, graph, type(model).__name__)
+    _keep_unused(model, made)
+    return made
+
+
+def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:
+    """Give the made module what its graph does not use (auxiliary heads, say): checkpoints hold it."""
+    known = made.state_dict()
+    for key, tensor in model.state_dict(keep_vars=True).items():
+        if key in known:
+            continue
+        *path, name = key.split(".")
+        module: nn.Module = made
+        for part in path:
+            if not hasattr(module, part):
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(name, tensor)
+        else:
+            module.register_buffer(name, tensor)
+
+
+def _rewire(graph: fx.Graph, nodes: dict[str, fx.Node], site: Site, path: str) -> None:
+    placement = cast(Any, site.placement)
+    host = nodes[placement.host]
+    source = cast(fx.Node, host.args[0] if host.args else host.kwargs["input"])
+    if placement.where == "before":
+        with graph.inserting_before(host):
+            host.replace_input_with(source, graph.call_module(path, (source,)))
+        return
+    with graph.inserting_after(host):
+        blurred = graph.call_module(path, (host if placement.where == "after" else source,))
+    host.replace_all_uses_with(blurred, delete_user_cb=lambda user: user is not blurred)
+    if placement.where == "instead":
+        graph.erase_node(host)
+
+
+def _set_stride(model: nn.Module, node: fx.Node, keep: tuple[int, ...]) -> None:
+    if node.op == "call_module":
+        cast(nn.Conv2d, model.get_submodule(str(node.target))).stride = keep
+    elif len(node.args) > 3:  # (input, weight, bias, stride, ...)
+        node.update_arg(3, keep)
+    else:
+        node.update_kwarg("stride", keep)

@@ -1,0 +1,66 @@
+"""The options that decide where blurs go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
+
+from torch import nn
+
+from ..layers import FilterSize, read_filter_size
+
+Shortcut = Literal["blur", "stride"]
+StemPool = Literal["max", "max2", "blur"]
+AvgPool = Literal["fit", "blur"]
+Position = Literal["after_nonlinearity", "before_conv"]
+Filter = Callable[[nn.Module, str], bool]
+
+KINDS = ("conv", "maxpool", "avgpool")
+
+
+class RuleOptions(TypedDict, total=False):
+    """The keyword arguments of `plan`."""
+
+    stem_stride: int
+    shortcut: Shortcut
+    stem_pool: StemPool
+    avg_pool: AvgPool
+    placement: Position
+    kinds: Collection[str]
+    min_channels: int
+    where: Filter | None
+    upsample: FilterSize | None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The options that decide where blurs go; `plan` documents them.
+
+    Raises:
+        ValueError: If one is out of range; the message says what is allowed.
+    """
+
+    stem_stride: int = 2
+    shortcut: Shortcut = "blur"
+    stem_pool: StemPool = "max"
+    avg_pool: AvgPool = "fit"
+    placement: Position = "after_nonlinearity"
+    kinds: Collection[str] = KINDS
+    min_channels: int = 0
+    where: Filter | None = None
+    upsample: FilterSize | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stem_stride, int) or self.stem_stride < 1:
+            raise ValueError(f"stem_stride must be a positive integer, got {self.stem_stride!r}")
+        for name, kind in _CHOICES.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
+        if isinstance(self.kinds, str) or not set(self.kinds) <= set(KINDS):
+            raise ValueError(f"kinds must be some of {KINDS}, got {self.kinds!r}")
+        if self.upsample is not None:
+            read_filter_size(self.upsample)
+
+
+_CHOICES = {"shortcut": Shortcut, "stem_pool": StemPool, "avg_pool": AvgPool, "placement": Position}

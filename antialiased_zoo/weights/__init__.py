@@ -1,0 +1,14 @@
+"""Weights: the manifest, what ``pretrained=`` means, verified files, and tensors in a model."""
+
+from . import checkpoints as checkpoints
+from . import hub as hub
+from . import manifest as manifest
+from .entry import Entry as Entry
+from .manifest import Manifest as Manifest
+from .preprocessing import Preprocessing as Preprocessing
+from .pretrained import Weights as Weights
+from .pretrained import find_weights as find_weights
+from .pretrained import get_entry
+from .weights_file import WeightsFile as WeightsFile
+
+__all__ = ["get_entry"]

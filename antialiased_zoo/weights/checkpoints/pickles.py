@@ -1,0 +1,144 @@
+"""Torch pickles, old and new, read without running any of their code and without filling the memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import shutil
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import MalformedFileError, UnsafePickleError
+
+if TYPE_CHECKING:
+    import torch
+
+# Tensors whose layout needs no more than this beyond the file's own size are honest.
+_SLACK = 16 * 1024 * 1024
+_ALIGN = 64
+
+
+def read_pickle(path: Path, scratch: Path | None = None) -> dict[str, torch.Tensor]:
+    """Return the tensors of a torch pickle, in its order; their memory is mapped from a file, not allocated.
+
+    Args:
+        path: a state dict, or ``{"state_dict": state dict, ...}``, written by ``torch.save`` in the zip format
+            or the older one.
+        scratch: a folder for a temporary copy of an older file's tensors, the system's by default; where it has
+            no room, they are held in memory.
+
+    Raises:
+        UnsafePickleError: it asks for anything but tensors in plain containers; nothing of it was run.
+        MalformedFileError: it is truncated, corrupt or holds no state dict.
+    """
+    try:
+        if _starts_with(path, b"PK\x03\x04"):
+            _check_zip(path)
+            content = _load(path, map_location="cpu", mmap=True)
+        else:
+            content = _load_old(path, scratch)
+    except (UnsafePickleError, MalformedFileError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise _reason(path, error) from None
+    except Exception as error:  # a corrupt file makes the decoder fail in every way there is
+        reason = f"{type(error).__name__}: {_first(error)}"
+        raise MalformedFileError(f"{path} is no readable torch file: {reason}") from None
+    return _tensors(path, content)
+
+
+def _starts_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
+
+
+def _load(path: Path, **options: Any) -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the old storage classes that these files name
+        return torch.load(path, weights_only=True, **options)
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse compressed members: torch writes none, and a small file could claim any amount of memory."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if packed or sum(member.file_size for member in members) > path.stat().st_size:
+        raise MalformedFileError(f"{path} holds compressed or overlapping data, which no torch file does")
+
+
+def _load_old(path: Path, scratch: Path | None) -> Any:
+    """Read the format before torch 1.6 into storages that are mapped from a temporary file."""
+    import torch
+
+    room = path.stat().st_size + _SLACK
+    memory = _mapped(room, scratch)
+    if memory is None:
+        return _load(path, map_location="cpu")
+    used = 0
+
+    def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+        nonlocal used
+        start, size = used, storage.nbytes()
+        used = -(-(start + size) // _ALIGN) * _ALIGN
+        if used > room:
+            raise MalformedFileError(f"{path} claims more tensor bytes than the file holds")
+        if size == 0:
+            return storage
+        return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start).untyped_storage()
+
+    return _load(path, map_location=place)
+
+
+def _mapped(room: int, folder: Path | None) -> mmap.mmap | None:
+    """Return memory that is backed by a temporary file, or ``None`` where the disk has no room for one."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                # Room is taken now: a disk that is full only when the pages are written would end the process.
+                os.posix_fallocate(file.fileno(), 0, room)
+            elif shutil.disk_usage(folder or tempfile.gettempdir()).free < room:
+                return None
+            file.truncate(room)
+            return mmap.mmap(file.fileno(), room)
+    except OSError:
+        return None
+
+
+def _reason(path: Path, error: pickle.UnpicklingError) -> Exception:
+    words = ("global", "class", "new object", "can only build")  # as opposed to bytes that are no pickle at all
+    lines = [line.strip() for line in str(error).splitlines()]
+    what = next((line for line in lines if any(word in line.lower() for word in words)), "")
+    if what and "operand" not in what:
+        return UnsafePickleError(
+            f"{path} asks for more than tensors, and was refused without running any of it: {what[:300]} "
+            "Get the file from a source you trust."
+        )
+    return MalformedFileError(f"{path} is no readable torch file: {what or _first(error)}")
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:300]
+
+
+def _tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
+    import torch
+
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise MalformedFileError(f"{path} holds no state dict but {type(content).__name__}")
+    tensors = {}
+    for name, value in content.items():
+        plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+        if not isinstance(name, str) or not plain or value.is_quantized:
+            raise MalformedFileError(f"{path}: {str(name)[:80]!r} is no plain tensor but {type(value).__name__}")
+        tensors[name] = value.detach()
+    return tensors

@@ -1,0 +1,220 @@
+"""The list of weights: ``weights_manifest.json``, read, checked and searched."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ManifestError, UnknownWeightsError
+from .entry import Entry, parse_entry
+
+if TYPE_CHECKING:
+    from ..layers import FilterSize
+
+FILE_NAME = "weights_manifest.json"
+VARIABLE = "ANTIALIASED_ZOO_MANIFEST"
+SCHEMA = 1
+# A manifest of a thousand entries is about 1 MB; beyond this it is a mistake or an attack.
+MAX_BYTES = 16 * 1024 * 1024
+_TABLES = ("licenses", "preprocessing", "citations")
+_FIELDS = ("schema", "entries", "baselines", *_TABLES)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Immutable list of entries, each known to be valid and to be the only one of its name.
+
+    Attributes:
+        entries: in the files' order.
+        baselines: published metrics of torchvision's own weights, by model: what the entries compare with.
+    """
+
+    entries: tuple[Entry, ...]
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Check that entries do not contradict each other.
+
+        Raises:
+            ManifestError: two entries share a key, a file name or a default; both are named.
+        """
+        _no_two([(entry.key, entry) for entry in self.entries], "have the same model, filter size and recipe")
+        # Compared without case: on some systems `A.pth` and `a.pth` are one file.
+        named = [(file.file.casefold(), entry) for entry in self.entries for file in entry.files]
+        _no_two(named, "have the same file name")
+        defaults = [((entry.model, entry.filter_size), entry) for entry in self.entries if entry.default]
+        _no_two(defaults, "are both the default for their model and filter size")
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def of_model(self, model: str) -> tuple[Entry, ...]:
+        """Return every entry of one model, possibly none."""
+        return tuple(entry for entry in self.entries if entry.model == model)
+
+    def find(self, model: str, filter_size: FilterSize | None, recipe: str | None = None) -> Entry:
+        """Return the entry of one model, filter size and recipe.
+
+        Args:
+            model: the factory's name.
+            filter_size: 1 to 7, or ``None`` for the network without blur.
+            recipe: ``None`` for the default of that model and filter size.
+
+        Raises:
+            UnknownWeightsError: there is none; the message lists what exists for the model.
+
+        Example:
+            >>> load().find("resnet50", 4).recipe
+            'finetuned'
+        """
+        for entry in self.of_model(model):
+            wanted = entry.default if recipe is None else entry.recipe == recipe
+            if entry.filter_size == filter_size and wanted:
+                return entry
+        raise UnknownWeightsError(self._nothing(model, filter_size, recipe))
+
+    def _nothing(self, model: str, filter_size: FilterSize | None, recipe: str | None) -> str:
+        wanted = "default weights" if recipe is None else f"weights with recipe {recipe!r}"
+        there = [
+            f"filter_size={entry.filter_size}: {entry.recipe}{' (default)' if entry.default else ''}"
+            for entry in self.of_model(model)
+        ]
+        known = f"There are: {'; '.join(there)}." if there else "There are none at all for this model."
+        return f"There are no {wanted} for {model} with filter_size={filter_size}. {known}"
+
+
+def _no_two(keyed: Sequence[tuple[object, Entry]], what: str) -> None:
+    seen: dict[object, Entry] = {}
+    for key, entry in keyed:
+        other = seen.setdefault(key, entry)
+        if other is not entry:
+            raise ManifestError(f"entries {_label(other)} and {_label(entry)} {what}")
+
+
+def _label(entry: Entry) -> str:
+    return f"{entry.name} ({entry.file})"
+
+
+def load(paths: Sequence[str | os.PathLike[str]] | None = None) -> Manifest:
+    """Read the project's manifest and those named in ``ANTIALIASED_ZOO_MANIFEST``.
+
+    Args:
+        paths: read these files instead.
+
+    Raises:
+        ManifestError: a file cannot be read or breaks a rule; the message names file and entry.
+
+    Example:
+        >>> len(load()) >= 61
+        True
+    """
+    files = [Path(path) for path in paths] if paths is not None else [own_path(), *_paths_from_environment()]
+    parts = [parse(_read(path), str(path)) for path in files]
+    baselines = {model: facts for part in parts for model, facts in part.baselines.items()}
+    return Manifest(tuple(entry for part in parts for entry in part), MappingProxyType(baselines))
+
+
+def own_path() -> Path:
+    """Return where the project's manifest is: in the package (wheel) or beside it (clone)."""
+    package = Path(__file__).resolve().parent
+    inside = package / FILE_NAME
+    return inside if inside.exists() else package.parents[1] / FILE_NAME
+
+
+def _paths_from_environment() -> list[Path]:
+    paths = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return [Path(path).expanduser() for path in paths if path.strip()]
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ManifestError(f"cannot read the manifest {path}: {error.strerror}; see {VARIABLE}") from None
+    if len(data) > MAX_BYTES:
+        raise ManifestError(f"the manifest {path} is larger than {MAX_BYTES:,} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"the manifest {path} is not UTF-8 text: {error}") from None
+
+
+def parse(text: str, where: str = "manifest") -> Manifest:
+    """Turn a manifest's JSON text into a :class:`Manifest`.
+
+    Args:
+        text: a JSON object with ``schema`` (1), ``entries`` and the tables ``licenses``, ``preprocessing``,
+            ``citations`` that the entries refer to by name.
+        where: the text's name in messages.
+
+    Raises:
+        ManifestError: the text breaks a rule; the message names the entry.
+    """
+    top = _json(text, where)
+    if not isinstance(top, dict) or top.get("schema") != SCHEMA or type(top["schema"]) is not int:
+        raise ManifestError(f'{where}: not a manifest; it must be a JSON object with "schema": {SCHEMA}')
+    unknown = sorted(set(top) - set(_FIELDS))
+    if unknown:
+        raise ManifestError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(_FIELDS)}")
+    records = top.get("entries")
+    if not isinstance(records, list):
+        raise ManifestError(f"{where}: `entries` must be a list")
+    tables = {name: _table(top, name, where) for name in _TABLES}
+    entries = tuple(_entry(record, tables, index, where) for index, record in enumerate(records))
+    try:
+        return Manifest(entries, MappingProxyType(_baselines(top, where)))
+    except ManifestError as error:
+        raise ManifestError(f"{where}: {error}") from None
+
+
+def _json(text: str, where: str) -> Any:
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen = dict(pairs)
+        if len(seen) != len(pairs):
+            twice = [name for name, _ in pairs]
+            raise ValueError(f"the name {max(twice, key=twice.count)!r} occurs twice in one object")
+        return seen
+
+    def no_constant(name: str) -> Any:
+        raise ValueError(f"{name} is not a number")
+
+    try:
+        return json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not valid JSON: {error}") from None
+
+
+def _table(top: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    table = top.get(name, {})
+    kind = str if name == "citations" else dict
+    if not isinstance(table, dict) or not all(isinstance(value, kind) for value in table.values()):
+        raise ManifestError(f"{where}: `{name}` must be an object of {kind.__name__} by name")
+    return table
+
+
+def _baselines(top: Mapping[str, Any], where: str) -> dict[str, Mapping[str, float]]:
+    baselines = top.get("baselines", {})
+    if not isinstance(baselines, dict):
+        raise ManifestError(f"{where}: `baselines` must be an object of metrics by model")
+    for model, metrics in baselines.items():
+        if not isinstance(metrics, dict) or not all(type(value) in (int, float) for value in metrics.values()):
+            raise ManifestError(f"{where}: baseline {model!r} must be an object of numbers")
+    return {model: MappingProxyType(metrics) for model, metrics in baselines.items()}
+
+
+def _entry(record: Any, tables: Mapping[str, Mapping[str, Any]], index: int, where: str) -> Entry:
+    try:
+        return parse_entry(record, tables)
+    except (ValueError, OverflowError) as error:
+        facts = record if isinstance(record, dict) else {}
+        name = " ".join(str(facts[key])[:40] for key in ("model", "filter_size", "recipe", "file") if key in facts)
+        raise ManifestError(f"{where}: entry {index} ({name or 'unnamed'}): {error}") from None

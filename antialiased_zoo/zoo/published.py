@@ -1,0 +1,37 @@
+"""The published figures of every network, baseline beside antialiased, as the README's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..weights import Manifest
+from .registry import ARCHITECTURES
+
+_COLUMNS = (("Rect-2", 2, "scratch"), ("Tri-3", 3, "scratch"), ("Tri-4", 4, "scratch"), ("Bin-5", 5, "scratch"))
+_LAST = ("Tri-4, fine-tuned", 4, "finetuned")
+
+
+def published_table(manifest: Manifest) -> str:
+    """A Markdown table of ImageNet top-1 accuracy / crop consistency in percent, one row for each network.
+
+    Args:
+        manifest: Where the figures stand.
+
+    Example:
+        >>> from antialiased_zoo import manifest
+        >>> "| `resnet50` | 76.16 / 89.20 |" in published_table(manifest.load())
+        True
+    """
+    columns = (*_COLUMNS, _LAST)
+    lines = ["| network | baseline | " + " | ".join(title for title, _, _ in columns) + " |"]
+    lines.append("| --- " * (len(columns) + 2) + "|")
+    found = {entry.key: entry.metrics for entry in manifest}
+    for name in ARCHITECTURES:
+        cells = [_cell(manifest.baselines.get(name, {}))]
+        cells += [_cell(found.get((name, filter_size, recipe), {})) for _, filter_size, recipe in columns]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(metrics: Mapping[str, float]) -> str:
+    return f"{metrics['acc1']:.2f} / {metrics['consistency_crop']:.2f}" if "consistency_crop" in metrics else ""
