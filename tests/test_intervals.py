@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from antialiased_zoo.metrics.intervals import average, share
+from antialiased_zoo.metrics.distributions import beta_cdf, beta_quantile, t_quantile
+from antialiased_zoo.metrics.intervals import average, share, share_difference
 from antialiased_zoo.metrics.meters import Meter
 
 
@@ -14,10 +15,10 @@ def noise(count: int, size: int, seed: int = 1) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 12), (12, 12), (1, 50), (9113, 10_000), (1, 1)])
-def test_share_is_wilsons_interval(hits, n):
+def test_share_is_the_exact_interval(hits, n):
     from scipy.stats import binomtest
 
-    expected = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    expected = binomtest(hits, n).proportion_ci(0.95, method="exact")
     figure = share([1.0] * hits + [0.0] * (n - hits))
     assert (figure.low, figure.high) == (
         pytest.approx(expected.low, abs=1e-9),
@@ -27,25 +28,49 @@ def test_share_is_wilsons_interval(hits, n):
     assert figure.value == hits / n
 
 
-def test_repeated_trials_on_one_image_prove_nothing_new():
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (1, 30), (3.7, 5.2), (40_000, 10_000)])
+def test_quantiles_are_scipys(a, b):
+    from scipy.stats import beta, t
+
+    for share_below in (0.025, 0.3, 0.975):
+        x = beta_quantile(share_below, a, b)
+        assert x == pytest.approx(beta.ppf(share_below, a, b), rel=1e-9)
+        assert beta_cdf(x, a, b) == pytest.approx(share_below, abs=1e-9)
+    assert t_quantile(a) == pytest.approx(t.ppf(0.975, a), rel=1e-8)
+
+
+def test_repeated_trials_on_one_image_prove_little_new():
+    from scipy.stats import beta, t
+
     hits = [1.0] * 30 + [0.0] * 10
     alike, one = share(hits, trials=5), share(hits)
-    assert (alike.low, alike.high) == (one.low, one.high)
-    # Independent trials do count: images whose shares vary as 5 coin flips would.
+    assert alike.low < one.low <= alike.value <= one.high < alike.high
+    # Images whose shares vary as 5 coin flips would: 160 trials, less what a variance from 32 images costs.
     spread = [k / 5 for k, times in enumerate((1, 5, 10, 10, 5, 1)) for _ in range(times)]
-    independent = share([1.0] * 80 + [0.0] * 80)
-    assert share(spread, 5).high - 0.5 == pytest.approx(independent.high - 0.5, rel=1e-6)
-    assert share([0.4] * 10, trials=5).low == pytest.approx(share([1.0] * 20 + [0.0] * 30).low, abs=1e-12)
+    trials = 160 * (t.ppf(0.975, 159) / t.ppf(0.975, 31)) ** 2
+    assert share(spread, 5).high == pytest.approx(beta.ppf(0.975, trials / 2 + 1, trials / 2), rel=1e-9)
 
 
-def test_average_is_the_normal_interval():
-    values = noise(1, 8).flatten().double()
-    figure, half = average(values.tolist()), 1.959964 * values.std().item() / math.sqrt(len(values))
-    assert figure.value == pytest.approx(values.mean().item())
-    assert (figure.low, figure.high) == (
-        pytest.approx(figure.value - half),
-        pytest.approx(figure.value + half),
+def test_average_is_students_interval():
+    from scipy.stats import t
+
+    values = noise(1, 3).flatten().double().sigmoid()
+    figure, low, high = average(values.tolist()), *t.interval(
+        0.95, len(values) - 1, values.mean().item(), values.std().item() / math.sqrt(len(values))
     )
+    assert figure.value == pytest.approx(values.mean().item())
+    assert (figure.low, figure.high) == (pytest.approx(low), pytest.approx(high))
+    assert (average([0.3]).low, average([0.3]).high) == (0, 1)
+
+
+def test_share_difference_is_bonett_and_prices_interval():
+    # 40 images: the second model gains 7 and loses 2; by the paper's formula.
+    gains, losses, n = 7, 2, 40
+    figure = share_difference([1.0] * gains + [-1.0] * losses + [0.0] * (n - gains - losses))
+    p, q = (gains + 1) / (n + 2), (losses + 1) / (n + 2)
+    half = 1.959964 * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    assert figure.value == (gains - losses) / n
+    assert (figure.low, figure.high) == (pytest.approx(p - q - half), pytest.approx(p - q + half))
 
 
 def test_meters_merge_in_any_order_bit_for_bit():
@@ -58,6 +83,6 @@ def test_meters_merge_in_any_order_bit_for_bit():
     for meter in reversed(parts):
         merged.merge(meter)
     assert merged.figure() == whole.figure()
-    assert merged.figures() == whole.figures()
-    assert len(whole.figures()) == 27
-    assert whole.figures()[3].value == pytest.approx(rows[:, 3].double().mean().item())
+    assert merged.means() == whole.means()
+    assert len(whole.means()) == 27
+    assert whole.means()[3] == pytest.approx(rows[:, 3].double().mean().item())

@@ -63,8 +63,8 @@ def test_an_invariant_model_is_fully_consistent():
     model, images = invariant_model(), noise(50, 12).double()
     figure = metrics.circular_consistency(model, images)
     assert (figure.value, figure.n, figure.high) == (1.0, 50, 1.0)
-    # The exact one-sided end of Wilson's interval for n of n hits: n / (n + z^2).
-    assert figure.low == pytest.approx(50 / (50 + 1.959964**2), abs=1e-6)
+    # The exact end of the interval for n of n hits: where n hits have a chance of 2.5%.
+    assert figure.low == pytest.approx(0.025 ** (1 / 50), abs=1e-9)
     assert len(model(images).argmax(1).unique()) > 1
 
 

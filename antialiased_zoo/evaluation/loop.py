@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..metrics import Figure, Model, average, evaluating
+from ..metrics import Figure, Model, evaluating
 from .data import CorruptImageError
 from .probes import Probe, figures_of
 from .protocols import ShiftProtocol
@@ -75,12 +75,11 @@ class Evaluation:
         Both models saw the same views in the same order, so images are compared one by one: the interval is
         narrower than the two figures' own intervals suggest.
         """
-        found: dict[str, Figure] = {}
-        for name, probe in self.probes[model].items():
-            for figure, meter in probe.meters.items():
-                change = meter.per_image - self.probes[baseline][name].meters[figure].per_image
-                found[figure] = average(change.tolist()).times(100)
-        return found
+        return {
+            figure: meter.difference(self.probes[baseline][name].meters[figure]).times(100)
+            for name, probe in self.probes[model].items()
+            for figure, meter in probe.meters.items()
+        }
 
     def merge(self, other: Evaluation) -> None:
         """Takes in what another process measured of other images."""

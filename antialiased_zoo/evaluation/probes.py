@@ -53,10 +53,10 @@ class Probe:
         """Returns each meter's figure, in percent."""
         return {name: meter.figure().times(100) for name, meter in self.meters.items()}
 
-    def columns(self) -> dict[str, list[Figure]]:
-        """Returns, of each meter with a row per image, the figure of each column, in percent."""
+    def columns(self) -> dict[str, list[float]]:
+        """Returns the mean of each column, in percent, of each meter with a row per image."""
         rows = {name: meter for name, meter in self.meters.items() if meter.rows.dim() == 2}
-        return {name: [figure.times(100) for figure in meter.figures()] for name, meter in rows.items()}
+        return {name: [100 * mean for mean in meter.means()] for name, meter in rows.items()}
 
 
 class Accuracy(Probe):
@@ -198,5 +198,5 @@ def figures_of(probes: Mapping[str, Probe]) -> dict[str, dict[str, object]]:
         for name, figure in probe.figures().items():
             found[name] = dict(figure.as_dict())
         for name, columns in probe.columns().items():
-            found[name]["each"] = [column.value for column in columns]
+            found[name]["each"] = columns
     return found

@@ -26,7 +26,7 @@ from .corruptions import (
     mean_corruption_error,
 )
 from .equivariance import feature_distance, generation_stability, psnr
-from .intervals import Figure, average, share
+from .intervals import Figure, average, share, share_difference
 from .meters import Meter
 from .running import Model, evaluating
 from .shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS, crop, draw_pairs, draw_paper_pairs, roll, take
@@ -62,6 +62,7 @@ __all__ = [
     "psnr",
     "roll",
     "share",
+    "share_difference",
     "take",
     "top_k_correct",
     "wobble",

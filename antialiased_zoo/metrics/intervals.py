@@ -1,13 +1,21 @@
-"""A measured figure with its 95% interval."""
+"""A measured figure with its 95% interval.
+
+============================  =================================================================================
+figure                        interval
+============================  =================================================================================
+:func:`share`                 Clopper and Pearson 1934; several trials an image: Korn and Graubard 1998
+:func:`average`               Student's t
+:func:`share_difference`      Bonett and Price 2012
+============================  =================================================================================
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 
-Z95 = NormalDist().inv_cdf(0.975)
+from .distributions import beta_quantile, t_quantile
 
 
 @dataclass(frozen=True)
@@ -16,7 +24,7 @@ class Figure:
 
     Attributes:
         value: The mean; a share lies in 0..1.
-        n: Images that it is a mean over.
+        n: Number of images averaged.
         low: Lower end of the interval.
         high: Upper end of the interval.
     """
@@ -39,49 +47,90 @@ class Figure:
 
 
 def share(values: Sequence[float], trials: int = 1) -> Figure:
-    """Returns the mean of per-image shares with Wilson's score interval.
+    """Returns the mean of per-image shares with an exact interval.
 
-    With one trial an image this is the textbook interval of ``sum(values)`` hits in ``len(values)``. Several
-    trials on one image are not independent: the interval then uses the number of independent trials that
-    would vary as much as the images' shares do (the design effect).
+    With one trial per image this is Clopper and Pearson's interval of ``sum(values)`` hits in ``len(values)``,
+    which covers the true share in at least 95% of all samples, whatever it is. Trials on the same image
+    depend on each other: the interval then uses the number of independent trials that would vary as much as
+    the images' shares do (the design effect).
 
     Args:
         values: Each image's share of hits, 0..1.
-        trials: Trials behind each of the values.
+        trials: Trials behind each value.
 
     Raises:
         ValueError: No values.
 
     Example:
         >>> str(share([1] * 9 + [0]).times(100))
-        '90.00 [59.58, 98.21] (n=10)'
+        '90.00 [55.50, 99.75] (n=10)'
     """
     mean, variance = _moments(values)
-    count = len(values)
-    spread = mean * (1 - mean)
-    independent = spread / variance if variance > 0 else math.inf
-    effective = count * min(independent, trials) if 0 < mean < 1 else count
-    scale = 1 + Z95**2 / effective
-    middle = (mean + Z95**2 / (2 * effective)) / scale
-    half = Z95 / scale * math.sqrt(max(spread, 0.0) / effective + (Z95 / (2 * effective)) ** 2)
-    # Rounding must not push an end past the value itself, nor out of 0..1.
-    return Figure(mean, count, max(0.0, min(middle - half, mean)), min(1.0, max(middle + half, mean)))
+    effective = _independent_trials(mean, variance, len(values), trials)
+    hits, misses = mean * effective, (1 - mean) * effective
+    low = beta_quantile(0.025, hits, misses + 1) if mean > 0 else 0.0
+    high = beta_quantile(0.975, hits + 1, misses) if mean < 1 else 1.0
+    return Figure(mean, len(values), min(low, mean), max(high, mean))
 
 
-def average(values: Sequence[float]) -> Figure:
-    """Returns the mean of one number per image with its normal interval (a point for a single image).
+def _independent_trials(mean: float, variance: float, images: int, trials: int) -> float:
+    if trials == 1 or images == 1 or not 0 < mean < 1:
+        return images
+    independent = mean * (1 - mean) / variance if variance > 0 else math.inf
+    # The variance comes from few images: Korn and Graubard's correction for their degrees of freedom.
+    correction = (t_quantile(images * trials - 1) / t_quantile(images - 1)) ** 2
+    return max(images * min(independent, trials) * correction, 1.0)
+
+
+def average(values: Sequence[float], lowest: float = 0.0, highest: float = 1.0) -> Figure:
+    """Returns the mean of one number per image with Student's interval.
+
+    It covers the true mean in 95% of all samples from a normal distribution, and about so often for other
+    distributions once there are some dozens of images.
+
+    Args:
+        values: One number per image.
+        lowest: The least that a number can be; the interval ends there.
+        highest: The largest that a number can be.
 
     Raises:
         ValueError: No values.
 
     Example:
-        >>> average([1.0, 2.0, 3.0]).value
-        2.0
+        >>> str(average([0.1, 0.2, 0.3]))
+        '0.20 [0.00, 0.45] (n=3)'
     """
     mean, variance = _moments(values)
     count = len(values)
-    half = Z95 * math.sqrt(variance / (count - 1)) if count > 1 else 0.0
-    return Figure(mean, count, mean - half, mean + half)
+    if count == 1:
+        return Figure(mean, 1, lowest, highest)
+    half = t_quantile(count - 1) * math.sqrt(variance / (count - 1))
+    return Figure(mean, count, max(mean - half, lowest), min(mean + half, highest))
+
+
+def share_difference(values: Sequence[float]) -> Figure:
+    """Returns the mean difference of two models' shares on the same images, with Bonett and Price's interval.
+
+    The interval is the normal one after two imagined images, one that only the first model gets right and one
+    that only the second does. So it has a width even where the models agree on every image.
+
+    Args:
+        values: Each image's difference, -1..1.
+
+    Raises:
+        ValueError: No values.
+
+    Example:
+        >>> str(share_difference([0.0] * 10).times(100))
+        '0.00 [-23.10, 23.10] (n=10)'
+    """
+    mean, _ = _moments(values)
+    shrunk, variance = _moments([*values, 1.0, -1.0])
+    half = _Z95 * math.sqrt(variance / (len(values) + 2))
+    return Figure(mean, len(values), max(min(shrunk - half, mean), -1.0), min(max(shrunk + half, mean), 1.0))
+
+
+_Z95 = 1.959963984540054  # the normal distribution's quantile of 97.5%
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:

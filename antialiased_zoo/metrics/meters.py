@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .intervals import Figure, average, share
+from .intervals import Figure, average, share, share_difference
 
 
 class Meter:
     """Keeps one number, or one row of numbers, per image.
 
-    The figures do not depend on the order of updates and merges, bit for bit: batches and processes may come
-    in any order.
+    Figures are the same, bit for bit, whatever the order of updates and merges.
 
     Args:
-        kind: ``share`` for hits and misses (Wilson's interval), ``mean`` for other numbers (normal interval).
+        kind: ``share`` for hits and misses, ``mean`` for other numbers in 0..1; decides the interval.
 
     Example:
         >>> meter = Meter()
@@ -57,9 +57,17 @@ class Meter:
         rows = self.rows
         return self._summary(self.per_image, rows.shape[1] if rows.dim() == 2 else 1)
 
-    def figures(self) -> list[Figure]:
+    def means(self) -> list[float]:
         """Returns the mean over images of each of the K columns."""
-        return [self._summary(column, 1) for column in self.rows.unbind(1)] if self._rows else []
+        return [math.fsum(column.tolist()) / len(column) for column in self.rows.unbind(1)] if self._rows else []
+
+    def difference(self, baseline: Meter) -> Figure:
+        """Returns by how much this meter exceeds a baseline's that saw the same images in the same order.
+
+        Images are compared one by one, so the interval is narrower than the two figures' own suggest.
+        """
+        change = (self.per_image - baseline.per_image).tolist()
+        return share_difference(change) if self.kind == "share" else average(change, lowest=-1.0)
 
     def _summary(self, values: Tensor, trials: int) -> Figure:
         return share(values.tolist(), trials) if self.kind == "share" else average(values.tolist())
