@@ -9,7 +9,10 @@ from fault_server import FaultServer
 from fetching import CONTENT, NAME
 from ways import WAYS, take
 
+import antialiased_zoo as az
+
 torch.set_num_threads(1)
+az.keep_freed_memory()  # fresh memory takes a third of the suite's time
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,17 +33,8 @@ FAILING = ("403", "404", "501", "wrong", "truncated", "html", "longer", "loop", 
 SHARE_KILLED = 0.06
 
 
-def light_package() -> None:
-    """Make the loader importable without the rest of the package: these processes need no torch."""
-    if "antialiased_zoo" not in sys.modules:
-        package = types.ModuleType("antialiased_zoo")
-        package.__path__ = [str(Path(__file__).resolve().parents[1] / "antialiased_zoo")]
-        sys.modules["antialiased_zoo"] = package
-
-
 def work(inbox: Any, outbox: Any) -> None:
     """Fetch what is asked for, time and again, in one of the eight processes."""
-    light_package()
     warnings.simplefilter("ignore")
     tqdm.set_lock(threading.RLock())  # its own is shared by processes, and outlives one that is killed
     from antialiased_zoo.errors import SourcesFailedError

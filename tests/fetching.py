@@ -10,11 +10,6 @@ from antialiased_zoo.weights.hub.retry import Patience
 from antialiased_zoo.weights.weights_file import WeightsFile
 
 NAME = "net.pth"
-# The loader without the rest of the package: a process that only fetches files needs no torch, and starts at once.
-LIGHT = (
-    "import sys, types\nlight = types.ModuleType('antialiased_zoo')\n"
-    f"light.__path__ = [{str(Path(hub.__file__).parents[1])!r}]\nsys.modules['antialiased_zoo'] = light\n"
-)
 CONTENT = random.Random(1).randbytes(200_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 HASTE = Patience(attempts=2, backoff=0.01, connect=2, read=1, lock=20)

@@ -193,7 +193,7 @@ class TestConversion:
         def refuse(*_: object, **__: object) -> None:
             raise cache.CacheError("read-only")
 
-        monkeypatch.setattr(checkpoints, "convert", refuse)
+        monkeypatch.setattr(checkpoints.loading, "convert", refuse)
         model = meta("resnet18")
         assert checkpoints.load_entry(model, entry, progress=False) == path
         assert not any(p.is_meta for p in model.parameters())

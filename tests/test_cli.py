@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save
 
 import antialiased_zoo as az
-from antialiased_zoo.cli import main as cli
+from antialiased_zoo import cli
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_interrupting_a_download_keeps_its_part_and_shows_no_traceback(weights: 
         manifest = Path(os.environ["ANTIALIASED_ZOO_MANIFEST"])
         address = f"http://127.0.0.1:{server.server_port}/mine.safetensors"
         manifest.write_text(manifest.read_text().replace("https://example.invalid/mine.safetensors", address))
-        command = [sys.executable, "-m", "antialiased_zoo.cli.main", "download", "mobilenet_v2:lpf7:mine", "--quiet"]
+        command = [sys.executable, "-m", "antialiased_zoo", "download", "mobilenet_v2:lpf7:mine", "--quiet"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         part = weights.with_name("mine.safetensors.part")
         deadline = time.monotonic() + 120
@@ -189,7 +189,7 @@ def test_interrupting_a_download_keeps_its_part_and_shows_no_traceback(weights: 
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         server.shutdown()
-    assert process.returncode == cli.INTERRUPTED
+    assert process.returncode == cli.command.INTERRUPTED
     assert err.startswith("interrupted")
     assert "Traceback" not in err
     assert part.stat().st_size > 0

@@ -23,13 +23,7 @@ from antialiased_zoo.weights.weights_file import WeightsFile
 NAME = "net.pth"
 CONTENT = random.Random(2).randbytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-# The loader without torch, so that processes start at once.
-LIGHT = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-import fetch_rounds; fetch_rounds.light_package()
-from antialiased_zoo import hub
-from antialiased_zoo.weights.weights_file import WeightsFile
-"""
+LOADER = "from antialiased_zoo.weights import WeightsFile, hub\n"  # imports no torch: such processes start at once
 
 ROWS: dict[str, tuple[str, ...]] = {}
 SEEN = 8  # lines of the table
@@ -53,7 +47,7 @@ def _table() -> Iterator[None]:
 
 def start(source: str, *, before: str = "", size: int | None = None) -> subprocess.Popen[str]:
     file = f"WeightsFile({NAME!r}, 'pickle', ({source!r},), {DIGEST!r}, size={size})"
-    code = f"{LIGHT}{before}\nprint(hub.fetch({file}), flush=True)"
+    code = f"{LOADER}{before}\nprint(hub.fetch({file}), flush=True)"
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

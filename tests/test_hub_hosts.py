@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fault_handler import COMMIT
 from fault_server import FaultServer
-from fetching import CONTENT, DIGEST, LIGHT, NAME, get
+from fetching import CONTENT, DIGEST, NAME, get
 
 from antialiased_zoo.errors import SourcesFailedError
 from antialiased_zoo.weights import hub
@@ -94,8 +94,8 @@ class TestHosts:
 
 def test_hub_client_configured_by_the_environment_alone(server: FaultServer, tmp_path: Path) -> None:
     """In a fresh process, HF_ENDPOINT and TORCH_HOME are all that points the real client at this server."""
-    code = LIGHT + (
-        "from antialiased_zoo import hub; from antialiased_zoo.weights.weights_file import WeightsFile\n"
+    code = (
+        "from antialiased_zoo.weights import WeightsFile, hub\n"
         f"print(hub.fetch(WeightsFile({NAME!r}, 'pickle', ('hf://faults/good/{NAME}@{COMMIT}',), {DIGEST!r})))"
     )
     environment = {**os.environ, "TORCH_HOME": str(tmp_path)}
@@ -106,9 +106,9 @@ def test_hub_client_configured_by_the_environment_alone(server: FaultServer, tmp
 
 
 def test_a_file_in_the_hubs_own_cache_is_copied(server: FaultServer, tmp_path: Path) -> None:
-    code = LIGHT + (
+    code = (
         "import huggingface_hub as h\n"
-        "from antialiased_zoo import hub; from antialiased_zoo.weights.weights_file import WeightsFile\n"
+        "from antialiased_zoo.weights import WeightsFile, hub\n"
         f"h.hf_hub_download('faults/good', {NAME!r}, revision={COMMIT!r})\n"
         f"print(hub.fetch(WeightsFile({NAME!r}, 'pickle', ('hf://faults/good/{NAME}@{COMMIT}',), {DIGEST!r})))"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fault_handler import COMMIT
 from fault_server import FaultServer
-from fetching import CONTENT, DIGEST, HASTE, LIGHT, NAME, get, wanted
+from fetching import CONTENT, DIGEST, HASTE, NAME, get, wanted
 
 from antialiased_zoo.errors import OfflineError, SourcesFailedError
 from antialiased_zoo.weights import hub
@@ -69,16 +69,16 @@ class TestSources:
 
     def test_package_source_is_used_in_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("antialiased_zoo.weights.hub.sources.__file__", str(tmp_path / "hub" / "sources.py"))
-        (tmp_path / "weights").mkdir()
-        (tmp_path / "weights" / NAME).write_bytes(CONTENT)
+        (tmp_path / "packaged").mkdir()
+        (tmp_path / "packaged" / NAME).write_bytes(CONTENT)
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        assert get(f"package:{NAME}") == tmp_path / "weights" / NAME
-        assert [path.name for path in (tmp_path / "weights").iterdir()] == [NAME]
+        assert get(f"package:{NAME}") == tmp_path / "packaged" / NAME
+        assert [path.name for path in (tmp_path / "packaged").iterdir()] == [NAME]
 
     def test_damaged_package_file_is_not_used(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("antialiased_zoo.weights.hub.sources.__file__", str(tmp_path / "hub" / "sources.py"))
-        (tmp_path / "weights").mkdir()
-        (tmp_path / "weights" / NAME).write_bytes(CONTENT[:-1])
+        (tmp_path / "packaged").mkdir()
+        (tmp_path / "packaged" / NAME).write_bytes(CONTENT[:-1])
         with pytest.raises(SourcesFailedError, match=rf"package:{NAME}: .*SHA-256"):
             get(f"package:{NAME}")
 
@@ -141,6 +141,6 @@ def test_threads_share_one_download(server: FaultServer) -> None:
 
 
 def test_importing_the_loader_imports_nothing_heavy() -> None:
-    code = LIGHT + "from antialiased_zoo import hub, manifest\nmanifest.load()\nprint(*sys.modules)"
+    code = "import sys\nfrom antialiased_zoo.weights import manifest\nmanifest.load()\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "torchvision", "requests", "huggingface_hub", "safetensors", "tqdm"} & set(done.stdout.split())

@@ -43,9 +43,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_the_manifest_the_weights_and_the_types(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert "antialiased_zoo/weights_manifest.json" in names
+    assert "antialiased_zoo/weights/weights_manifest.json" in names
     assert "antialiased_zoo/py.typed" in names
-    packaged = {path.name for path in (ROOT / "antialiased_zoo" / "weights").glob("*.safetensors")}
+    packaged = {path.name for path in (ROOT / "antialiased_zoo" / "weights" / "packaged").glob("*.safetensors")}
     assert {Path(name).name for name in names if name.endswith(".safetensors")} == packaged
     assert not [name for name in names if name.startswith(("tests/", "scripts/"))]
 
@@ -56,9 +56,9 @@ def test_the_command_works_outside_the_repository(wheel: Path, tmp_path: Path) -
 import sys
 sys.path[:] = [SITE] + [p for p in sys.path if p not in ("", ROOT)]
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
-import antialiased_zoo.cli.main
+import antialiased_zoo.cli
 assert antialiased_zoo.__file__.startswith(SITE), antialiased_zoo.__file__
-sys.exit(antialiased_zoo.cli.main.main(["list"]))
+sys.exit(antialiased_zoo.cli.main(["list"]))
 """
     code = code.replace("SITE", repr(str(tmp_path / "site"))).replace("ROOT", repr(str(ROOT)))
     environment = {**os.environ, "PYTHONPATH": ""}

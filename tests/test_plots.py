@@ -68,7 +68,7 @@ def test_errors_instruct(call, message):
 
 def test_importing_and_drawing_leave_no_global_state():
     code = (
-        "import sys; from antialiased_zoo.evaluation.loop import plots; assert 'matplotlib' not in sys.modules;"
+        "import sys; from antialiased_zoo.evaluation import plots; assert 'matplotlib' not in sys.modules;"
         "plots.shift_curves({'a': ([0], [1.0])}); assert 'matplotlib.pyplot' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

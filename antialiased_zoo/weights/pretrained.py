@@ -7,15 +7,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownWeightsError
-from ..layers import FilterSize
 from . import checkpoints, hub, manifest
 from .entry import Entry
 from .weights_file import WeightsFile
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..layers import FilterSize
 
 #: The name that stands for the baseline's own ImageNet tensors.
 TORCHVISION = "torchvision"

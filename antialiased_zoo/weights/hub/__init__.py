@@ -3,4 +3,15 @@
 from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, Verdict, cached, fetch, is_offline, verify
 from .retry import Patience
 
-__all__ = ["MIRROR", "OFFLINE", "Fetchable", "LicenseWarning", "Patience", "Verdict", "cached", "fetch", "is_offline", "verify"]
+__all__ = [
+    "MIRROR",
+    "OFFLINE",
+    "Fetchable",
+    "LicenseWarning",
+    "Patience",
+    "Verdict",
+    "cached",
+    "fetch",
+    "is_offline",
+    "verify",
+]
