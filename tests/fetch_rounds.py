@@ -39,14 +39,14 @@ def work(inbox: Any, outbox: Any) -> None:
     tqdm.set_lock(threading.RLock())  # its own is shared by processes, and outlives one that is killed
     from antialiased_zoo.errors import SourcesFailedError
     from antialiased_zoo.weights import hub
-    from antialiased_zoo.weights.hub.retry import Patience
+    from antialiased_zoo.weights.hub.retry import Retry
     from antialiased_zoo.weights.weights_file import WeightsFile
 
-    haste = Patience(attempts=3, backoff=0.01, connect=5, read=0.5, window=5, lock=60)
+    haste = Retry(attempts=3, backoff=0.01, connect=5, read=0.5, window=5, lock=60)
     while (job := inbox.recv()) is not None:
         os.environ["TORCH_HOME"] = job["home"]
         try:
-            path = hub.fetch(WeightsFile(**job["file"]), progress=False, patience=haste)
+            path = hub.fetch(WeightsFile(**job["file"]), progress=False, retry=haste)
             outbox.send(("file", hashlib.sha256(path.read_bytes()).hexdigest()))
         except SourcesFailedError as error:
             outbox.send(("error", len(error.reasons)))
@@ -60,7 +60,7 @@ class Worker:
     def __init__(self) -> None:
         # Children of a server that has the imports done, and no threads: quick to start and safe to fork.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["fetch_rounds", "requests", "filelock", "tqdm"])
+        context.set_forkserver_preload(["fetch_rounds", "antialiased_zoo.weights.hub", "filelock", "tqdm"])
         inbox, self.jobs = context.Pipe(duplex=False)
         self.results, outbox = context.Pipe(duplex=False)
         self.process = context.Process(target=work, args=(inbox, outbox), daemon=True)

@@ -6,13 +6,13 @@ import random
 from pathlib import Path
 
 from antialiased_zoo.weights import hub
-from antialiased_zoo.weights.hub.retry import Patience
+from antialiased_zoo.weights.hub.retry import Retry
 from antialiased_zoo.weights.weights_file import WeightsFile
 
 NAME = "net.pth"
 CONTENT = random.Random(1).randbytes(200_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-HASTE = Patience(attempts=2, backoff=0.01, connect=2, read=1, lock=20)
+HASTE = Retry(attempts=2, backoff=0.01, connect=2, read=1, lock=20)
 
 
 def wanted(*sources: str, name: str = NAME, full: bool = True) -> WeightsFile:
@@ -20,7 +20,7 @@ def wanted(*sources: str, name: str = NAME, full: bool = True) -> WeightsFile:
 
 
 def get(*sources: str, name: str = NAME, full: bool = True) -> Path:
-    return hub.fetch(wanted(*sources, name=name, full=full), progress=False, patience=HASTE)
+    return hub.fetch(wanted(*sources, name=name, full=full), progress=False, retry=HASTE)
 
 
 def flip(path: Path, *, at: int = 1000, quietly: bool = False) -> None:

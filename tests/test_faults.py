@@ -1,4 +1,4 @@
-"""Faults of the network, over plain HTTP and through the real huggingface_hub client, and what comes of each."""
+"""Faults of the network, over plain HTTP and as an hf:// source, and what comes of each."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ from faults import FAULTS
 from antialiased_zoo.errors import FetchError, SourcesFailedError
 from antialiased_zoo.weights import hub
 from antialiased_zoo.weights.hub import cache, stamps
-from antialiased_zoo.weights.hub.retry import Patience
+from antialiased_zoo.weights.hub.retry import Retry
 from antialiased_zoo.weights.weights_file import WeightsFile
 
 NAME = "net.pth"
 CONTENT = random.Random(0).randbytes(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-HASTE = Patience(attempts=3, backoff=0.01, longest_pause=2, connect=2, read=0.6, window=0.3, slowest=1000, lock=20)
-# fault: what must come of it, over HTTP and through huggingface_hub alike.
+HASTE = Retry(attempts=3, backoff=0.01, longest_pause=2, connect=2, read=0.6, window=1.0, slowest=1000, lock=20)
+# fault: what must come of it, over HTTP and as an hf:// source alike.
 GOOD = "the right file"
 NETWORK = {
     "good": GOOD,
@@ -54,7 +54,7 @@ NETWORK = {
     "chunked": GOOD,
     "chunked_broken": "ended early",
     "bad_length": GOOD,
-    "silent": "no data in time",
+    "silent": "no answer in time",
     "stalled": "no data in time",
     "stalled_once": GOOD,
     "drip": "slower than",
@@ -91,7 +91,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
 @pytest.fixture(scope="module", autouse=True)
 def _table() -> Iterator[None]:
     yield
-    write("Network", ("fault", "what the server does", "over HTTP", "through huggingface_hub"), ROWS, len(NETWORK))
+    write("Network", ("fault", "what the server does", "over HTTP", "as an hf:// source"), ROWS, len(NETWORK))
     write("Sources", ("sources in turn", "outcome"), SOURCE_ROWS, len(SOURCES))
     write("Cache", ("what is in the cache before", "outcome with a good source"), CACHE_ROWS, len(CACHE))
 
@@ -109,7 +109,7 @@ def wanted(*sources: str, name: str = NAME, digest: str = DIGEST) -> WeightsFile
 
 
 def get(*sources: str, **changes: str) -> Path:
-    return hub.fetch(wanted(*sources, **changes), progress=False, patience=HASTE)
+    return hub.fetch(wanted(*sources, **changes), progress=False, retry=HASTE)
 
 
 def shown() -> set[str]:

@@ -31,7 +31,7 @@ torch.save({"state_dict": state}, sys.argv[1], _use_new_zipfile_serialization=Fa
 
 # Fetches and loads it, watched by a thread that reads the kernel's account of this process.
 LOAD = """
-import json, sys, threading, time, torch, torchvision, requests, tqdm, safetensors.torch, filelock
+import json, sys, threading, time, torch, torchvision, tqdm, safetensors.torch, filelock
 from antialiased_zoo.weights import checkpoints, manifest
 entry = manifest.load([sys.argv[1]]).entries[0]
 with torch.device("meta"):

@@ -17,13 +17,17 @@ from fault_table import write
 
 from antialiased_zoo.weights import hub
 from antialiased_zoo.weights.hub import cache
-from antialiased_zoo.weights.hub.retry import Patience
+from antialiased_zoo.weights.hub.retry import Retry
 from antialiased_zoo.weights.weights_file import WeightsFile
 
 NAME = "net.pth"
 CONTENT = random.Random(2).randbytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-LOADER = "from antialiased_zoo.weights import WeightsFile, hub\n"  # imports no torch: such processes start at once
+# The loader without torch, so that processes start at once.
+LIGHT = """
+from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.weights_file import WeightsFile
+"""
 
 ROWS: dict[str, tuple[str, ...]] = {}
 SEEN = 8  # lines of the table
@@ -47,7 +51,7 @@ def _table() -> Iterator[None]:
 
 def start(source: str, *, before: str = "", size: int | None = None) -> subprocess.Popen[str]:
     file = f"WeightsFile({NAME!r}, 'pickle', ({source!r},), {DIGEST!r}, size={size})"
-    code = f"{LOADER}{before}\nprint(hub.fetch({file}), flush=True)"
+    code = f"{LIGHT}{before}\nprint(hub.fetch({file}), flush=True)"
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -117,7 +121,7 @@ def test_a_suspended_holder_of_the_lock_is_not_waited_for_for_ever(server: Fault
     process.send_signal(signal.SIGSTOP)
     try:
         wanted = WeightsFile(NAME, "pickle", (f"{server.url}/good/{NAME}",), DIGEST)
-        assert hub.fetch(wanted, progress=False, patience=Patience(lock=0.3)).read_bytes() == CONTENT
+        assert hub.fetch(wanted, progress=False, retry=Retry(lock=0.3)).read_bytes() == CONTENT
     finally:
         process.kill()
         process.communicate()

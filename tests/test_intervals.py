@@ -55,8 +55,9 @@ def test_average_is_students_interval():
     from scipy.stats import t
 
     values = noise(1, 3).flatten().double().sigmoid()
-    figure, low, high = average(values.tolist()), *t.interval(
-        0.95, len(values) - 1, values.mean().item(), values.std().item() / math.sqrt(len(values))
+    figure, low, high = (
+        average(values.tolist()),
+        *t.interval(0.95, len(values) - 1, values.mean().item(), values.std().item() / math.sqrt(len(values))),
     )
     assert figure.value == pytest.approx(values.mean().item())
     assert (figure.low, figure.high) == (pytest.approx(low), pytest.approx(high))

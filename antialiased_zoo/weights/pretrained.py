@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UnknownWeightsError
 from . import checkpoints, hub, manifest
 from .entry import Entry
+from .warning import warn
 from .weights_file import WeightsFile
 
 if TYPE_CHECKING:
@@ -107,10 +107,9 @@ def _baseline(name: str, filter_size: FilterSize | None) -> Weights:
     from torchvision.models import get_model_weights
 
     if filter_size is not None:
-        warnings.warn(
+        warn(
             f"{name} with filter_size={filter_size} gets the baseline's weights, which were trained without blur: "
-            "expect a lower accuracy until the network is fine-tuned",
-            stacklevel=5,
+            "expect a lower accuracy until the network is fine-tuned"
         )
     weights = get_model_weights(name)["IMAGENET1K_V1"]
     file = weights.url.rpartition("/")[2]

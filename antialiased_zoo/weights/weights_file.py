@@ -14,7 +14,7 @@ OWN_SUFFIXES = (".part", ".part.json", ".lock", ".verified", ".bad", ".tmp")
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _HF = re.compile(r"hf://([\w.-]+/[\w.-]+)/([^@]+)@([\w.-]+(?:/[\w.-]+)*)")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WeightsFile:
         file: its name in the cache folder.
         format: ``"pickle"`` or ``"safetensors"``.
         sources: places to try in turn: ``https://``, ``hf://owner/repo/file@revision``, ``package:file``
-            (inside ``antialiased_zoo/weights``).
+            (inside the installed package), or what `register_scheme` has added.
         sha256: all 64 hex digits of its digest, or ``None`` where only the first few are public.
         sha256_prefix: the first 8 or more hex digits (of ``sha256`` if that is given).
         size: bytes, where known.
@@ -108,19 +108,16 @@ def check_file_name(name: object) -> None:
 
 
 def check_source(source: object) -> None:
-    """Refuse a source that is not ``https://``, ``hf://`` or ``package:`` (``http://`` on loopback only).
+    """Refuse a source of no known scheme, or that breaks its scheme's rules.
 
     Raises:
         ValueError: says what is wrong with it.
     """
     if not isinstance(source, str) or not source.isprintable() or " " in source:
         raise ValueError(f"source is {source!r}; it must be a URL without spaces")
-    if source.startswith("package:"):
-        check_file_name(source.removeprefix("package:"))
-    elif source.startswith("hf://"):
-        parse_hf(source)
-    else:
-        check_url(source)
+    from .hub.sources import find_scheme
+
+    find_scheme(source).check(source)
 
 
 def check_url(url: str) -> None:
@@ -136,7 +133,7 @@ def check_url(url: str) -> None:
         raise ValueError(f"source {url!r} is no URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f"source is {url!r}; it must begin with https://, hf:// or package:")
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and host not in LOOPBACK:
         raise ValueError(f"source is {url!r}; http:// is allowed for this machine only, use https://")
     if parts.username or parts.password:
         raise ValueError(f"source for {host!r} holds a user name or password; keep those out of manifests")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from ...errors import CacheError, CheckpointError, MalformedFileError, NonFiniteError, TensorMismatchError
 from .. import hub
 from ..hub import cache, stamps
-from ..hub.fetching import DEFAULT_PATIENCE
+from ..hub.fetching import DEFAULT_RETRY
 from ..hub.locks import exclusive
-from ..hub.retry import Patience
+from ..hub.retry import Retry
 from .names import COUNTER, match
 from .pickles import read_pickle
 
@@ -35,7 +35,7 @@ def load_entry(
     *,
     omit: Sequence[str] = (),
     progress: bool = True,
-    patience: Patience = DEFAULT_PATIENCE,
+    retry: Retry = DEFAULT_RETRY,
 ) -> Path:
     """Fetch an entry's file, verified, and put its tensors into a model.
 
@@ -47,7 +47,7 @@ def load_entry(
         wanted: the manifest's entry.
         omit: beginnings of names (``"fc."``) that are left as they are, for a head of another size.
         progress: show a bar while downloading, if this is a terminal.
-        patience: how long to wait for what.
+        retry: how long to wait for what, and how often to try again.
 
     Returns:
         The file that the tensors are mapped from.
@@ -63,10 +63,10 @@ def load_entry(
         ...     model = torchvision.models.resnet50()
         >>> path = load_entry(model, manifest.load().find("resnet50", 4))  # doctest: +SKIP
     """
-    path = hub.fetch(wanted, progress=progress, patience=patience)
+    path = hub.fetch(wanted, progress=progress, retry=retry)
     stamp = stamps.read(path)
     if not _is_safetensors(path):
-        path = _converted(path, model, stamp, omit, patience.lock) or path
+        path = _converted(path, model, stamp, omit, retry.lock) or path
         stamp = stamps.read(path)
     load_into(model, path, omit=omit, known_finite=stamp is not None and stamp.finite)
     if not omit:

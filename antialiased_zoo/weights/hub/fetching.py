@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from ...errors import CacheError, DigestError, FetchError, OfflineError, PinError, SourcesFailedError
+from ...errors import DigestError, OfflineError, PinError, SourcesFailedError
+from ..warning import warn
 from ..weights_file import WeightsFile, check_url
 from . import cache, stamps
+from .connection import Network
 from .locks import exclusive
 from .part import Part
-from .retry import Patience, SourceError
-from .sources import Job, obtain, packaged, redacted
+from .redaction import printable, redacted
+from .retry import Retry, SourceError
+from .sources import Job, find_scheme, obtain
 
 _log = logging.getLogger(__name__)
 MIRROR = "ANTIALIASED_ZOO_MIRROR"
 OFFLINE = ("HF_HUB_OFFLINE", "ANTIALIASED_ZOO_OFFLINE")
 _TRUE = ("1", "ON", "YES", "TRUE")
-DEFAULT_PATIENCE = Patience()
+DEFAULT_RETRY = Retry()
 
 
 class Fetchable(Protocol):
@@ -42,7 +43,7 @@ class LicenseWarning(UserWarning):
     """Weights were fetched whose licence does not allow commercial use."""
 
 
-def fetch(wanted: Fetchable, *, progress: bool = True, patience: Patience = DEFAULT_PATIENCE) -> Path:
+def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RETRY) -> Path:
     """Return a local copy of a file that is known to be the one wanted.
 
     A copy in the cache is checked and used; otherwise each source is tried in turn (after
@@ -50,37 +51,41 @@ def fetch(wanted: Fetchable, *, progress: bool = True, patience: Patience = DEFA
     has been checked, and no switch turns the check off.
 
     Args:
-        wanted: a manifest's entry.
-        progress: show a bar, if this is a terminal.
-        patience: how long to wait for what.
+        wanted: A manifest's entry.
+        progress: Show a bar, if this is a terminal.
+        retry: How long to wait for what, and how often to try again.
 
     Raises:
-        OfflineError: the cache has no good copy, and ``HF_HUB_OFFLINE`` or ``ANTIALIASED_ZOO_OFFLINE`` is set.
-        SourcesFailedError: no source gave the file; each is listed with its reason.
-        PinError: a copy fits the short public digest, but is not the one first seen.
-        CacheError: the cache folder cannot be used.
+        OfflineError: This machine has no good copy, and ``HF_HUB_OFFLINE`` or ``ANTIALIASED_ZOO_OFFLINE`` is set.
+        SourcesFailedError: No source gave the file; each is listed with its reason.
+        PinError: A copy fits the short public digest, but is not the one first seen.
+        CacheError: The cache folder cannot be used.
 
     Example:
-        >>> from antialiased_zoo import manifest
+        >>> from antialiased_zoo.weights import manifest
         >>> path = fetch(manifest.load().find("resnet50", 3, "timm_bt"))  # doctest: +SKIP
     """
+    if (path := cached(wanted)) is not None:
+        return path
     folder = cache.folder()
-    for file in wanted.files:
-        if (path := _present(file, folder)) is not None:
-            return path
-    if is_offline():
-        raise OfflineError(
-            f"{_wanted(wanted)} is not in the cache, and {' or '.join(OFFLINE)} forbids the network.\n"
-            + _by_hand(wanted, folder)
-        )
-    cache.make(folder)
+    offline = is_offline()
     reasons: list[tuple[str, str]] = []
-    for file in wanted.files:
-        path = _fetch_file(Job(file, folder / file.file, patience, progress), reasons)
-        if path is not None:
-            if wanted.notice:
-                warnings.warn(wanted.notice, LicenseWarning, stacklevel=2)
-            return path
+    if not offline or _may_be_here(wanted):
+        cache.make(folder)
+        network = Network.of(retry)
+        for file in wanted.files:
+            target = folder / file.file
+            with exclusive(target, retry.lock) as held:
+                part = Part(target, "" if held else cache.private_name())
+                job = Job(file, target, part, retry, network, progress)
+                path = _fetch_locked(job, reasons, offline=offline, shared=held)
+            if path is not None:
+                if wanted.notice:
+                    warn(wanted.notice, LicenseWarning)
+                return path
+    if offline:
+        why = f"{' or '.join(OFFLINE)} forbids the network"
+        raise OfflineError(f"{_wanted(wanted)} is not in the cache, and {why}.\n{_by_hand(wanted, folder)}")
     listed = "\n".join(f"  {source}: {reason}" for source, reason in reasons)
     raise SourcesFailedError(f"could not get {_wanted(wanted)}:\n{listed}\n{_by_hand(wanted, folder)}", reasons)
 
@@ -89,8 +94,8 @@ def cached(wanted: Fetchable) -> Path | None:
     """Return the verified local copy, or ``None`` if there is none yet; never uses the network.
 
     Raises:
-        PinError: a copy fits the short public digest, but is not the one first seen.
-        CacheError: a copy cannot be read.
+        PinError: A copy fits the short public digest, but is not the one first seen.
+        CacheError: A copy cannot be read.
     """
     folder = cache.folder()
     return next((path for file in wanted.files if (path := _present(file, folder)) is not None), None)
@@ -101,9 +106,21 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").upper() in _TRUE for name in OFFLINE)
 
 
+def in_place(file: WeightsFile) -> list[Path]:
+    """Return where this package itself may hold a file."""
+    schemes = [(find_scheme(source), source) for source in file.sources]
+    found = [scheme.local(source) for scheme, source in schemes if scheme.in_place]
+    return [path for path in found if path is not None]
+
+
+def _may_be_here(wanted: Fetchable) -> bool:
+    """Tell whether another program's cache holds a file under the right name."""
+    sources = [source for file in wanted.files for source in file.sources]
+    return any(find_scheme(source).local(source) is not None for source in sources)
+
+
 def _present(file: WeightsFile, folder: Path) -> Path | None:
-    inside = [(packaged(source), False) for source in file.sources if source.startswith("package:")]
-    for path, stamped in (*inside, (folder / file.file, True)):
+    for path, stamped in (*((path, False) for path in in_place(file)), (folder / file.file, True)):
         try:
             stamps.check(path, file, stamped=stamped)
         except PinError:
@@ -114,47 +131,50 @@ def _present(file: WeightsFile, folder: Path) -> Path | None:
     return None
 
 
-def _fetch_file(job: Job, reasons: list[tuple[str, str]]) -> Path | None:
-    with exclusive(job.target, job.patience.lock) as held:
-        cache.sweep(job.target)
-        if (path := _present(job.file, job.target.parent)) is not None:
-            return path  # another process was faster
-        if job.target.exists():
-            bad = cache.quarantine(job.target)
-            warnings.warn(f"{job.target} was not the file wanted; it is now {bad.name}", stacklevel=4)
-        part = Part(job.target, "" if held else cache.private_name())
-        try:
-            return job.target if _from_any_source(job, part, reasons) else None
-        finally:
-            if not held:
-                part.discard()
+def _fetch_locked(job: Job, reasons: list[tuple[str, str]], *, offline: bool, shared: bool) -> Path | None:
+    cache.sweep(job.target)
+    if (path := _present(job.file, job.target.parent)) is not None:
+        return path  # another process was faster
+    if job.target.exists():
+        bad = cache.quarantine(job.target)
+        warn(f"{job.target} was not the file wanted; it is now {bad.name}")
+    try:
+        return job.target if _from_any_source(job, reasons, offline) else None
+    finally:
+        if not shared:
+            job.part.discard()
 
 
-def _from_any_source(job: Job, part: Part, reasons: list[tuple[str, str]]) -> bool:
-    for source in _with_mirror(job.file):
+def _from_any_source(job: Job, reasons: list[tuple[str, str]], offline: bool) -> bool:
+    for source in (*mirrored(job.file), *job.file.sources):
         try:
-            digest = obtain(source, job, part)
+            digest = obtain(source, job, offline=offline)
         except (SourceError, DigestError) as error:
             _log.info("%s: %s", redacted(source), error)
             reasons.append((redacted(source), str(error)))
             continue
         with cache.disk_errors(job.target.parent):
-            cache.publish(part.path, job.target)
-            part.forget()
+            cache.publish(job.part.path, job.target)
+            job.part.forget()
             stamps.write(job.target, stamps.Stamp.of(digest, job.target.stat()))
         return True
     return False
 
 
-def _with_mirror(file: WeightsFile) -> Iterator[str]:
-    base = os.environ.get(MIRROR, "").strip()
-    if base:
+def mirrored(file: WeightsFile) -> Iterator[str]:
+    """Yield a file's addresses at the mirrors that the environment names, separated by spaces.
+
+    Raises:
+        ValueError: One of them is no address.
+    """
+    for base in os.environ.get(MIRROR, "").split():
         try:
-            check_url(redacted(base))
+            parts = urlsplit(base)
+            check_url(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl())
         except ValueError as error:
-            raise ValueError(f"{MIRROR}: {error}") from None
-        yield f"{base.rstrip('/')}/{quote(file.file)}"
-    yield from file.sources
+            shown = printable(redacted(base))
+            raise ValueError(f"{MIRROR}: {printable(str(error).replace(base, shown))}") from None
+        yield parts._replace(path=f"{parts.path.rstrip('/')}/{quote(file.file)}").geturl()
 
 
 def _wanted(wanted: Fetchable) -> str:
@@ -168,63 +188,3 @@ def _by_hand(wanted: Fetchable, folder: Path) -> str:
         f"Put a copy of {wanted.files[0].file} into {folder} and try again: it is checked and used. Or name a server "
         f"that has it in {MIRROR}."
     )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What re-reading one cached file found.
-
-    Attributes:
-        path: the file.
-        status: ``"ok"``, ``"quarantined"`` (renamed, see ``detail``) or ``"unreadable"``.
-        detail: the digest, or what is wrong.
-    """
-
-    path: Path
-    status: str
-    detail: str
-
-
-def verify(wanted: Iterable[Fetchable]) -> Iterator[Verdict]:
-    """Hash every cached file anew, whatever its stamp says, and move those that fail out of the way.
-
-    Args:
-        wanted: entries of the manifest; those without a cached file are passed over.
-
-    Example:
-        >>> from antialiased_zoo import manifest
-        >>> all(verdict.status == "ok" for verdict in verify(manifest.load()))
-        True
-    """
-    folder = cache.folder()
-    for file in (file for one in wanted for file in one.files):
-        paths = [packaged(source) for source in file.sources if source.startswith("package:")]
-        for path in (*paths, folder / file.file):
-            if path.exists():
-                yield _verdict(path, file, may_move=path.parent == folder)
-        made = cache.converted(folder / file.file)
-        if made.exists():
-            yield _verdict_of_converted(made)
-
-
-def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
-    try:
-        return Verdict(path, "ok", stamps.check(path, file, rehash=True, stamped=may_move))
-    except DigestError as error:
-        return _moved(path, str(error)) if may_move else Verdict(path, "unreadable", str(error))
-    except FetchError as error:
-        return Verdict(path, "unreadable", str(error))
-
-
-def _verdict_of_converted(path: Path) -> Verdict:
-    digest = stamps.intact(path, rehash=True)
-    if digest is None:
-        return _moved(path, "not what was written when it was converted")
-    return Verdict(path, "ok", digest)
-
-
-def _moved(path: Path, reason: str) -> Verdict:
-    try:
-        return Verdict(path, "quarantined", f"{reason}; now {cache.quarantine(path).name}")
-    except CacheError as error:
-        return Verdict(path, "unreadable", f"{reason}; {error}")

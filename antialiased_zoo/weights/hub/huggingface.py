@@ -1,77 +1,105 @@
-"""``hf://`` sources: huggingface_hub finds the file and says which headers it needs."""
+"""``hf://owner/repo/file@revision``: the Hugging Face Hub, its token, and the cache that its own client keeps."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from ..warning import warn
 from ..weights_file import WeightsFile, parse_hf
-from .responses import HEALING
+from .exchange import Answer
+from .redaction import printable
+from .responses import describe
 from .retry import SourceError
+from .sources import Job, Scheme
 
 # The only hosts that get the user's token. A mirror named by HF_ENDPOINT is not among them.
 TOKEN_HOSTS = ("huggingface.co", "hf.co")
+_ENDPOINT = "https://huggingface.co"
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """Where a file of the Hugging Face Hub can be had.
+class HuggingFace(Scheme):
+    """Files of the Hugging Face Hub, fetched like any other URL's.
 
-    Attributes:
-        url: to get it from.
-        headers: to send there.
-        local: the file itself, where the hub's own cache already has it.
+    The hub's own download keeps no part for the next process, and bounds neither a request's time nor its speed;
+    so only its endpoint, token and cache are used.
     """
 
-    url: str
-    headers: Mapping[str, str] = field(repr=False)
-    local: Path | None = None
+    def check(self, source: str) -> None:
+        """Refuse what is not ``hf://owner/repo/file@revision``."""
+        parse_hf(source)
+
+    def local(self, source: str) -> Path | None:
+        """Return the file in huggingface_hub's own cache, if it is there."""
+        from huggingface_hub import try_to_load_from_cache
+
+        repo, name, revision = parse_hf(source)
+        try:
+            found = try_to_load_from_cache(repo, name, revision=revision)
+        except (OSError, ValueError):
+            return None
+        return Path(found) if isinstance(found, str) else None
+
+    def fetch(self, source: str, job: Job) -> bool:
+        """Download from ``HF_ENDPOINT``, with the user's token where that is the hub itself."""
+        url = url_of(source)
+        host = urlsplit(url).hostname
+        token = _token(host)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+        def inspect(answer: Answer) -> None:
+            if answer.url.hostname == host:
+                check_stated(answer, job.file)
+
+        return job.download(url, headers, inspect)
 
 
-def resolve(source: str, file: WeightsFile, timeout: float) -> Resolved:
-    """Ask the hub for a file's address; its bytes are then fetched like any other URL's.
-
-    The hub's own download keeps no part for the next process and has no lower limit of speed, so only its
-    lookup is used: endpoint, revision, token, and the cache that other programs have filled.
-
-    Args:
-        source: ``hf://owner/repo/file@revision``.
-        file: what is wanted; if the hub states another digest, the download is spared.
-        timeout: in seconds.
+def url_of(source: str) -> str:
+    """Return the address of an ``hf://`` source at ``HF_ENDPOINT``.
 
     Raises:
-        SourceError: the hub does not have it, or cannot be asked.
+        SourceError: ``HF_ENDPOINT`` is no URL.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-
     repo, name, revision = parse_hf(source)
-    local = try_to_load_from_cache(repo, name, revision=revision)
-    url = hf_hub_url(repo, name, revision=revision, endpoint=os.environ.get("HF_ENDPOINT") or None)
-    if isinstance(local, str):
-        return Resolved(url, {}, Path(local))
-    token = _token(url)
+    base = (os.environ.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/")
     try:
-        facts = get_hf_file_metadata(url, token=token or False, timeout=timeout)
-    except Exception as error:  # whatever the client's HTTP library of the day raises
-        raise _reason(error) from None
-    if facts.etag and len(facts.etag) == 64 and not file.accepts(facts.etag):
-        raise SourceError(f"the hub states the SHA-256 {facts.etag} for this revision")
-    return Resolved(url, {"Authorization": f"Bearer {token}"} if token else {})
+        parts = urlsplit(base)
+        sound = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise SourceError("HF_ENDPOINT is not a URL; unset it, or write https://HOST")
+    return f"{base}/{repo}/resolve/{quote(revision, safe='')}/{quote(name)}"
 
 
-def _token(url: str) -> str | None:
+def check_stated(answer: Answer, file: WeightsFile) -> None:
+    """Look at what the hub says of the file before any of its bytes are fetched.
+
+    Raises:
+        SourceError: The hub states another digest, or wants a token.
+    """
+    stated = (answer.headers.get("X-Linked-ETag") or answer.headers.get("ETag") or "").strip('"')
+    if answer.status < 400 and re.fullmatch("[0-9a-f]{64}", stated) and not file.accepts(stated):
+        raise SourceError(f"the hub states the SHA-256 {stated} for this revision")
+    if answer.status in (401, 403):
+        said = printable(answer.headers.get("X-Error-Message") or "")
+        raise SourceError(
+            f"{describe(answer)}: the repository is private, gated or gone; if it is gated, accept its terms on "
+            f"huggingface.co; then set HF_TOKEN to a token that may read it{f' (the hub says: {said})' if said else ''}"
+        )
+
+
+def _token(host: str | None) -> str | None:
+    if host not in TOKEN_HOSTS:
+        return None
     from huggingface_hub import constants, get_token
 
-    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or urlsplit(url).hostname not in TOKEN_HOSTS:
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
         return None
-    return get_token()
-
-
-def _reason(error: Exception) -> SourceError:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    heals = status in HEALING or (status is None and isinstance(error, OSError))
-    text = f"HTTP {status}" if status else f"{type(error).__name__}: {error}"
-    return SourceError(text.splitlines()[0][:300], heals=heals)
+    token = get_token()
+    if token and not re.fullmatch(r"[!-~]+", token):
+        warn("the Hugging Face token holds characters that no token has; it is not sent")
+        return None
+    return token

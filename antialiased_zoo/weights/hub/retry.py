@@ -1,4 +1,4 @@
-"""How long to wait for what, and why a source was given up."""
+"""How long to wait for what, how often to try again, and why a source was given up."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for what. All in seconds, but for the counts.
+class Retry:
+    """Limits of one download. All in seconds, but for the counts.
 
     Attributes:
-        attempts: tries in a row without progress before a source is given up.
-        backoff: first pause between them; each next one is twice as long.
-        longest_pause: a server that asks (``Retry-After``) for more than this is given up at once.
-        connect: for a connection to be made.
-        read: for the next byte to arrive.
-        window: over which the speed is looked at.
-        slowest: bytes per second below which a source is given up.
-        lock: for another process that fetches the same file.
+        attempts: Tries in a row without progress before a source is given up, whatever the cause.
+        backoff: First pause between them; each next one is twice as long.
+        longest_pause: A server that asks (``Retry-After``) for more than this is given up at once.
+        connect: For a connection, with name lookup, proxy and TLS. A host that does not answer in time is not
+            asked again during the same fetch, and the next host gets half of the time.
+        read: For the whole header of an answer, redirects and connections included; then for each next data.
+        window: Over which the speed is looked at.
+        slowest: Bytes of the file per second below which a source is given up.
+        lock: For another process that fetches the same file.
     """
 
-    attempts: int = 4
+    attempts: int = 3
     backoff: float = 0.5
     longest_pause: float = 60.0
-    connect: float = 10.0
-    read: float = 20.0
-    window: float = 30.0
+    connect: float = 5.0
+    read: float = 10.0
+    window: float = 20.0
     slowest: float = 1024.0
     lock: float = 1800.0
 
@@ -41,8 +42,8 @@ class SourceError(Exception):
     """One source did not give the file.
 
     Attributes:
-        heals: whether trying again may help.
-        pause: seconds that the server asked to wait.
+        heals: Whether trying again may help.
+        pause: Seconds that the server asked to wait.
     """
 
     def __init__(self, reason: str, *, heals: bool = False, pause: float | None = None) -> None:

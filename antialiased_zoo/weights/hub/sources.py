@@ -1,120 +1,229 @@
-"""One source of a file -> its verified bytes in a part, whatever kind of source it is."""
+"""Kinds of sources: how a file is had from an address, by the scheme that the address begins with."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from ...errors import DigestError
-from ..weights_file import WeightsFile
+from ..weights_file import WeightsFile, check_file_name, check_url
 from .cache import disk_errors
+from .connection import Network
 from .digest import sha256
 from .download import Download
+from .exchange import Answer
 from .part import Note, Part
-from .retry import Patience, SourceError
+from .retry import Retry, SourceError
 from .stamps import check_pin
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from .huggingface import Resolved
-
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be fetched, where to and how."""
+    """One file to be fetched: what it is, where its bytes go, and the two ways to put them there.
+
+    Attributes:
+        file: What is wanted.
+        target: Its path in the cache.
+        part: Where the bytes go until they are known to be right.
+        retry: How long to wait for what.
+        network: What this fetch knows of hosts.
+        progress: Whether to show a bar.
+    """
 
     file: WeightsFile
     target: Path
-    patience: Patience
+    part: Part
+    retry: Retry
+    network: Network
     progress: bool
 
+    def copy(self, path: Path) -> None:
+        """Fill the part from a file.
 
-def packaged(source: str) -> Path:
-    """Return the file inside the package that a ``package:`` source names."""
-    return Path(__file__).resolve().parents[1] / "packaged" / source.removeprefix("package:")
+        Raises:
+            SourceError: There is no such file.
+            CacheError: The disk refuses.
+        """
+        if not path.is_file():
+            raise SourceError("is not in this installation")
+        with disk_errors(self.part.path.parent):
+            self.part.begin(Note("", "", path.stat().st_size)).close()
+            shutil.copyfile(path, self.part.path)
+
+    def download(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        inspect: Callable[[Answer], None] = lambda answer: None,
+    ) -> bool:
+        """Fill the part from an http(s) address, going on where an earlier attempt stopped.
+
+        Args:
+            url: The address.
+            headers: To send; ``Authorization`` goes to the address's own host alone.
+            inspect: Called with every answer, redirects included; may raise `SourceError`.
+
+        Returns:
+            Whether the bytes come from more than one answer.
+        """
+        with _bar(self) as bar:
+            load = Download(url, self.part, self.retry, self.network, bar, headers or {}, self.file.size, inspect)
+            return load.run()
+
+    def check(self) -> str:
+        """Return the part's SHA-256, which is the one wanted.
+
+        Raises:
+            SourceError: It is another; the part is gone.
+            PinError: The file is not the one first seen under this name; the part is gone.
+        """
+        with disk_errors(self.part.path), self.part.path.open("rb", buffering=0) as data:
+            digest = sha256(data)
+        if not self.file.accepts(digest):
+            self.part.discard()
+            raise SourceError(f"its SHA-256 is {digest}, wanted is {self.file.digest}")
+        try:
+            check_pin(self.target, digest)
+        except DigestError:
+            self.part.discard()
+            raise
+        return digest
 
 
-def redacted(url: str) -> str:
-    """Return a URL without the user name and password that a mirror's may hold."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else url
+class Scheme:
+    """One kind of source. Subclass it, and register an instance with `register_scheme`.
+
+    Example:
+        >>> class Bucket(Scheme):
+        ...     '''``s3://BUCKET/KEY``, for what is public.'''
+        ...
+        ...     def fetch(self, source, job):
+        ...         bucket, _, key = source.removeprefix("s3://").partition("/")
+        ...         return job.download(f"https://{bucket}.s3.amazonaws.com/{key}")
+        >>> register_scheme("s3", Bucket())  # doctest: +SKIP
+    """
+
+    #: Whether `local`'s file is used where it is, instead of being copied into the cache.
+    in_place = False
+
+    def check(self, source: str) -> None:
+        """Refuse an address that breaks this scheme's rules.
+
+        Raises:
+            ValueError: Says which.
+        """
+
+    def local(self, source: str) -> Path | None:
+        """Return a file on this machine that may have the bytes, found without the network, or None."""
+        return None
+
+    def fetch(self, source: str, job: Job) -> bool:
+        """Fill ``job.part``; its digest is checked afterwards.
+
+        Returns:
+            Whether the bytes come from more than one piece: if their digest is wrong, they are asked for anew.
+
+        Raises:
+            SourceError: The source does not give the file; says why.
+        """
+        raise NotImplementedError
 
 
-def obtain(source: str, job: Job, part: Part) -> str:
-    """Fill ``part`` from one source and return its SHA-256, which is the one wanted.
+class Web(Scheme):
+    """``https://`` addresses, and ``http://`` on this machine."""
+
+    def check(self, source: str) -> None:
+        """Refuse what `check_url` refuses."""
+        check_url(source)
+
+    def fetch(self, source: str, job: Job) -> bool:
+        """Download."""
+        return job.download(source)
+
+
+class Packaged(Scheme):
+    """``package:FILE``: inside the installed package."""
+
+    in_place = True
+
+    def check(self, source: str) -> None:
+        """Refuse what is no plain file name."""
+        check_file_name(source.removeprefix("package:"))
+
+    def local(self, source: str) -> Path:
+        """Return where the file is, if it is in this installation."""
+        return Path(__file__).resolve().parents[1] / "packaged" / source.removeprefix("package:")
+
+    def fetch(self, source: str, job: Job) -> bool:
+        """Copy the file once more, for the reason why it was not used."""
+        job.copy(self.local(source))
+        return False
+
+
+_SCHEMES: dict[str, Scheme] = {"https": Web(), "http": Web(), "package": Packaged()}
+
+
+def register_scheme(name: str, scheme: Scheme) -> None:
+    """Let sources in manifests begin with ``NAME:``.
+
+    Args:
+        name: What stands before the first colon, in lower case.
+        scheme: Knows how to fetch from such an address.
 
     Raises:
-        SourceError: the source does not give the file; says why.
-        PinError: the file is not the one first seen under this name.
-        CacheError: the disk refuses.
+        ValueError: The name is taken, or no scheme's.
     """
-    if source.startswith("package:"):
-        return _from_file(packaged(source), job, part)
-    if not source.startswith("hf://"):
-        return _from_url(source, {}, job, part)
-    found = _resolve(source, job)
-    if found.local is not None:
-        with contextlib.suppress(SourceError):  # what the hub's own cache holds may be damaged
-            return _from_file(found.local, job, part)
-    return _from_url(found.url, found.headers, job, part)
+    if not name.isascii() or not name.isalnum() or name != name.lower():
+        raise ValueError(f"a scheme's name is lower-case letters and digits, not {name!r}")
+    if name in _SCHEMES:
+        raise ValueError(f"the scheme {name!r} is registered already")
+    _SCHEMES[name] = scheme
 
 
-def _from_file(path: Path, job: Job, part: Part) -> str:
-    if not path.is_file():
-        raise SourceError("is not in this installation")
-    with disk_errors(part.path.parent):
-        part.begin(Note("", "", path.stat().st_size)).close()
-        shutil.copyfile(path, part.path)
-    return _checked(job, part)
+def find_scheme(source: str) -> Scheme:
+    """Return the scheme of an address.
+
+    Raises:
+        ValueError: There is none.
+    """
+    scheme = _SCHEMES.get(source.partition(":")[0])
+    if scheme is None:
+        known = ", ".join(f"{name}:" for name in _SCHEMES)
+        raise ValueError(f"source is {source!r}; it must begin with one of {known}")
+    return scheme
 
 
-def _checked(job: Job, part: Part) -> str:
-    with disk_errors(part.path), part.path.open("rb", buffering=0) as data:
-        digest = sha256(data)
-    if not job.file.accepts(digest):
-        part.discard()
-        raise SourceError(f"its SHA-256 is {digest}, wanted is {job.file.digest}")
+def obtain(source: str, job: Job, *, offline: bool = False) -> str:
+    """Fill the job's part from one source and return its SHA-256, which is the one wanted.
+
+    Raises:
+        SourceError: The source does not give the file; says why.
+        PinError: The file is not the one first seen under this name.
+        CacheError: The disk refuses.
+    """
+    scheme = find_scheme(source)
+    local = scheme.local(source)
+    if local is not None:
+        with contextlib.suppress(SourceError):  # what lies there may be damaged
+            job.copy(local)
+            return job.check()
+    if offline:
+        raise SourceError("is not on this machine")
+    joined = scheme.fetch(source, job)
     try:
-        check_pin(job.target, digest)
-    except DigestError:
-        part.discard()
-        raise
-    return digest
-
-
-def _resolve(source: str, job: Job) -> Resolved:
-    from .huggingface import resolve
-
-    failures = 0
-    while True:
-        try:
-            return resolve(source, job.file, job.patience.connect)
-        except SourceError as error:
-            failures += 1
-            pause = job.patience.pause(error, failures)
-            if pause is None:
-                raise
-            time.sleep(pause)
-
-
-def _from_url(url: str, headers: Mapping[str, str], job: Job, part: Part) -> str:
-    with _bar(job) as bar:
-        load = Download(url, part, job.patience, bar, headers, job.file.size)
-        joined = load.run()
-        try:
-            return _checked(job, part)
-        except SourceError:
-            if not joined:
-                raise  # what came in one piece would come the same again
-        load.run()
-        return _checked(job, part)
+        return job.check()
+    except SourceError:
+        if not joined:
+            raise  # what came in one piece would come the same again
+    scheme.fetch(source, job)
+    return job.check()
 
 
 def _bar(job: Job) -> tqdm[Any]:

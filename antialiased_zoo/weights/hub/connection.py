@@ -1,0 +1,270 @@
+"""From an address to an open connection: name lookup, TCP, proxy and TLS, all within one time limit.
+
+The standard library's sockets and HTTP parser are used rather than the client that huggingface_hub brings: that one
+bounds each read but not a request, and is another package in each major version (httpx, httpx2).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import io
+import os
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from .clock import Clock
+from .redaction import printable, redacted
+from .retry import Retry, SourceError
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Stream:
+    """A socket whose every wait ends at the clock's next limit."""
+
+    def __init__(self, connected: socket.socket, clock: Clock) -> None:
+        self.socket, self.clock = connected, clock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return the side to read from; ``http.client.HTTPResponse`` asks for it."""
+        return io.BufferedReader(_Reader(self))
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of the data."""
+        self.socket.settimeout(self.clock.left())
+        self.socket.sendall(data)
+
+    def secure(self, host: str) -> None:
+        """Put TLS onto the connection.
+
+        Raises:
+            SourceError: The certificate is not trusted, or the other side speaks no TLS.
+        """
+        try:
+            self.socket.settimeout(self.clock.left())
+            self.socket = ssl_context().wrap_socket(self.socket, server_hostname=host)
+        except TimeoutError:
+            self.clock.left()
+            raise SourceError("no connection in time") from None
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            raise SourceError(f"TLS failed: {printable(error)}") from None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        stream = self._stream
+        while True:
+            stream.socket.settimeout(stream.clock.left())
+            with contextlib.suppress(TimeoutError):
+                return stream.socket.recv_into(buffer)
+
+
+@dataclass
+class Network:
+    """What one fetch has learnt about hosts.
+
+    Attributes:
+        connect: Seconds for the next connection.
+        failed: Why there was no connection to a host and port; they are not asked again.
+    """
+
+    connect: float
+    failed: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, retry: Retry) -> Network:
+        """Return one that has learnt nothing yet."""
+        return cls(retry.connect)
+
+    def open(self, url: SplitResult, clock: Clock) -> Stream:
+        """Connect to an address, through a proxy where the environment names one.
+
+        Raises:
+            SourceError: There is no connection; says why.
+            OSError: The connection was refused or broken; may heal.
+        """
+        place, begun = place_of(url), time.monotonic()
+        if place in self.failed:
+            raise SourceError(self.failed[place])
+        clock.limit("connect", self.connect, SourceError("no connection in time"))
+        try:
+            stream = _open(url.scheme, place, clock)
+        except SourceError as error:
+            self.failed[place] = str(error)
+            if time.monotonic() - begun >= self.connect:
+                self.connect /= 2  # all silent hosts together take less than twice the first one's time
+            raise
+        clock.lift("connect")
+        return stream
+
+
+def _open(scheme: str, place: tuple[str, int], clock: Clock) -> Stream:
+    proxy = proxy_for(scheme, place)
+    stream = Stream(_tcp(_resolve(*(place_of(proxy) if proxy else place), clock), clock), clock)
+    try:
+        if scheme == "https":
+            if proxy:
+                _tunnel(stream, place, proxy_headers(proxy))
+            stream.secure(place[0])
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def place_of(url: SplitResult) -> tuple[str, int]:
+    """Return host and port of an address.
+
+    Raises:
+        SourceError: It has none.
+    """
+    try:
+        host, port = (url.hostname or "").encode("idna").decode(), url.port
+    except ValueError as error:
+        raise SourceError(f"its address cannot be understood: {printable(error)}") from None
+    if not host or url.scheme not in _PORTS:
+        raise SourceError("its address cannot be understood: it must be http(s)://HOST/...")
+    return host, port or _PORTS[url.scheme]
+
+
+def proxy_for(scheme: str, place: tuple[str, int]) -> SplitResult | None:
+    """Return the proxy that the environment names for a host and port, if any.
+
+    Raises:
+        SourceError: It names one that cannot be used.
+    """
+    proxies = getproxies()
+    address = proxies.get(scheme) or proxies.get("all")
+    if not address or proxy_bypass(f"{place[0]}:{place[1]}"):
+        return None
+    try:
+        proxy = urlsplit(address if "://" in address else f"http://{address}")
+        if proxy.scheme != "http":
+            raise ValueError("only http:// proxies are supported (they carry https too)")
+        place_of(proxy)
+    except (ValueError, SourceError) as error:
+        raise SourceError(f"the proxy {redacted(address)} cannot be used: {printable(error)}") from None
+    return proxy
+
+
+def basic(url: SplitResult) -> str:
+    """Return the value of ``Authorization`` for a URL's user name and password."""
+    pair = f"{unquote(url.username or '')}:{unquote(url.password or '')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def proxy_headers(proxy: SplitResult) -> dict[str, str]:
+    """Return what a proxy with a user name wants to be sent."""
+    return {"Proxy-Authorization": basic(proxy)} if proxy.username else {}
+
+
+def _resolve(host: str, port: int, clock: Clock) -> list[tuple[Any, ...]]:
+    """Look a name up; in a thread, since the system's lookup has no time limit and ignores Ctrl-C."""
+    found: list[tuple[Any, ...]] = []
+    failed: list[OSError] = []
+
+    def look_up() -> None:
+        try:
+            found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            failed.append(error)
+        except UnicodeError as error:
+            failed.append(OSError(str(error)))
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(clock.left())
+    if failed:
+        # A name that does not resolve will not do so in a second's time either.
+        raise SourceError(f"Failed to resolve {host!r}: {failed[0].strerror or failed[0]}")
+    if not found:
+        raise SourceError(f"Failed to resolve {host!r} in time")
+    return found
+
+
+def _tcp(addresses: list[tuple[Any, ...]], clock: Clock) -> socket.socket:
+    error = OSError("no address")
+    for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        connected = socket.socket(family, kind, protocol)
+        try:
+            connected.settimeout(clock.left() / left)
+            connected.connect(address)
+        except OSError as refused:
+            connected.close()
+            error = refused
+        except BaseException:
+            connected.close()
+            raise
+        else:
+            return connected
+    if isinstance(error, TimeoutError):
+        raise SourceError("no connection in time")
+    raise error
+
+
+def _tunnel(stream: Stream, place: tuple[str, int], headers: dict[str, str]) -> None:
+    host, port = place
+    name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    stream.sendall(head("CONNECT", name, {"Host": name, **headers}))
+    answer = http.client.HTTPResponse(stream, method="CONNECT")  # type: ignore[arg-type]  # it needs makefile alone
+    answer.begin()
+    if answer.status != 200:
+        raise SourceError(f"the proxy failed: HTTP {answer.status} ({printable(answer.reason)})")
+
+
+def head(method: str, target: str, headers: dict[str, str]) -> bytes:
+    """Return a request's head.
+
+    Raises:
+        SourceError: A header holds what cannot be sent as it is.
+    """
+    for name, value in headers.items():
+        if not value.isascii() or not value.isprintable():
+            raise SourceError(f"the header {name} would hold characters that cannot be sent")
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode("ascii")
+
+
+def ssl_context() -> ssl.SSLContext:
+    """Return what decides on certificates.
+
+    ``REQUESTS_CA_BUNDLE`` wins; else ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, as OpenSSL itself reads them; else the
+    system's certificates, and certifi's where that is installed.
+
+    Raises:
+        SourceError: ``REQUESTS_CA_BUNDLE`` cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle:
+        try:
+            folder = os.path.isdir(bundle)
+            context.load_verify_locations(None if folder else bundle, bundle if folder else None)
+        except (OSError, ValueError) as error:
+            raise SourceError(f"REQUESTS_CA_BUNDLE names {bundle}, which cannot be used: {error}") from None
+        return context
+    context.load_default_certs()
+    if not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+        with contextlib.suppress(ImportError, OSError):
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+    return context

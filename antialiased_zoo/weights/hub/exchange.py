@@ -1,0 +1,201 @@
+"""One URL -> its answer, past redirects. Of redirects and errors no body is read."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from ...errors import FetchError
+from ..weights_file import LOOPBACK
+from .clock import Clock
+from .connection import Network, Stream, basic, head, place_of, proxy_for, proxy_headers
+from .redaction import printable
+from .retry import Retry, SourceError
+
+_CHUNK = 1024 * 1024
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MOST_REDIRECTS = 10
+_SAFE = "/%:@!$&'()*+,;=~-._?"
+_AGENT = {
+    "User-Agent": "antialiased-zoo",
+    "Accept": "*/*",
+    # gzip would hide the length and make resuming impossible.
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server sent.
+
+    Attributes:
+        url: That answered, after redirects.
+        status: Of HTTP.
+        reason: The server's own word for it.
+        headers: By name, whatever its case.
+    """
+
+    url: SplitResult
+    status: int
+    reason: str
+    headers: Message
+    _response: http.client.HTTPResponse
+    _stream: Stream
+
+    def close(self) -> None:
+        """Close the connection, whatever the server has still to send."""
+        self._response.close()
+        self._stream.close()
+
+    def chunks(self, retry: Retry) -> Iterator[bytes]:
+        """Yield the body's bytes as they come, decompressed if the server has compressed them unasked.
+
+        Raises:
+            SourceError: No bytes in time, or fewer than ``retry.slowest`` a second.
+        """
+        encoding = self.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
+            raise SourceError(f"sent the file in the Content-Encoding {printable(encoding)}, which was not asked for")
+        data = self._paced(retry)
+        return data if encoding == "identity" else _unzipped(data)
+
+    def _paced(self, retry: Retry) -> Iterator[bytes]:
+        """Yield raw data; only this moves the limits on, so that nothing else a server sends can."""
+        slow = SourceError(f"slower than {retry.slowest:,.0f} bytes a second")
+        got, enough, left = 0, 0.0, self._response.length
+        clock = self._stream.clock
+        clock.lift("answer")
+        while left is None or left > 0:
+            clock.limit("data", retry.read, SourceError("no data in time", heals=True))
+            if got >= enough:
+                clock.limit("speed", retry.window, slow)
+                enough = got + retry.slowest * retry.window
+            data = self._response.read1(_CHUNK if left is None else min(left, _CHUNK))
+            if not data:
+                return
+            got += len(data)
+            left = None if left is None else left - len(data)
+            yield data
+
+
+def _unzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    unzip = zlib.decompressobj(47)  # gzip or zlib, whichever it is
+    for data in chunks:
+        while data:
+            yield unzip.decompress(data, _CHUNK)
+            data = unzip.unconsumed_tail
+            if unzip.eof:
+                data, unzip = unzip.unused_data, zlib.decompressobj(47)
+
+
+@contextlib.contextmanager
+def request(
+    url: str,
+    retry: Retry,
+    network: Network,
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str = "GET",
+    inspect: Callable[[Answer], None] = lambda answer: None,
+) -> Iterator[Answer]:
+    """Ask for a URL and follow redirects; never from https to http, nor with a secret to another host.
+
+    Args:
+        url: http(s); its user name and password are sent to its own host.
+        retry: How long to wait for what.
+        network: What this fetch knows of hosts.
+        headers: To send; ``Authorization`` goes to the URL's own host, port and scheme alone.
+        method: ``GET`` or ``HEAD``.
+        inspect: Called with every answer, redirects included; may raise.
+
+    Raises:
+        SourceError: There is no answer; says why.
+    """
+    clock = Clock()
+    clock.limit("answer", retry.read, SourceError("no answer in time", heals=True))
+    with network_errors():
+        place = urlsplit(url)
+        sent = dict(headers or {})
+        if place.username:
+            sent["Authorization"] = basic(place)
+        for _ in range(_MOST_REDIRECTS + 1):
+            answer = _ask(place, clock, network, sent, method)
+            with contextlib.closing(answer):
+                inspect(answer)
+                location = answer.headers.get("Location")
+                if answer.status not in _REDIRECTS or not location:
+                    yield answer
+                    return
+            before, place = place, target(place, location)
+            if (before.scheme, before.hostname, before.port) != (place.scheme, place.hostname, place.port):
+                sent.pop("Authorization", None)
+        raise SourceError("redirects in a loop")
+
+
+def _ask(place: SplitResult, clock: Clock, network: Network, headers: Mapping[str, str], method: str) -> Answer:
+    host = place.netloc.rpartition("@")[2].encode("idna").decode()
+    target = quote(place.path or "/", safe=_SAFE) + (f"?{quote(place.query, safe=_SAFE)}" if place.query else "")
+    headers = {"Host": host, **_AGENT, **headers}
+    proxy = proxy_for(place.scheme, place_of(place)) if place.scheme == "http" else None
+    if proxy:  # one that carries https sees nothing of the request
+        target, headers = f"http://{host}{target}", headers | proxy_headers(proxy)
+    stream = network.open(place, clock)
+    try:
+        stream.sendall(head(method, target, headers))
+        response = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]  # it needs makefile alone
+        response.begin()
+    except BaseException:
+        stream.close()
+        raise
+    return Answer(place, response.status, printable(response.reason), response.headers, response, stream)
+
+
+def target(place: SplitResult, location: str) -> SplitResult:
+    """Return where a redirect leads.
+
+    Raises:
+        SourceError: It must not be followed.
+    """
+    try:
+        # http.client reads headers as Latin-1, whatever they are.
+        there = urlsplit(urljoin(place.geturl(), quote(location.encode("latin-1"), safe=_SAFE + "#[]")))
+        host, _ = there.hostname, there.port
+    except ValueError as error:
+        raise SourceError(f"redirects to an address that cannot be understood: {printable(error)}") from None
+    if there.scheme not in ("http", "https") or not host:
+        raise SourceError(f"redirects to an address that cannot be understood: {printable(location)}")
+    if there.scheme == "http" and place.scheme == "https":
+        raise SourceError("redirects from https to http, which is refused")
+    if there.scheme == "http" and host not in LOOPBACK:
+        raise SourceError("redirects to http on another machine, which is refused")
+    return there._replace(netloc=there.netloc.rpartition("@")[2])
+
+
+@contextlib.contextmanager
+def network_errors() -> Iterator[None]:
+    """Turn everything that sockets and the HTTP parser raise into a reason, and whether it may heal."""
+    try:
+        yield
+    except FetchError:  # the disk's, on the way of the bytes
+        raise
+    except http.client.IncompleteRead:
+        raise SourceError("ended early", heals=True) from None
+    except http.client.RemoteDisconnected:
+        raise SourceError("closed the connection without an answer", heals=True) from None
+    except http.client.HTTPException as error:
+        raise SourceError(f"sent what is no HTTP: {printable(repr(error))}") from None
+    except zlib.error:
+        raise SourceError("is not what its Content-Encoding says") from None
+    except ssl.SSLError as error:
+        raise SourceError(f"TLS failed: {printable(error)}", heals=True) from None
+    except OSError as error:
+        raise SourceError(error.strerror or printable(error) or type(error).__name__, heals=True) from None
+    except ValueError as error:  # UnicodeError among them: an address that no connection can be made of
+        raise SourceError(f"its address cannot be understood: {printable(error)}") from None

@@ -1,0 +1,71 @@
+"""Reads every cached file anew, and moves what fails out of the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import CacheError, DigestError, FetchError
+from ..weights_file import WeightsFile
+from . import cache, stamps
+from .fetching import Fetchable, in_place
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What re-reading one cached file found.
+
+    Attributes:
+        path: The file.
+        status: ``"ok"``, ``"quarantined"`` (renamed, see ``detail``) or ``"unreadable"``.
+        detail: The digest, or what is wrong.
+    """
+
+    path: Path
+    status: str
+    detail: str
+
+
+def verify(wanted: Iterable[Fetchable]) -> Iterator[Verdict]:
+    """Hash every cached file anew, whatever its stamp says, and move those that fail out of the way.
+
+    Args:
+        wanted: Entries of the manifest; those without a cached file are passed over.
+
+    Example:
+        >>> from antialiased_zoo.weights import manifest
+        >>> all(verdict.status == "ok" for verdict in verify(manifest.load()))
+        True
+    """
+    folder = cache.folder()
+    for file in (file for one in wanted for file in one.files):
+        for path in (*in_place(file), folder / file.file):
+            if path.exists():
+                yield _verdict(path, file, may_move=path.parent == folder)
+        made = cache.converted(folder / file.file)
+        if made.exists():
+            yield _verdict_of_converted(made)
+
+
+def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
+    try:
+        return Verdict(path, "ok", stamps.check(path, file, rehash=True, stamped=may_move))
+    except DigestError as error:
+        return _moved(path, str(error)) if may_move else Verdict(path, "unreadable", str(error))
+    except FetchError as error:
+        return Verdict(path, "unreadable", str(error))
+
+
+def _verdict_of_converted(path: Path) -> Verdict:
+    digest = stamps.intact(path, rehash=True)
+    if digest is None:
+        return _moved(path, "not what was written when it was converted")
+    return Verdict(path, "ok", digest)
+
+
+def _moved(path: Path, reason: str) -> Verdict:
+    try:
+        return Verdict(path, "quarantined", f"{reason}; now {cache.quarantine(path).name}")
+    except CacheError as error:
+        return Verdict(path, "unreadable", f"{reason}; {error}")
