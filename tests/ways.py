@@ -1,20 +1,21 @@
-"""The ways in which a blur can be computed."""
+"""The kernels that can compute a blur, each forced upon every tensor that it can take."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from antialiased_zoo.layers import dispatch as resample
-from antialiased_zoo.layers import pooling
-from antialiased_zoo.layers.cpu.bordered_blur import bordered_blur
-from antialiased_zoo.layers.cpu.padded_blur import padded_blur
+from antialiased_zoo.layers import dispatch
+from antialiased_zoo.layers.eligibility import is_plain
 
-WAYS = ("without a padded copy", "its own gradient", "slices", "the plain formula")
-_QUICKER = {"without a padded copy": bordered_blur, "its own gradient": padded_blur}
+WAYS = ("convolution", "slices", "dense pool")
 
 
 def take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes one way for maps of every size and dtype."""
-    monkeypatch.setattr(resample, "_convolves_slowly", lambda x: way == "slices")
-    monkeypatch.setattr(resample, "_quicker", lambda x: _QUICKER.get(way))
-    monkeypatch.setattr(pooling, "_goes_densely", lambda x: way == "without a padded copy")
+    """Force one kernel for maps of every size, layout and dtype."""
+    rows = {row.name: replace(row, serves=lambda *_: True) for row in dispatch.BLUR}
+    monkeypatch.setattr(dispatch, "BLUR", [rows["slices" if way == "slices" else "convolution"]])
+    pools = {row.name: row for row in dispatch.MAX_BLUR}
+    dense = replace(pools["dense pool"], serves=lambda x, window, _: is_plain(x) and max(window.size) > 1)
+    monkeypatch.setattr(dispatch, "MAX_BLUR", [*([dense] if way == "dense pool" else []), pools["pool, blur"]])

@@ -1,32 +1,32 @@
-"""A convolution for inference alone that keeps its weight as oneDNN wants it."""
+"""A convolution for inference only that keeps its weight in oneDNN's layout."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..layers import is_onednn_map, needs_grad
+from ..layers import conv2d_reordered, is_onednn_map, needs_grad, reorder_conv2d_weight
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
 class _Packed(NamedTuple):
-    """A rearranged weight, and what it was made of."""
+    """A reordered weight, and what it was made of."""
 
-    rearranged: Tensor
+    reordered: Tensor
     weight: Tensor  # held, so that no other can come to lie at its address
     made_of: tuple[Any, ...]
 
 
 class PackedConv2d(nn.Conv2d):
-    """`nn.Conv2d`, quicker on a CPU: torch rearranges the weight at every call, this once for each size of the input.
+    """`nn.Conv2d` that reorders its weight for oneDNN once per input shape; torch reorders it at every call.
 
-    With one image that is a fifth of a ResNet's time. The weight itself stays, so that this takes twice its memory.
-    What autograd sees of the weight's changes (``load_state_dict``, an optimizer) counts at once; a change of the
-    values of ``weight.data`` does not. Where oneDNN or this way of calling it does not apply (other dtypes and
-    devices, autocast, gradients, a compiler, a tracer), it is plain `nn.Conv2d`.
+    For one image that saves a fifth of a ResNet's time on a CPU. The weight itself stays, so this takes twice its
+    memory. A changed weight (``load_state_dict``, an optimizer, a new parameter) is noticed at the next call; values
+    written through ``weight.data`` are not. With other dtypes or devices, autocast, gradients, a compiler or a tracer
+    it is plain `nn.Conv2d`.
 
     Example:
         >>> conv = pack_(nn.Conv2d(3, 8, 3)).requires_grad_(False)
@@ -40,10 +40,8 @@ class PackedConv2d(nn.Conv2d):
         """The convolution of ``input``."""
         if not self._packs(input):
             return super().forward(input)
-        # Of torch's convolutions the one that its compiler calls takes such a weight without rearranging it back.
         settings = self.padding, self.stride, self.dilation, self.groups
-        convolve = torch.ops.mkldnn._convolution_pointwise
-        return cast(Tensor, convolve(input, self._rearranged(input), self.bias, *settings, "none", [], ""))
+        return conv2d_reordered(input, self._reordered(input), self.bias, *settings)
 
     def _packs(self, x: Any) -> bool:
         if not isinstance(x, Tensor) or x.dim() != 4 or not x.numel() or torch.is_autocast_enabled("cpu"):
@@ -55,20 +53,14 @@ class PackedConv2d(nn.Conv2d):
             return False
         return not self.weight.is_inference()  # nothing counts the changes of such a tensor
 
-    def _rearranged(self, x: Tensor) -> Tensor:
+    def _reordered(self, x: Tensor) -> Tensor:
         weight, packed = self.weight.detach(), self._packed
         made_of = (weight.data_ptr(), weight._version, weight.shape, weight.stride(), x.shape)
         if packed is None or packed.made_of != made_of:
-            rearranged = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-                weight.contiguous().to_mkldnn(),
-                self.padding,
-                self.stride,
-                self.dilation,
-                self.groups,
-                x.shape,  # for another size oneDNN may want another arrangement
-            )
-            self._packed = packed = _Packed(rearranged, weight, made_of)
-        return packed.rearranged
+            settings = self.padding, self.stride, self.dilation, self.groups
+            reordered = reorder_conv2d_weight(weight, *settings, x.shape)  # the best layout depends on the input
+            self._packed = packed = _Packed(reordered, weight, made_of)
+        return packed.reordered
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and files go without what can be made anew."""

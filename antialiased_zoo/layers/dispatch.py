@@ -1,55 +1,88 @@
-"""The blur itself: one formula, and the quickest way to compute it for the tensor at hand."""
+"""Which kernel serves a tensor: one table for each operation; the first row that serves the tensor computes it.
+
+Compiled and exported code always takes a table's last row, the formula: one graph for every size, which the compiler
+may fuse as it likes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from . import linear_operator as linear
-from .cpu.bordered_blur import bordered_blur
-from .cpu.padded_blur import padded_blur
+from . import formula
+from .cpu.dense_pool import dense_max_blur_pool
 from .eligibility import has_onednn, is_onednn_map, layout_of, needs_grad
-from .filters import CONVOLUTIONS, Blur
-from .linear_operator import LinearMap
-from .padding import padded
+from .filters import Blur
+from .window import Window
 
-# By dimensions and layout, from how many MiB on adding the borders' part costs less than a padded copy, and in such a
-# copy's gradient adding the borders in place costs less than torch's way (2-D: scripts/benchmark.py, "layers").
-_PLAIN, _LAST, _LAST_3D = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
-_BORDERED = {(3, _PLAIN): 0.5, (4, _PLAIN): 30, (4, _LAST): 16, (5, _PLAIN): 2, (5, _LAST_3D): 16}
-_PADDED_GRADIENT = {(4, _PLAIN): 1, (4, _LAST): 5, (5, _LAST_3D): 5}
-_LEAST = {dims: min(least for (d, _), least in _BORDERED.items() if d == dims) for dims in (3, 4, 5)}
-_LEAST_WITH_GRAD = min((*_BORDERED.values(), *_PADDED_GRADIENT.values()))
+_Serves = TypeVar("_Serves", bound=Callable[..., bool])
+_Computes = TypeVar("_Computes", bound=Callable[..., Tensor])
+
+
+@dataclass(frozen=True)
+class Kernel(Generic[_Serves, _Computes]):
+    """One row: a way to compute an operation.
+
+    Attributes:
+        name: What it is called in tests and in the benchmark.
+        serves: Whether it takes these arguments, and is the quickest that does.
+        computes: The operation.
+        because: The measurement that earns it its place.
+    """
+
+    name: str
+    serves: _Serves
+    computes: _Computes
+    because: str
+
+
+BlurKernel = Kernel[Callable[[Tensor, Blur], bool], Callable[[Tensor, Blur, Tensor | None], Tensor]]
+MaxBlurKernel = Kernel[Callable[[Tensor, Window, Blur], bool], Callable[[Tensor, Window, Blur, Tensor | None], Tensor]]
+
+_Row = TypeVar("_Row", bound=Kernel[Any, Any])
 
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
-    """Apply a checked `Blur` to ``(N, C, *spatial)`` or ``(C, *spatial)``, by the quickest way that fits ``x``.
+    """Apply a checked `Blur` to ``(N, C, *spatial)`` or ``(C, *spatial)``.
 
-    ``kernel`` is ``blur.kernel()`` where the caller keeps one on the device of ``x``.
+    ``kernel`` is ``blur.kernel()`` if the caller keeps one on the device of ``x``.
     """
     check_map(x, blur)
     if x.dim() == 1 + len(blur.stride):
         return blur_pool(x.unsqueeze(0), blur, kernel).squeeze(0)
-    if torch.compiler.is_compiling() or blur.is_subsampling or _convolves_slowly(x):
-        return _by_slices(x, blur)
-    if torch._C._is_any_autocast_enabled():  # asked here too: a small blur notices an empty context
-        with own_precision(x):
-            return _at_its_precision(x, blur, kernel)
-    return _at_its_precision(x, blur, kernel)
+    with own_precision(x):
+        return _row(BLUR, x, blur).computes(x, blur, kernel)
+
+
+def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None = None) -> Tensor:
+    """Dense maximum over ``window``, then the blur; ``(N, C, *spatial)`` or ``(C, *spatial)``."""
+    check_map(x, blur)
+    if x.dim() == 1 + len(window.size):
+        return max_blur_pool(x.unsqueeze(0), window, blur, kernel).squeeze(0)
+    with own_precision(x):
+        return _row(MAX_BLUR, x, window, blur).computes(x, window, blur, kernel)
+
+
+def _row(table: Sequence[_Row], *arguments: Any) -> _Row:
+    if torch.compiler.is_compiling():
+        return table[-1]
+    return next(row for row in table if row.serves(*arguments))
 
 
 def own_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
-    """Keeps autocast away: a blur's result has its input's dtype."""
-    if x.is_meta or not torch._C._is_any_autocast_enabled():  # autocast does not know meta tensors
+    """Switch autocast off: a blur's result has its input's dtype."""
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # autocast does not know meta tensors
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
 def check_map(x: Tensor, blur: Blur) -> None:
-    """Raises a ValueError or TypeError if ``x`` is no map that ``blur`` can take."""
+    """Raise a ValueError or TypeError if ``blur`` cannot take ``x``."""
     shape, ndim = x.shape, len(blur.stride)
     if not ndim < len(shape) <= ndim + 2 or 0 in shape[-ndim:]:
         raise ValueError(
@@ -59,55 +92,44 @@ def check_map(x: Tensor, blur: Blur) -> None:
         raise TypeError(f"expected a floating-point map, got {x.dtype}: convert it first, for example x.float()")
 
 
-def _at_its_precision(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
-    if quicker := _quicker(x):
-        return linear.apply(quicker(blur, tuple(x.shape[2:]), x.shape[1], x.dtype, layout_of(x)), x)
-    return _by_convolution(x, blur, kernel)
+def _always(*_: object) -> bool:
+    return True
 
 
-# The ways below give the same values (tests/test_functional.py); `blur_pool` alone chooses between them.
+def _only_subsamples(x: Tensor, blur: Blur) -> bool:
+    return blur.is_subsampling
 
 
-def _by_convolution(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
-    """Pad, then one strided depthwise convolution: the plain formula."""
-    convolve = CONVOLUTIONS[len(blur.stride) - 1]
-    return convolve(padded(x, blur), blur.weight(x, kernel), None, blur.stride, 0, 1, x.shape[1])
+def _convolves_slowly(x: Tensor, blur: Blur) -> bool:
+    """On a CPU torch convolves one channel after the other where oneDNN does not serve."""
+    if not x.is_cpu:
+        return False
+    return x.dtype is torch.float64 or (x.dtype is torch.float32 and not has_onednn())
 
 
-def _by_slices(x: Tensor, blur: Blur) -> Tensor:
-    """Pad, then sum weighted, strided slices along each axis: a compiler fuses these with their neighbours."""
-    dtype, memory_format = x.dtype, layout_of(x)
-    size = blur.out_size(x.shape[2:])
-    x = padded(x, blur)
-    for axis, (taps, stride, out) in enumerate(zip(blur.taps, blur.stride, size, strict=True), start=2):
-        span = (out - 1) * stride + 1
-        terms = [x[(slice(None),) * axis + (slice(i, i + span, stride),)] for i in range(len(taps))]
-        x = terms[0] if len(taps) == 1 else _weighted_sum(terms, taps)
-    return x.to(dtype).contiguous(memory_format=memory_format)  # autocast on a CPU pads in float32
+# Up to here torch's own pool is as quick in channels-last: rows or columns with gradients, bytes without.
+_SMALL_WITH_GRAD = 56
+_SMALL = 2 << 20
 
 
-def _weighted_sum(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    total = terms[0] * weights[0]
-    for term, weight in zip(terms[1:], weights[1:], strict=True):
-        total = total + term * weight
-    return total
+def _pools_densely(x: Tensor, window: Window, blur: Blur) -> bool:
+    if not is_onednn_map(x) or max(window.size) == 1:
+        return False
+    if layout_of(x) == torch.contiguous_format:
+        return True
+    return max(x.shape[2:]) > _SMALL_WITH_GRAD if needs_grad(x) else x.numel() * x.element_size() > _SMALL
 
 
-def _convolves_slowly(x: Tensor) -> bool:
-    """On a CPU what oneDNN does not do, torch convolves one channel after the other."""
-    dtype = x.dtype
-    slow = not has_onednn() if dtype is torch.float32 else dtype is torch.float64
-    return slow and x.is_cpu
+def _pool_then_blur(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None) -> Tensor:
+    return blur_pool(formula.dense_maximum(x, window, blur), blur, kernel)
 
 
-def _quicker(x: Tensor) -> Callable[[Blur, tuple[int, ...], int, torch.dtype, torch.memory_format], LinearMap] | None:
-    """What makes the blur, where that is quicker than the plain formula under autograd."""
-    mebibytes = x.numel() * x.element_size() / 2**20
-    with_grad = needs_grad(x)
-    least = _LEAST_WITH_GRAD if with_grad else _LEAST[x.dim()]
-    if mebibytes <= least or not is_onednn_map(x):  # in this order: a small blur notices every question
-        return None
-    kind = (x.dim(), layout_of(x))
-    if mebibytes > _BORDERED[kind]:
-        return bordered_blur
-    return padded_blur if with_grad and mebibytes > _PADDED_GRADIENT.get(kind, mebibytes) else None
+BLUR: list[BlurKernel] = [
+    Kernel("subsample", _only_subsamples, formula.sliced, "filter size 1: nothing to add up"),
+    Kernel("slices", _convolves_slowly, formula.sliced, "float64 on a CPU: results/ablation/README.md"),
+    Kernel("convolution", _always, formula.convolved, "the formula"),
+]
+MAX_BLUR: list[MaxBlurKernel] = [
+    Kernel("dense pool", _pools_densely, dense_max_blur_pool, "AlexNet, VGG, ResNet-18: results/ablation/README.md"),
+    Kernel("pool, blur", _always, _pool_then_blur, "the formula"),
+]

@@ -1,4 +1,4 @@
-"""What a tensor is, as far as the choice between ways to compute something depends on it."""
+"""Questions about a tensor that decide which kernel may serve it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .torch_internals import is_dispatch_mode_active, is_functorch_active, is_jit_tracing
+
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """Channels-last if ``x`` is in that layout and in no other."""
+    """Channels-last if ``x`` is in that layout and in no other, else contiguous."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     channels_last = formats.get(x.dim())
     if channels_last and x.is_contiguous(memory_format=channels_last) and not x.is_contiguous():
@@ -17,29 +19,25 @@ def layout_of(x: Tensor) -> torch.memory_format:
 
 
 def needs_grad(x: Tensor) -> bool:
-    """True where autograd records what happens to ``x``."""
+    """True if autograd records operations on ``x``."""
     return x.requires_grad and torch.is_grad_enabled()
 
 
 def is_plain(x: Tensor) -> bool:
-    """True for an ordinary tensor: not compiled, traced, counted, fake, nor transformed (`torch.func`, forward AD)."""
+    """True for an ordinary tensor in eager mode: not compiled, traced, fake, or inside a `torch.func` transform."""
     if torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter):
         return False
-    watched = torch._C._get_tracing_state() or torch._C._len_torch_dispatch_stack()
-    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return not watched and not transformed
-
-
-def is_plain_cpu(x: Tensor) -> bool:
-    """True for an ordinary tensor on the CPU in float32 or float64."""
-    return x.is_cpu and x.dtype in (torch.float32, torch.float64) and is_plain(x)
+    if is_jit_tracing() or is_dispatch_mode_active() or is_functorch_active():
+        return False
+    return forward_ad.unpack_dual(x).tangent is None  # type: ignore[no-untyped-call]
 
 
 def is_onednn_map(x: Tensor) -> bool:
-    """True for an ordinary tensor that oneDNN convolves."""
-    return x.dtype == torch.float32 and is_plain_cpu(x) and has_onednn()
+    """True for an ordinary float32 tensor on a CPU that oneDNN convolves."""
+    return is_plain(x) and x.is_cpu and x.dtype == torch.float32 and has_onednn()
 
 
 def has_onednn() -> bool:
-    """True if torch has oneDNN and may use it."""
-    return torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()
+    """True if this build of torch has oneDNN and may use it."""
+    onednn = torch.backends.mkldnn
+    return bool(onednn.is_available() and onednn.enabled)  # type: ignore[no-untyped-call]

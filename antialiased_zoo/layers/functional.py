@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .dispatch import blur_pool
+from .dispatch import blur_pool, max_blur_pool
 from .filters import Blur, FilterSize
-from .pooling import Window, avg_blur_pool, max_blur_pool
+from .pooling import avg_blur_pool
 from .upsampling import Interpolation, blur_upsample
+from .window import Window
 
 
 def blur_pool1d(

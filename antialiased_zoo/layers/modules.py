@@ -7,10 +7,11 @@ from typing import cast
 
 from torch import Tensor, fx, nn
 
-from .dispatch import blur_pool
+from .dispatch import blur_pool, max_blur_pool
 from .filters import Blur, FilterSize, read_filter_size
-from .pooling import Window, avg_blur_pool, max_blur_pool
+from .pooling import avg_blur_pool
 from .upsampling import Interpolation, blur_upsample
+from .window import Window
 
 
 class Blurred(nn.Module):

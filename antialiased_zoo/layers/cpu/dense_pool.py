@@ -1,8 +1,8 @@
-"""A dense maximum and a blur of a whole map, some images at a time, so that temporaries stay in the cache."""
+"""Max pooling at stride 1 and a blur in one pass over the map, a chunk of images at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -10,16 +10,43 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..chunks import at_once, parts
-from ..eligibility import needs_grad
-from .maxima import AxisMax
-from .padded_blur import PaddedBlur
+from ..eligibility import layout_of, needs_grad
+from ..filters import Blur
+from ..window import Window
+from .maxima import AxisMax, axis_max
+from .padded_blur import PaddedBlur, padded_blur
 
-# Input of one turn: more images at once spread an operation's fixed cost, fewer keep their temporaries in the cache.
+# Bytes of input in one chunk: larger chunks spread each operation's fixed cost, smaller ones stay in the cache.
 _FORWARD_BYTES = 7 << 20
 _BACKWARD_BYTES = 4 << 20
 
 Step = Callable[[Tensor, Tensor], None]
+
+
+def dense_max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None = None) -> Tensor:
+    """Dense maximum over ``window``, then the blur, of ordinary float32 maps ``(N, C, *spatial)`` on a CPU."""
+    missing = window.missing(x.shape[2:], blur.stride)
+    size = tuple(dense + more for dense, more in zip(window.dense_size(x.shape[2:]), missing, strict=True))
+    maxima = tuple(_maxima(x, window, missing))
+    return DensePool(maxima, padded_blur(blur, size, x.shape[1], x.dtype, layout_of(x)))(x)
+
+
+def _maxima(x: Tensor, window: Window, missing: Sequence[int]) -> Iterator[AxisMax]:
+    """The maximum along each axis, the last axis first: then equal values count in the order of torch's pools."""
+    axes = zip(x.shape[2:], window.size, window.dilation, window.padding, missing, strict=True)
+    for axis, (n, size, dilation, padding, more) in reversed(list(enumerate(axes, start=2))):
+        if size > 1 or more:
+            yield axis_max(axis, n, size, dilation, (padding, padding + more))
+
+
+def _images_in(x: Tensor, most_bytes: int) -> int:
+    """How many images of ``x`` make one chunk."""
+    image = x[:1].numel() * x.element_size()
+    return max(1, min(len(x), most_bytes // max(1, image)))
+
+
+def _chunks(x: Tensor, images: int) -> Iterator[slice]:
+    return (slice(start, min(start + images, len(x))) for start in range(0, len(x), images))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,30 +69,30 @@ class DensePool:
 
     def forward(self, x: Tensor, like: Tensor | None) -> Tensor:
         """The result; where ``like`` is given, its maxima's places say which values of ``x`` are taken."""
-        images = at_once(x, _FORWARD_BYTES)
+        images = _images_in(x, _FORWARD_BYTES)
         out = self._empty(x, len(x), self.blur.out)
         between = [self._empty(x, images, size) for size in self._sizes(x)[1:-1]]
         buffer = self.blur.buffer(images)
         maps = [*between, self.blur.inside(buffer)]
         steps: list[Step] = [step.apply for step in self.maxima]
         taking = _Taking(self, like, images) if like is not None else None
-        for part in parts(x, images):
+        for chunk in _chunks(x, images):
             if taking is not None:
-                steps = taking.bound(part, "select")
-            now = x[part]
+                steps = taking.bound(chunk, "select")
+            now = x[chunk]
             _chain(steps, now, [each[: len(now)] for each in maps])
-            out[part] = self.blur.apply(buffer[: len(now)])
+            out[chunk] = self.blur.apply(buffer[: len(now)])
         return out
 
     def transpose(self, grad: Tensor, x: Tensor) -> Tensor:
         """The gradient of ``x``, given the result's."""
-        images = at_once(x, _BACKWARD_BYTES)
+        images = _images_in(x, _BACKWARD_BYTES)
         out = self._empty(x, len(x), x.shape[2:])
         between = [self._empty(x, images, size) for size in self._sizes(x)[-2:0:-1]]
         taking = _Taking(self, x, images)
-        for part in parts(x, images):
-            now = self.blur.transpose(grad[part])
-            _chain(taking.bound(part, "transpose")[::-1], now, [*(each[: len(now)] for each in between), out[part]])
+        for chunk in _chunks(x, images):
+            now = self.blur.transpose(grad[chunk])
+            _chain(taking.bound(chunk, "transpose")[::-1], now, [*(each[: len(now)] for each in between), out[chunk]])
         return out
 
     def _sizes(self, x: Tensor) -> list[list[int]]:
@@ -90,9 +117,9 @@ class _Taking:
         self.values = [pool._empty(x, images, size) for size in pool._sizes(x)[1:]]
         self.takes = [step.empty_takes(value) for step, value in zip(self.maxima, self.values, strict=True)]
 
-    def bound(self, part: slice, method: str) -> list[Step]:
+    def bound(self, chunk: slice, method: str) -> list[Step]:
         """The named method of each maximum, with the takes of this part of ``x``."""
-        source = self.x[part]
+        source = self.x[chunk]
         bound: list[Step] = []
         for step, value, takes in zip(self.maxima, self.values, self.takes, strict=True):
             cut = [take[: len(source)] for take in takes]

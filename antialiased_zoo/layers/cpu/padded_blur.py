@@ -1,4 +1,4 @@
-"""A blur through a padded buffer, whose borders are a few rows: copied in place, or in the gradient added in place."""
+"""A blur of a padded buffer: its caller writes the map inside, the borders are copied or added in place."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..filters import CONVOLUTIONS, TRANSPOSED, Blur
-from ..padding import padded, padded_indices
+from ..padding import padded_indices
 
 
 class PaddedBlur:
-    """A blur of maps ``(N, C, *spatial)`` of one size, given whole or written by the caller into a buffer's inside.
+    """The blur of maps ``(N, C, *spatial)`` of one size that the caller writes into the inside of a buffer.
 
     Args:
         blur: The blur.
@@ -59,10 +59,6 @@ class PaddedBlur:
         for axis, place, source in self._copies:
             buffer.narrow(axis, place, 1).copy_(buffer.narrow(axis, source, 1))
         return self._convolved(buffer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The blur of whole maps: the plain formula."""
-        return self._convolved(padded(x, self.blur))
 
     def transpose(self, grad: Tensor) -> Tensor:
         """The gradient of the maps, given that of their blurs: the inside of a new buffer."""

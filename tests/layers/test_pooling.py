@@ -76,10 +76,10 @@ def test_max_then_blur_equals_the_plain_formula(
         return max_blur_pool2d(x, kernel, filt_size, stride, padding, dilation, ceil_mode), y.detach(), grad.detach()
 
     x = torch.randint(-2, 3, (3, 4, 13, 16)).double().contiguous(memory_format=memory_format)
-    take("without a padded copy", monkeypatch)
+    take("dense pool", monkeypatch)
     inference, training, grad = pooled()
     assert all(result.is_contiguous(memory_format=memory_format) for result in (inference, training, grad))
-    take("the plain formula", monkeypatch)
+    take("convolution", monkeypatch)
     expected, _, plain_grad = pooled()
     torch.testing.assert_close(inference, expected)
     torch.testing.assert_close(training, expected)

@@ -12,11 +12,7 @@ from torch import Tensor, nn
 from ways import take
 
 import antialiased_zoo as az
-from antialiased_zoo.layers import dispatch as resample
-from antialiased_zoo.layers.cpu import bordered_blur as bordered_blur_module
-from antialiased_zoo.layers.cpu.bordered_blur import bordered_blur
-from antialiased_zoo.layers.cpu.padded_blur import padded_blur
-from antialiased_zoo.layers.eligibility import layout_of
+from antialiased_zoo.layers import dispatch, formula
 from antialiased_zoo.layers.filters import FILTER_SIZES, Blur, binomial_taps
 from antialiased_zoo.layers.functional import (
     avg_blur_pool1d,
@@ -69,11 +65,9 @@ def test_every_way_equals_float64_maths(filt_size: int, pad_type: str, memory_fo
             blur = Blur.make(binomial_taps(filt_size), stride, pad_type, 0, ndim=2)
             expected = torch.from_numpy(reference(x, filt_size, (stride, stride), pad_type)).float()
             for way in (
-                resample._by_convolution(x, blur, blur.kernel()),
-                resample._by_slices(x, blur),
-                bordered_blur(blur, size, 3, x.dtype, layout_of(x)).forward(x),
-                padded_blur(blur, size, 3, x.dtype, layout_of(x)).forward(x),
-                resample.blur_pool(x, blur),
+                formula.convolved(x, blur, blur.kernel()),
+                formula.sliced(x, blur),
+                dispatch.blur_pool(x, blur),
             ):
                 torch.testing.assert_close(way, expected, rtol=1e-5, atol=1e-6)
 
@@ -128,7 +122,7 @@ def test_gradients(pad_type: str, filt_size: int, memory_format: torch.memory_fo
 
 
 def test_training_works_after_inference_mode_made_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    take("without a padded copy", monkeypatch)
+    take("dense pool", monkeypatch)
     with torch.inference_mode():
         blur_pool2d(torch.randn(1, 1, 17, 19), 6)
         max_blur_pool2d(torch.randn(1, 1, 17, 19), 2)
@@ -146,58 +140,33 @@ def test_unbatched_equals_batched() -> None:
     torch.testing.assert_close(max_blur_pool2d(x, 2), max_blur_pool2d(x[None], 2)[0])
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_blurs_go_through_in_parts_and_whole(
-    memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    take("without a padded copy", monkeypatch)
-    x = torch.randn(5, 3, 12, 13).contiguous(memory_format=memory_format).requires_grad_()
-    blur = Blur.make(4, 2, "reflect", 0, ndim=2)
-    expected = resample._by_convolution(x, blur, blur.kernel())
-    weights = torch.randn_like(expected)
-    (expected_grad,) = torch.autograd.grad((expected * weights).sum(), x)
-    for most_images in (1, 2, 5):
-        monkeypatch.setattr(bordered_blur_module, "_REARRANGED", 0)
-        monkeypatch.setattr(bordered_blur_module, "_PART", most_images * x[:1].nbytes)
-        y = blur_pool2d(x)
-        (grad,) = torch.autograd.grad((y * weights).sum(), x)
-        torch.testing.assert_close(y, expected)
-        torch.testing.assert_close(grad, expected_grad)
-        assert y.is_contiguous(memory_format=memory_format)
-        assert grad.is_contiguous(memory_format=memory_format)
+BLURS = {"slices": formula.sliced, "convolution": formula.convolved, "subsample": formula.sliced}
 
 
 @pytest.mark.parametrize(
-    ("shape", "memory_format", "forward", "backward"),
+    ("x", "name"),
     [
-        ((2, 33, 363, 361), torch.contiguous_format, bordered_blur, bordered_blur),
-        ((1, 33, 363, 361), torch.contiguous_format, None, padded_blur),
-        ((1, 33, 363, 361), torch.channels_last, bordered_blur, bordered_blur),
-        ((2, 4, 512, 256), torch.contiguous_format, None, padded_blur),
-        ((2, 8, 512, 256), torch.channels_last, None, padded_blur),
-        ((2, 4, 512, 256), torch.channels_last, None, None),
-        ((2, 4, 64, 256), torch.contiguous_format, None, None),
-        ((2, 5, 16_001), torch.contiguous_format, bordered_blur, bordered_blur),
-        ((2, 5, 8_001), torch.contiguous_format, None, None),
-        ((2, 4, 24, 56, 57), torch.contiguous_format, bordered_blur, bordered_blur),
-        ((2, 12, 24, 56, 57), torch.channels_last_3d, None, padded_blur),
-        ((2, 4, 24, 56, 57), torch.channels_last_3d, None, None),
+        (torch.ones(1, 2, 8, 8), "convolution"),
+        (torch.ones(1, 2, 8, 8, dtype=torch.bfloat16), "convolution"),
+        (torch.ones(1, 2, 8, 8, dtype=torch.float64), "slices"),
+        (torch.ones(1, 2, 8, 8, dtype=torch.float64, device="meta"), "convolution"),
     ],
 )
-def test_each_size_takes_its_way(
-    shape: tuple[int, ...], memory_format: torch.memory_format, forward: object, backward: object
-) -> None:
-    """The rule itself, for real sizes, against float64 maths, which goes by slices."""
-    blur = (blur_pool1d, blur_pool2d, blur_pool3d)[len(shape) - 3]
-    x = torch.randn(shape).contiguous(memory_format=memory_format)
-    assert resample._quicker(x) is forward
-    expected = blur(x.double(), 4)
-    torch.testing.assert_close(blur(x, 4).double(), expected, rtol=1e-5, atol=1e-6)
-    leaf, double = x.clone().requires_grad_(), x.double().requires_grad_()
-    assert resample._quicker(leaf) is backward
-    for each in (leaf, double):
-        blur(each, 4).square().sum().backward()
-    torch.testing.assert_close(leaf.grad.double(), double.grad, rtol=1e-5, atol=1e-6)
+def test_the_table_says_which_kernel_serves(x: Tensor, name: str) -> None:
+    blur = Blur.make(4, 2, "reflect", 0, ndim=2)
+    row = next(row for row in dispatch.BLUR if row.serves(x, blur))
+    assert row.name == name
+    assert row.computes is BLURS[name]
+    none = Blur.make(1, 2, "reflect", 0, ndim=2)
+    assert next(row for row in dispatch.BLUR if row.serves(x, none)).name == "subsample"
+
+
+def test_a_kernel_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A toy kernel from outside serves the tensors that it names, and no others."""
+    toy = dispatch.Kernel("toy", lambda x, blur: x.dtype is torch.float16, lambda x, *_: x * 0, "a test")
+    monkeypatch.setattr(dispatch, "BLUR", [toy, *dispatch.BLUR])
+    assert not blur_pool2d(torch.ones(1, 1, 4, 4, dtype=torch.float16)).any()
+    assert blur_pool2d(torch.ones(1, 1, 4, 4)).all()
 
 
 def test_without_onednn_the_blur_is_the_same() -> None:

@@ -1,0 +1,49 @@
+"""The blur by its formula: pad, then subsample the weighted sum; in two forms that give the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .eligibility import layout_of
+from .filters import CONVOLUTIONS, Blur
+from .padding import padded
+from .window import Window
+
+_MAX_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+
+
+def convolved(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
+    """Pad, then one strided depthwise convolution."""
+    convolve = CONVOLUTIONS[len(blur.stride) - 1]
+    return convolve(padded(x, blur), blur.weight(x, kernel), None, blur.stride, 0, 1, x.shape[1])
+
+
+def sliced(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
+    """Pad, then sum weighted, strided slices along each axis."""
+    memory_format = layout_of(x)
+    size = blur.out_size(x.shape[2:])
+    x = padded(x, blur)
+    for axis, (taps, stride, out) in enumerate(zip(blur.taps, blur.stride, size, strict=True), start=2):
+        span = (out - 1) * stride + 1
+        terms = [x[(slice(None),) * axis + (slice(i, i + span, stride),)] for i in range(len(taps))]
+        x = terms[0] if len(taps) == 1 else _weighted_sum(terms, taps)
+    return x.contiguous(memory_format=memory_format)
+
+
+def dense_maximum(x: Tensor, window: Window, blur: Blur) -> Tensor:
+    """Torch's max pool at stride 1, as far as ``ceil_mode`` needs it; padding is never the maximum."""
+    missing = window.missing(x.shape[2:], blur.stride)
+    if any(missing):
+        x = F.pad(x, [p for more in reversed(missing) for p in (0, more)], value=float("-inf"))
+    pool = _MAX_POOLS[len(window.size) - 1]
+    return pool(x, window.size, 1, window.padding, window.dilation)
+
+
+def _weighted_sum(terms: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    total = terms[0] * weights[0]
+    for term, weight in zip(terms[1:], weights[1:], strict=True):
+        total = total + term * weight
+    return total

@@ -1,0 +1,75 @@
+"""The window of a pool: kernel size, padding, dilation; sizes are those of torch's pools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Window:
+    """The window of a pool, one number for each spatial axis, as in torch's pools.
+
+    Attributes:
+        size: Length of the window.
+        padding: Implicit padding on both sides.
+        dilation: Distance between the window's elements.
+        ceil_mode: True if a last window may reach past the end.
+    """
+
+    size: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    ceil_mode: bool = False
+
+    @classmethod
+    def make(
+        cls,
+        size: int | Sequence[int],
+        padding: int | Sequence[int],
+        dilation: int | Sequence[int],
+        ceil_mode: bool,
+        ndim: int,
+    ) -> Window:
+        """Check a user's arguments.
+
+        Raises:
+            ValueError: If an argument is out of range; the message names it.
+        """
+        sizes, paddings, dilations = (_each(value, ndim) for value in (size, padding, dilation))
+        for name, values, least in (("kernel_size", sizes, 1), ("padding", paddings, 0), ("dilation", dilations, 1)):
+            if len(values) != ndim or not all(isinstance(value, int) and value >= least for value in values):
+                raise ValueError(f"{name} must be an integer of {least} or more, or {ndim} of them, got {values}")
+        if any(2 * p > n for p, n in zip(paddings, sizes, strict=True)):
+            raise ValueError(f"padding must be at most half the kernel size, got {paddings} for {sizes}")
+        return cls(sizes, paddings, dilations, ceil_mode)
+
+    def dense_size(self, size: Sequence[int]) -> list[int]:
+        """Spatial size of the pool at stride 1."""
+        axes = zip(size, self.size, self.padding, self.dilation, strict=True)
+        return [n + 2 * p - d * (k - 1) for n, k, p, d in axes]
+
+    def out_size(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
+        """Spatial size of torch's pool with this window and stride."""
+        return [
+            self._out(dense, n, s, p)
+            for dense, n, s, p in zip(self.dense_size(size), size, stride, self.padding, strict=True)
+        ]
+
+    def _out(self, dense: int, n: int, stride: int, padding: int) -> int:
+        if not self.ceil_mode:
+            return (dense - 1) // stride + 1
+        out = -(-(dense - 1) // stride) + 1
+        # A window that would start past the input is left out.
+        return out - 1 if (out - 1) * stride >= n + padding else out
+
+    def missing(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
+        """How far past the dense pool's end each axis must go to reach the last window that ``ceil_mode`` adds."""
+        if not self.ceil_mode:
+            return [0] * len(size)
+        ends = [(n - 1) * s + 1 for n, s in zip(self.out_size(size, stride), stride, strict=True)]
+        return [max(0, end - dense) for end, dense in zip(ends, self.dense_size(size), strict=True)]
+
+
+def _each(value: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,) * ndim

@@ -1,0 +1,53 @@
+"""Each private name of torch answers yes where it must; without it, its own test fails by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
+
+import antialiased_zoo
+from antialiased_zoo.layers import torch_internals
+
+
+def test_is_jit_tracing() -> None:
+    seen = []
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch_internals.is_jit_tracing())
+        return x + 1
+
+    torch.jit.trace(function, torch.ones(1))
+    assert any(seen)
+    assert not torch_internals.is_jit_tracing()
+
+
+def test_is_dispatch_mode_active() -> None:
+    assert not torch_internals.is_dispatch_mode_active()
+    with FakeTensorMode():
+        assert torch_internals.is_dispatch_mode_active()
+
+
+def test_is_functorch_active() -> None:
+    seen = []
+    torch.func.vmap(lambda x: seen.append(torch_internals.is_functorch_active()) or x)(torch.ones(2))
+    assert seen == [True]
+    assert not torch_internals.is_functorch_active()
+
+
+def test_reorder_conv2d_weight_and_conv2d_reordered() -> None:
+    x, weight, bias = torch.randn(1, 8, 9, 9), torch.randn(16, 8, 3, 3), torch.randn(16)
+    settings = (1, 1), (2, 2), (1, 1), 1
+    reordered = torch_internals.reorder_conv2d_weight(weight, *settings, x.shape)
+    ours = torch_internals.conv2d_reordered(x, reordered, bias, *settings)
+    torch.testing.assert_close(ours, F.conv2d(x, weight, bias, 2, 1))
+
+
+def test_private_names_stand_in_one_file() -> None:
+    package = Path(antialiased_zoo.__file__).parent
+    private = re.compile(r"torch\.(_C|_dynamo|_functorch|_subclasses|ops\.\w+\._|ops\.aten\.mkldnn)")
+    found = {path.name for path in package.rglob("*.py") if private.search(path.read_text())}
+    assert found <= {"torch_internals.py"}, found
