@@ -273,3 +273,142 @@ def changed_silently(h: FaultHandler) -> None:
 def wrong(h: FaultHandler) -> None:
     """a file with one bit changed"""
     h.send(content=h.content[:-1] + bytes([h.content[-1] ^ 1]))
+
+
+def _raw(h: FaultHandler, *lines: str) -> None:
+    """Send a head that http.server itself would not."""
+    h.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+
+@fault
+def range_never(h: FaultHandler) -> None:
+    """closes in mid-body, then 416, in turn and for ever"""
+    h.refuse(416) if h.start() else h.send(stop=_half(h))
+
+
+@fault
+def range_always_shifted(h: FaultHandler) -> None:
+    """closes in mid-body, then sends another range than asked for, in turn and for ever"""
+    if h.start():
+        h.head(1, 206, Content_Range=f"bytes 0-0/{len(h.content)}")
+        h.wfile.write(h.content[:1])
+    else:
+        h.send(stop=_half(h))
+
+
+@fault
+def slow_header(h: FaultHandler) -> None:
+    """sends its header one byte at a time"""
+    h.wfile.write(b"HTTP/1.1 200 OK\r\nX-Filler: ")
+    while True:
+        h.wfile.write(b"x")
+        time.sleep(0.1)
+
+
+@fault
+def endless_header(h: FaultHandler) -> None:
+    """never stops sending one line of its header"""
+    h.wfile.write(b"HTTP/1.1 200 OK\r\nX-Filler: ")
+    while True:
+        h.wfile.write(b"x" * 65536)
+
+
+@fault
+def endless_continue(h: FaultHandler) -> None:
+    """answers `100 Continue` for ever"""
+    while True:
+        h.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+@fault
+def endless_trailer(h: FaultHandler) -> None:
+    """sends all, and then a trailer without end"""
+    h.head(None, Transfer_Encoding="chunked")
+    h.wfile.write(b"%x\r\n%s\r\n0\r\n" % (len(h.content), h.content))
+    while True:
+        h.wfile.write(b"X-Filler: x\r\n")
+        time.sleep(0.001)
+
+
+@fault
+def slow_chunk(h: FaultHandler) -> None:
+    """drips the extension of a chunk's size"""
+    h.head(None, Transfer_Encoding="chunked")
+    h.wfile.write(b"10;")
+    while True:
+        h.wfile.write(b"x")
+        time.sleep(0.1)
+
+
+@fault
+def redirect_drip(h: FaultHandler) -> None:
+    """redirects, and drips a body with it"""
+    h.head(None, 302, Location=h.path.replace("redirect_drip", "good"))
+    while True:
+        h.wfile.write(b"x")
+        time.sleep(0.1)
+
+
+@fault
+def redirect_endless(h: FaultHandler) -> None:
+    """redirects, with a body without end"""
+    h.head(None, 302, Location=h.path.replace("redirect_endless", "good"))
+    while True:
+        h.wfile.write(bytes(65536))
+
+
+@fault
+def error_endless(h: FaultHandler) -> None:
+    """503 with a body without end"""
+    h.head(None, 503)
+    while True:
+        h.wfile.write(bytes(65536))
+
+
+@fault
+def redirect_unparsable(h: FaultHandler) -> None:
+    """redirects to `http://[::1`"""
+    h.refuse(302, Location="http://[::1")
+
+
+@fault
+def redirect_bytes(h: FaultHandler) -> None:
+    """redirects to bytes that are no text"""
+    _raw(h, "HTTP/1.1 302 Found", "Location: http://\xff\xfe/\x80", "Content-Length: 0")
+
+
+@fault
+def redirect_elsewhere(h: FaultHandler) -> None:
+    """redirects to `http://` on another machine"""
+    h.refuse(302, Location="HTTP://mirror.example.org/" + h.path)
+
+
+@fault
+def redirect_file(h: FaultHandler) -> None:
+    """redirects to `file:///etc/passwd`"""
+    h.refuse(302, Location="file:///etc/passwd")
+
+
+@fault
+def terminal(h: FaultHandler) -> None:
+    """418, with a reason that clears the terminal"""
+    _raw(h, "HTTP/1.1 418 \x1b[2J\x1b]0;owned\x07 teapot", "Content-Length: 0")
+
+
+@fault
+def not_http(h: FaultHandler) -> None:
+    """speaks another protocol"""
+    h.wfile.write(b"220 ftp.example.org ready\r\n")
+
+
+@fault
+def many_headers(h: FaultHandler) -> None:
+    """sends ten thousand headers"""
+    _raw(h, "HTTP/1.1 200 OK", *(f"X-{i}: x" for i in range(10_000)))
+
+
+@fault
+def brotli(h: FaultHandler) -> None:
+    """claims a compression that was not asked for"""
+    h.head(len(h.content), Content_Encoding="br")
+    h.wfile.write(h.content)

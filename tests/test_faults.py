@@ -1,5 +1,6 @@
 """Faults of the network, over plain HTTP and as an hf:// source, and what comes of each."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from faults import FAULTS
 from antialiased_zoo.errors import FetchError, SourcesFailedError
 from antialiased_zoo.weights import hub
 from antialiased_zoo.weights.hub import cache, stamps
+from antialiased_zoo.weights.hub.part import Note
 from antialiased_zoo.weights.hub.retry import Retry
 from antialiased_zoo.weights.weights_file import WeightsFile
 
@@ -71,6 +73,24 @@ NETWORK = {
     "changed": GOOD,
     "changed_silently": GOOD,
     "wrong": "SHA-256",
+    "range_never": r"HTTP 416|ended early",
+    "range_always_shifted": "changed between two parts|ended early",
+    "slow_header": "no answer in time",
+    "endless_header": "no HTTP",
+    "endless_continue": "no answer in time",
+    "endless_trailer": "no data in time",
+    "slow_chunk": "no data in time",
+    "redirect_drip": GOOD,
+    "redirect_endless": GOOD,
+    "error_endless": "HTTP 503",
+    "redirect_unparsable": "cannot be understood",
+    "redirect_bytes": "another machine",
+    "redirect_elsewhere": "redirects to http on another machine",
+    "redirect_file": "cannot be understood",
+    "terminal": r"HTTP 418 \(\\x1b",
+    "not_http": "no HTTP",
+    "many_headers": "no HTTP",
+    "brotli": "not asked for",
 }
 ROWS: dict[str, tuple[str, ...]] = {}
 
@@ -147,6 +167,8 @@ def test_network(fault: str, server: FaultServer, tmp_path: Path, monkeypatch: p
         server.requests.clear()
         result = outcome(source)
         assert re.search(NETWORK[fault], result), result
+        assert len(server.requests) <= 11  # of which each attempt may be redirected
+        assert result == GOOD or fault == "loop" or len(server.requests) <= HASTE.attempts
         resumed = any("Range" in request.headers for request in server.requests)
         cells.append(plain(result) + (", after asking to resume" if resumed and result == GOOD else ""))
     ROWS[fault] = (FAULTS[fault].__doc__ or "" if fault in FAULTS else f"status {fault}", *cells)
@@ -229,8 +251,8 @@ def garbage_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def lying_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """a damaged part whose note says that it can be continued"""
     (folder / f"{NAME}.part").write_bytes(bytes(1000))
-    note = {"url": SOURCE[0], "validator": f'"{DIGEST}"', "total": len(CONTENT)}
-    (folder / f"{NAME}.part.json").write_text(json.dumps(note))
+    note = Note.of(SOURCE[0], f'"{DIGEST}"', len(CONTENT))
+    (folder / f"{NAME}.part.json").write_text(json.dumps(dataclasses.asdict(note)))
 
 
 def stale_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,7 +228,12 @@ def _metrics(record: Mapping[str, Any]) -> Mapping[str, float]:
     return MappingProxyType({name: _number(value) for name, value in metrics.items()})
 
 
+def is_number(value: Any) -> bool:
+    """Tell whether a JSON value is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_number(value):
         raise ValueError(f"{value!r} is given where a number belongs")
     return float(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ManifestError, UnknownWeightsError
-from .entry import Entry, parse_entry
+from .entry import Entry, is_number, parse_entry
+from .hub.redaction import printable
+from .regular import open_regular
 
 if TYPE_CHECKING:
     from ..layers import FilterSize
@@ -22,7 +26,8 @@ SCHEMA = 1
 # A manifest of a thousand entries is about 1 MB; beyond this it is a mistake or an attack.
 MAX_BYTES = 16 * 1024 * 1024
 _TABLES = ("licenses", "preprocessing", "citations")
-_FIELDS = ("schema", "entries", "baselines", *_TABLES)
+_FULL = "require_full_digests"
+_FIELDS = ("schema", "entries", "baselines", _FULL, *_TABLES)
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def _paths_from_environment() -> list[Path]:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ManifestError(f"cannot read the manifest {path}: {error.strerror}; see {VARIABLE}") from None
@@ -153,7 +158,8 @@ def parse(text: str, where: str = "manifest") -> Manifest:
 
     Args:
         text: a JSON object with ``schema`` (1), ``entries`` and the tables ``licenses``, ``preprocessing``,
-            ``citations`` that the entries refer to by name.
+            ``citations`` that the entries refer to by name; ``"require_full_digests": true`` refuses entries whose
+            files have only a digest's beginning.
         where: the text's name in messages.
 
     Raises:
@@ -164,12 +170,21 @@ def parse(text: str, where: str = "manifest") -> Manifest:
         raise ManifestError(f'{where}: not a manifest; it must be a JSON object with "schema": {SCHEMA}')
     unknown = sorted(set(top) - set(_FIELDS))
     if unknown:
-        raise ManifestError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(_FIELDS)}")
+        raise ManifestError(f"{where}: unknown field {reprlib.repr(unknown[0])}; the fields are {', '.join(_FIELDS)}")
     records = top.get("entries")
     if not isinstance(records, list):
         raise ManifestError(f"{where}: `entries` must be a list")
     tables = {name: _table(top, name, where) for name in _TABLES}
+    try:
+        _check_printable({name: value for name, value in top.items() if name != "entries"})
+    except ValueError as error:
+        raise ManifestError(f"{where}: {error}") from None
+    if not isinstance(top.get(_FULL, False), bool):
+        raise ManifestError(f"{where}: `{_FULL}` must be true or false")
     entries = tuple(_entry(record, tables, index, where) for index, record in enumerate(records))
+    short = [entry.name for entry in entries if not all(file.sha256 for file in entry.files)]
+    if top.get(_FULL) and short:
+        raise ManifestError(f"{where}: {_FULL} is set, but {short[0]} has a file without all 64 digits in sha256")
     try:
         return Manifest(entries, MappingProxyType(_baselines(top, where)))
     except ManifestError as error:
@@ -180,8 +195,8 @@ def _json(text: str, where: str) -> Any:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = dict(pairs)
         if len(seen) != len(pairs):
-            twice = [name for name, _ in pairs]
-            raise ValueError(f"the name {max(twice, key=twice.count)!r} occurs twice in one object")
+            (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+            raise ValueError(f"the name {reprlib.repr(name)} occurs twice in one object")
         return seen
 
     def no_constant(name: str) -> Any:
@@ -191,6 +206,17 @@ def _json(text: str, where: str) -> Any:
         return json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not valid JSON: {error}") from None
+
+
+def _check_printable(value: Any) -> None:
+    """Refuse text that a terminal would obey; newlines too, as every text of a manifest is one line."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for one in value:
+            _check_printable(one)
+    elif isinstance(value, str) and not value.isprintable():
+        raise ValueError(f"{reprlib.repr(value)} holds unprintable characters")
 
 
 def _table(top: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
@@ -206,15 +232,19 @@ def _baselines(top: Mapping[str, Any], where: str) -> dict[str, Mapping[str, flo
     if not isinstance(baselines, dict):
         raise ManifestError(f"{where}: `baselines` must be an object of metrics by model")
     for model, metrics in baselines.items():
-        if not isinstance(metrics, dict) or not all(type(value) in (int, float) for value in metrics.values()):
+        if not isinstance(metrics, dict) or not all(map(is_number, metrics.values())):
             raise ManifestError(f"{where}: baseline {model!r} must be an object of numbers")
     return {model: MappingProxyType(metrics) for model, metrics in baselines.items()}
 
 
 def _entry(record: Any, tables: Mapping[str, Mapping[str, Any]], index: int, where: str) -> Entry:
     try:
-        return parse_entry(record, tables)
+        entry = parse_entry(record, tables)
+        _check_printable(record)
+        return entry
     except (ValueError, OverflowError) as error:
         facts = record if isinstance(record, dict) else {}
-        name = " ".join(str(facts[key])[:40] for key in ("model", "filter_size", "recipe", "file") if key in facts)
+        name = " ".join(
+            printable(facts[key])[:40] for key in ("model", "filter_size", "recipe", "file") if key in facts
+        )
         raise ManifestError(f"{where}: entry {index} ({name or 'unnamed'}): {error}") from None

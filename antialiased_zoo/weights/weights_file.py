@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 FORMATS = ("pickle", "safetensors")
 # Names this package puts beside a weights file; an entry must not claim one of them.
-OWN_SUFFIXES = (".part", ".part.json", ".lock", ".verified", ".bad", ".tmp")
+OWN_SUFFIXES = (".part", ".part.json", ".lock", ".verified", ".bad", ".tmp", ".converted.safetensors")
 # What Windows refuses or gives a second meaning, so that one manifest works everywhere.
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
@@ -99,7 +99,7 @@ def check_file_name(name: object) -> None:
         raise ValueError(f"file is {name!r}; it must be a file name")
     if len(name.encode("utf-8", "surrogatepass")) > 180:
         raise ValueError(f"file is longer than 180 bytes: {name[:40]!r}...")
-    if _FORBIDDEN.search(name) or name.startswith(".") or name[-1] in ". " or _RESERVED.fullmatch(name):
+    if _FORBIDDEN.search(name) or name[0] in ".~-" or name[-1] in ". " or _RESERVED.fullmatch(name):
         raise ValueError(f"file is {name!r}; it must be a plain file name, without folders or reserved characters")
     if not name.isprintable() or unicodedata.normalize("NFC", name) != name:
         raise ValueError(f"file is {name!r}; it must be printable and in Unicode's composed form (NFC)")
@@ -148,6 +148,10 @@ def parse_hf(source: str) -> tuple[str, str, str]:
         ValueError: a part is missing; a revision is required, so that a moved branch cannot change the file.
     """
     match = _HF.fullmatch(source)
-    if match is None or any(part in ("", ".", "..") for part in re.split("[/@]", source[5:])):
+    if match is None or not all(map(_is_plain, re.split("[/@]", source[5:]))):
         raise ValueError(f"source is {source!r}; it must look like hf://owner/repo/file@revision")
     return match[1], match[2], match[3]
+
+
+def _is_plain(part: str) -> bool:
+    return part not in ("", ".", "..") and not _FORBIDDEN.search(part)

@@ -64,11 +64,9 @@ def load_entry(
         >>> path = load_entry(model, manifest.load().find("resnet50", 4))  # doctest: +SKIP
     """
     path = hub.fetch(wanted, progress=progress, retry=retry)
-    stamp = stamps.read(path)
     if not _is_safetensors(path):
-        path = _converted(path, model, stamp, omit, retry.lock) or path
-        stamp = stamps.read(path)
-    load_into(model, path, omit=omit, known_finite=stamp is not None and stamp.finite)
+        path = _converted(path, model, stamps.read(path), omit, retry.lock) or path
+    load_into(model, path, omit=omit, known_finite=stamps.is_finite(path))
     if not omit:
         stamps.mark_finite(path)
     return path

@@ -4,6 +4,7 @@ from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, cached, fetch,
 from .huggingface import HuggingFace
 from .retry import Retry, SourceError
 from .sources import Job, Scheme, register_scheme
+from .stamps import ShortDigestWarning
 from .verification import Verdict, verify
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LicenseWarning",
     "Retry",
     "Scheme",
+    "ShortDigestWarning",
     "SourceError",
     "Verdict",
     "cached",

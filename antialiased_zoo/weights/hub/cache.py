@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
+import hashlib
 import os
 import re
 import secrets
@@ -95,21 +97,34 @@ def publish(temporary: Path, path: Path) -> None:
 
 def private_name() -> str:
     """Return the middle of a file name that no other process on any machine uses; see :func:`sweep`."""
-    return f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f".{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@functools.cache
+def _machine() -> str:
+    """Return what tells apart the places that count processes for themselves: machines, boots, containers.
+
+    Containers often share a host's name, and each has a process 1.
+    """
+    facts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("/".join(facts).encode()).hexdigest()[:16]
 
 
 def sweep(path: Path) -> None:
     """Remove what processes that were killed have left beside ``path`` under private names."""
-    own = re.compile(re.escape(path.name) + r".*\.(?P<host>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}\.(tmp|part|part\.json)")
+    own = re.compile(re.escape(path.name) + r".*\.(?P<machine>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}\.(tmp|part|part\.json)")
     for sibling in path.parent.glob(glob.escape(path.name) + ".*"):
         match = own.fullmatch(sibling.name)
-        if match and _is_dead(match["host"], int(match["pid"]), sibling):
+        if match and _is_dead(match["machine"], int(match["pid"]), sibling):
             with contextlib.suppress(OSError):
                 sibling.unlink()
 
 
-def _is_dead(host: str, pid: int, path: Path) -> bool:
-    if host == socket.gethostname() and os.name == "posix":
+def _is_dead(machine: str, pid: int, path: Path) -> bool:
+    if machine == _machine() and os.name == "posix":
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

@@ -94,7 +94,7 @@ class Download:
             if answer.status == 206:
                 note = check_continues(answer, note, self.part)
             else:
-                note, start = Note(self.url, validator(answer), content_length(answer)), 0
+                note, start = Note.of(self.url, validator(answer), content_length(answer)), 0
             self._check_total(note.total)
             self._show(start, note.total)
             with self.part.reopen() if start else self.part.begin(note) as file:

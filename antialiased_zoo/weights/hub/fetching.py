@@ -76,9 +76,8 @@ def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RE
         for file in wanted.files:
             target = folder / file.file
             with exclusive(target, retry.lock) as held:
-                part = Part(target, "" if held else cache.private_name())
-                job = Job(file, target, part, retry, network, progress)
-                path = _fetch_locked(job, reasons, offline=offline, shared=held)
+                job = Job(file, target, Part(target, private=not held), retry, network, progress)
+                path = _fetch_locked(job, reasons, offline)
             if path is not None:
                 if wanted.notice:
                     warn(wanted.notice, LicenseWarning)
@@ -131,7 +130,7 @@ def _present(file: WeightsFile, folder: Path) -> Path | None:
     return None
 
 
-def _fetch_locked(job: Job, reasons: list[tuple[str, str]], *, offline: bool, shared: bool) -> Path | None:
+def _fetch_locked(job: Job, reasons: list[tuple[str, str]], offline: bool) -> Path | None:
     cache.sweep(job.target)
     if (path := _present(job.file, job.target.parent)) is not None:
         return path  # another process was faster
@@ -141,7 +140,7 @@ def _fetch_locked(job: Job, reasons: list[tuple[str, str]], *, offline: bool, sh
     try:
         return job.target if _from_any_source(job, reasons, offline) else None
     finally:
-        if not shared:
+        if job.part.private:
             job.part.discard()
 
 
@@ -153,6 +152,8 @@ def _from_any_source(job: Job, reasons: list[tuple[str, str]], offline: bool) ->
             _log.info("%s: %s", redacted(source), error)
             reasons.append((redacted(source), str(error)))
             continue
+        if source not in job.file.sources:
+            stamps.say_short(job.target, job.file, digest, "a mirror")
         with cache.disk_errors(job.target.parent):
             cache.publish(job.part.path, job.target)
             job.part.forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DigestError
+from ..regular import open_regular
 from ..weights_file import WeightsFile, check_file_name, check_url
 from .cache import disk_errors
 from .connection import Network
@@ -53,9 +55,10 @@ class Job:
         """
         if not path.is_file():
             raise SourceError("is not in this installation")
-        with disk_errors(self.part.path.parent):
-            self.part.begin(Note("", "", path.stat().st_size)).close()
-            shutil.copyfile(path, self.part.path)
+        with disk_errors(self.part.path.parent), open_regular(path) as source:
+            size = os.fstat(source.fileno()).st_size
+            with self.part.begin(Note.of("", "", size)) as part:
+                shutil.copyfileobj(source, part, 1024 * 1024)
 
     def download(
         self,
@@ -84,7 +87,7 @@ class Job:
             SourceError: It is another; the part is gone.
             PinError: The file is not the one first seen under this name; the part is gone.
         """
-        with disk_errors(self.part.path), self.part.path.open("rb", buffering=0) as data:
+        with disk_errors(self.part.path), open_regular(self.part.path, follow=False) as data:
             digest = sha256(data)
         if not self.file.accepts(digest):
             self.part.discard()

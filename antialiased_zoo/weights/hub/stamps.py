@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ...errors import CacheError, DigestError, PinError
+from ..regular import open_regular, read_small, reopen
+from ..warning import warn
 from ..weights_file import WeightsFile
 from .cache import STAMP, beside
 from .digest import sha256
 
-_LENGTH = 256
+_LENGTH, _LARGEST = 256, 4096
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Stamp:
         size: bytes.
         inode: its number on its file system.
         mtime_ns: last modification, nanoseconds.
+        ctime_ns: last change of anything about it, which nobody can set back; 0 in a stamp of an older version.
         finite: whether all of its tensors were seen to hold no NaN and no infinity.
     """
 
@@ -37,27 +40,28 @@ class Stamp:
     size: int
     inode: int
     mtime_ns: int
+    ctime_ns: int = 0
     finite: bool = False
 
     @classmethod
     def of(cls, digest: str, stat: os.stat_result, finite: bool = False) -> Stamp:
         """Bind a digest to the state of the file that it was computed from."""
-        return cls(digest, stat.st_size, stat.st_ino, stat.st_mtime_ns, finite)
+        return cls(digest, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, finite)
 
     def fits(self, stat: os.stat_result) -> bool:
         """Tell whether the file is still in the state in which it was verified."""
-        return (self.size, self.inode, self.mtime_ns) == (stat.st_size, stat.st_ino, stat.st_mtime_ns)
+        return self == Stamp.of(self.sha256, stat, self.finite)
 
 
 def read(path: Path) -> Stamp | None:
     """Return a file's stamp, or ``None`` where there is no readable one."""
     try:
-        facts = json.loads(beside(path, STAMP).read_bytes())
-        stamp = Stamp(**{f.name: facts[f.name] for f in fields(Stamp)})
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = json.loads(read_small(beside(path, STAMP), _LARGEST))
+        stamp = Stamp(**{"ctime_ns": 0, **{f.name: facts[f.name] for f in fields(Stamp) if f.name in facts}})
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     kinds = [type(value) for value in asdict(stamp).values()]
-    return stamp if kinds == [str, int, int, int, bool] and len(stamp.sha256) == 64 else None
+    return stamp if kinds == [str, int, int, int, int, bool] and len(stamp.sha256) == 64 else None
 
 
 def write(path: Path, stamp: Stamp) -> None:
@@ -66,19 +70,14 @@ def write(path: Path, stamp: Stamp) -> None:
     In one write of constant length, so that no process can be killed halfway and no temporary file is left.
     """
     record = json.dumps(asdict(stamp)).encode().ljust(_LENGTH)
-    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
-    with contextlib.suppress(OSError):
-        handle = os.open(beside(path, STAMP), flags, 0o666)
-        try:
-            os.write(handle, record)
-            os.ftruncate(handle, _LENGTH)
-        finally:
-            os.close(handle)
+    with contextlib.suppress(OSError), reopen(beside(path, STAMP)) as file:
+        file.write(record)
+        file.truncate(_LENGTH)
 
 
 def stamp(path: Path, *, finite: bool) -> None:
     """Hash a file that this package has just written, and write its stamp."""
-    with path.open("rb", buffering=0) as data:
+    with open_regular(path) as data:
         stat = os.fstat(data.fileno())
         digest = sha256(data)
     write(path, Stamp.of(digest, stat, finite))
@@ -108,7 +107,7 @@ def check(path: Path, file: WeightsFile, *, rehash: bool = False, stamped: bool 
     """
     stamp = read(path) if stamped else None
     try:
-        with path.open("rb", buffering=0) as data:
+        with open_regular(path) as data:
             stat = os.fstat(data.fileno())
             if stamp and not rehash and stamp.fits(stat) and file.accepts(stamp.sha256):
                 return stamp.sha256
@@ -120,8 +119,10 @@ def check(path: Path, file: WeightsFile, *, rehash: bool = False, stamped: bool 
     if not file.accepts(digest):
         raise DigestError(f"{path} has the SHA-256 {digest}, wanted is {file.digest}")
     check_pin(path, digest)
-    fresh = Stamp.of(digest, stat, finite=stamp is not None and stamp.finite)
+    fresh = Stamp.of(digest, stat, finite=stamp is not None and stamp.finite and stamp.sha256 == digest)
     if stamped and stamp != fresh:
+        if stamp is None:
+            say_short(path, file, digest, "a copy put there by hand")
         write(path, fresh)
     return digest
 
@@ -132,7 +133,7 @@ def intact(path: Path, *, rehash: bool = False) -> str | None:
     if stamp is None:
         return None
     try:
-        with path.open("rb", buffering=0) as data:
+        with open_regular(path) as data:
             stat = os.fstat(data.fileno())
             if stamp.fits(stat) and not rehash:
                 return stamp.sha256
@@ -157,3 +158,31 @@ def check_pin(path: Path, digest: str) -> None:
             f"{path.name} has the SHA-256 {digest}, but {stamp.sha256} was pinned when it was first seen. One of the "
             f"two is forged. If you know the new one to be right, remove {beside(path, STAMP)} and try again."
         )
+
+
+class ShortDigestWarning(UserWarning):
+    """A file from elsewhere than its author's servers was checked by a few hex digits alone."""
+
+
+def say_short(path: Path, file: WeightsFile, digest: str, origin: str) -> None:
+    """Warn that a file is trusted for the beginning of its digest, unless all of it is public.
+
+    Args:
+        path: Where it is, or will be.
+        file: What it must be.
+        digest: All 64 hex digits of what it is.
+        origin: Where it comes from.
+    """
+    if file.sha256 is None:
+        warn(
+            f"{path.name} comes from {origin}, and only {len(file.digest)} hex digits of its SHA-256 are public, which "
+            f"can be forged within minutes. It has the SHA-256 {digest}, pinned from now on: compare it with one that "
+            "you trust",
+            ShortDigestWarning,
+        )
+
+
+def is_finite(path: Path) -> bool:
+    """Tell whether the file, as it is now, was seen to hold no NaN and no infinity."""
+    seen = read(path)
+    return seen is not None and seen.finite and seen.fits(path.stat())
