@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from ..hub import cache, stamps
 from ..hub.fetching import DEFAULT_RETRY
 from ..hub.locks import exclusive
 from ..hub.retry import Retry
+from ..regular import create
 from .names import COUNTER, match
 from .pickles import read_pickle
 
@@ -25,6 +28,10 @@ _log = logging.getLogger(__name__)
 # A header of a million tensors would be 100 MB; networks have hundreds, in tens of kilobytes.
 _MAX_HEADER = 8 * 1024 * 1024
 _CHUNK = 1 << 18
+_DTYPES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
+    "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
 # Changes whenever the conversion does, so that files made by an older version are made anew.
 _CONVERSION = "1"
 
@@ -234,14 +241,37 @@ def convert(
         CheckpointError: the pickle does not fit, or is not sound.
         CacheError: the disk refuses.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     state = _renamed(read_pickle(path, scratch=made.parent), wanted, omit)
     _check_finite(state)
     metadata = {"format": "pt", "source_sha256": source_sha256, "conversion": _CONVERSION}
-    with cache.disk_errors(made.parent), cache.replacing(made) as temporary:
-        try:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+    with cache.disk_errors(made.parent), cache.replacing(made) as temporary, create(temporary) as file:
+        _write_safetensors(file, state, metadata)
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in _DTYPES:
+        raise MalformedFileError(f"holds a tensor of dtype {dtype}, which no network of the zoo has")
+    return _DTYPES[dtype]
+
+
+def _write_safetensors(file: io.FileIO, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors, with the umask's mode and no temporary file but the one given.
+
+    The library's own `save_file` makes files of mode 0600, and leaves nameless ones behind when it is killed.
+    """
+    import torch
+
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    start = 0
+    for name, tensor in state.items():
+        stop = start + tensor.nbytes
+        header[name] = {"dtype": _dtype(tensor), "shape": list(tensor.shape), "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with io.BufferedWriter(file) as buffered:
+        buffered.write(len(text).to_bytes(8, "little") + text)
+        for tensor in state.values():
+            if tensor.numel():
+                buffered.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

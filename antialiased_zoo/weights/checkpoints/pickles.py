@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import mmap
 import os
 import pickle
+import pickletools
 import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ...errors import MalformedFileError, UnsafePickleError
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 # Tensors whose layout needs no more than this beyond the file's own size are honest.
 _SLACK = 16 * 1024 * 1024
 _ALIGN = 64
+# An older file is five pickles in a row, before its data.
+_MOST_PICKLES = 5
 
 
 def read_pickle(path: Path, scratch: Path | None = None) -> dict[str, torch.Tensor]:
@@ -39,8 +44,11 @@ def read_pickle(path: Path, scratch: Path | None = None) -> dict[str, torch.Tens
     try:
         if _starts_with(path, b"PK\x03\x04"):
             _check_zip(path)
+            _check_opcodes(path, _zipped_pickle(path))
             content = _load(path, map_location="cpu", mmap=True)
         else:
+            with path.open("rb") as file:
+                _check_opcodes(path, file)
             content = _load_old(path, scratch)
     except (UnsafePickleError, MalformedFileError):
         raise
@@ -72,6 +80,28 @@ def _check_zip(path: Path) -> None:
     packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if packed or sum(member.file_size for member in members) > path.stat().st_size:
         raise MalformedFileError(f"{path} holds compressed or overlapping data, which no torch file does")
+
+
+def _zipped_pickle(path: Path) -> IO[bytes]:
+    with zipfile.ZipFile(path) as archive:
+        name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+        return io.BytesIO(archive.read(name) if name else b"")
+
+
+def _check_opcodes(path: Path, file: IO[bytes]) -> None:
+    """Refuse what would allocate memory by a number alone: torch's own reader calls ``bytearray(8 << 30)``.
+
+    All else that a pickle can make is no larger than its bytes in the file.
+    """
+    if any(name in ("builtins bytearray", "__builtin__ bytearray") for name in _arguments(file)):
+        raise UnsafePickleError(f"{path} asks for a bytearray, which no weights need; none of it was run")
+
+
+def _arguments(file: IO[bytes]) -> Iterator[object]:
+    """Yield the arguments of all opcodes; a stream that is no pickle ends early, which torch's reader will say."""
+    with contextlib.suppress(ValueError, IndexError, OverflowError, MemoryError):
+        for _ in range(_MOST_PICKLES):
+            yield from (argument for _, argument, _ in pickletools.genops(file))
 
 
 def _load_old(path: Path, scratch: Path | None) -> Any:

@@ -1,0 +1,101 @@
+"""The file made of a pickle: its bytes, its mode, and what is left when the process is killed."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from antialiased_zoo.errors import UnsafePickleError
+from antialiased_zoo.weights import checkpoints
+
+DTYPES = [
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+]
+
+
+def test_safetensors_itself_reads_the_same_tensors(tmp_path: Path) -> None:
+    state = {f"t{i}": torch.arange(6).reshape(2, 3).to(dtype) for i, dtype in enumerate(DTYPES)}
+    state |= {"scalar": torch.tensor(7), "empty": torch.zeros(0, 3), "turned": torch.rand(3, 4).T}
+    torch.save(state, tmp_path / "w.pth")
+    checkpoints.convert(tmp_path / "w.pth", tmp_path / "w.st", state, source_sha256="ab" * 32)
+    found = load_file(tmp_path / "w.st")
+    assert set(found) == set(state)
+    assert all(torch.equal(found[name], state[name]) and found[name].dtype == state[name].dtype for name in state)
+    with safe_open(tmp_path / "w.st", framework="pt") as file:
+        assert file.metadata()["source_sha256"] == "ab" * 32
+    assert int.from_bytes((tmp_path / "w.st").read_bytes()[:8], "little") % 8 == 0  # tensors are aligned
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600), (0, 0o666)])
+def test_its_mode_is_the_umasks(umask: int, mode: int, tmp_path: Path) -> None:
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "w.pth")
+    before = os.umask(umask)
+    try:
+        state = nn.Linear(1, 1).state_dict()
+        checkpoints.convert(tmp_path / "w.pth", tmp_path / "w.st", state, source_sha256="ab" * 32)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "w.st").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_what_a_killed_conversion_leaves_can_be_swept(tmp_path: Path) -> None:
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "w.pth")
+    code = f"""
+import os, pathlib, signal, torch
+from antialiased_zoo.weights import checkpoints
+from antialiased_zoo.weights.checkpoints import loading
+folder = pathlib.Path({str(tmp_path)!r})
+loading._write_safetensors = lambda file, *_: (file.write(b"half"), os.kill(os.getpid(), signal.SIGKILL))
+checkpoints.convert(folder / "w.pth", folder / "w.st", torch.nn.Linear(1, 1).state_dict(), source_sha256="")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    from antialiased_zoo.weights.hub import cache
+
+    cache.sweep(tmp_path / "w.st")
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
+
+
+class Greedy:
+    def __reduce__(self) -> object:
+        return bytearray, (8 << 30,)
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "bare"])
+def test_memory_that_the_file_does_not_hold_is_not_taken(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    if kind == "bare":
+        path.write_bytes(pickle.dumps({"state_dict": Greedy()}, 2))
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("w/data.pkl", pickle.dumps({"state_dict": Greedy()}, 2))
+            archive.writestr("w/version", "3")
+    else:
+        torch.save({"state_dict": Greedy()}, path, _use_new_zipfile_serialization=False)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafePickleError, match="bytearray"):
+            checkpoints.load_into(nn.Linear(1, 1), path)
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
