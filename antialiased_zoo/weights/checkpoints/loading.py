@@ -117,7 +117,7 @@ def read_state(
         CheckpointError: the file does not fit, or is not sound; the message names file and tensor.
     """
     path = Path(path)
-    found = _read_safetensors(path) if _is_safetensors(path) else read_pickle(path)
+    found = read_tensors(path)
     try:
         kept = tuple(omit)
         state = _renamed(found, wanted, omit)
@@ -127,6 +127,16 @@ def read_state(
     except CheckpointError as error:
         raise type(error)(f"{path}: {error}") from None
     return state
+
+
+def read_tensors(path: str | os.PathLike[str]) -> Mapping[str, torch.Tensor]:
+    """Return every tensor of a safetensors file or a torch pickle, under the file's own names and in its order.
+
+    Raises:
+        CheckpointError: the file is not sound.
+    """
+    path = Path(path)
+    return _read_safetensors(path) if _is_safetensors(path) else read_pickle(path)
 
 
 def _renamed(
