@@ -34,7 +34,7 @@ def imagenet_ids() -> tuple[str, ...]:
 
 @cache
 def imagenet_names() -> tuple[str, ...]:
-    """Returns the English names of ImageNet-1k's classes as torchvision has them; four of them occur twice."""
+    """Returns the English names of ImageNet-1k's classes as torchvision has them."""
     from torchvision.models import AlexNet_Weights
 
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
@@ -77,6 +77,15 @@ def match_classes(
             "measure only crop and circular consistency, which need no classes"
         )
     return ClassMap(list(range(outputs)), "in the order of their names (as many as the model has; it names none)")
+
+
+def class_index(data: Sequence[str], model: Sequence[str] | None) -> list[int] | None:
+    """Returns the model's output for each class of the data by the model's own class names, ``None`` if it has none.
+
+    Raises:
+        ValueError: The data has classes that the model has not.
+    """
+    return None if model is None else match_classes(data, len(model), model).index
 
 
 def _known(outputs: int, model: Sequence[str] | None) -> list[tuple[Sequence[str], str]]:

@@ -26,7 +26,7 @@ def from_timm(config: Mapping[str, Any]) -> tuple[Preprocessing, str]:
         248
     """
     crop, mode = int(config["input_size"][-1]), config.get("crop_mode") or "center"
-    facts = {name: tuple(config[name]) for name in ("mean", "std") if config.get(name)}
+    facts: dict[str, Any] = {name: tuple(config[name]) for name in ("mean", "std") if config.get(name)}
     interpolation = config.get("interpolation") or "bilinear"
     stated = Preprocessing(math.floor(crop / (config.get("crop_pct") or 0.875)), crop, interpolation, **facts)
     return stated, "" if mode == "center" else f", but a centre crop where it says {mode!r}"
@@ -53,7 +53,7 @@ def from_record(weights: Path) -> tuple[Preprocessing | None, Sequence[str] | No
         return None, None
     entry = json.loads(record.read_text()).get("entry", {})
     stated = entry.get("preprocessing")
-    facts = {name: tuple(v) if isinstance(v, list) else v for name, v in (stated or {}).items()}
+    facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in (stated or {}).items()}
     return Preprocessing(**facts) if stated else None, entry.get("classes")
 
 
