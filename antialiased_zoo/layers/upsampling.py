@@ -15,11 +15,11 @@ from .padding import padded
 
 @dataclass(frozen=True)
 class Interpolation(Blur):
-    """All that a blurred upsampling needs to know, checked once; its padding is that of the map before the zeros.
+    """The checked arguments of a blurred upsampling; ``padding`` applies to the map before the zeros go in.
 
     Attributes:
-        crop: Pixels that each axis loses at both ends of the full transposed convolution.
-        extra: Pixels that it loses less at the end.
+        crop: ``padding`` of the transposed convolution, per axis: pixels cut at both ends.
+        extra: ``output_padding`` per axis: pixels added back at the end.
     """
 
     crop: tuple[int, ...] = ()
@@ -27,7 +27,7 @@ class Interpolation(Blur):
 
     @classmethod
     def of(cls, filt_size: FilterSize, stride: int | Sequence[int], pad_type: str, ndim: int) -> Interpolation:
-        """The transpose of the `Blur` with the same arguments, with a gain that keeps constants.
+        """The transpose of the `Blur` with the same arguments, scaled so that constants stay constant.
 
         Raises:
             ValueError: If an argument is out of range, or pixels between the zeros would get no value.
