@@ -165,7 +165,7 @@ class Blur:
     is_subsampling: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        reach = max(map(max, self.padding))
+        reach = max([max(pad) for pad in self.padding])  # torch 2.6 compiles no max(map(...))
         object.__setattr__(self, "flat_padding", [p for pad in reversed(self.padding) for p in pad])
         object.__setattr__(self, "reach", reach)
         object.__setattr__(self, "is_subsampling", not reach and all(len(taps) == 1 for taps in self.taps))
@@ -199,6 +199,10 @@ class Blur:
         ]
         steps = (1,) * ndim if dense else strides
         return cls(tuple(taps for taps, _ in axes), steps, tuple(around for _, around in axes), PAD_TYPES[pad_type])
+
+    def with_padding(self, padding: tuple[tuple[int, int], ...]) -> Blur:
+        """The same blur with another padding."""
+        return Blur(self.taps, self.stride, padding, self.mode)
 
     def out_size(self, size: Sequence[int]) -> list[int]:
         """Spatial size of the result for an input of the given spatial size."""

@@ -22,8 +22,8 @@ class Interpolation(Blur):
         extra: ``output_padding`` per axis: pixels added back at the end.
     """
 
-    crop: tuple[int, ...] = ()
-    extra: tuple[int, ...] = ()
+    crop: tuple[int, ...]
+    extra: tuple[int, ...]
 
     @classmethod
     def of(cls, filt_size: FilterSize, stride: int | Sequence[int], pad_type: str, ndim: int) -> Interpolation:
@@ -47,7 +47,7 @@ class Interpolation(Blur):
 def _unit_gain(taps: tuple[float, ...], stride: int) -> tuple[float, ...]:
     """Normalise each set of taps that meets pixels, and not zeros, at the same time."""
     sums = [sum(taps[phase::stride]) for phase in range(stride)]
-    if min(map(abs, sums)) <= 1e-6 * sum(map(abs, taps)):
+    if min([abs(total) for total in sums]) <= 1e-6 * sum([abs(tap) for tap in taps]):
         raise ValueError(
             f"{len(taps)} taps leave pixels without a value at a stride of {stride}: choose a filter size of 2 to 7, "
             f"or {stride} taps or more of your own, whose every {stride}-th do not sum to zero"
