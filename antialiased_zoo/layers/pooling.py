@@ -84,6 +84,9 @@ def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
     ndim = len(window.size)
     if x.dim() == 1 + ndim:
         return max_blur_pool(x.unsqueeze(0), window, blur, kernel).squeeze(0)
+    if not x.is_floating_point():  # labels, which have no average: the maximum alone
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ndim - 1]
+        return pool(x, window.size, blur.stride, window.padding, window.dilation, window.ceil_mode)
     reach = _reach(x, window, blur)
     if _goes_densely(x) and (maxima := tuple(_maxima(x, window, reach))):
         size = tuple(dense + more for dense, more in zip(window.dense_size(x.shape[2:]), reach, strict=True))
