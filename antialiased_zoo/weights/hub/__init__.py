@@ -1,7 +1,9 @@
 """From sources to one verified local file. Knows nothing about models."""
 
-from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, cached, fetch, is_offline
+from .connection import Network
+from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, cached, fetch, is_offline, mirrored
 from .huggingface import HuggingFace
+from .probing import Finding, probe
 from .retry import Retry, SourceError
 from .sources import Job, Scheme, register_scheme
 from .stamps import ShortDigestWarning
@@ -11,8 +13,10 @@ __all__ = [
     "MIRROR",
     "OFFLINE",
     "Fetchable",
+    "Finding",
     "Job",
     "LicenseWarning",
+    "Network",
     "Retry",
     "Scheme",
     "ShortDigestWarning",
@@ -21,6 +25,8 @@ __all__ = [
     "cached",
     "fetch",
     "is_offline",
+    "mirrored",
+    "probe",
     "register_scheme",
     "verify",
 ]
