@@ -10,6 +10,7 @@ from .prediction import Prediction, class_names, predict
 from .probes import Accuracy, Consistency, Corruptions, Diagonal, Probe
 from .protocols import ShiftProtocol, cifar, imagenet, protocol_for
 from .robustness import imagenet_c, imagenet_p
+from .samples import common_layers
 
 __all__ = [
     "Accuracy",
@@ -30,6 +31,7 @@ __all__ = [
     "cifar",
     "class_index",
     "class_names",
+    "common_layers",
     "evaluate",
     "imagenet",
     "imagenet_c",

@@ -80,7 +80,11 @@ class ImageFiles(Dataset[tuple[Any, int]]):
     """
 
     def __init__(
-        self, files: _FolderFiles | _ZipFiles, source: str, transform: Callable[[Image.Image], Any] | None
+        self,
+        files: _FolderFiles | _ZipFiles,
+        source: str,
+        transform: Callable[[Image.Image], Any] | None,
+        labelled: bool = True,
     ) -> None:
         self._files = files
         self._source = source
@@ -88,7 +92,10 @@ class ImageFiles(Dataset[tuple[Any, int]]):
         names = files.names()
         self.samples = sorted(name for name in names if _is_image(name))
         self.classes = sorted({_class_of(name) for name in self.samples})
-        _check_classes(self.classes, {_class_of(name) for name in names}, source)
+        if labelled:
+            _check_classes(self.classes, {_class_of(name) for name in names}, source)
+        elif not self.samples:
+            raise ValueError(f"no images in {source}: expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}")
         index = {name: number for number, name in enumerate(self.classes)}
         self.targets = [index[_class_of(name)] for name in self.samples]
 
@@ -135,12 +142,15 @@ class ImageFiles(Dataset[tuple[Any, int]]):
         return total.hexdigest()
 
 
-def open_images(path: str | os.PathLike[str], transform: Callable[[Image.Image], Any] | None = None) -> ImageFiles:
+def open_images(
+    path: str | os.PathLike[str], transform: Callable[[Image.Image], Any] | None = None, *, labelled: bool = True
+) -> ImageFiles:
     """Opens a directory of ``<class>/<image>`` files (torchvision's ImageFolder layout), or a zip of one.
 
     Args:
         path: A folder, a zip, or a folder inside a zip: ``photos``, ``photos.zip``, ``photos.zip/train``.
         transform: Applied to each RGB PIL image.
+        labelled: Without it images may lie in any folders, and their targets mean nothing.
 
     Returns:
         A dataset of ``(image, target)``.
@@ -155,14 +165,14 @@ def open_images(path: str | os.PathLike[str], transform: Callable[[Image.Image],
     """
     path = Path(path)
     if path.is_dir():
-        return ImageFiles(_FolderFiles(path), str(path), transform)
+        return ImageFiles(_FolderFiles(path), str(path), transform, labelled)
     archive = next((part for part in (path, *path.parents) if part.is_file()), None)
     if archive is None:
         raise FileNotFoundError(f"no folder or zip at {path}; expected <class>/<image> files in it")
     if not zipfile.is_zipfile(archive):
         raise ValueError(f"{archive} is no zip; give a folder of class folders, or a zip of one")
     inside = path.relative_to(archive).as_posix()
-    return ImageFiles(_ZipFiles(archive, "" if inside == "." else inside), str(path), transform)
+    return ImageFiles(_ZipFiles(archive, "" if inside == "." else inside), str(path), transform, labelled)
 
 
 def _is_image(name: str) -> bool:

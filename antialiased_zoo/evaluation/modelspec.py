@@ -47,7 +47,7 @@ def load_named(spec: str, num_classes: int | None = None, progress: bool = True)
 
     Args:
         spec: See :data:`GRAMMAR`.
-        num_classes: For networks without a recipe, which else have 1000 classes.
+        num_classes: For networks without a recipe; by default those of the record beside the file, else 1000.
         progress: A bar while weights are fetched.
 
     Raises:
@@ -68,9 +68,11 @@ def load_named(spec: str, num_classes: int | None = None, progress: bool = True)
         raise ValueError(f"{spec!r} names no filter; expected {GRAMMAR}")
     filter_size = int(filters[1]) if filters[1] else None
     if weights in ("", "torchvision") or Path(weights).exists():
-        outputs = num_classes if weights != "torchvision" else None
+        facts, classes = _recorded(weights)
+        stated = num_classes or (len(classes) if classes else None)
+        outputs = stated if weights != "torchvision" else None
         model = create_model(name, filter_size, weights or False, outputs, progress=progress)
-        return NamedModel(label, spec, model, *_recorded(weights))
+        return NamedModel(label, spec, model, facts, classes)
     entry = manifest.load().find(name, filter_size, weights)
     model = create_model(name, filter_size, weights, progress=progress)
     return NamedModel(label, spec, model, entry.preprocessing, entry.classes)
