@@ -147,7 +147,8 @@ def saving(name: str) -> None:
         again = az.from_pretrained(folder)
         assert again.config == network.config
         assert all(
-            torch.equal(one, two) for one, two in zip(again.state_dict().values(), network.state_dict().values(), strict=False)
+            torch.equal(one, two)
+            for one, two in zip(again.state_dict().values(), network.state_dict().values(), strict=False)
         )
         close(again(image), network(image))
 

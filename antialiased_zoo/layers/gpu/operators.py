@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import triton
@@ -20,7 +20,8 @@ DEVICES = ("cuda", "cpu") if triton.knobs.runtime.interpret else ("cuda",)
 # its reads) and not measured: channels-last 1024 elements with up to 64 channels, NCHW 512 with up to 128 columns.
 _LAST, _PLAIN = (1024, 64), (512, 128)
 
-Floats, Ints = Sequence[float], Sequence[int]
+Floats: TypeAlias = Sequence[float]
+Ints: TypeAlias = Sequence[int]
 
 
 @torch.library.custom_op("antialiased_zoo::blur_pool2d", mutates_args=())
@@ -70,7 +71,7 @@ def _launch(x: Tensor, y: Tensor, rows: Axis, columns: Axis) -> Tensor:
         images * triton.cdiv(height, len(rows.starts)) * triton.cdiv(width, pixels) * triton.cdiv(channels, planes),
     )
     dtype = tl.float64 if x.dtype == torch.float64 else tl.float32
-    with torch.cuda.device_of(x):  # Triton launches on the current device
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # Triton launches on the current device
         blur_kernel[grid](
             x, *x.stride(), *x.shape[2:], y, *y.stride(), *y.shape[2:],
             channels, rows, columns, dtype, pixels, planes,
