@@ -65,7 +65,7 @@ def load_entry(
 
     Example:
         >>> import torch, torchvision
-        >>> from antialiased_zoo import manifest
+        >>> from antialiased_zoo.weights import manifest
         >>> with torch.device("meta"):
         ...     model = torchvision.models.resnet50()
         >>> path = load_entry(model, manifest.load().find("resnet50", 4))  # doctest: +SKIP
