@@ -34,7 +34,6 @@ def test_values_in_the_interpreter(part: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
 
 
 @pytest.mark.parametrize("transposed", [False, True])
