@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,38 @@ def test_the_readme_is_short_and_runs() -> None:
     assert "../shared" not in README
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(block, {})
+
+
+def test_the_readmes_weights_are_the_manifests() -> None:
+    table = README.partition("<!-- weights -->")[2].partition("<!-- /weights -->")[0].strip().splitlines()[2:]
+    assert len(table) == 5
+    known = manifest.load()
+    for row in table:
+        name, size, recipe = re.search(r"`(\w+)\((\d), \"(\w+)\"\)`", row).groups()
+        _, baseline, antialiased = (cell.strip() for cell in row.split("|")[1:4])
+        entry = known.find(name, int(size), recipe)
+        if recipe == "cifar10":
+            figures = json.loads((ROOT / "results" / "cifar10" / "evaluation" / "results.json").read_text())["models"]
+            before, after = (
+                {"acc1": f["top1"]["value"], "consistency_crop": f["crop_consistency"]["value"]}
+                for f in (figures[label]["figures"] for label in ("baseline", "k4"))
+            )
+        else:
+            before, after = known.baselines[name], entry.metrics
+        assert antialiased == shown(after)
+        assert baseline in ("", shown(before))
+        places = {
+            "package:": "the package",
+            "hf://": "Hugging Face",
+            "https://github.com/hug": "timm on GitHub",
+        }
+        stated = [place for start, place in places.items() if entry.sources[0].startswith(start)]
+        assert (stated or ["the author's host"])[0] in row
+        assert ("8 digits" in row) == (stated[:1] != ["the package"] and len(entry.files[0].digest) == 8)
+
+
+def shown(metrics: Mapping[str, float]) -> str:
+    return " / ".join(f"{metrics[key]:.2f}" for key in ("acc1", "consistency_crop") if key in metrics)
 
 
 def test_the_readmes_costs_are_the_plans() -> None:
