@@ -14,7 +14,7 @@ import antialiased_zoo as az
 from antialiased_zoo.layers import gpu
 from antialiased_zoo.layers.filters import Blur, binomial_taps
 
-triton = pytest.importorskip("triton")
+triton = pytest.importorskip("triton", minversion="3.4")
 _HERE = Path(__file__).parent
 
 

@@ -37,7 +37,8 @@ def blur_kernel(
     y += image * y_image
 
     places, masks, weights = (), (), ()  # of the slots of each column
-    for slot in tl.static_range(X.slots):
+    SLOTS: tl.constexpr = X.slots
+    for slot in tl.static_range(SLOTS):
         place = _place(column, slot, X)
         weight = _weight(column, place, 0, slot, y_columns, X, not X.transposed, DTYPE)
         places = places + (channel * x_channel + _copied(place, x_columns, X.source_folds) * x_column,)
@@ -66,12 +67,14 @@ def _sums(
     """The rows of a band."""
     BAND: tl.constexpr = len(Y.starts)
     sums = (tl.zeros([COLUMNS, CHANNELS], DTYPE),) * BAND
-    for step in tl.static_range(Y.starts[BAND - 1] + Y.slots):
+    STEPS: tl.constexpr = Y.starts[BAND - 1] + Y.slots
+    SLOTS: tl.constexpr = len(places)
+    for step in tl.static_range(STEPS):
         place = _place(first, step, Y)
         row = x + _copied(place, x_rows, Y.source_folds) * x_row
         is_read = _is_read(place, x_rows, Y)
         total = tl.zeros([COLUMNS, CHANNELS], DTYPE)
-        for slot in tl.static_range(len(places)):
+        for slot in tl.static_range(SLOTS):
             value = tl.load(row + places[slot], mask=masks[slot] & is_read, other=0.0)
             total += value.to(DTYPE) * weights[slot]
         added = ()
@@ -108,7 +111,8 @@ def _weight(
     weight = tl.zeros_like(i).to(DTYPE)
     if INNER:
         return weight + axis.weights[row][slot]
-    for tap in tl.static_range(len(axis.taps)):
+    TAPS: tl.constexpr = len(axis.taps)
+    for tap in tl.static_range(TAPS):
         padded = place * axis.stride - axis.before + tap
         origin = padded if axis.is_zero_padded else _copied(padded, size, axis.folds)
         weight += (origin == i).to(DTYPE) * axis.taps[tap]

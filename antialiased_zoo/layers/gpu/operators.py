@@ -13,6 +13,9 @@ from torch import Tensor
 from .axis import Axis, blur_axis, transposed_axis
 from .kernel import blur_kernel
 
+if not hasattr(triton, "knobs"):
+    raise ImportError("the GPU kernels need Triton 3.4 or newer, which comes with torch 2.8: upgrade torch")
+
 #: Kinds of devices that the kernel runs on; Triton's interpreter (TRITON_INTERPRET=1) runs on the CPU.
 DEVICES = ("cuda", "cpu") if triton.knobs.runtime.interpret else ("cuda",)
 

@@ -38,7 +38,7 @@ def use_gpu_kernels(use: bool = True) -> bool:
         The setting until now.
 
     Raises:
-        ImportError: If Triton is not installed.
+        ImportError: If Triton 3.4 or newer is not installed.
 
     Example:
         >>> before = use_gpu_kernels(False)
