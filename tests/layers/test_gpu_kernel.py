@@ -25,7 +25,7 @@ _PARTS = ["definition", "float32 or meet", "views or infinity or derivatives"]
 @pytest.mark.parametrize("part", [*_PARTS, f"not ({' or '.join(_PARTS)})"])
 def test_values_in_the_interpreter(part: str) -> None:
     """In a process of its own, as Triton reads the variable when it is imported."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", "0"]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--timeout", "0"]
     done = subprocess.run(
         [*command, str(_HERE / "interpreted_gpu_kernel.py"), "-k", part],
         env={**os.environ, "TRITON_INTERPRET": "1"},
