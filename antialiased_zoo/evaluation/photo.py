@@ -9,11 +9,16 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ZooError
+from ..weights import open_regular
 
 # 64 million pixels are 192 MB decoded: larger than any camera's, smaller than an attack.
 MAX_PIXELS = 64_000_000
 # Only the central square is looked at; a strip of 1 x 60,000 pixels would be resized to gigabytes first.
 _MAX_ASPECT = 4
+# Pillow keeps some bytes for each row: 64 million rows of one pixel would be gigabytes. JPEG's own limit.
+MAX_SIDE = 65_535
+# Pillow knows many more, among them PostScript, for which it starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "TGA", "ICO")
 
 
 class PhotoError(ZooError, ValueError):
@@ -26,13 +31,13 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
     Strips longer than four times their width lose both ends, which no centre crop reaches.
 
     Args:
-        path: Any format that Pillow reads.
+        path: A file in one of `FORMATS`.
 
     Returns:
         An RGB image.
 
     Raises:
-        PhotoError: If it cannot be read or decoded, or has more than 64 million pixels.
+        PhotoError: If it cannot be read or decoded, or has more than 64 million pixels, or 65,535 on a side.
 
     Example:
         >>> read_photo("cat.jpg").mode  # doctest: +SKIP
@@ -41,12 +46,12 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; its refusals are errors
-            with Image.open(path) as image:
+            with open_regular(Path(path)) as file, Image.open(file, formats=_formats()) as image:
                 return _central(_rgb(_upright(_sized(image))))
     except PhotoError as error:
         raise PhotoError(f"{Path(path)}: {error}") from None
     except UnidentifiedImageError:
-        raise PhotoError(f"{Path(path)}: not an image in a format that Pillow knows") from None
+        raise PhotoError(f"{Path(path)}: not an image in one of the formats {', '.join(_formats())}") from None
     # Pillow's decoders answer broken files with all of these.
     except (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error or type(error).__name__
@@ -55,8 +60,16 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         raise PhotoError(f"{Path(path)}: too large: {error}") from None
 
 
+def _formats() -> list[str]:
+    """Return those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _sized(image: Image.Image) -> Image.Image:
     width, height = image.size
+    if max(width, height) > MAX_SIDE:
+        raise PhotoError(f"{width} x {height} pixels: no side may be longer than {MAX_SIDE:,}")
     if width * height > MAX_PIXELS:
         raise PhotoError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}: scale it down first")
     return image

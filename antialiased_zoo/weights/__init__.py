@@ -4,11 +4,14 @@ from . import checkpoints as checkpoints
 from . import hub as hub
 from . import manifest as manifest
 from .entry import Entry as Entry
+from .fallbacks import alternatives as alternatives
 from .manifest import Manifest as Manifest
 from .preprocessing import Preprocessing as Preprocessing
 from .pretrained import Weights as Weights
 from .pretrained import find_weights as find_weights
 from .pretrained import get_entry
+from .regular import open_regular as open_regular
+from .regular import read_small as read_small
 from .weights_file import WeightsFile as WeightsFile
 
 __all__ = ["get_entry"]

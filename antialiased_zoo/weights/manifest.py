@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import reprlib
@@ -92,7 +93,9 @@ class Manifest:
             f"filter_size={entry.filter_size}: {entry.recipe}{' (default)' if entry.default else ''}"
             for entry in self.of_model(model)
         ]
-        known = f"There are: {'; '.join(there)}." if there else "There are none at all for this model."
+        near = difflib.get_close_matches(model, sorted({entry.model for entry in self.entries}), 3, 0.7)
+        guess = f"; did you mean {' or '.join(near)}?" if near else "."
+        known = f"There are: {'; '.join(there)}." if there else f"There are none at all for this model{guess}"
         return f"There are no {wanted} for {model} with filter_size={filter_size}. {known}"
 
 

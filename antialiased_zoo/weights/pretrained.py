@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnknownWeightsError
+from ..errors import OfflineError, SourcesFailedError, UnknownWeightsError
 from . import checkpoints, hub, manifest
 from .entry import Entry
+from .fallbacks import alternatives
 from .warning import warn
 from .weights_file import WeightsFile
 
@@ -41,8 +42,13 @@ class Weights:
         """Put the tensors into a network with torchvision's names, best on the meta device."""
         if isinstance(self.source, Path):
             checkpoints.load_into(model, self.source)
-        else:
+            return
+        try:
             checkpoints.load_entry(model, self.source, progress=progress)
+        except (SourcesFailedError, OfflineError) as error:
+            if isinstance(self.source, Entry):
+                error.args = (f"{error}\n{alternatives(self.source)}",)
+            raise
 
 
 def get_entry(name: str, filter_size: FilterSize | None = 4, recipe: str | None = None) -> Entry:

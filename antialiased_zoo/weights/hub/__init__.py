@@ -1,7 +1,10 @@
 """From sources to one verified local file. Knows nothing about models."""
 
-from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, cached, fetch, is_offline
+from .connection import Network
+from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, cached, fetch, is_offline, mirrored
 from .huggingface import HuggingFace
+from .probing import Finding, probe
+from .redaction import redacted
 from .retry import Retry, SourceError
 from .sources import Job, Scheme, register_scheme
 from .stamps import ShortDigestWarning
@@ -11,8 +14,10 @@ __all__ = [
     "MIRROR",
     "OFFLINE",
     "Fetchable",
+    "Finding",
     "Job",
     "LicenseWarning",
+    "Network",
     "Retry",
     "Scheme",
     "ShortDigestWarning",
@@ -21,6 +26,9 @@ __all__ = [
     "cached",
     "fetch",
     "is_offline",
+    "mirrored",
+    "probe",
+    "redacted",
     "register_scheme",
     "verify",
 ]

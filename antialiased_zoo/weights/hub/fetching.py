@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -185,7 +187,20 @@ def _wanted(wanted: Fetchable) -> str:
 
 
 def _by_hand(wanted: Fetchable, folder: Path) -> str:
+    name = wanted.files[0].file
+    stem = name.rpartition(".")[0]
+    # Browsers and the author's own links give other names to what they save.
+    likely = [path.name for path in folder.glob(glob.escape(stem) + "*") if _is_copy(path.name, stem, name)]
+    hint = f" There is {printable(likely[0])!r}: if that is your copy, rename it to {name}." if likely else ""
     return (
-        f"Put a copy of {wanted.files[0].file} into {folder} and try again: it is checked and used. Or name a server "
-        f"that has it in {MIRROR}."
+        f"Put a copy of {name} into {folder} and try again: it is checked and used. Or name a server that has it in "
+        f"{MIRROR}.{hint}"
+    )
+
+
+def _is_copy(found: str, stem: str, name: str) -> bool:
+    ending = name.removeprefix(stem)
+    return (
+        found != name
+        and re.fullmatch(rf"( ?\(\d+\)| ?copy)?{re.escape(ending)}(\.tar)?", found[len(stem) :]) is not None
     )

@@ -33,10 +33,10 @@ class HuggingFace(Scheme):
 
     def local(self, source: str) -> Path | None:
         """Return the file in huggingface_hub's own cache, if it is there."""
-        from huggingface_hub import try_to_load_from_cache
-
         repo, name, revision = parse_hf(source)
         try:
+            from huggingface_hub import try_to_load_from_cache  # which cannot be imported with an unsound HF_ENDPOINT
+
             found = try_to_load_from_cache(repo, name, revision=revision)
         except (OSError, ValueError):
             return None

@@ -31,8 +31,14 @@ def check_status(answer: Answer, part: Part) -> None:
         pause = _retry_after(answer)
         asks = f", asks to wait {pause:,.0f} s" if pause else ""
         raise SourceError(f"HTTP {status} ({meaning}{asks})", heals=status in HEALING, pause=pause)
-    if answer.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml")):
+    if is_page(answer):
         raise SourceError(_HTML)
+
+
+def is_page(answer: Answer) -> bool:
+    """Tell whether an answer calls itself a web page."""
+    kind: str = answer.headers.get("Content-Type", "").lower()
+    return kind.startswith(("text/html", "application/xhtml"))
 
 
 def _retry_after(answer: Answer) -> float | None:

@@ -1,0 +1,102 @@
+"""``predict``: what a network says of photos."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OfflineError, SourcesFailedError
+from ..weights import Entry, get_entry, manifest
+from .output import complain, say, say_json
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
+
+DEFAULT = "resnet50:lpf3:timm_bt"
+#: Inside the package, for who is offline.
+_PACKAGED = ("mobilenet_v2", 4, "cifar10")
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Print each image's likeliest classes; weights are fetched once there is an image to look at."""
+    from ..evaluation import predict as classify
+
+    if options.top < 1:
+        raise ValueError(f"--top must be 1 or more, got {options.top}")
+    model: nn.Module | None = None
+    result = 0
+    for path, photo in _photos(options.images):
+        if photo is None:
+            result = 1
+            continue
+        if model is None:
+            model, entry = _network(options)
+        guesses = classify(model, entry, photo, options.top)
+        if options.json:
+            say_json({"image": path, "predictions": [asdict(guess) for guess in guesses]}, indent=None)
+        else:
+            say(f"{path}: " + ", ".join(f"{guess.label} {guess.probability:.3f}" for guess in guesses))
+    return result
+
+
+def _photos(paths: list[str]) -> Iterator[tuple[str, Image.Image | None]]:
+    from ..evaluation import PhotoError, read_photo
+
+    for path in paths:
+        try:
+            yield path, read_photo(path)
+        except PhotoError as error:  # one bad file does not keep the others from their answers
+            complain(error)
+            yield path, None
+
+
+def _network(options: argparse.Namespace) -> tuple[nn.Module, Entry]:
+    from ..zoo import create_model
+
+    device = _device(options.device)
+    spec = options.weights or DEFAULT
+    if _is_file(spec):
+        return _network_of_file(options, spec)
+    entry: Entry = options.find(spec)
+    try:
+        model = create_model(entry.model, entry.filter_size, entry.recipe)
+    except (OfflineError, SourcesFailedError) as error:
+        if options.weights:
+            raise
+        complain(f"{str(error).splitlines()[0]}; the packaged MobileNetV2 answers, which knows CIFAR-10's ten classes")
+        entry = get_entry(*_PACKAGED)
+        model = create_model(entry.model, entry.filter_size, entry.recipe)
+    return model.to(device).eval(), entry
+
+
+def _is_file(spec: str) -> bool:
+    return Path(spec).is_file() or "/" in spec or spec.endswith((".pth", ".pt", ".safetensors", ".tar", ".ckpt"))
+
+
+def _network_of_file(options: argparse.Namespace, path: str) -> tuple[nn.Module, Entry]:
+    """Build the network of a file that the manifest lists by name, or that ``--model`` describes."""
+    from ..zoo import create_model
+
+    known = next((entry for entry in manifest.load() if Path(path).name in [f.file for f in entry.files]), None)
+    entry: Entry | None = options.find(options.model) if options.model else known
+    if entry is None:
+        raise ValueError(f"--weights {path}: say which network it is, for example --model resnet50:lpf4")
+    if options.classes and options.classes != entry.num_classes:
+        entry = replace(entry, num_classes=options.classes, classes=None, dataset="")
+    structure: dict[str, Any] = dict(entry.structure)
+    model = create_model(entry.model, entry.filter_size, path, entry.num_classes, **structure)
+    return model.to(_device(options.device)).eval(), entry
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises each of them
+        raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
+    return name

@@ -1,0 +1,54 @@
+"""What can be had for a network when its weights cannot."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ..errors import FetchError
+from . import hub, manifest
+from .entry import Entry
+
+#: Networks inside the package; their entries need no network.
+_PACKAGED = "package:"
+
+
+def alternatives(entry: Entry) -> str:
+    """Say what to try instead of an entry that no source gave: what is on this machine, other hosts, the baseline.
+
+    Example:
+        >>> "timm_bt" in alternatives(manifest.load().find("resnet50", 4))
+        True
+    """
+    others = [other for other in manifest.load() if other is not entry]
+    hosts = _hosts(entry)
+    lines = [f"  az.{_call(other)}  # on this machine" for other in others if _is_here(other)]
+    lines += [
+        f"  az.{_call(other)}  # from {', '.join(sorted(_hosts(other)))}"
+        for other in others
+        if other.model == entry.model and not _is_here(other) and _hosts(other) - hosts
+    ]
+    if entry.filter_size is not None and entry.dataset == "ImageNet-1k":
+        lines.append(
+            f'  az.{entry.model}(filter_size={entry.filter_size}, pretrained="torchvision")  '
+            "# from download.pytorch.org; fine-tune or adapt it: docs/adapting.md"
+        )
+    doctor = f"`antialiased-zoo doctor {entry.model}` asks every source."
+    return "\n".join(["Meanwhile there is:", *lines, doctor] if lines else [doctor])
+
+
+def _call(entry: Entry) -> str:
+    return f'{entry.model}(filter_size={entry.filter_size}, pretrained="{entry.recipe}")'
+
+
+def _hosts(entry: Entry) -> set[str]:
+    places = (urlsplit(source) for source in entry.sources)
+    return {"huggingface.co" if place.scheme == "hf" else place.hostname or place.scheme for place in places}
+
+
+def _is_here(entry: Entry) -> bool:
+    if any(source.startswith(_PACKAGED) for source in entry.sources):
+        return True
+    try:
+        return hub.cached(entry) is not None
+    except FetchError:
+        return False

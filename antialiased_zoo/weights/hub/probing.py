@@ -1,0 +1,107 @@
+"""Asks a source for a file's header: is it alive, and is the file the one that the manifest states?"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from ...errors import DigestError, FetchError
+from ..weights_file import WeightsFile, parse_hf
+from . import stamps
+from .connection import Network
+from .exchange import Answer, request
+from .huggingface import check_stated, url_of
+from .redaction import redacted
+from .responses import content_length, describe, is_page
+from .retry import Retry, SourceError
+from .sources import find_scheme
+
+# What servers answer that know no HEAD, or sign each method apart.
+_NO_HEAD = (403, 405, 501)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one source answered.
+
+    Attributes:
+        source: Its address, without secrets.
+        status: ``"alive"``, ``"local"`` (on this machine and right), ``"dead"``, ``"differs"`` (another size or
+            digest than the manifest's) or ``"unknown"`` (a scheme that cannot be asked).
+        detail: Why, or what is known of the file.
+    """
+
+    source: str
+    status: str
+    detail: str
+
+
+def probe(source: str, file: WeightsFile, retry: Retry, network: Network) -> Finding:
+    """Ask one source of a file whether it has it; none of its bytes are fetched.
+
+    Args:
+        source: One of the file's, or a mirror's address.
+        file: What is wanted.
+        retry: How long to wait for what; nothing is tried twice.
+        network: What is known of hosts.
+    """
+    scheme = source.partition(":")[0]
+    try:
+        if scheme in ("https", "http"):
+            return _probe_url(source, source, file, retry, network)
+        if scheme == "hf":
+            parse_hf(source)
+            return _probe_url(source, url_of(source), file, retry, network)
+        return _probe_local(source, file)
+    except _OtherFileError as error:
+        return Finding(redacted(source), "differs", str(error))
+    except SourceError as error:
+        return Finding(redacted(source), "dead", str(error))
+
+
+class _OtherFileError(Exception):
+    """The source has another file than the manifest states."""
+
+
+def _probe_url(source: str, url: str, file: WeightsFile, retry: Retry, network: Network) -> Finding:
+    def inspect(answer: Answer) -> None:
+        if source.startswith("hf:"):
+            try:
+                check_stated(answer, file)
+            except SourceError as error:
+                raise (_OtherFileError(str(error)) if answer.status < 400 else error) from None
+
+    for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-0"})):
+        with request(url, retry, network, headers, method=method, inspect=inspect) as answer:
+            if method == "HEAD" and answer.status in _NO_HEAD:
+                continue
+            return Finding(redacted(source), "alive", _described(answer, file))
+    raise AssertionError("the second method always answers")
+
+
+def _described(answer: Answer, file: WeightsFile) -> str:
+    if answer.status not in (200, 206):
+        raise SourceError(describe(answer))
+    if is_page(answer):
+        raise SourceError("sends an HTML page instead of the file")
+    size = content_length(answer)
+    if answer.status == 206:
+        total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        size = int(total) if total.isdigit() else None
+    if size is not None and file.size is not None and size != file.size:
+        raise _OtherFileError(f"has {size:,} bytes, the manifest states {file.size:,}")
+    return "no size stated" if size is None else f"{size:,} bytes"
+
+
+def _probe_local(source: str, file: WeightsFile) -> Finding:
+    path = find_scheme(source).local(source)
+    if path is None:
+        return Finding(source, "unknown", "this kind of source cannot be asked")
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            return Finding(source, "local", f"SHA-256 {stamps.check(path, file, stamped=False)}")
+        except DigestError as error:
+            raise _OtherFileError(str(error)) from None
+        except FetchError as error:
+            raise SourceError(str(error)) from None
+    raise SourceError("is not in this installation")

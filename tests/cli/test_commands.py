@@ -1,0 +1,212 @@
+"""The command under bad luck: nothing to read, nobody who reads, no network, devices that are not there."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from fault_server import FaultServer
+from fetching import CONTENT, DIGEST, NAME
+from PIL import Image
+
+from antialiased_zoo import cli
+from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.hub import cache
+
+pytestmark = pytest.mark.usefixtures("fetching_server")
+ENTRY = {
+    "model": "resnet18",
+    "filter_size": 7,
+    "recipe": "mine",
+    "file": NAME,
+    "format": "pickle",
+    "sha256": DIGEST,
+    "license": "MIT",
+    "dataset": "photos",
+    "num_classes": 2,
+    "preprocessing": {},
+}
+
+
+@pytest.fixture
+def listed(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four entries: one that is alive in one of three places, one dead, one of another size, one of another digest."""
+    (server.folder / "other.pth").write_bytes(b"other")
+    sources = {
+        "mine": [f"{server.url}/404/{NAME}", f"{server.url}/good/{NAME}", f"hf://faults/good/{NAME}@main"],
+        "dead": [f"{server.url}/500/dead.pth", "http://127.0.0.1:1/x", f"{server.url}/403/dead.pth"],
+        "sized": [f"{server.url}/good/sized.pth"],
+        "other": ["hf://faults/good/other.pth@main"],
+    }
+    entries = [
+        {**ENTRY, "recipe": name, "file": ENTRY["file"] if name == "mine" else f"{name}.pth", "sources": urls}
+        | ({"size": 7} if name == "sized" else {})
+        for name, urls in sources.items()
+    ]
+    (server.folder / "sized.pth").write_bytes(CONTENT)
+    (server.folder / "dead.pth").write_bytes(CONTENT)
+    licenses = {"MIT": {"url": "https://opensource.org/license/mit", "commercial_use": True}}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": entries}))
+    monkeypatch.setattr("antialiased_zoo.weights.manifest.own_path", lambda: path)
+
+
+@pytest.mark.usefixtures("listed")
+class TestDoctor:
+    def test_every_cell(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["doctor", "--json"]) == 1  # three entries have no living source
+        found = json.loads(capsys.readouterr().out)
+        states = [(row["weights"].split(":")[-1], row["status"], row["detail"]) for row in found["sources"]]
+        assert [state[:2] for state in states] == [
+            ("mine", "dead"), ("mine", "alive"), ("mine", "alive"), ("dead", "dead"), ("dead", "dead"),
+            ("dead", "dead"), ("sized", "differs"), ("other", "differs"),
+        ]  # fmt: skip
+        details = [state[2] for state in states]
+        assert "HTTP 404" in details[0]
+        assert details[1] == details[2] == f"{len(CONTENT):,} bytes"
+        assert "HTTP 500" in details[3]
+        assert "refused" in details[4]
+        assert "200,000 bytes, the manifest states 7" in details[6]
+        assert "the hub states the SHA-256" in details[7]
+        machine = found["environment"]
+        assert str(cache.folder()) in machine["cache"]
+        assert machine["offline"] is False
+
+    def test_list_marks_what_it_found(self, capsys: pytest.CaptureFixture[str]) -> None:
+        cli.main(["list"])
+        assert capsys.readouterr().out.count("not asked") == 4
+        cli.main(["doctor"])
+        capsys.readouterr()
+        assert cli.main(["list"]) == 0
+        rows = {line.split()[0].split(":")[-1]: line for line in capsys.readouterr().out.splitlines()[1:]}
+        assert "2 of 3 alive" in rows["mine"]
+        assert "0 of 3 alive" in rows["dead"]
+
+    def test_offline_asks_nobody(
+        self, server: FaultServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setenv(hub.MIRROR, "https://me:secret@mirror.example.org/x?sig=secret")
+        assert cli.main(["doctor", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["environment"]["offline"] == ["HF_HUB_OFFLINE"]
+        assert found["environment"]["mirrors"] == ["https://mirror.example.org/x?..."]
+        assert server.requests == []
+
+    def test_download_goes_on_after_a_failure(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["download", "resnet18:lpf7:sized", "resnet18:lpf7:mine", "--quiet"]) == 1
+        out, err = capsys.readouterr()
+        assert out.strip().endswith(NAME)
+        assert "offers 200,000 bytes" in err
+        assert "antialiased-zoo doctor resnet18" in err
+
+    def test_one_unreadable_file_does_not_end_the_list(self, capsys: pytest.CaptureFixture[str]) -> None:
+        (cache.folder() / NAME).mkdir(parents=True)
+        assert cli.main(["list"]) == 0
+        rows = capsys.readouterr().out.splitlines()
+        assert "error" in rows[1]
+        assert len(rows) == 5
+
+
+def test_the_error_says_what_can_be_had(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert cli.main(["download", "resnet50", "--quiet"]) == 1
+    err = capsys.readouterr().err
+    assert 'az.resnet50(filter_size=3, pretrained="timm_bt")  # from github.com, huggingface.co' in err
+    assert 'az.resnet50(filter_size=4, pretrained="torchvision")' in err
+    assert 'az.mobilenet_v2(filter_size=4, pretrained="cifar10")  # on this machine' in err
+    import antialiased_zoo as az
+
+    with pytest.raises(OSError, match='pretrained="timm_bt"'):
+        az.resnet50(4, pretrained=True, progress=False)
+
+
+@pytest.mark.parametrize("name", [f"{NAME[:-4]} (1).pth", f"{NAME}.tar", f"{NAME[:-4]}(2).pth.tar"])
+def test_a_copy_under_a_browsers_name_is_pointed_out(name: str, server: FaultServer) -> None:
+    from fetching import get
+
+    cache.make(cache.folder())
+    (cache.folder() / name).write_bytes(CONTENT)
+    with pytest.raises(OSError, match="rename it to") as caught:
+        get(f"{server.url}/404/{NAME}")
+    assert name in str(caught.value)
+
+
+def test_photos_are_looked_at_before_weights_are_fetched(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(hub.MIRROR, f"{server.url}/404")
+    assert cli.main(["predict", "missing.jpg"]) == 1
+    assert "missing.jpg" in capsys.readouterr().err
+    assert server.requests == []
+
+
+def test_offline_the_packaged_network_answers_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Image.new("RGB", (40, 40)).save(tmp_path / "é.png")
+    assert cli.main(["predict", str(tmp_path / "é.png")]) == 0
+    out, err = capsys.readouterr()
+    assert "the packaged MobileNetV2 answers" in err
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99", ""])
+def test_devices_that_are_not_there(device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    weights = "mobilenet_v2:lpf4:cifar10"
+    assert cli.main(["predict", str(tmp_path / "a.png"), "--weights", weights, "--device", device]) == 1
+    assert f"--device {device} cannot be used here" in capsys.readouterr().err
+
+
+def test_weights_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import antialiased_zoo.weights as room
+
+    packaged = next((Path(room.__file__).parent / "packaged").glob("mobilenet_v2_lpf4*.safetensors"))
+    own = tmp_path / "mine.safetensors"
+    own.write_bytes(packaged.read_bytes())
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    arguments = ["predict", str(tmp_path / "a.png"), "--json", "--weights"]
+    answers = []
+    for weights in ("mobilenet_v2:lpf4:cifar10", str(packaged), str(own)):
+        more = ["--model", "mobilenet_v2:lpf4:cifar10"] if weights == str(own) else []
+        assert cli.main([*arguments, weights, *more]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["predictions"])
+    assert answers[0] == answers[1] == answers[2]
+    assert cli.main([*arguments, str(own)]) == 1
+    assert "--model" in capsys.readouterr().err
+
+
+def test_the_process_is_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    before = warnings.showwarning, list(warnings.filters), dict(os.environ)
+    assert cli.main(["list", "alexnet"]) == 0
+    assert cli.main(["list", "nonsense"]) == 1
+    assert (warnings.showwarning, list(warnings.filters), dict(os.environ)) == before
+
+
+def test_names_that_the_terminal_cannot_spell(tmp_path: Path) -> None:
+    for name in ("é.png", os.fsdecode(b"\xff.png")):
+        Image.new("RGB", (40, 40)).save(tmp_path / "plain.png")
+        os.replace(tmp_path / "plain.png", tmp_path / name)
+    command = [sys.executable, "-m", "antialiased_zoo", "predict", "--weights", "mobilenet_v2:lpf4:cifar10"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    paths = sorted(str(path) for path in tmp_path.iterdir())
+    done = subprocess.run([*command, *paths], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert rb"\xe9.png" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_reader_who_has_gone() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "antialiased_zoo", "list"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert done.returncode == 141
+    assert done.stderr == b""
