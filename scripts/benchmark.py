@@ -1,5 +1,7 @@
 """Times this package beside its peers: python scripts/benchmark.py [--short] [--parts layers networks ...].
 
+With --device cuda it runs the part "gpu" alone, for some minutes; the same command goes on where it stopped.
+
 Contestants take turns, so that a shared machine's moods fall on all of them alike; every ratio is the median of the
 turns' ratios, with their quartiles. Each contestant has a process of its own, as it would have at its user's, unless
 --one-process is given. Peers that are not installed are left out.
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import torch
 from benchmarks.contest import Row
+from benchmarks.gpu import gpu
 from benchmarks.layers import layers
 from benchmarks.loading import imports, load
 from benchmarks.networks import networks, training
@@ -39,10 +42,12 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=(*PARTS, "gpu"), help="all but gpu; on a GPU gpu alone")
     parser.add_argument("--networks", nargs="+", choices=az.list_models(), default=list(NINE))
     parser.add_argument("--short", action="store_true", help="three networks, few turns: some minutes")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, help="8; in the part gpu 128")
+    parser.add_argument("--size", type=int, default=224, help="of the networks' images in the part gpu")
+    parser.add_argument("--minutes", type=float, default=6, help="after which the part gpu starts no case")
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument("--compile", action="store_true", help="networks and training under torch.compile")
@@ -59,7 +64,12 @@ def main() -> None:
     options.device = torch.device(options.device)
     if options.short:
         options.networks, options.turns = list(SHORT), 5
+    options.parts = options.parts or (["gpu"] if options.device.type == "cuda" else list(PARTS))
+    options.batch = options.batch or (128 if "gpu" in options.parts else 8)
     warnings.simplefilter("ignore")
+    if "gpu" in options.parts:
+        options.parts.remove("gpu")
+        gpu(options)
     for part in options.parts:
         report(part, list(PARTS[part](options)), options)
 

@@ -20,6 +20,7 @@ from .functional import (
     max_blur_pool2d,
     max_blur_pool3d,
 )
+from .gpu import use_gpu_kernels
 from .modules import (
     AvgBlurPool1d,
     AvgBlurPool2d,
@@ -71,5 +72,6 @@ __all__ = [
     "max_blur_pool1d",
     "max_blur_pool2d",
     "max_blur_pool3d",
+    "use_gpu_kernels",
     "wide_taps",
 ]

@@ -1,7 +1,7 @@
 """Which kernel serves a tensor: one table for each operation; the first row that serves the tensor computes it.
 
-Compiled and exported code always takes a table's last row, the formula: one graph for every size, which the compiler
-may fuse as it likes.
+Compiled and exported code takes a table's last row, the formula: one graph for every size, which the compiler may fuse
+as it likes; or a row that is one operator of torch for every size (``compiles``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from . import formula
+from . import formula, gpu
 from .cpu.dense_pool import dense_max_blur_pool
 from .eligibility import has_onednn, is_onednn_map, layout_of, needs_grad
 from .filters import Blur
@@ -33,12 +33,14 @@ class Kernel(Generic[_Serves, _Computes]):
         serves: Whether it takes these arguments, and is the quickest that does.
         computes: The operation.
         because: The measurement that earns it its place.
+        compiles: True if compiled code may take it too.
     """
 
     name: str
     serves: _Serves
     computes: _Computes
     because: str
+    compiles: bool = False
 
 
 BlurKernel = Kernel[Callable[[Tensor, Blur], bool], Callable[[Tensor, Blur, Tensor | None], Tensor]]
@@ -69,9 +71,11 @@ def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
 
 
 def _row(table: Sequence[_Row], *arguments: Any) -> _Row:
-    if torch.compiler.is_compiling():
-        return table[-1]
-    return next(row for row in table if row.serves(*arguments))
+    is_compiling = torch.compiler.is_compiling()
+    for row in table[:-1]:
+        if (row.compiles or not is_compiling) and row.serves(*arguments):
+            return row
+    return table[-1]
 
 
 def own_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
@@ -125,6 +129,7 @@ def _pool_then_blur(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None
 
 
 BLUR: list[BlurKernel] = [
+    Kernel("triton", gpu.supports, gpu.blur_pool, "not measured yet, so off by default: docs/gpu.md", compiles=True),
     Kernel("subsample", _only_subsamples, formula.sliced, "filter size 1: nothing to add up"),
     Kernel("slices", _convolves_slowly, formula.sliced, "float64 on a CPU: results/ablation/README.md"),
     Kernel("convolution", _always, formula.convolved, "the formula"),

@@ -1,0 +1,218 @@
+"""The GPU part: the blur as a share of the speed of a copy, and the networks, within a budget of minutes.
+
+Each case is kept when it is done, and the same command goes on after the last one. What the kernel is judged by comes
+first. On a CPU the part runs without the kernel, to try it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import antialiased_zoo as az
+
+from .contest import timed
+from .layers import LAYOUTS, blur_sites, step_of
+from .networks import network_forward, training_step
+from .peers import FLOOR, PEER, peer, peer_network
+from .report import machine
+
+_KERNEL, _PLAIN = "antialiased-zoo, kernel", "antialiased-zoo"
+_TIMM = {"resnet18": "resnetblur18", "resnet50": "resnetblur50"}
+#: Compiled in this order as far as time goes: compiling one takes as long as ten eager ones.
+_COMPILED = (
+    "resnet18",
+    "resnet50",
+    "mobilenet_v2",
+    "densenet121",
+    "resnet34",
+    "resnet101",
+    "vgg16_bn",
+    "vgg16",
+    "alexnet",
+)
+_TRAFFIC = 1.25 + 1.25  # forward and backward read or write the map once each, and a quarter of it
+
+Case = tuple[str, Callable[[], Mapping[str, Any]]]
+
+
+def gpu(options: argparse.Namespace) -> None:
+    """Run the cases that are not in the record yet, until the minutes are over."""
+    folder = options.out or Path("results/benchmark/gpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "gpu.jsonl"
+    if not record.exists():
+        record.write_text(json.dumps({"case": "machine", **machine(options.device)}) + "\n")
+    done = {json.loads(line)["case"] for line in record.read_text().splitlines()}
+    left = [(name, run) for name, run in _cases(options) if name not in done]
+    until = time.monotonic() + 60 * options.minutes
+    for i, (name, run) in enumerate(left):
+        if time.monotonic() > until:
+            print(f"{len(left) - i} cases are left: give the same command again")
+            return
+        try:
+            found = dict(run())
+        except (RuntimeError, torch.cuda.OutOfMemoryError) as error:  # a case that fails is a result, too
+            found = {"error": f"{type(error).__name__}: {error}"[:500]}
+        with record.open("a") as file:
+            file.write(json.dumps({"case": name, **found}) + "\n")
+        print(name, json.dumps(found), flush=True)
+        gc.collect()
+
+
+def _cases(options: argparse.Namespace) -> Iterator[Case]:
+    yield "copy", partial(_copy, options)
+    sites = {shape: layer for (kind, shape), layer in blur_sites(options.networks, options.batch).items()
+             if issubclass(kind, az.Downsample)}  # fmt: skip
+    for shape in sorted(sites, key=lambda shape: -shape.numel()):
+        for layout in LAYOUTS:
+            yield f"layer {tuple(shape)}, {layout}", partial(_layer, sites[shape], shape, layout, options)
+    eager = [(name, layout, False) for layout in reversed(LAYOUTS) for name in options.networks]
+    compiled = [(name, "channels-last", True) for name in _COMPILED if name in options.networks]
+    for name, layout, is_compiled in eager[: len(options.networks)] + compiled + eager[len(options.networks) :]:
+        how = "compiled" if is_compiled else "eager"
+        for mode, make in (("inference", network_forward), ("training", training_step)):
+            case = f"{name}, {mode}, {layout}, {how}, batch {options.batch}"
+            yield case, partial(_network, name, make, layout, is_compiled, options)
+
+
+def _dtype(options: argparse.Namespace) -> torch.dtype:
+    return torch.bfloat16 if options.device.type == "cuda" else torch.float32
+
+
+def _copy(options: argparse.Namespace) -> dict[str, Any]:
+    """GB/s of torch's copy, read and written: of 411 MB on a GPU, a ResNet's stem at batch 256."""
+    images = 256 if options.device.type == "cuda" else options.batch
+    x = torch.randn(images * 64 * 112 * 112, device=options.device, dtype=_dtype(options))
+    y = torch.empty_like(x)
+    figures = _turns({"copy": lambda: y.copy_(x)}, options)["copy"]
+    return {"GB/s": 2 * x.nbytes / figures["ms"] / 1e6, **figures}
+
+
+def _layer(layer: nn.Module, shape: torch.Size, layout: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds of the kernel, of the plain formula, compiled or not, and of a copy that moves as many bytes."""
+    x = torch.randn(shape, device=options.device, dtype=_dtype(options)).contiguous(memory_format=LAYOUTS[layout])
+    layer = layer.to(options.device)
+    found: dict[str, Any] = {}
+    if _can_use_kernel(options):
+        with _kernel(True):
+            fast = layer(x)
+        error = (fast.double() - layer(x).double()).abs().max().item()
+        found["largest difference"] = error
+    for mode in ("forward", "forward + backward"):
+        moved = x.numel() * (1.25 if mode == "forward" else _TRAFFIC)
+        source = torch.empty(int(moved / 2), device=x.device, dtype=x.dtype)
+        runs = {"copy": partial(torch.empty_like(source).copy_, source), _PLAIN: _backward_of(layer, x, mode)}
+        if _can_use_kernel(options):
+            runs[_KERNEL] = _with_kernel(_backward_of(layer, x, mode))
+        torch.compiler.reset()
+        runs["compiled"] = _backward_of(torch.compile(layer), x, mode)
+        found[mode] = _turns(runs, options)
+        found[mode]["share of the copy's speed"] = {
+            name: found[mode]["copy"]["ms"] / figures["ms"] for name, figures in found[mode].items()
+        }
+    return found
+
+
+def _backward_of(layer: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:
+    """The layer's step, with a gradient that is there already: its making is none of the layer's work."""
+    if mode == "forward":
+        return step_of(layer, x, mode)
+    leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    grad = torch.ones_like(layer(x))
+    return lambda: torch.autograd.grad(layer(leaf), leaf, grad)
+
+
+def _network(
+    name: str,
+    make: Callable[[nn.Module, Tensor], Callable[[], Any]],
+    layout: str,
+    is_compiled: bool,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Milliseconds and peak memory of each contestant's step, under AMP."""
+    x = torch.randn(options.batch, 3, options.size, options.size, device=options.device)
+    x = x.contiguous(memory_format=LAYOUTS[layout])
+    builders: dict[str, Callable[[], nn.Module | None]] = {
+        FLOOR: partial(az.create_model, name, filter_size=None),
+        _PLAIN: partial(az.create_model, name),
+        PEER: partial(peer_network, name),
+    }
+    if name in _TIMM and (timm := peer("timm")):
+        builders[f"timm {_TIMM[name]}"] = partial(timm.create_model, _TIMM[name])
+    if _can_use_kernel(options):
+        builders[_KERNEL] = builders[_PLAIN]
+    torch.compiler.reset()
+    steps, failed = {}, {}
+    for who, build in builders.items():
+        model = build()
+        if model is None:
+            continue
+        model = model.to(options.device, memory_format=LAYOUTS[layout]).train()
+        model.forward = torch.autocast(options.device.type, torch.bfloat16, enabled=options.device.type == "cuda")(
+            model.forward
+        )
+        step = make(torch.compile(model) if is_compiled else model, x)
+        step = _with_kernel(step) if who == _KERNEL else step
+        try:
+            step()
+        except RuntimeError as error:  # antialiased-cnns cannot take some maps in channels-last
+            failed[who] = str(error)[:200]
+        else:
+            steps[who] = step
+    return {**_turns(steps, options), **({"failed": failed} if failed else {})}
+
+
+def _turns(runs: Mapping[str, Callable[[], Any]], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Medians, with quartiles, of interleaved turns after one that warms up; peak memory of one call."""
+    figures: dict[str, list[float]] = {name: [] for name in runs}
+    memory = {}
+    for name, run in runs.items():
+        timed(run, options.device, 2)
+        if options.device.type == "cuda":
+            torch.cuda.synchronize(options.device)
+            torch.cuda.reset_peak_memory_stats(options.device)
+            before = torch.cuda.memory_allocated(options.device)
+            run()
+            torch.cuda.synchronize(options.device)
+            memory[name] = {"peak MiB": (torch.cuda.max_memory_allocated(options.device) - before) / 2**20}
+    for _ in range(options.turns):
+        for name, run in runs.items():
+            figures[name].append(timed(run, options.device, 3))
+    found = {}
+    for name, each in figures.items():
+        low, middle, high = statistics.quantiles(each, n=4, method="inclusive") if len(each) > 1 else each * 3
+        found[name] = {"ms": middle, "quartiles": [low, high], **memory.get(name, {})}
+    return found
+
+
+def _can_use_kernel(options: argparse.Namespace) -> bool:
+    return options.device.type == "cuda"
+
+
+@contextmanager
+def _kernel(use: bool) -> Iterator[None]:
+    before = az.use_gpu_kernels(use)
+    try:
+        yield
+    finally:
+        az.use_gpu_kernels(before)
+
+
+def _with_kernel(step: Callable[[], Any]) -> Callable[[], Any]:
+    def run() -> None:
+        with _kernel(True):
+            step()
+
+    return run

@@ -1,0 +1,80 @@
+"""The GPU kernel without a GPU: its values in Triton's interpreter, its compiled code, and the switch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import antialiased_zoo as az
+from antialiased_zoo.layers import gpu
+from antialiased_zoo.layers.filters import Blur, binomial_taps
+
+triton = pytest.importorskip("triton", minversion="3.4")
+_HERE = Path(__file__).parent
+
+
+_PARTS = ["definition", "float32 or meet", "views or infinity or derivatives"]
+
+
+@pytest.mark.timeout(1800)  # the interpreter takes two minutes of processor time in all
+@pytest.mark.parametrize("part", [*_PARTS, f"not ({' or '.join(_PARTS)})"])
+def test_values_in_the_interpreter(part: str) -> None:
+    """In a process of its own, as Triton reads the variable when it is imported."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--timeout", "0"]
+    done = subprocess.run(
+        [*command, str(_HERE / "interpreted_gpu_kernel.py"), "-k", part],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_compiles_for_a_gpu(channels_last: bool, transposed: bool, tmp_path: Path) -> None:
+    """The interpreter takes more than the compiler does. In channels-last, all reads of half precision are 16 bytes."""
+    pytest.importorskip("triton.backends.nvidia")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from antialiased_zoo.layers.gpu.axis import blur_axis, transposed_axis
+    from antialiased_zoo.layers.gpu.kernel import blur_kernel
+
+    axis = (transposed_axis if transposed else blur_axis)(binomial_taps(4), 2, (1, 2), "reflect", 112)
+    constants = {"Y": axis, "X": axis, "DTYPE": triton.language.float32, "COLUMNS": 16, "CHANNELS": 64}
+    constants |= dict.fromkeys(("x_channel", "y_channel") if channels_last else ("x_column", "y_column"), 1)
+    types = {name: "*bf16" if name in "xy" else "i32" for name in blur_kernel.arg_names}
+    types |= dict.fromkeys(constants, "constexpr")
+    divisible = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(types) if types[name] != "constexpr"}
+    source = ASTSource(blur_kernel, types, constants, divisible)
+    code = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    reads = [line for line in code.splitlines() if "ld.global" in line]
+    assert reads
+    if channels_last:
+        assert all(".v4.b32" in line for line in reads)
+
+
+def test_off_until_asked_for() -> None:
+    code = (
+        "import antialiased_zoo as az, sys; az.Downsample(3); print('triton' in sys.modules, az.use_gpu_kernels(False))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+    assert not gpu.supports(torch.ones(1, 1, 4, 4), Blur.make(4, 2, "reflect", 0, 2))
+
+
+def test_a_machine_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("operators", "kernel"):
+        monkeypatch.delitem(sys.modules, f"antialiased_zoo.layers.gpu.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(ImportError, match="need Triton"):
+        az.use_gpu_kernels(True)
+    assert az.use_gpu_kernels(False) is False
