@@ -1,6 +1,7 @@
-"""Train a network, antialiased or baseline, on a folder or zip of images.
+"""Train any network, antialiased or not, on a folder or zip of images.
 
     python scripts/train.py mobilenet_v2 --filter-size 4 --preset cifar10 --data cifar10.zip --out runs/lpf4
+    python scripts/train.py timm:regnety_004 --filter-size 3 --preset imagenet-resnet --epochs 30 --data imagenet ...
     torchrun --nproc-per-node 8 scripts/train.py resnet50 --preset imagenet-resnet --amp bfloat16 ...
 
 The same command resumes an interrupted run from its last checkpoint. scripts/README.md says more.
@@ -13,6 +14,7 @@ import ast
 import dataclasses
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -23,60 +25,96 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from antialiased_zoo import create_model
-from antialiased_zoo.evaluation.data import ImageFiles, open_images
+from antialiased_zoo.errors import ZooError
+from antialiased_zoo.evaluation import ImageFiles, NamedModel, changed, count_outputs, described, new_model, open_images
+from antialiased_zoo.evaluation import Options as EvaluationOptions
 from antialiased_zoo.training.batches import FileBatches, MemoryBatches
-from antialiased_zoo.training.execution import Execution, processes
+from antialiased_zoo.training.execution import Execution, positive, processes
 from antialiased_zoo.training.loop import TrainBatches, Trainer, top1
 from antialiased_zoo.training.recipes import PRESETS, Augment, Recipe, Schedule
 from antialiased_zoo.training.runs import RunFolder, State, load_weights, manifest_entry, versions
-from antialiased_zoo.weights.preprocessing import Preprocessing
+from antialiased_zoo.weights import Preprocessing
+from antialiased_zoo.zoo import ARCHITECTURES
 
+# What timm's and torchvision's references call the same setting.
+SAME_AS = {
+    "eval_resize": ["--val-resize-size"],
+    "eval_crop": ["--val-crop-size"],
+    "weight_decay": ["--wd"],
+    "label_smoothing": ["--smoothing"],
+    "ema": ["--model-ema-decay"],
+}
 AMP = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a network of the zoo, for example mobilenet_v2")
+    parser.add_argument(
+        "model", help="a network of the zoo (mobilenet_v2), timm:NAME, torchvision:NAME, hf-hub:NAME or MODULE:CALLABLE"
+    )
     parser.add_argument("--filter-size", type=filter_size, required=True, help="1 to 7, or none: the baseline")
-    parser.add_argument("--data", type=Path, required=True, help="folder or zip with train/ and val/")
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumed if it has a checkpoint")
+    parser.add_argument(
+        "--data", "--data-dir", "--data-path", type=Path, required=True, help="folder or zip with train/ and val/"
+    )
+    parser.add_argument(
+        "--out",
+        "--output",
+        "--output-dir",
+        type=Path,
+        required=True,
+        help="the run's folder; resumed if it has a checkpoint",
+    )
     parser.add_argument("--preset", choices=PRESETS, required=True, help="the recipe")
     parser.add_argument("--recipe", help="the recipe's name in the manifest (default: the preset's)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--init", metavar="torchvision|PATH", help="fine-tune from these weights")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--init",
+        "--initial-checkpoint",
+        metavar="WEIGHTS",
+        help="fine-tune from a file, a recipe, torchvision's, a tag",
+    )
+    start.add_argument("--pretrained", action="store_true", help="fine-tune from the source's default weights")
     parser.add_argument(
-        "--model-args", nargs="*", type=name_value, default=[], metavar="NAME=VALUE", help="for torchvision's builder"
+        "--model-args", nargs="*", type=name_value, default=[], metavar="NAME=VALUE", help="for the network's builder"
     )
     parser.add_argument("--license", default="MIT", help="of the weights, for the manifest")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events to the run's folder")
     _add_execution(parser.add_argument_group("how to compute"))
+    _add_normalisation(parser.add_argument_group("normalisation; by default what the network states"))
     _add_recipe(parser.add_argument_group("settings of the preset to change"))
     return parser.parse_args(argv)
 
 
 def _add_execution(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    group.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that decode")
+    group.add_argument("--threads", type=positive, help="CPU threads (default: all cores)")
+    group.add_argument("--workers", "-j", type=int, default=min(8, os.cpu_count() or 1), help="processes that decode")
     group.add_argument("--amp", choices=AMP, default="none", help="mixed precision")
     group.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
-    group.add_argument("--compile", action="store_true", help="use torch.compile")
-    group.add_argument("--accumulate", type=int, default=1, metavar="PARTS", help="parts to compute a batch in")
-    group.add_argument("--checkpoint-every", type=int, default=200, metavar="STEPS")
+    group.add_argument("--compile", "--torchcompile", action="store_true", help="use torch.compile")
+    group.add_argument("--accumulate", type=positive, default=1, metavar="PARTS", help="parts to compute a batch in")
+    group.add_argument("--checkpoint-every", type=positive, default=200, metavar="STEPS")
     group.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True)
 
 
+def _add_normalisation(group: Any) -> None:
+    group.add_argument("--mean", type=float, nargs=3, help="of each channel, for pixels of 0..1")
+    group.add_argument("--std", type=float, nargs=3, help="likewise")
+    group.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic"), help="of validation images")
+
+
 def _add_recipe(group: Any) -> None:
+    group.add_argument("--epochs", type=positive, help="the preset's image sizes keep their shares of the epochs")
     group.add_argument("--sizes", type=sizes, metavar="SIZExEPOCHS,...", help="for example 40x7,48x5,64x5")
     group.add_argument("--augment", choices=get_args(Augment))
     group.add_argument("--schedule", choices=get_args(Schedule))
     for name in ("nesterov", "decay_norms"):
         group.add_argument(_flag(name), action=argparse.BooleanOptionalAction)
     for name in ("eval_resize", "eval_crop", "eval_every", "batch_size"):
-        group.add_argument(_flag(name), type=int)
+        group.add_argument(_flag(name), *SAME_AS.get(name, ()), type=positive)
     for name in ("cutout", "lr", "warmup", "momentum", "weight_decay", "label_smoothing", "ema"):
-        group.add_argument(_flag(name), type=float)
+        group.add_argument(_flag(name), *SAME_AS.get(name, ()), type=float)
 
 
 def _flag(name: str) -> str:
@@ -99,9 +137,11 @@ def name_value(text: str) -> tuple[str, Any]:
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     names = [field.name for field in dataclasses.fields(Recipe)]
-    return dataclasses.replace(
-        PRESETS[args.preset], **{name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    )
+    given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    if args.epochs and args.sizes:
+        raise ValueError("--sizes says how many epochs there are: give it or --epochs")
+    recipe = dataclasses.replace(PRESETS[args.preset], **given)
+    return recipe.with_epochs(args.epochs) if args.epochs else recipe
 
 
 def execution_of(args: argparse.Namespace, device: torch.device, rank: int, world: int) -> Execution:
@@ -126,17 +166,34 @@ def open_data(path: Path) -> tuple[ImageFiles, ImageFiles]:
     return train, val
 
 
-def build(args: argparse.Namespace, classes: int) -> nn.Module:
+def build(args: argparse.Namespace, classes: int) -> NamedModel:
     # Every process starts from the same weights, whatever else has drawn random numbers.
     torch.manual_seed(args.seed)
-    return create_model(
-        args.model,
-        filter_size=args.filter_size,
-        pretrained=args.init or False,
-        num_classes=classes,
-        progress=args.progress,
-        **dict(args.model_args),
+    weights = args.init or ("" if args.pretrained else "none")
+    if args.pretrained and args.model in ARCHITECTURES:
+        weights = "torchvision"
+    return new_model(args.model, classes, args.filter_size, weights, args.progress, **dict(args.model_args))
+
+
+def preprocessing_of(named: NamedModel, recipe: Recipe, args: argparse.Namespace) -> Preprocessing:
+    """The network's normalisation, at the recipe's sizes; says on the standard error what it is."""
+    flags = {name: getattr(args, name) for name in ("mean", "std", "interpolation") if getattr(args, name) is not None}
+    stated = named.preprocessing or Preprocessing()
+    facts = changed(
+        dataclasses.replace(stated, test_resize=None, test_crop=None, resize=recipe.eval_resize, crop=recipe.eval_crop),
+        **flags,
     )
+    origin = ", ".join([named.stated_by or "ImageNet's", *(f"--{name}" for name in flags)])
+    print(f"validation: {described(facts)} ({origin})", file=sys.stderr)
+    return facts
+
+
+def check_outputs(named: NamedModel, classes: int, size: int) -> None:
+    outputs = count_outputs(named.label, named.model, size, EvaluationOptions())
+    if outputs != classes:
+        raise ValueError(
+            f"{named.label} has {outputs} outputs, the data {classes} classes; let its callable take num_classes"
+        )
 
 
 def reporter(tensorboard: bool, folder: Path) -> Callable[[State], None]:
@@ -171,8 +228,10 @@ def command(argv: list[str], init: str | None = None) -> str:
 
 def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     recipe = recipe_of(args)
-    preprocessing = Preprocessing(resize=recipe.eval_resize, crop=recipe.eval_crop)
     train_files, val_files = open_data(args.data)
+    named = build(args, len(train_files.classes))
+    check_outputs(named, len(train_files.classes), recipe.eval_crop)
+    preprocessing = preprocessing_of(named, recipe, args)
     if recipe.augment == "pad-crop":
         images: TrainBatches = MemoryBatches(train_files, preprocessing, how.device, recipe.cutout, how.hide_bars)
     else:
@@ -181,13 +240,14 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     identity = {
         "model": args.model,
         "filter_size": args.filter_size,
-        "init": args.init,
+        "init": args.init or args.pretrained or None,
+        "preprocessing": json.loads(json.dumps(dataclasses.asdict(preprocessing))),
         "model_args": dict(args.model_args),
         "names": {"train": train_files.names_digest(), "val": val_files.names_digest()},
     }
-    run, model = RunFolder(args.out), build(args, len(train_files.classes))
+    run = RunFolder(args.out)
     report = reporter(args.tensorboard, run.path) if how.first else None
-    trainer = Trainer(model, recipe, images, val, run, identity, args.seed, how, report)
+    trainer = Trainer(named.model, recipe, images, val, run, identity, args.seed, how, report)
     result = trainer.fit()
     if how.first:
         finish(args, argv, trainer, result, train_files, val)
@@ -204,7 +264,9 @@ def finish(
     """Writes the weights, measures what the written file holds, and writes the record beside it."""
     name = args.recipe or args.preset.replace("-", "_")
     filters = f"_lpf{args.filter_size}" if args.filter_size else ""
-    weights = trainer.run.save_weights(result.state_dict(), f"{args.model}{filters}_{name}")
+    weights = trainer.run.save_weights(
+        result.state_dict(), f"{re.sub(r'[^A-Za-z0-9_.-]', '_', args.model)}{filters}_{name}"
+    )
     result.load_state_dict(load_weights(weights))
     accuracy = top1(result, val, dataclasses.replace(trainer.how, rank=0, world=1))
     facts = {
@@ -242,7 +304,7 @@ def main(argv: list[str]) -> None:
     try:
         with processes(args.device) as place:
             train(args, execution_of(args, *place), argv)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ZooError, ValueError, OSError, ImportError, FloatingPointError) as error:
         raise SystemExit(f"train.py: {error}") from error
 
 

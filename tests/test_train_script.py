@@ -62,7 +62,7 @@ def test_fine_tuning_starts_from_given_weights(script, tmp_path):
     path = RunFolder(tmp_path).save_weights(trained, "net_test")
     options = ["--filter-size", "4", "--preset", "imagenet-mobilenet-finetune", "--init", str(path)]
     args = script.parse(["mobilenet_v2", "--data", "d", "--out", "o", *options, "--model-args", "width_mult=0.1"])
-    loaded = script.build(args, 4).state_dict()
+    loaded = script.build(args, 4).model.state_dict()
     assert loaded.keys() == trained.keys()
     for name, tensor in trained.items():
         torch.testing.assert_close(loaded[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)

@@ -13,6 +13,7 @@ kind                  first                   second
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,11 @@ class ViewMaker:
 
     def __init__(self, canvases: Canvases, protocol: ShiftProtocol, device: torch.device, seed: int = 0) -> None:
         self.canvases, self.protocol, self.device, self.seed = canvases, protocol, device, seed
-        self.images = protocol.padded(canvases.pixels.to(device, non_blocking=True))
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """The normalised, padded canvases, float32 on the device."""
+        return self.protocol.padded(self.canvases.pixels.to(self.device, non_blocking=True))
 
     def make(self, keys: Tensor) -> Tensor:
         """Makes views.
@@ -66,15 +71,20 @@ class ViewMaker:
         corrupted = keys[:, 1] == CORRUPT
         if not corrupted.any():
             return self._shifted(keys)
-        made = torch.empty(
-            len(keys), *self.images.shape[1:2], *[self.protocol.size] * 2, device=self.device
-        ).contiguous(memory_format=torch.channels_last)
+        made = torch.empty(len(keys), 3, *[self.protocol.size] * 2, device=self.device).contiguous(
+            memory_format=torch.channels_last
+        )
         if not corrupted.all():
             made[~corrupted] = self._shifted(keys[~corrupted])
         made[corrupted] = self._corrupted(keys[corrupted])
         return made
 
     def _shifted(self, keys: Tensor) -> Tensor:
+        if not self.protocol.pad and bool((keys[:, 1] == CROP).all()) and bool((keys[:, 2:] == keys[0, 2:]).all()):
+            # The same crop of every image, as for accuracy: half the time of gathering, which serves any views.
+            corner, size = keys[0, 2:].tolist(), self.protocol.size
+            cut = self.canvases.pixels[..., corner[0] : corner[0] + size, corner[1] : corner[1] + size]
+            return self.protocol.normalise(cut[keys[:, 0]].to(self.device, non_blocking=True))
         which, kind, first, second = keys.to(self.device, non_blocking=True).unbind(1)
         steps = torch.arange(self.protocol.size, device=self.device)
         rows, columns = (self._positions(steps, kind == ROLL, offset) for offset in (first, second))

@@ -78,6 +78,28 @@ class Recipe:
         """Epochs of the whole run."""
         return sum(epochs for _, epochs in self.sizes)
 
+    def with_epochs(self, epochs: int) -> Recipe:
+        """Returns the recipe over another number of epochs, each image size with the same share of them.
+
+        Raises:
+            ValueError: Fewer epochs than image sizes.
+
+        Example:
+            >>> PRESETS["cifar10"].with_epochs(10).sizes
+            ((40, 2), (48, 2), (64, 6))
+        """
+        if epochs < len(self.sizes):
+            raise ValueError(f"{epochs} epochs are fewer than the recipe's {len(self.sizes)} image sizes; give --sizes")
+        ends = [round(epochs * sum(n for _, n in self.sizes[: k + 1]) / self.epochs) for k in range(len(self.sizes))]
+        # Each size keeps an epoch at least, and leaves one for each that follows.
+        for k in range(len(ends)):
+            ends[k] = min(max(ends[k], (ends[k - 1] if k else 0) + 1), epochs - (len(ends) - 1 - k))
+        starts = [0, *ends[:-1]]
+        return dataclasses.replace(
+            self,
+            sizes=tuple((size, end - start) for (size, _), start, end in zip(self.sizes, starts, ends, strict=True)),
+        )
+
     def size_at(self, epoch: int) -> int:
         """Returns the training image size of an epoch, counted from 0."""
         for size, epochs in self.sizes:

@@ -1,0 +1,117 @@
+"""Compare how fast images are decoded for evaluation with torchvision's ImageFolder and torch's DataLoader.
+
+    python scripts/data_speed.py --out results/data_path
+
+Makes a folder of JPEGs, reads it in turns by both ways with 0 and 2 workers, and prints images per second. Both end in
+the same float32 batches, which is checked. See scripts/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+from antialiased_zoo.evaluation import Options, imagenet, open_images
+from antialiased_zoo.evaluation.decoding import batches
+from antialiased_zoo.evaluation.views import ViewMaker, centre_view
+from antialiased_zoo.training import positive, versions
+from antialiased_zoo.weights import Preprocessing
+
+BATCH = 32
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=positive, default=256)
+    parser.add_argument("--side", type=positive, default=320, help="of the JPEGs, in pixels")
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--out", type=Path, help="folder for data_path.json and data_path.md")
+    return parser.parse_args(argv)
+
+
+def make_images(root: Path, count: int, side: int) -> None:
+    """Smooth noise: about as many bytes as a photo of that size."""
+    generator = torch.Generator().manual_seed(0)
+    for index in range(count):
+        small = torch.rand(1, 3, side // 8, side // 8, generator=generator)
+        pixels = torch.nn.functional.interpolate(small, (side, side), mode="bicubic").clamp(0, 1).mul(255).byte()
+        place = root / f"class{index % 4}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).save(place / f"{index:05}.jpg", quality=90)
+
+
+def ours(root: Path, facts: Preprocessing, workers: int) -> Iterator[Tensor]:
+    """What `evaluate` shows a model that is measured on the centre crop alone."""
+    protocol, options = imagenet(facts), Options(batch_size=BATCH, workers=workers, progress=False)
+    for batch in batches(open_images(root), [protocol], options):
+        maker = ViewMaker(batch.canvases(protocol), protocol, options.device)
+        count = len(batch.indices)
+        yield maker.make(torch.cat([torch.arange(count)[:, None], centre_view(protocol).expand(count, 3)], dim=1))
+
+
+def theirs(root: Path, facts: Preprocessing, workers: int) -> Iterator[Tensor]:
+    """ImageFolder, its own loader and transforms, and a DataLoader."""
+    for images, _ in DataLoader(ImageFolder(str(root), facts.build()), batch_size=BATCH, num_workers=workers):
+        yield images
+
+
+def seconds(read: Callable[[], Iterator[Tensor]]) -> float:
+    started = time.perf_counter()
+    for _ in read():
+        pass
+    return time.perf_counter() - started
+
+
+def compare(root: Path, workers: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Reads everything by both ways in turns; returns images per second, and the ratio's median and quartiles."""
+    facts, times = Preprocessing(), {"ours": [0.0], "theirs": [0.0]}
+    ways = {"ours": ours, "theirs": theirs}
+    for a, b in zip(ours(root, facts, workers), theirs(root, facts, workers), strict=True):
+        torch.testing.assert_close(a, b)
+    for turn in range(args.rounds):
+        for name in sorted(ways, reverse=bool(turn % 2)):
+            times[name].append(seconds(lambda name=name: ways[name](root, facts, workers)))
+    speeds = {name: args.images / statistics.median(taken[1:]) for name, taken in times.items()}
+    ratios = [b / a for a, b in zip(times["ours"][1:], times["theirs"][1:], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return {"workers": workers, "images_per_second": speeds, "ratio": middle, "quartiles": [low, high]}
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        make_images(Path(folder), args.images, args.side)
+        rows = [compare(Path(folder), workers, args) for workers in args.workers]
+    lines = [
+        "| workers | evaluate (images/s) | ImageFolder, DataLoader (images/s) | ratio (quartiles) |",
+        "| --- " * 4 + "|",
+    ]
+    for row in rows:
+        speeds, (low, high) = row["images_per_second"], row["quartiles"]
+        ratio = f"{row['ratio']:.2f} ({low:.2f}, {high:.2f})"
+        lines.append(f"| {row['workers']} | {speeds['ours']:.0f} | {speeds['theirs']:.0f} | {ratio} |")
+    print("\n".join(lines))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        facts = {"images": args.images, "side": args.side, "rounds": args.rounds, "versions": versions(), "rows": rows}
+        (args.out / "data_path.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (args.out / "data_path.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
