@@ -1,10 +1,8 @@
 """The networks: one table, and how a network is built from a row of it."""
 
-from .backbone import Backbone as Backbone
+from .backbone import Backbone
 from .factories import create_model, list_models, register_network
-from .features import BackboneWithFPN as BackboneWithFPN
-from .features import FeatureMaps as FeatureMaps
-from .features import backbone_with_fpn
+from .features import BackboneWithFPN, FeatureMaps, backbone_with_fpn
 from .networks import *  # a factory for each row
 from .published import published_table as published_table
 from .registry import ARCHITECTURES as ARCHITECTURES
@@ -13,6 +11,9 @@ from .saving import from_pretrained, push_to_hub, save_pretrained
 
 __all__ = [
     *ARCHITECTURES,
+    "Backbone",
+    "BackboneWithFPN",
+    "FeatureMaps",
     "backbone_with_fpn",
     "create_model",
     "from_pretrained",

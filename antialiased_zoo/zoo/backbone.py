@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import StructureMismatchError
-from ..weights import NetworkConfig, warn
+from ..weights import NetworkConfig
 from .checkpointing import run_checkpointed
 from .feature_info import measure
 from .fingerprint import fingerprint
@@ -280,8 +280,7 @@ def _check_structure(
     stated, backbone = metadata.get(NetworkConfig.KEY), cast(Backbone, module)
     if stated is None or backbone._fingerprint != fingerprint(module):
         return
-    difference = NetworkConfig.from_json(stated).difference(backbone._config)
-    if difference and strict:
-        errors.append(f"{difference}. Build the same network, or pass strict=False to load the tensors all the same")
-    elif difference:
-        warn(f"{difference}: expect a lower accuracy until it is fine-tuned")
+    if difference := NetworkConfig.from_json(stated).difference(backbone._config):
+        errors.append(
+            f"{difference}. Build the same network; load_state_dict(dict(state)) loads the tensors all the same"
+        )

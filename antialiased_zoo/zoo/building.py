@@ -57,7 +57,7 @@ def _followed(contents: checkpoints.Contents, config: NetworkConfig, kwargs: Map
     if difference := own.difference(config):
         raise StructureMismatchError(
             f"{contents.path}: {difference}. Leave the options out to follow the file; to use its tensors in another "
-            "network all the same, build that one and call load_state_dict(..., strict=False)"
+            "network all the same, build that one and call load_state_dict(dict(state)) with the tensors"
         )
     lacking = [name for name in own.not_saved if name not in kwargs]
     if lacking:

@@ -36,11 +36,11 @@ def _contexts(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractCo
 def _norms_at_rest(part: nn.Module) -> Iterator[None]:
     """Keep batch norms from counting a batch twice: the recomputation leaves their running statistics alone."""
     norms = [module for module in part.modules() if isinstance(module, _NormBase) and module.training]
-    tracked = [norm.track_running_stats for norm in norms]
+    were = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
         for norm in norms:
-            norm.track_running_stats = False
+            norm.momentum, norm.num_batches_tracked = 0.0, None
         yield
     finally:
-        for norm, was in zip(norms, tracked, strict=True):
-            norm.track_running_stats = was
+        for norm, (momentum, count) in zip(norms, were, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -20,7 +20,6 @@ def model_card(config: NetworkConfig) -> str:
     """
     lines = ["---", "library_name: antialiased-zoo", "pipeline_tag: image-classification"]
     lines += [f"license: {config.license.lower()}"] if config.license else []
-    lines += [f"datasets:\n- {config.dataset}"] if config.dataset else []
     lines += ["tags:", "- antialiasing", "- timm" if config.filter_size is None else "- blurpool", "---", ""]
     lines += [f"# {config.describe()}", "", *_facts(config), ""]
     if config.metrics:
