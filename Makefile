@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test check bench clean
+# The oldest torch and torchvision that setup.cfg allows, in an environment of their own.
+OLDEST = .venv-oldest
+CORE = tests/layers tests/test_folding.py tests/test_packed_conv.py tests/test_transform.py tests/test_planner.py tests/test_hubconf.py
+
+.PHONY: help demo test test-oldest check bench clean
 
 help:
 	@echo "make demo   two networks judge a sliding photo; writes demo.png"
 	@echo "make test   the test suite"
 	@echo "make check  ruff and mypy"
+	@echo "make test-oldest  the core of the suite with the oldest supported torch"
 	@echo "make bench  the short benchmark"
 	@echo "make clean  remove the virtual environment and what was built"
 
@@ -23,6 +28,15 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest $(CORE)
+	cat setup.cfg antialiased_zoo/layers/torch_internals.py | sha256sum > .ci/oldest
+
+$(OLDEST)/.installed: setup.cfg
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.6.*' 'torchvision==0.21.*' --editable '.[test]'
+	touch $@
+
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,4 +46,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python scripts/benchmark.py --short
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache demo.png
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache demo.png

@@ -1,4 +1,4 @@
-"""Entry points of ``torch.hub.load("OWNER/antialiased-zoo", NAME, ...)``: the networks and nothing else.
+"""Entry points of ``torch.hub.load(REPOSITORY, NAME, ...)``: the networks and nothing else.
 
 `torch.hub.help` shows each one's arguments; ``pretrained=True`` fetches verified weights.
 """

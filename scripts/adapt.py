@@ -24,9 +24,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from antialiased_zoo import antialias, recalibrate
+from antialiased_zoo.evaluation import GRAMMAR, NamedModel, class_index, load_named
 from antialiased_zoo.evaluation.data import ImageFiles, open_images
 from antialiased_zoo.evaluation.loop import Options, evaluate
-from antialiased_zoo.evaluation.modelspec import GRAMMAR, NamedModel, class_index, load_named
 from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Probe
 from antialiased_zoo.evaluation.protocols import protocol_for
 from antialiased_zoo.evaluation.reports import markdown_table, result_notes

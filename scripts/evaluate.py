@@ -7,8 +7,6 @@ torchrun --nproc-per-node 8 scripts/evaluate.py ...        # the same figures, s
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import functools
 import json
 import os
 import shlex
@@ -20,219 +18,271 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from antialiased_zoo.evaluation import plots
-from antialiased_zoo.evaluation.cifar10 import Cifar10
-from antialiased_zoo.evaluation.data import ImageFiles, open_images
-from antialiased_zoo.evaluation.loop import Evaluation, Options, bare_seconds, evaluate
-from antialiased_zoo.evaluation.modelspec import GRAMMAR, NamedModel, class_index, load_named
-from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Corruptions, Diagonal, Probe
-from antialiased_zoo.evaluation.protocols import ShiftProtocol, cifar, imagenet, protocol_for
-from antialiased_zoo.evaluation.reports import markdown_table, result_notes
-from antialiased_zoo.evaluation.robustness import imagenet_c, imagenet_p
-from antialiased_zoo.evaluation.samples import feature_maps, sample_canvases, stability_curves
-from antialiased_zoo.training.runs import versions
-from antialiased_zoo.weights.preprocessing import Preprocessing
+from antialiased_zoo.errors import ZooError
+from antialiased_zoo.evaluation import (
+    DATA_GRAMMAR,
+    GRAMMAR,
+    PROBES,
+    PROTOCOLS,
+    ClassMap,
+    Evaluation,
+    LabelledImages,
+    Options,
+    Probe,
+    Settings,
+    ShiftProtocol,
+    Subject,
+    bare_seconds,
+    evaluate,
+    feature_maps,
+    find_device,
+    find_probe,
+    imagenet_c,
+    imagenet_p,
+    markdown_table,
+    open_data,
+    plots,
+    prepare,
+    result_notes,
+    sample_canvases,
+    stability_curves,
+)
+from antialiased_zoo.training import positive, versions
 
-METRICS = ("accuracy", "crop", "circular", "diagonal", "corruption", "features")
 AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help=GRAMMAR)
+    parser.add_argument("--data", "--data-dir", required=True, help=DATA_GRAMMAR)
+    parser.add_argument("--labels", type=Path, help="of a flat folder: ImageNet's devkit, or a file of image and class")
     parser.add_argument(
-        "--data",
-        required=True,
-        help="folder of class folders, a zip of one, ZIP/FOLDER, or cifar10:FOLDER for CIFAR-10's own files",
+        "--classes",
+        "--class-map",
+        metavar="FILE|same-order",
+        help="the models' class names in their order, a line each or JSON; or JSON from the data's class to the output",
     )
-    parser.add_argument("--out", type=Path, help="folder for results.json, table.md and pictures")
-    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS[:3])
-    parser.add_argument("--limit", type=int, help="measure this many images, evenly spaced")
-    protocol = parser.add_argument_group("protocol")
-    protocol.add_argument("--protocol", choices=("auto", "imagenet", "cifar"), default="auto")
-    protocol.add_argument("--resize", type=int, help="shorter side in pixels (by default what the weights name)")
-    protocol.add_argument("--crop", type=int, help="side of what the models see, in pixels")
-    protocol.add_argument("--paper", action="store_true", help="crop pairs as the published script draws them")
-    protocol.add_argument("--pairs", type=int, default=1, help="pairs of shifts per image")
-    protocol.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", "--output-dir", type=Path, help="folder for results.json, table.md and pictures")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["accuracy", "crop", "circular"],
+        help=f"{', '.join(PROBES)}, features, or MODULE:CLASS of a Probe",
+    )
+    parser.add_argument("--limit", type=positive, help="measure this many images, evenly spaced")
+    _add_protocol(parser.add_argument_group("preprocessing and protocol; by default what the weights state"))
     features = parser.add_argument_group("features, curves")
     features.add_argument("--layers", nargs="+", help="by default up to four, spread over the depth")
-    features.add_argument("--grid", type=int, default=8, help="shifts of 0 .. GRID-1 pixels each way")
-    features.add_argument("--feature-images", type=int, default=8)
+    features.add_argument("--grid", type=positive, default=8, help="shifts of 0 .. GRID-1 pixels each way")
+    features.add_argument("--feature-images", type=positive, default=8)
     features.add_argument("--curve-image", type=int, default=0, help="index of the image whose curves are drawn")
     parser.add_argument("--imagenet-c", type=Path, metavar="DIR")
     parser.add_argument("--imagenet-p", type=Path, metavar="DIR", help="unpacked to frames")
-    running = parser.add_argument_group("running; none of it changes a figure but by rounding")
-    running.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    running.add_argument("--amp", choices=AMP)
-    running.add_argument("--channels-last", action="store_true")
-    running.add_argument("--workers", type=int, default=min(8, (os.cpu_count() or 1) - 1))
-    running.add_argument("--batch-size", type=int, default=64)
-    running.add_argument("--threads", type=int, help="CPU threads")
-    running.add_argument("--no-progress", action="store_true")
-    running.add_argument("--no-digest", action="store_true", help="do not read all data once for its digest")
-    running.add_argument("--overhead", action="store_true", help="compare the time with that of bare forward passes")
-    return parser.parse_args(argv)
+    _add_running(parser.add_argument_group("running; none of it changes a figure but by rounding"))
+    return parser.parse_intermixed_args(argv)  # options may stand between the models
+
+
+def _add_protocol(group: Any) -> None:
+    group.add_argument("--mean", type=float, nargs=3, help="of each channel, for pixels of 0..1")
+    group.add_argument("--std", type=float, nargs=3, help="likewise")
+    group.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic"))
+    group.add_argument("--crop-pct", type=float, help="the crop's share of the resized side, in place of --resize")
+    group.add_argument("--resize", "--val-resize-size", type=positive, help="shorter side in pixels")
+    group.add_argument("--crop", "--img-size", "--val-crop-size", type=positive, help="side of what models see")
+    group.add_argument("--protocol", choices=PROTOCOLS, default="auto")
+    group.add_argument("--paper", action="store_true", help="crop pairs as the published script draws them")
+    group.add_argument("--pairs", type=positive, default=1, help="pairs of shifts per image")
+    group.add_argument("--seed", type=int, default=0)
+
+
+def _add_running(group: Any) -> None:
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    group.add_argument("--amp", choices=AMP)
+    group.add_argument("--channels-last", action="store_true")
+    group.add_argument("--workers", "-j", type=int, default=min(8, (os.cpu_count() or 1) - 1))
+    group.add_argument("--batch-size", "-b", type=positive, default=64)
+    group.add_argument("--threads", type=positive, help="CPU threads")
+    group.add_argument("--no-progress", action="store_true")
+    group.add_argument("--no-digest", action="store_true", help="do not read all data once for its digest")
+    group.add_argument("--overhead", action="store_true", help="compare the time with that of bare forward passes")
 
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     device = start(args)
-    images = subset(open_data(args.data), args.limit)
-    needs_classes = len(set(args.metrics) & {"accuracy", "diagonal", "corruption"}) > 0
-    classes = images.classes if needs_classes else None
-    models = [build(spec, classes and len(classes), args) for spec in args.models]
-    if len({named.label for named in models}) < len(models):
-        raise ValueError("two models have the same label; name them apart with LABEL=SPEC")
-    for named in models:
-        named.model.to(device, memory_format=torch.channels_last if args.channels_last else None)
+    makers = {name: find_probe(name) for name in args.metrics if name != "features"}
+    images = open_data(args.data, args.labels)
+    thin_out(images, args)
     options = Options(
         device, args.batch_size, args.workers, AMP.get(args.amp), args.channels_last, not args.no_progress
     )
-    results: dict[str, Any] = {}
-    for protocol, group in by_protocol(models, args).items():
-        results |= measure(group, images, protocol, args, options)
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        report(results, models, images, args)
+    settings = Settings(len(images), args.pairs, args.seed, args.paper)
+
+    def make() -> dict[str, Probe]:
+        return {name: create(settings) for name, create in makers.items()}
+
+    needs_classes = any(probe.needs_targets for probe in make().values())
+    flags, count = preprocessing_flags(args), len(images.classes) if needs_classes else None
+    subjects = [prepare(spec, options, count, args.protocol, flags, args.seed) for spec in args.models]
+    if len({one.named.label for one in subjects}) < len(subjects):
+        raise ValueError("two models have the same label; name them apart with LABEL=SPEC")
+    maps = {one.named.label: one.match(images.classes, args.classes) for one in subjects if needs_classes}
+    for note in [one.note() for one in subjects] + [f"{label}: classes matched {m.how}" for label, m in maps.items()]:
+        say(note)
+    results = measure(subjects, images, make, maps, args, options)
+    if first_process():
+        report(results, subjects, images, args)
 
 
-def build(spec: str, num_classes: int | None, args: argparse.Namespace) -> NamedModel:
-    # Networks without weights must be the same ones in every process.
-    torch.manual_seed(args.seed)
-    return load_named(spec, num_classes, not args.no_progress)
+def say(text: str) -> None:
+    """Tells the user, on the standard error: the table on the standard output stays clean."""
+    if first_process():
+        print(text, file=sys.stderr)
+
+
+def first_process() -> bool:
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def preprocessing_flags(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("mean", "std", "interpolation", "crop_pct", "resize", "crop")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def start(args: argparse.Namespace) -> torch.device:
     if args.threads:
         torch.set_num_threads(args.threads)
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return torch.device(args.device)
-    if args.device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
-    return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if args.device == "cuda" else args.device)
+    device = find_device(args.device)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
 
 
-def open_data(data: str) -> ImageFiles | Cifar10:
-    kind, colon, folder = data.partition(":")
-    return Cifar10(folder) if colon and kind == "cifar10" else open_images(data)
-
-
-def subset(images: ImageFiles | Cifar10, limit: int | None) -> ImageFiles | Cifar10:
-    """Keeps evenly spaced images, so that every class stays in."""
-    if limit and limit < len(images):
-        chosen = [index * len(images) // limit for index in range(limit)]
-        images.samples = [images.samples[index] for index in chosen]
-        images.targets = [images.targets[index] for index in chosen]
-    return images
-
-
-def by_protocol(models: Sequence[NamedModel], args: argparse.Namespace) -> dict[ShiftProtocol, list[NamedModel]]:
-    make = {"auto": protocol_for, "imagenet": imagenet, "cifar": cifar}[args.protocol]
-    groups: dict[ShiftProtocol, list[NamedModel]] = {}
-    for named in models:
-        facts = named.preprocessing or (Preprocessing(32, 32) if args.protocol == "cifar" else Preprocessing())
-        given = {"resize": args.resize, "crop": args.crop}
-        changes = {name: value for name, value in given.items() if value}
-        groups.setdefault(make(dataclasses.replace(facts, **changes)), []).append(named)
-    return groups
-
-
-def probes(args: argparse.Namespace, images: int, protocol: ShiftProtocol) -> dict[str, Probe]:
-    crop = functools.partial(Consistency, "crop", args.pairs, args.seed)
-    if args.paper:
-        crop = functools.partial(Consistency.paper, images, protocol.crop_offsets, args.seed)
-    makers: dict[str, Callable[[], Probe]] = {
-        "accuracy": Accuracy,
-        "crop": crop,
-        "circular": functools.partial(Consistency, "circular", args.pairs, args.seed),
-        "diagonal": Diagonal,
-        "corruption": Corruptions,
-    }
-    return {name: makers[name]() for name in args.metrics if name in makers}
+def thin_out(images: LabelledImages, args: argparse.Namespace) -> None:
+    """Keeps evenly spaced images, so that every class stays in, and checks what is asked of them."""
+    if args.limit and args.limit < len(images):
+        images.keep([index * len(images) // args.limit for index in range(args.limit)])
+    if not 0 <= args.curve_image < len(images):
+        raise ValueError(f"--curve-image {args.curve_image}: the images are numbered 0 to {len(images) - 1}")
 
 
 def measure(
-    group: Sequence[NamedModel],
-    images: ImageFiles | Cifar10,
-    protocol: ShiftProtocol,
+    subjects: Sequence[Subject],
+    images: LabelledImages,
+    make: Callable[[], dict[str, Probe]],
+    maps: Mapping[str, ClassMap],
     args: argparse.Namespace,
     options: Options,
 ) -> dict[str, dict[str, Any]]:
-    """Measures the models of one protocol; returns what the JSON says of each."""
-    models = {named.label: named.model for named in group}
-    named_classes = {named.label: class_index(images.classes, named.classes) for named in group if named.classes}
-    make = functools.partial(probes, args, len(images), protocol)
-    results = {named.label: {"spec": named.spec, "protocol": protocol.describe()} for named in group}
+    """Measures all models in one pass over the images; returns what the JSON says of each."""
+    models = {one.named.label: one.named.model for one in subjects}
+    protocols = {one.named.label: one.protocol for one in subjects}
+    results = {one.named.label: facts_of(one, maps.get(one.named.label)) for one in subjects}
     if make():
-        found = evaluate(models, images, make, protocol, options, named_classes, args.seed)
+        class_index = {label: of_model.index for label, of_model in maps.items()}
+        found = evaluate(models, images, make, protocols, options, class_index, args.seed)
+        first = subjects[0].named.label
         for label, result in results.items():
-            result |= facts_of(found, label)
-            if label != group[0].label:
-                changes = found.differences(label, group[0].label)
-                result["differences"] = {name: {"to": group[0].label, **f.as_dict()} for name, f in changes.items()}
+            result |= figures_of(found, label)
+            if label != first:
+                changes = found.differences(label, first)
+                result["differences"] = {name: {"to": first, **figure.as_dict()} for name, figure in changes.items()}
         if args.overhead:
-            print_overhead(found, models, protocol, options)
-    extras = {"imagenet_c": (args.imagenet_c, imagenet_c), "imagenet_p": (args.imagenet_p, imagenet_p)}
-    for name, (root, run) in extras.items():
-        if root:
-            for label, figures in run(models, root, protocol.preprocessing, options).items():
-                results[label][name] = figures
+            print_overhead(found, models, protocols, options)
+    for protocol in dict.fromkeys(protocols.values()):
+        group = [one for one in subjects if one.protocol == protocol]
+        for label, extra in extras(group, images, maps, args, options).items():
+            results[label] |= extra
+    return results
+
+
+def extras(
+    group: Sequence[Subject],
+    images: LabelledImages,
+    maps: Mapping[str, ClassMap],
+    args: argparse.Namespace,
+    options: Options,
+) -> dict[str, dict[str, Any]]:
+    """Returns what is not a mean over the data set, for models that share a protocol."""
+    protocol, models = group[0].protocol, {one.named.label: one.named.model for one in group}
+    found: dict[str, dict[str, Any]] = {label: {} for label in models}
+
+    def index(classes: Sequence[str]) -> dict[str, list[int]]:
+        return {one.named.label: one.match(classes, args.classes).index for one in group}
+
+    if args.imagenet_c:
+        for label, figures in imagenet_c(models, args.imagenet_c, protocol.preprocessing, options, index).items():
+            found[label]["imagenet_c"] = figures
+    if args.imagenet_p:
+        for label, figures in imagenet_p(models, args.imagenet_p, protocol.preprocessing, options).items():
+            found[label]["imagenet_p"] = figures
     if "features" in args.metrics:
         count = min(args.feature_images, len(images))
         spread = [index * len(images) // count for index in range(count)]
         canvases = sample_canvases(images, spread, protocol, options.device)
-        for label, maps in feature_maps(models, canvases, protocol, args.grid, args.layers).items():
-            results[label]["feature_distance"] = maps
+        for label, layers in feature_maps(models, canvases, protocol, args.grid, args.layers).items():
+            found[label]["feature_distance"] = layers
     if "diagonal" in args.metrics:
         canvas = sample_canvases(images, [args.curve_image], protocol, options.device)
-        target = images.targets[args.curve_image]
-        for label, curve in stability_curves(models, canvas, target, protocol).items():
-            results[label]["curve"] = {"image": images.samples[args.curve_image], **curve}
-    return results
+        for label, model in models.items():
+            target = maps[label].index[images.targets[args.curve_image]]
+            curve = stability_curves({label: model}, canvas, target, protocol)[label]
+            found[label]["curve"] = {"image": images.samples[args.curve_image], **curve}
+    return found
 
 
-def facts_of(found: Evaluation, label: str) -> dict[str, Any]:
+def facts_of(one: Subject, classes: ClassMap | None) -> dict[str, Any]:
+    facts = {"spec": one.named.spec, "protocol": one.protocol.describe(), "preprocessing_from": one.preprocessing_from}
+    return facts | ({"classes": classes.how} if classes else {})
+
+
+def figures_of(found: Evaluation, label: str) -> dict[str, Any]:
     return {
         "figures": found.figures(label),
         "images": found.images,
-        "views": found.views,
+        "views": found.views[label],
         "seconds": round(found.seconds, 2),
         "skipped": [error for _, error in found.skipped],
     }
 
 
 def print_overhead(
-    found: Evaluation, models: Mapping[str, torch.nn.Module], protocol: ShiftProtocol, options: Options
+    found: Evaluation,
+    models: Mapping[str, torch.nn.Module],
+    protocols: Mapping[str, ShiftProtocol],
+    options: Options,
 ) -> None:
-    if dist.is_initialized() and dist.get_rank():
+    if not first_process():
         return
     world = dist.get_world_size() if dist.is_initialized() else 1
-    bare = bare_seconds(models, found.views // world, protocol, options)
+    views = {label: count // world for label, count in found.views.items()}
+    bare = bare_seconds(models, views, protocols, options)
     print(
-        f"{found.images} images, {found.views} views: {found.seconds:.2f} s, bare forward passes {bare:.2f} s, "
-        f"ratio {found.seconds / bare:.3f}"
+        f"{found.images} images, {max(found.views.values())} views: {found.seconds:.2f} s, bare forward passes "
+        f"{bare:.2f} s, ratio {found.seconds / bare:.3f}"
     )
 
 
 def report(
     results: Mapping[str, Mapping[str, Any]],
-    models: Sequence[NamedModel],
-    images: ImageFiles | Cifar10,
+    subjects: Sequence[Subject],
+    images: LabelledImages,
     args: argparse.Namespace,
 ) -> None:
     """Prints the table, and writes everything where there is a place for it."""
-    results = {named.label: results[named.label] for named in models}
     command = shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]])
     figures = {label: result["figures"] for label, result in results.items() if "figures" in result}
-    skipped = max((len(result.get("skipped", ())) for result in results.values()), default=0)
-    facts = [result["protocol"] for result in results.values()]
-    kinds = sorted({f"{protocol['name']} at {protocol['crop']} pixels" for protocol in facts})
-    notes = [f"{len(images)} images of {args.data}, {skipped} skipped; protocol {', '.join(kinds)}", f"`{command}`"]
+    errors = next(iter(results.values())).get("skipped", ())
+    notes = [f"{len(images)} images of {args.data}, {len(errors)} skipped", f"`{command}`"]
+    notes += [one.note() for one in subjects]
     notes += [note for label, result in results.items() for note in result_notes(label, result)]
     table = markdown_table(figures, notes)
     print(table)
-    for error in next(iter(results.values())).get("skipped", ()):
+    for error in errors:
         print(f"skipped: {error}", file=sys.stderr)
     if args.out is None:
         return
@@ -278,7 +328,7 @@ if __name__ == "__main__":
     sys.path.insert(0, os.getcwd())
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError, ImportError) as error:
+    except (ZooError, ValueError, OSError, ImportError) as error:
         sys.exit(f"evaluate: {error}")
     finally:
         if dist.is_initialized():

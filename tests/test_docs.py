@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,10 @@ from antialiased_zoo.zoo.published import published_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
 
 
 def test_coming_from_runs() -> None:
@@ -57,69 +64,82 @@ def test_adapting_runs() -> None:
     exec(block, {})
 
 
-def test_the_readmes_table_is_the_manifests() -> None:
-    shown = README.partition("<!-- published -->")[2].partition("<!-- /published -->")[0]
+def test_the_table_of_networks_is_the_manifests() -> None:
+    shown = page("networks").partition("<!-- published -->")[2].partition("<!-- /published -->")[0]
     assert shown.strip() == published_table(manifest.load())
 
 
-def test_the_readmes_speed_is_the_benchmarks() -> None:
-    shown = README.partition("<!-- speed -->")[2].partition("<!-- /speed -->")[0].strip()
-    assert len(shown.splitlines()) == 12  # a head of two lines, nine networks, their mean
-    assert shown in (ROOT / "results" / "benchmark" / "networks.md").read_text()
+def test_the_plan_shown_is_the_plan() -> None:
+    plan, costs = re.findall(r"```text\n(.*?)```", page("antialias"), re.DOTALL)
+    assert plan.strip() == str(az.plan(torchvision.models.resnet18()))
+    totals = az.plan(torchvision.models.resnet18(), input_size=(1, 3, 224, 224)).totals
+    assert costs.split() == str(totals).split()
 
 
-BATCH_MEANS = {  # what a sentence says of each record's last table of times
-    "networks.md": "geometric means over antialiased-cnns {} and",
-    "one_process/networks.md": "there the mean over antialiased-cnns is {}.",
-    "training.md": "takes antialiased-cnns {} times as long",
-    "one_process/training.md": "(in one process {})",
-    "compiled/networks.md": "compiled inference {} times",
-    "one_process/compiled/networks.md": "times ({}; geometric means",
-}
+def test_the_readme_is_short_and_runs() -> None:
+    assert len(README.split()) <= 900
+    assert max(map(len, README.splitlines())) <= 100
+    assert "OWNER" not in README
+    assert "../shared" not in README
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(block, {})
 
 
-@pytest.mark.parametrize("record", BATCH_MEANS)
-def test_the_means_in_sentences_are_the_benchmarks(record: str) -> None:
-    text = (ROOT / "results" / "benchmark" / record).read_text()
-    times = [table for table in text.split("###")[1:] if "batch 8" in table.splitlines()[0]]
-    mean = re.search(r"geometric mean\*\* \| \| \*\*([\d.]+)", times[-1])
-    assert mean
-    prose = " ".join(f"{README} {(ROOT / 'docs' / 'speed.md').read_text()}".split())
-    assert BATCH_MEANS[record].format(mean[1]) in prose
-
-
-def test_the_speed_pages_table_is_the_benchmarks() -> None:
-    def cells(record: str) -> dict[str, str]:
-        rows = json.loads((ROOT / "results" / "benchmark" / record).read_text())["rows"]
-        return {
-            row["case"]: "{:.0f} ({:.2f}, {:.2f})".format(
-                row["medians"]["antialiased-zoo"],
-                row["ratios"]["antialiased-cnns"][1],
-                row["ratios"]["torchvision"][1],
+def test_the_readmes_weights_are_the_manifests() -> None:
+    table = README.partition("<!-- weights -->")[2].partition("<!-- /weights -->")[0].strip().splitlines()[2:]
+    assert len(table) == 5
+    known = manifest.load()
+    for row in table:
+        name, size, recipe = re.search(r"`(\w+)\((\d), \"(\w+)\"\)`", row).groups()
+        _, baseline, antialiased = (cell.strip() for cell in row.split("|")[1:4])
+        entry = known.find(name, int(size), recipe)
+        if recipe == "cifar10":
+            figures = json.loads((ROOT / "results" / "cifar10" / "evaluation" / "results.json").read_text())["models"]
+            before, after = (
+                {"acc1": f["top1"]["value"], "consistency_crop": f["crop_consistency"]["value"]}
+                for f in (figures[label]["figures"] for label in ("baseline", "k4"))
             )
-            for row in rows
-            if row["table"].endswith("batch 8")
+        else:
+            before, after = known.baselines[name], entry.metrics
+        assert antialiased == shown(after)
+        assert baseline in ("", shown(before))
+        places = {
+            "package:": "the package",
+            "hf://": "Hugging Face",
+            "https://github.com/hug": "timm on GitHub",
         }
-
-    apart, together = cells("networks.json"), cells("one_process/networks.json")
-    assert len(apart) == 9
-    page = (ROOT / "docs" / "speed.md").read_text()
-    assert "\n".join(f"| {name} | {apart[name]} | {together[name]} |" for name in apart) in page
+        stated = [place for start, place in places.items() if entry.sources[0].startswith(start)]
+        assert (stated or ["the author's host"])[0] in row
+        assert ("8 digits" in row) == (stated[:1] != ["the package"] and len(entry.files[0].digest) == 8)
 
 
-def test_the_readmes_plan_is_the_plan() -> None:
-    shown = re.search(r"```text\n(op .*?)```", README, re.DOTALL)
-    assert shown
-    assert shown[1].strip() == str(az.plan(torchvision.models.resnet18()))
-    costs = re.search(r"```text\n(input .*?)```", README, re.DOTALL)
-    assert costs
-    assert costs[1].split() == str(az.plan(torchvision.models.resnet18(), input_size=(1, 3, 224, 224)).totals).split()
+def shown(metrics: Mapping[str, float]) -> str:
+    return " / ".join(f"{metrics[key]:.2f}" for key in ("acc1", "consistency_crop") if key in metrics)
+
+
+def test_the_readmes_costs_are_the_plans() -> None:
+    plan = az.plan(torchvision.models.resnet50(), stem_pool="max2", input_size=(1, 3, 224, 224))
+    adds, kept = re.findall(r"\(([\d.]+) times\)", str(plan.totals))
+    prose = " ".join(README.split())
+    assert f"raise multiply-adds by {round(100 * float(adds) - 100)}%" in prose
+    assert f"training by {round(100 * float(kept) - 100)}%" in prose
+
+
+def test_contributing_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{block}"
+    subprocess.run([sys.executable, "-c", code], check=True)  # a process of its own: it registers a network
 
 
 @pytest.mark.parametrize(
     "page",
     [
         "README.md",
+        "CONTRIBUTING.md",
+        "docs/antialias.md",
+        "docs/architecture.md",
+        "docs/networks.md",
+        "docs/results.md",
         "docs/adapting.md",
         "docs/coming-from.md",
         "docs/layers.md",

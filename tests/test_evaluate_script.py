@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from antialiased_zoo.evaluation.modelspec import class_index, load_named
+from antialiased_zoo.evaluation import class_index, load_named
 from antialiased_zoo.evaluation.samples import common_layers
 from antialiased_zoo.weights.preprocessing import Preprocessing
 

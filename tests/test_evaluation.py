@@ -119,7 +119,7 @@ def test_paper_mode_repeats_the_published_script(folder):
                 agreed, seen = agreed + (first == second).sum().item(), seen + len(batch)
 
     def paper():
-        return {"crop": Consistency.paper(23, range(32), seed=7)}
+        return {"crop": Consistency.paper(23, seed=7)}
 
     found = evaluate({"small": model}, open_images(folder), paper, imagenet(SMALL), Options(batch_size=5))
     assert seen == 5 * 23
@@ -186,7 +186,7 @@ def test_differences_are_paired(folder):
 
 class Counting(torch.utils.data.Dataset):
     def __init__(self, images):
-        self.images, self.asked = images, []
+        self.images, self.asked, self.classes = images, [], images.classes
 
     def __len__(self):
         return len(self.images)
@@ -206,13 +206,16 @@ def test_an_image_is_decoded_once_and_a_view_seen_once(folder):
     found = evaluate({"mean": model}, data, everything, imagenet(SMALL), Options(batch_size=8))
     assert sorted(data.asked) == list(range(23))
     # Centre, two pairs of crops, one of rolls, 33 along the diagonal that includes the centre, 2 x 5 corrupted.
-    assert found.views == sum(seen) <= 23 * (4 + 2 + 33 + 10)
+    assert found.views["mean"] == sum(seen) <= 23 * (4 + 2 + 33 + 10)
     assert max(seen) == 8
 
     def still():
-        return {"a": Accuracy(), "b": Consistency("circular", table=torch.zeros(23, 4, 2, 2, dtype=torch.long))}
+        return {
+            "a": Accuracy(),
+            "b": Consistency("circular", table=lambda offsets: torch.zeros(23, 4, 2, 2, dtype=torch.long)),
+        }
 
-    assert evaluate({"mean": lambda x: x.mean((2, 3))}, data, still, imagenet(SMALL)).views == 23
+    assert evaluate({"mean": lambda x: x.mean((2, 3))}, data, still, imagenet(SMALL)).views == {"mean": 23}
 
 
 def test_corrupt_images_are_named_and_skipped(folder, tmp_path):
@@ -252,7 +255,8 @@ def test_other_classes_are_an_error_unless_they_do_not_matter(folder):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: imagenet(Preprocessing(resize=235, crop=224)), "resized to 256 or more, not 235"),
+        (lambda: imagenet(Preprocessing(resize=235, crop=224)).require_room(), "resized to 256 or more, not 235"),
+        (lambda: protocol_for(Preprocessing(224, 224)), "choose --protocol"),
         (lambda: cifar(Preprocessing(resize=40, crop=32)), "resize equal to crop"),
         (lambda: Options(batch_size=0), "batch_size >= 1"),
         (lambda: Corruptions(["fog"]), r"no corruptions \['fog'\]"),

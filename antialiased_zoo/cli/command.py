@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         understood, 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
-    warnings.showwarning = _one_line  # a traceback's line of code means nothing here
     try:
         command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line  # a warning's line of code means nothing here
+            return command(options)
     except KeyboardInterrupt:
         print("interrupted; what was downloaded so far is kept, and the next call goes on from there", file=sys.stderr)
         return INTERRUPTED

@@ -1,43 +1,93 @@
 """Evaluating models on a data set: every image decoded once, every distinct view seen once by every model."""
 
+from . import plots as plots
 from .cifar10 import Cifar10
-from .data import CorruptImageError, ImageFiles, open_images
-from .loop import Evaluation, Options, bare_seconds, evaluate
-from .modelspec import NamedModel, class_index, load_named
+from .classes import ClassMap, class_index, match_classes
+from .data import ImageFiles, open_images
+from .data_sources import DATA_GRAMMAR, DATA_SOURCES, open_data, register_data_source
+from .decoding import Options
+from .devices import find_device
+from .images import CorruptImageError, LabelledImages
+from .loop import Evaluation, bare_seconds, count_outputs, evaluate
+from .model_sources import MODEL_SOURCES, Built, Request, register_model_source
+from .modelspec import GRAMMAR, NamedModel, load_named, new_model
 from .photo import PhotoError, read_photo
 from .plots import shift_curves
 from .prediction import Prediction, class_names, predict
-from .probes import Accuracy, Consistency, Corruptions, Diagonal, Probe
+from .probes import (
+    PROBES,
+    Accuracy,
+    Consistency,
+    Corruptions,
+    Diagonal,
+    Probe,
+    Settings,
+    find_probe,
+    register_probe,
+)
 from .protocols import ShiftProtocol, cifar, imagenet, protocol_for
+from .reports import markdown_table, result_notes
 from .robustness import imagenet_c, imagenet_p
+from .samples import feature_maps, sample_canvases, stability_curves
+from .stated import changed, described
+from .subjects import PROTOCOLS, Subject, prepare
 
 __all__ = [
+    "DATA_GRAMMAR",
+    "DATA_SOURCES",
+    "GRAMMAR",
+    "MODEL_SOURCES",
+    "PROBES",
+    "PROTOCOLS",
     "Accuracy",
+    "Built",
     "Cifar10",
+    "ClassMap",
     "Consistency",
     "CorruptImageError",
     "Corruptions",
     "Diagonal",
     "Evaluation",
     "ImageFiles",
+    "LabelledImages",
     "NamedModel",
     "Options",
     "PhotoError",
     "Prediction",
     "Probe",
+    "Request",
+    "Settings",
     "ShiftProtocol",
+    "Subject",
     "bare_seconds",
+    "changed",
     "cifar",
     "class_index",
     "class_names",
+    "count_outputs",
+    "described",
     "evaluate",
+    "feature_maps",
+    "find_device",
+    "find_probe",
     "imagenet",
     "imagenet_c",
     "imagenet_p",
     "load_named",
+    "markdown_table",
+    "match_classes",
+    "new_model",
+    "open_data",
     "open_images",
     "predict",
+    "prepare",
     "protocol_for",
     "read_photo",
+    "register_data_source",
+    "register_model_source",
+    "register_probe",
+    "result_notes",
+    "sample_canvases",
     "shift_curves",
+    "stability_curves",
 ]

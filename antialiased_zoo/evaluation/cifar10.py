@@ -6,20 +6,18 @@ import hashlib
 import os
 
 from PIL import Image
-from torch.utils.data import Dataset
+
+from .images import LabelledImages
 
 
-class Cifar10(Dataset[tuple[Image.Image, int]]):
-    """CIFAR-10's pickles, fetched and checked by torchvision where they are missing.
+class Cifar10(LabelledImages):
+    """CIFAR-10's pickles, which torchvision fetches and checks where they are missing.
 
-    Attributes:
-        classes: The ten names.
-        samples: ``class/number`` of each image.
-        targets: Class indices, in the order of ``samples``.
+    A sample's name is ``class/number``.
 
     Args:
-        root: Holds ``cifar-10-batches-py``, or is where to put it.
-        train: The 50,000 training images rather than the 10,000 for testing.
+        root: The folder that holds ``cifar-10-batches-py``, or is to hold it.
+        train: The 50,000 training images instead of the 10,000 test images.
 
     Raises:
         OSError: The data is missing and cannot be fetched, or has another MD5 than torchvision states.
@@ -32,23 +30,17 @@ class Cifar10(Dataset[tuple[Image.Image, int]]):
             self._data = CIFAR10(os.fspath(root), train=train, download=True)
         except RuntimeError as error:
             raise OSError(f"cannot fetch CIFAR-10 to {root}: {error}") from error
-        self.classes: list[str] = list(self._data.classes)
-        self.targets: list[int] = list(self._data.targets)
-        self.samples = [f"{self.classes[target]}/{number:05}" for number, target in enumerate(self.targets)]
-
-    def __len__(self) -> int:
-        return len(self.samples)
+        classes, targets = list(self._data.classes), list(self._data.targets)
+        samples = [f"{classes[target]}/{number:05}" for number, target in enumerate(targets)]
+        super().__init__(str(root), classes, samples, targets)
 
     def image(self, index: int) -> Image.Image:
         """Returns one image, RGB, 32x32."""
-        # By its number and not its place, so that samples can be left out.
+        # The number in its name stays the same when other samples are left out.
         return Image.fromarray(self._data.data[int(self.samples[index].rpartition("/")[2])])
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return self.image(index), self.targets[index]
-
     def digest(self, hide_bar: bool | None = True) -> str:
-        """Returns the SHA-256 (hex) of names and pixels; ``hide_bar`` is there to match other data sets."""
+        """Returns the SHA-256 (hex) of names and pixels; ``hide_bar`` has no effect."""
         total = hashlib.sha256()
         for index, name in enumerate(self.samples):
             total.update(name.encode() + b"\0" + self.image(index).tobytes())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import zipfile
 from collections.abc import Callable
@@ -11,16 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
-from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
-from ..errors import ZooError
+from .images import CorruptImageError as CorruptImageError
+from .images import LabelledImages
+from .labels import class_order, read_labels
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-
-
-class CorruptImageError(ZooError, ValueError):
-    """An image file that cannot be decoded; the message names the file."""
 
 
 class _FolderFiles:
@@ -69,100 +63,71 @@ class _ZipFiles:
         return self._zip().read(self.prefix + name)
 
 
-class ImageFiles(Dataset[tuple[Any, int]]):
-    """Images in one folder per class, as :func:`open_images` found them.
+class ImageFiles(LabelledImages):
+    """Images in one folder per class, or in one folder with labels apart, as `open_images` found them.
 
-    Attributes:
-        classes: Class names, sorted; a target is an index into them.
-        samples: Every image's name, ``class/.../file``, sorted.
-        targets: Every image's class index, in the order of ``samples``.
-        transform: Applied to each RGB PIL image, or ``None``.
+    ``samples`` are sorted, and so are ``classes``.
     """
 
     def __init__(
-        self, files: _FolderFiles | _ZipFiles, source: str, transform: Callable[[Image.Image], Any] | None
+        self,
+        files: _FolderFiles | _ZipFiles,
+        source: str,
+        transform: Callable[[Image.Image], Any] | None = None,
+        labels: Path | None = None,
     ) -> None:
-        self._files = files
-        self._source = source
-        self.transform = transform
+        self._files, self.transform = files, transform
         names = files.names()
-        self.samples = sorted(name for name in names if _is_image(name))
-        self.classes = sorted({_class_of(name) for name in self.samples})
-        _check_classes(self.classes, {_class_of(name) for name in names}, source)
-        index = {name: number for number, name in enumerate(self.classes)}
-        self.targets = [index[_class_of(name)] for name in self.samples]
+        samples = sorted(name for name in names if _is_image(name))
+        if labels is not None and samples:
+            named = read_labels(labels, samples)
+            classes = class_order(named)
+        else:
+            named = [_class_of(name) for name in samples]
+            classes = sorted(set(named))
+            _check_classes(classes, {_class_of(name) for name in names}, source)
+        index = {name: number for number, name in enumerate(classes)}
+        super().__init__(source, classes, samples, [index[name] for name in named])
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def image(self, index: int) -> Image.Image:
-        """Decodes one image to RGB, without the transform.
-
-        Raises:
-            CorruptImageError: The file is not an image that can be decoded.
-        """
-        name = self.samples[index]
-        try:
-            with Image.open(io.BytesIO(self._files.read(name))) as image:
-                rgb: Image.Image = image.convert("RGB")
-                return rgb
-        # Pillow raises SyntaxError and struct.error's parent ValueError for some broken headers.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, zipfile.BadZipFile) as error:
-            raise CorruptImageError(
-                f"cannot decode {self._source}/{name}: {error}; replace the file or remove it"
-            ) from error
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = self.image(index)
-        return (image if self.transform is None else self.transform(image)), self.targets[index]
-
-    def names_digest(self) -> str:
-        """Returns the SHA-256 (hex) of all names: quick, and enough to notice other data by mistake."""
-        return hashlib.sha256("\n".join(self.samples).encode()).hexdigest()
-
-    def digest(self, hide_bar: bool | None = True) -> str:
-        """Returns the SHA-256 (hex) of every image's name and content.
-
-        A zip and the folder unpacked from it have the same digest.
-
-        Args:
-            hide_bar: tqdm's ``disable``, for a bar since every byte is read: ``None`` shows it on a terminal.
-        """
-        total = hashlib.sha256()
-        for name in tqdm(self.samples, desc="digest", disable=hide_bar, leave=False):
-            content = hashlib.sha256(self._files.read(name)).hexdigest()
-            total.update(f"{name}\0{content}\n".encode())
-        return total.hexdigest()
+    def read(self, name: str) -> bytes:
+        """Returns the file of one image."""
+        return self._files.read(name)
 
 
-def open_images(path: str | os.PathLike[str], transform: Callable[[Image.Image], Any] | None = None) -> ImageFiles:
+def open_images(
+    path: str | os.PathLike[str],
+    transform: Callable[[Image.Image], Any] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+) -> ImageFiles:
     """Opens a directory of ``<class>/<image>`` files (torchvision's ImageFolder layout), or a zip of one.
 
     Args:
         path: A folder, a zip, or a folder inside a zip: ``photos``, ``photos.zip``, ``photos.zip/train``.
         transform: Applied to each RGB PIL image.
+        labels: For images that are not in class folders; see `read_labels`.
 
     Returns:
         A dataset of ``(image, target)``.
 
     Raises:
-        FileNotFoundError: No such folder or zip.
-        ValueError: No images, images outside a class folder, or a class folder without images.
+        FileNotFoundError: No such folder or zip, or no such labels.
+        ValueError: No images, images without a label or outside a class folder, or a class folder without images.
 
     Example:
         >>> train = open_images("cifar10.zip/train")  # doctest: +SKIP
         >>> image, target = train[0]  # doctest: +SKIP
     """
     path = Path(path)
+    label_file = None if labels is None else Path(labels)
     if path.is_dir():
-        return ImageFiles(_FolderFiles(path), str(path), transform)
+        return ImageFiles(_FolderFiles(path), str(path), transform, label_file)
     archive = next((part for part in (path, *path.parents) if part.is_file()), None)
     if archive is None:
         raise FileNotFoundError(f"no folder or zip at {path}; expected <class>/<image> files in it")
     if not zipfile.is_zipfile(archive):
         raise ValueError(f"{archive} is no zip; give a folder of class folders, or a zip of one")
     inside = path.relative_to(archive).as_posix()
-    return ImageFiles(_ZipFiles(archive, "" if inside == "." else inside), str(path), transform)
+    return ImageFiles(_ZipFiles(archive, "" if inside == "." else inside), str(path), transform, label_file)
 
 
 def _is_image(name: str) -> bool:
@@ -181,7 +146,10 @@ def _check_classes(classes: list[str], folders: set[str], source: str) -> None:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         raise ValueError(f"no images in {source}; expected <class>/<image> files ({known})")
     if "" in classes:
-        raise ValueError(f"images lie directly in {source}; put each into the folder of its class")
+        raise ValueError(
+            f"images lie directly in {source}; put each into the folder of its class, or give their labels "
+            "(ImageNet's devkit, or a file with a line for each image)"
+        )
     empty = sorted(name for name in folders - {"", *classes} if not name.startswith((".", "__MACOSX")))
     if empty:
         raise ValueError(f"class folders without images in {source}: {', '.join(empty)}; fill or remove them")

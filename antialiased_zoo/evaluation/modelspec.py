@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ..weights import Preprocessing, manifest
+from ..errors import TensorMismatchError
+from ..transform import antialias_
+from ..weights import Preprocessing, checkpoints
 from ..zoo import ARCHITECTURES, create_model
+from .model_sources import MODEL_SOURCES, Built, Request, existing_file, one_line
+from .stated import from_record
 
 GRAMMAR = (
-    "[LABEL=]NAME:FILTER[:WEIGHTS] with a zoo name, lpf1 to lpf7 or baseline, and a recipe or a weights file "
-    "(resnet50:lpf4:finetuned, mobilenet_v2:baseline:runs/weights.safetensors), or [LABEL=]MODULE:CALLABLE"
+    "[LABEL=]MODEL; MODEL is NAME:FILTER[:WEIGHTS] for a network of the zoo (resnet50:lpf4:finetuned), or timm:NAME, "
+    "torchvision:NAME, hf-hub:OWNER/NAME or MODULE:CALLABLE, each with [:FILTER][:WEIGHTS]. FILTER is lpf1 to lpf7 or "
+    "baseline; WEIGHTS a name (a recipe, timm's tag, torchvision's IMAGENET1K_V2), a file, or none for random ones"
 )
-_FILTER = re.compile(r"lpf([1-7])|(baseline)")
+_FILTER = re.compile(r"lpf([1-7])|baseline")
 _LABEL = re.compile(r"([^:=/]+)=(.+)")
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model and what is known of it.
+    """A model and what is known about it.
 
     Attributes:
         label: For tables and pictures.
@@ -33,6 +36,7 @@ class NamedModel:
         model: The network.
         preprocessing: Of its weights; ``None`` if unknown.
         classes: Names of its classes in its order; ``None`` if unknown.
+        stated_by: Where the preprocessing was found.
     """
 
     label: str
@@ -40,80 +44,172 @@ class NamedModel:
     model: nn.Module
     preprocessing: Preprocessing | None = None
     classes: Sequence[str] | None = None
+    stated_by: str = ""
 
 
-def load_named(spec: str, num_classes: int | None = None, progress: bool = True) -> NamedModel:
+@dataclass(frozen=True)
+class ModelSpec:
+    """A parsed spec: what to call the model, which source it has, and what to ask the source for."""
+
+    label: str
+    text: str
+    source: str
+    request: Request
+
+
+def parse_spec(text: str) -> ModelSpec:
+    """Reads a spec without building anything.
+
+    Args:
+        text: See `GRAMMAR`.
+
+    Raises:
+        ValueError: A spec of another form.
+
+    Example:
+        >>> spec = parse_spec("lite=timm:tf_efficientnet_lite0:lpf4:weights.pth")
+        >>> spec.label, spec.source, spec.request.filter_size, spec.request.weights
+        ('lite', 'timm', 4, 'weights.pth')
+    """
+    match = _LABEL.fullmatch(text)
+    label, rest = (match[1], match[2]) if match else (text, text)
+    source, name, tail = _named(rest, text)
+    first, _, others = tail.partition(":")
+    filters = _FILTER.fullmatch(first)
+    if source == "zoo" and not filters:
+        raise ValueError(f"{text!r} names no filter; expected {GRAMMAR}")
+    size = int(filters[1]) if filters and filters[1] else None
+    return ModelSpec(label, text, source, Request(name, size, others if filters else tail))
+
+
+def _named(rest: str, text: str) -> tuple[str, str, str]:
+    """Splits what follows the label into source, name, and filter with weights."""
+    first, _, tail = rest.partition(":")
+    if first in ARCHITECTURES:
+        return "zoo", first, tail
+    second, _, tail = tail.partition(":")
+    if first in MODEL_SOURCES and first != "python":
+        if not second:
+            raise ValueError(f"{text!r} names no model of {first}; expected {GRAMMAR}")
+        return first, second, tail
+    if not second.isidentifier():
+        raise ValueError(f"{text!r} is neither a zoo model nor MODULE:CALLABLE; expected {GRAMMAR}")
+    return "python", f"{first}:{second}", tail
+
+
+def load_named(text: str, num_classes: int | None = None, progress: bool = True) -> NamedModel:
     """Builds the model that a command line names.
 
     Args:
-        spec: See :data:`GRAMMAR`.
-        num_classes: For networks without a recipe, which else have 1000 classes.
-        progress: A bar while weights are fetched.
+        text: See `GRAMMAR`.
+        num_classes: For networks with random weights, and for files with another head than the network's own.
+        progress: Show a bar while weights are fetched.
 
     Raises:
-        ValueError: A spec of another form, or a callable that gives no module.
+        ValueError: A spec of another form, a model that its source cannot build, or weights that do not fit.
 
     Example:
         >>> load_named("plain=resnet18:baseline", num_classes=10).model.fc.out_features
         10
     """
-    match = _LABEL.fullmatch(spec)
-    label, rest = (match[1], match[2]) if match else (spec, spec)
-    name, _, choice = rest.partition(":")
-    size, _, weights = choice.partition(":")
-    if name not in ARCHITECTURES:
-        return NamedModel(label, spec, _imported(name, choice, spec))
-    filters = _FILTER.fullmatch(size)
-    if not filters:
-        raise ValueError(f"{spec!r} names no filter; expected {GRAMMAR}")
-    filter_size = int(filters[1]) if filters[1] else None
-    if weights in ("", "torchvision") or Path(weights).exists():
-        outputs = num_classes if weights != "torchvision" else None
-        model = create_model(name, filter_size, weights or False, outputs, progress=progress)
-        return NamedModel(label, spec, model, *_recorded(weights))
-    entry = manifest.load().find(name, filter_size, weights)
-    model = create_model(name, filter_size, weights, progress=progress)
-    return NamedModel(label, spec, model, entry.preprocessing, entry.classes)
+    spec = parse_spec(text)
+    request = replace(spec.request, progress=progress)
+    with one_line(text):
+        file = existing_file(request.weights)
+        if file:
+            built = _from_file(spec.source, request, file, num_classes)
+        else:
+            random = request.weights == "none" or (spec.source == "zoo" and not request.weights)
+            built = MODEL_SOURCES[spec.source](replace(request, num_classes=num_classes if random else None))
+            _antialias(built, request)
+    return NamedModel(spec.label, text, built.model, built.preprocessing, built.classes, built.stated_by)
 
 
-def _recorded(weights: str) -> tuple[Preprocessing | None, Sequence[str] | None]:
-    """Returns preprocessing and classes from the record that training writes beside weights, if it is there."""
-    record = Path(weights or "none").with_suffix(".json")
-    if not record.is_file():
-        return None, None
-    entry = json.loads(record.read_text()).get("entry", {})
-    stated = entry.get("preprocessing")
-    if stated is None:
-        return None, entry.get("classes")
-    facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
-    return Preprocessing(**facts), entry.get("classes")
+def new_model(
+    text: str,
+    num_classes: int,
+    filter_size: int | None,
+    weights: str = "none",
+    progress: bool = True,
+    **options: Any,
+) -> NamedModel:
+    """Builds a network to train: with a head of ``num_classes``, antialiased, with random weights by default.
 
-
-def _imported(module: str, name: str, spec: str) -> nn.Module:
-    if not name.isidentifier():
-        raise ValueError(f"{spec!r} is neither a zoo model nor MODULE:CALLABLE; expected {GRAMMAR}")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot take {name} from module {module} for {spec!r}: {error}") from error
-    model = found() if callable(found) and not isinstance(found, nn.Module) else found
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{spec!r} gave a {type(model).__name__}; it must be, or return, a torch.nn.Module")
-    return model
-
-
-def class_index(data: Sequence[str], model: Sequence[str] | None) -> list[int] | None:
-    """Returns the model's class for each class of the data, by name; ``None`` if the model names none.
+    Args:
+        text: A name of the zoo, or a spec without filter and weights: ``timm:resnet18``, ``mymodels:build``.
+        num_classes: Outputs.
+        filter_size: ``None`` leaves the network as it is.
+        weights: As in a spec.
+        progress: Show a bar while weights are fetched.
+        **options: For the builder.
 
     Raises:
-        ValueError: The data has classes that the model has not.
+        ValueError: As `load_named`.
+
+    Example:
+        >>> new_model("torchvision:resnet18", 10, filter_size=3).model.fc.out_features
+        10
     """
-    if model is None:
-        return None
-    unknown = [name for name in data if name not in model]
-    if unknown:
-        raise ValueError(
-            f"the data has classes that the model has not: {', '.join(unknown[:5])} "
-            f"({len(unknown)} of {len(data)}); the model has {', '.join(list(model)[:10])}"
-        )
-    return [list(model).index(name) for name in data]
+    spec = parse_spec(f"{text}:baseline")
+    if spec.request.weights:
+        raise ValueError(f"{text!r}: give filter and weights as options, not in the model's name")
+    request = Request(spec.request.name, filter_size, weights, num_classes, options, progress)
+    with one_line(text):
+        file = existing_file(weights)
+        if file:
+            built = _from_file(spec.source, request, file, num_classes)
+        else:
+            built = MODEL_SOURCES[spec.source](request)
+            _antialias(built, request)
+    return NamedModel(text, text, built.model, built.preprocessing, built.classes, built.stated_by)
+
+
+def _antialias(built: Built, request: Request) -> None:
+    if request.filter_size is not None and not built.antialiased:
+        antialias_(built.model, request.filter_size)
+
+
+def _from_file(source: str, request: Request, file: Path, num_classes: int | None) -> Built:
+    """Builds a model with a file's tensors, whose head is the recorded one's, the network's own, or the data's."""
+    preprocessing, classes = from_record(file)
+
+    def attempt(outputs: int | None) -> Built:
+        if source == "zoo":
+            options: dict[str, Any] = dict(request.options)
+            model = create_model(request.name, request.filter_size, file, outputs, progress=False, **options)
+            return Built(model)
+        built = MODEL_SOURCES[source](replace(request, weights="none", num_classes=outputs))
+        _load(built.model, file)
+        _antialias(built, request)
+        return built
+
+    heads = [len(classes)] if classes else list(dict.fromkeys((request.num_classes, None, num_classes)))
+    built = _first_that_fits(attempt, heads)
+    if preprocessing:
+        return replace(built, preprocessing=preprocessing, stated_by="the record beside its weights", classes=classes)
+    return replace(built, classes=classes)
+
+
+def _first_that_fits(attempt: Callable[[int | None], Built], heads: Sequence[int | None]) -> Built:
+    first: TensorMismatchError | None = None
+    for outputs in heads:
+        try:
+            return attempt(outputs)
+        except TensorMismatchError as error:
+            first = first or error
+    raise first or ValueError("no head to try")
+
+
+def _load(model: nn.Module, file: Path) -> None:
+    """Loads tensors by name, or by position where all names differ but every shape and kind is the same in order."""
+    try:
+        checkpoints.load_into(model, file)
+    except TensorMismatchError as error:
+        found, wanted = checkpoints.read_tensors(file), model.state_dict()
+        # A weight stands for a weight, a running mean for a running mean: the last part of a name says the kind.
+        kinds = [[(name.rpartition(".")[2], t.shape) for name, t in state.items()] for state in (found, wanted)]
+        if kinds[0] != kinds[1]:
+            raise
+        if not all(tensor.isfinite().all() for tensor in found.values()):
+            raise ValueError(f"{file} holds values that are not finite") from error
+        model.load_state_dict(dict(zip(wanted, found.values(), strict=True)))

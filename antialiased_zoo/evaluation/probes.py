@@ -1,9 +1,15 @@
-"""The measures as :func:`antialiased_zoo.evaluation.loop.evaluate` takes them: which views, and what to keep."""
+"""The measures that `evaluate` takes: which views of an image each one needs, and what it keeps of the answers.
+
+A new measure is a subclass of `Probe`; `register_probe` makes it one that ``scripts/evaluate.py --metrics`` knows, and
+without registering it that script takes ``--metrics MODULE:CLASS``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,18 +29,42 @@ from .protocols import ShiftProtocol
 from .views import CORRUPT, CROP, ROLL, centre_view, shift_views
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What a command line says about measures.
+
+    Attributes:
+        images: How many the data set has.
+        pairs: Pairs of shifts per image.
+        seed: Of the draw of shifts.
+        paper: Draw crops as the published script does.
+    """
+
+    images: int
+    pairs: int = 1
+    seed: int = 0
+    paper: bool = False
+
+
 class Probe:
     """One measure of one model.
 
     Attributes:
         meters: What was measured, by the name that reports use; in 0..1, reported in percent.
         needs_targets: Whether the images' classes matter.
+        titles: Figure -> its column in the table; other figures are in the JSON only.
     """
 
     needs_targets = True
+    titles: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self) -> None:
         self.meters: dict[str, Meter] = {}
+
+    @classmethod
+    def create(cls, settings: Settings) -> Probe:
+        """Makes the probe that a command line asks for; by default settings do not matter."""
+        return cls()
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
         """Returns the views to show the model, int64 ``(N, V, 3)``, for images by index."""
@@ -62,6 +92,8 @@ class Probe:
 class Accuracy(Probe):
     """Top-1 and (of five classes or more) top-5 accuracy on the centre crop: ``top1``, ``top5``."""
 
+    titles: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
+
     def __init__(self) -> None:
         super().__init__()
         self.meters["top1"] = Meter()
@@ -71,7 +103,7 @@ class Accuracy(Probe):
         return centre_view(protocol).expand(len(indices), 1, 3)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see :class:`Probe`."""
+        """Takes in a batch; see `Probe`."""
         self.meters["top1"].update(top_k_correct(logits[:, 0], targets))
         if logits.shape[-1] >= 5:
             self.meters.setdefault("top5", Meter()).update(top_k_correct(logits[:, 0], targets, 5))
@@ -90,52 +122,71 @@ class Consistency(Probe):
         kind: ``crop`` or ``circular``; the two do not compare.
         pairs: Pairs per image.
         seed: Of the draw, which depends on nothing but it and the image's index.
-        table: Offsets ``(images of the data set, pairs, 2, 2)`` to use in place of a draw.
+        table: Makes offsets ``(images of the data set, pairs, 2, 2)`` from the protocol's range, in place of a draw per
+            image.
     """
 
     needs_targets = False
+    titles: ClassVar[Mapping[str, str]] = {
+        "crop_consistency": "crop consistency",
+        "circular_consistency": "circular consistency",
+    }
 
     def __init__(
         self,
         kind: Literal["crop", "circular"],
         pairs: int = 1,
         seed: int = 0,
-        table: Tensor | None = None,
+        table: Callable[[range], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.kind, self.pairs, self.seed, self.table = kind, pairs, seed, table
+        self.kind, self.pairs, self.seed = kind, pairs, seed
+        self._make_table, self._table = table, torch.empty(0)
         self.meter = self.meters[f"{kind}_consistency"] = Meter()
 
+    def __getstate__(self) -> dict[str, object]:
+        # Processes exchange what they measured, not how to draw.
+        return {**self.__dict__, "_make_table": None}
+
     @classmethod
-    def paper(cls, images: int, offsets: range, seed: int = 0, batch: int = 8, passes: int = 5) -> Consistency:
+    def paper(cls, images: int, seed: int = 0, batch: int = 8, passes: int = 5) -> Consistency:
         """Returns the published script's crop consistency of a data set of so many images.
 
-        See :func:`~antialiased_zoo.metrics.shifts.draw_paper_pairs`. The script leaves its generator unseeded; here
-        it is numpy's legacy generator with this seed.
+        See `draw_paper_pairs`. The script leaves its generator unseeded; here it is numpy's legacy generator with this
+        seed.
         """
         import numpy as np
 
-        generator = np.random.RandomState(seed)
-        return cls("crop", passes, seed, draw_paper_pairs(images, offsets, batch, passes, generator))
+        def draw(offsets: range) -> Tensor:
+            return draw_paper_pairs(images, offsets, batch, passes, np.random.RandomState(seed))
+
+        return cls("crop", passes, seed, draw)
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
         """Returns the pairs, one after the other."""
         kind, offsets, stream = (
-            (CROP, protocol.crop_offsets, 0) if self.kind == "crop" else (ROLL, protocol.roll_offsets, 1)
+            (CROP, protocol.require_room().crop_offsets, 0) if self.kind == "crop" else (ROLL, protocol.roll_offsets, 1)
         )
-        if self.table is not None:
-            drawn = self.table[indices]
+        if self._make_table is not None and not len(self._table):
+            self._table = self._make_table(offsets)
+        if len(self._table):
+            drawn = self._table[indices]
         else:
             drawn = draw_pairs(indices, offsets, self.pairs, self.seed, stream)
         return shift_views(kind, drawn.flatten(1, 2))
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see :class:`Probe`."""
+        """Takes in a batch; see `Probe`."""
         self.meter.update(agreement(logits[:, 0::2], logits[:, 1::2]))
 
 
 class Diagonal(Probe):
     """Diagonal stability: ``diagonal_top1`` and ``diagonal_probability`` for each shift, and ``wobble``."""
+
+    titles: ClassVar[Mapping[str, str]] = {
+        "wobble": "wobble (max - min)",
+        "diagonal_top1": "top-1 over the diagonal",
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,11 +198,11 @@ class Diagonal(Probe):
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
         """Returns the crops along the diagonal."""
-        corners = torch.tensor(protocol.diagonal_offsets)[:, None].expand(-1, 2)
+        corners = torch.tensor(protocol.require_room().diagonal_offsets)[:, None].expand(-1, 2)
         return shift_views(CROP, corners).expand(len(indices), -1, 3)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see :class:`Probe`."""
+        """Takes in a batch; see `Probe`."""
         wanted = targets[:, None, None].expand(-1, logits.shape[1], 1)
         probability = logits.softmax(-1).gather(2, wanted).squeeze(2)
         self.meters["wobble"].update(wobble(probability))
@@ -163,11 +214,13 @@ class Corruptions(Probe):
     """Top-1 error under corruptions made here: ``error_<name>`` by severity, ``corruption_error`` over all.
 
     Args:
-        names: Of :data:`~antialiased_zoo.metrics.corruptions.CORRUPTIONS`; by default all.
+        names: Of `CORRUPTIONS`; by default all.
 
     Raises:
         ValueError: An unknown corruption.
     """
+
+    titles: ClassVar[Mapping[str, str]] = {"corruption_error": "corruption error"}
 
     def __init__(self, names: Sequence[str] = tuple(CORRUPTIONS)) -> None:
         super().__init__()
@@ -184,11 +237,69 @@ class Corruptions(Probe):
         return shift_views(CORRUPT, torch.tensor(levels)).expand(len(indices), -1, 3)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see :class:`Probe`."""
+        """Takes in a batch; see `Probe`."""
         wrong = logits.argmax(-1) != targets[:, None]
         self.meters["corruption_error"].update(wrong)
         for name, errors in zip(self.names, torch.split(wrong, len(SEVERITIES), dim=1), strict=True):
             self.meters[f"error_{name}"].update(errors)
+
+
+ProbeFactory = Callable[[Settings], Probe]
+PROBES: dict[str, ProbeFactory] = {}
+TITLES: dict[str, str] = {}
+
+
+def register_probe(name: str, create: ProbeFactory, titles: Mapping[str, str]) -> None:
+    """Adds a measure.
+
+    Args:
+        name: What ``--metrics`` calls it.
+        create: Makes the probe of one model.
+        titles: Figure -> its column in the table; the columns stand in the order of registration.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+    if name in PROBES:
+        raise ValueError(f"there is a measure {name!r} already: choose another name")
+    PROBES[name] = create
+    TITLES.update(titles)
+
+
+def find_probe(name: str) -> ProbeFactory:
+    """Returns a registered measure, or the `Probe` subclass that ``MODULE:CLASS`` names.
+
+    Raises:
+        ValueError: No such measure.
+    """
+    if name in PROBES:
+        return PROBES[name]
+    place, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(place), attribute) if attribute else None
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot take the measure {attribute} from module {place}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Probe)):
+        raise ValueError(f"{name!r} is no measure; there are {', '.join(PROBES)}, or give MODULE:CLASS of a Probe")
+    register_probe(name, found.create, found.titles)
+    return found.create
+
+
+def _crop(settings: Settings) -> Probe:
+    if settings.paper:
+        return Consistency.paper(settings.images, settings.seed)
+    return Consistency("crop", settings.pairs, settings.seed)
+
+
+def _circular(settings: Settings) -> Probe:
+    return Consistency("circular", settings.pairs, settings.seed)
+
+
+register_probe("accuracy", Accuracy.create, Accuracy.titles)
+register_probe("crop", _crop, Consistency.titles)
+register_probe("circular", _circular, {})
+register_probe("diagonal", Diagonal.create, Diagonal.titles)
+register_probe("corruption", Corruptions.create, Corruptions.titles)
 
 
 def figures_of(probes: Mapping[str, Probe]) -> dict[str, dict[str, object]]:

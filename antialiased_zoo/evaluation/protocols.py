@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +30,7 @@ class ShiftProtocol:
         crop_offsets: Corners of crops in the padded canvas, for crop consistency.
         roll_offsets: Rolls of the centre crop, for circular consistency.
         diagonal_offsets: Corners ``(d, d)`` for diagonal stability.
+        why: What made it this protocol, for reports; does not count when protocols are compared.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ShiftProtocol:
     crop_offsets: range
     roll_offsets: range
     diagonal_offsets: range
+    why: str = field(default="as asked for", compare=False)
 
     @property
     def size(self) -> int:
@@ -49,6 +51,26 @@ class ShiftProtocol:
     def centre(self) -> int:
         """Row and column of the centre crop's corner in the padded canvas."""
         return (self.canvas + 2 * self.pad - self.size) // 2
+
+    @property
+    def decoding(self) -> tuple[int, int, str]:
+        """What `prepare` depends on: protocols that share it can share decoded canvases."""
+        return self.preprocessing.resize, self.canvas, self.preprocessing.interpolation
+
+    def require_room(self) -> ShiftProtocol:
+        """Returns the protocol itself if its canvas is larger than what the model sees.
+
+        Raises:
+            ValueError: There is nothing to shift the crop in.
+        """
+        if not self.crop_offsets:
+            facts, room = self.preprocessing, self.size + DIAGONAL_OFFSETS[-1]
+            raise ValueError(
+                f"shifting a crop of {self.size} by up to 32 pixels needs images resized to {room} or more, not "
+                f"{facts.resize}: give --resize {room} (accuracy is then measured there too), or --protocol cifar with "
+                "--crop-pct 1, which pads; accuracy and circular consistency need no room"
+            )
+        return self
 
     def describe(self) -> dict[str, object]:
         """Returns everything that decides the figures, for JSON; ranges as first and last."""
@@ -62,9 +84,9 @@ class ShiftProtocol:
             "std": list(facts.std),
             "canvas": self.canvas,
             "zero_pad": self.pad,
-            "crop_offsets": [self.crop_offsets[0], self.crop_offsets[-1]],
-            "roll_offsets": [self.roll_offsets[0], self.roll_offsets[-1]],
-            "diagonal_offsets": [self.diagonal_offsets[0], self.diagonal_offsets[-1]],
+            "crop_offsets": _ends(self.crop_offsets),
+            "roll_offsets": _ends(self.roll_offsets),
+            "diagonal_offsets": _ends(self.diagonal_offsets),
         }
 
     def prepare(self, image: Image.Image) -> Tensor:
@@ -90,19 +112,19 @@ class ShiftProtocol:
         return F.pad(self.normalise(pixels), [self.pad] * 4) if self.pad else self.normalise(pixels)
 
 
+def _ends(offsets: range) -> list[int]:
+    return [offsets[0], offsets[-1]] if offsets else []
+
+
 def imagenet(preprocessing: Preprocessing | None = None) -> ShiftProtocol:
     """Zhang's protocol: crops at 0..31 of a canvas 32 pixels larger (256 for 224); rolls by -32..31.
 
-    Raises:
-        ValueError: The preprocessing leaves no room to shift in.
+    Where the preprocessing resizes to less than that canvas, only accuracy and rolls can be measured.
     """
     facts = preprocessing or Preprocessing()
-    if facts.resize < facts.crop + DIAGONAL_OFFSETS[-1]:
-        raise ValueError(
-            f"shifting a crop of {facts.crop} by up to 32 pixels needs images resized to {facts.crop + 32} "
-            f"or more, not {facts.resize}; measure with another resize, or by the cifar protocol, which pads"
-        )
     canvas = facts.crop + DIAGONAL_OFFSETS[-1]
+    if facts.resize < canvas:
+        return ShiftProtocol("imagenet", facts, facts.crop, 0, range(0), ROLL_OFFSETS, range(0))
     return ShiftProtocol("imagenet", facts, canvas, 0, CROP_OFFSETS, ROLL_OFFSETS, DIAGONAL_OFFSETS)
 
 
@@ -127,5 +149,17 @@ def cifar(preprocessing: Preprocessing | None = None, reach: int = 3) -> ShiftPr
 
 
 def protocol_for(preprocessing: Preprocessing) -> ShiftProtocol:
-    """Returns the protocol that preprocessing allows: ImageNet's, or CIFAR's where nothing is cropped off."""
-    return cifar(preprocessing) if preprocessing.resize == preprocessing.crop else imagenet(preprocessing)
+    """Returns the protocol that preprocessing implies: ImageNet's where images are cropped, CIFAR's for small ones.
+
+    Raises:
+        ValueError: Images of more than 64 pixels that are not cropped; either protocol could be meant.
+    """
+    facts = preprocessing
+    if facts.resize > facts.crop:
+        return replace(imagenet(facts), why=f"guessed: resize {facts.resize} is more than crop {facts.crop}")
+    if facts.crop <= 64:
+        return replace(cifar(facts), why=f"guessed: {facts.crop} pixels, of which nothing is cropped off")
+    raise ValueError(
+        f"images of {facts.resize} pixels are not cropped, so it is unclear how to shift them: choose --protocol "
+        f"imagenet (with --resize {facts.crop + 32} if crops are to be shifted) or --protocol cifar (up to 3 pixels)"
+    )

@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# In the order of columns; other figures stay in the JSON.
-TITLES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "crop_consistency": "crop consistency",
-    "circular_consistency": "circular consistency",
-    "wobble": "wobble (max - min)",
-    "diagonal_top1": "top-1 over the diagonal",
-    "corruption_error": "corruption error",
-}
+from .probes import TITLES
 
 
 def markdown_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]], notes: Sequence[str] = ()) -> str:

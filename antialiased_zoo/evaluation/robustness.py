@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from ..metrics import (
     mean_corruption_error,
 )
 from ..weights import Preprocessing
-from .data import IMAGE_SUFFIXES, CorruptImageError, open_images
-from .loop import Options, evaluate
+from .data import IMAGE_SUFFIXES, open_images
+from .decoding import Options
+from .images import DECODING_ERRORS, CorruptImageError
+from .loop import evaluate
 from .probes import Accuracy, Probe
 from .protocols import ShiftProtocol, cifar
 from .views import centre_view
@@ -35,6 +37,7 @@ def imagenet_c(
     root: str | os.PathLike[str],
     preprocessing: Preprocessing | None = None,
     options: Options | None = None,
+    class_index: Callable[[Sequence[str]], Mapping[str, Sequence[int]]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measures errors on ImageNet-C's folders; its images are 224 pixels already and only centre-cropped.
 
@@ -43,6 +46,7 @@ def imagenet_c(
         root: Has ``<corruption>/<1..5>/<class>/<image>`` for some or all of the 15 corruptions.
         preprocessing: For interpolation, mean and deviation; nothing is resized at 224.
         options: How to run.
+        class_index: Gives `evaluate`'s ``class_index`` for a folder's classes.
 
     Returns:
         Label -> ``errors`` (corruption -> top-1 error at each severity, percent), ``mean_error`` (unnormalised,
@@ -52,7 +56,9 @@ def imagenet_c(
     errors: dict[str, dict[str, list[float]]] = {label: {} for label in models}
     for name, folders in corruption_folders(root).items():
         for folder in folders:
-            found = evaluate(models, open_images(folder), lambda: {"accuracy": Accuracy()}, protocol, options)
+            images = open_images(folder)
+            index = class_index(images.classes) if class_index else None
+            found = evaluate(models, images, lambda: {"accuracy": Accuracy()}, protocol, options, index)
             for label in models:
                 top1 = found.probes[label]["accuracy"].figures()["top1"].value
                 errors[label].setdefault(name, []).append(100 - top1)
@@ -164,7 +170,7 @@ class Frames(Dataset[tuple[Image.Image, int]]):
         try:
             with Image.open(self.files[index]) as image:
                 return image.convert("RGB"), index
-        except (OSError, SyntaxError, ValueError) as error:
+        except DECODING_ERRORS as error:
             raise CorruptImageError(f"cannot decode {self.files[index]}: {error}") from error
 
 

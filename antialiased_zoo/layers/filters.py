@@ -143,7 +143,7 @@ def depthwise(taps: Sequence[Sequence[float]], channels: int, dtype: torch.dtype
 
 @dataclass(frozen=True)
 class Blur:
-    """All that a separable blur-and-subsample needs to know, checked once.
+    """The checked arguments of a separable blur and subsampling.
 
     Attributes:
         taps: 1-D taps for each spatial axis; ``(1.0,)`` leaves an axis unblurred.
@@ -159,13 +159,13 @@ class Blur:
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     mode: str
-    # Found once, as each call needs them; cached properties would stop torch's compiler.
+    # Computed once, as every call needs them; torch's compiler cannot trace cached properties.
     flat_padding: list[int] = field(init=False, repr=False, compare=False)
     reach: int = field(init=False, repr=False, compare=False)
     is_subsampling: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        reach = max(map(max, self.padding))
+        reach = max([max(pad) for pad in self.padding])  # torch 2.6 compiles no max(map(...))
         object.__setattr__(self, "flat_padding", [p for pad in reversed(self.padding) for p in pad])
         object.__setattr__(self, "reach", reach)
         object.__setattr__(self, "is_subsampling", not reach and all(len(taps) == 1 for taps in self.taps))
@@ -200,6 +200,10 @@ class Blur:
         steps = (1,) * ndim if dense else strides
         return cls(tuple(taps for taps, _ in axes), steps, tuple(around for _, around in axes), PAD_TYPES[pad_type])
 
+    def with_padding(self, padding: tuple[tuple[int, int], ...]) -> Blur:
+        """The same blur with another padding."""
+        return Blur(self.taps, self.stride, padding, self.mode)
+
     def out_size(self, size: Sequence[int]) -> list[int]:
         """Spatial size of the result for an input of the given spatial size."""
         axes = zip(size, self.taps, self.stride, self.padding, strict=True)
@@ -228,6 +232,6 @@ def _axis(filt_size: FilterSize, stride: int, wide: bool, pad_off: int) -> tuple
         taps, before = given, (len(given) - 1) // 2
     else:
         box = max(stride, 2) if wide else 2
-        # As for that many blurs in a row: each of an even length samples the middle of a stride's pixels.
+        # As many boxes in a row: each box of even length samples the middle of a stride's pixels.
         taps, before = wide_taps(given, box), (given - 1) // 2 * (box - 1)
     return taps, (before + pad_off, len(taps) - 1 - before + pad_off)

@@ -15,7 +15,7 @@ from .window import Window
 
 
 class Blurred(nn.Module):
-    """Holds a checked blur and its kernel, which follows the module's dtype and device but stays out of state dicts."""
+    """Base of the layers: a checked blur and its kernel, a buffer that is in no state dict."""
 
     kernel: Tensor
     ndim = 2
@@ -58,7 +58,7 @@ class _Resampler(Blurred):
 
 
 def _show(filt_size: int | tuple[float, ...]) -> str:
-    """A filter size, or taps to four digits."""
+    """A filter size, or taps with four digits."""
     if isinstance(filt_size, int):
         return str(filt_size)
     return f"({', '.join(f'{tap:.4g}' for tap in filt_size)})"
@@ -115,7 +115,7 @@ class Downsample(_Resampler):
         return blur_pool(x, self.blur, self._buffers["kernel"])  # nn.Module takes longer to find it
 
     def extra_repr(self) -> str:
-        """What the layer was made with."""
+        """The layer's arguments, for `print(model)`."""
         more = f", pad_off={self.pad_off}" if self.pad_off else ""
         more += "".join(f", {name}=True" for name in ("wide", "dense") if getattr(self, name))
         return f"{self.channels}, filt_size={_show(self.filt_size)}, stride={self.stride}, {self.pad_type}{more}"
@@ -190,7 +190,7 @@ class BlurUpsample(_Resampler):
         return blur_upsample(x, self.blur, self.kernel)
 
     def extra_repr(self) -> str:
-        """What the layer was made with."""
+        """The layer's arguments, for `print(model)`."""
         return f"{self.channels}, filt_size={_show(self.filt_size)}, stride={self.stride}, {self.pad_type}"
 
 
@@ -218,7 +218,7 @@ class _Pooled(Blurred):
         self.wide = wide
 
     def extra_repr(self) -> str:
-        """What the layer was made with."""
+        """The layer's arguments, for `print(model)`."""
         window = self.window
         wide = ", wide=True" if self.wide else ""
         return (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -67,7 +66,7 @@ class OffsetDownsample(Downsample):
             out.append(-(-(n - first) // stride))
             after = (out[-1] - 1) * stride + len(taps) - before - n
             padding.append((max(0, before), max(0, after)))
-        y = blur_pool(x, replace(self.blur, padding=tuple(padding)), self.kernel)
+        y = blur_pool(x, self.blur.with_padding(tuple(padding)), self.kernel)
         for axis, size in enumerate(out, start=-self.ndim):
             y = y.narrow(axis, 0, size)
         return y

@@ -1,4 +1,4 @@
-"""Padding: which value of a map each position around it copies."""
+"""Padding: which pixel of a map each position around it copies."""
 
 from __future__ import annotations
 

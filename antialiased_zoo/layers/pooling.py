@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from .dispatch import blur_pool
@@ -23,7 +21,7 @@ def avg_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
         if before < 0:  # a window longer than the blur: its first pixels weigh nothing
             x = x.narrow(axis, -before, n + before)
         padding.append((max(0, before), max(0, (o - 1) * s + len(taps) - n - before)))
-    y = blur_pool(x, replace(blur, padding=tuple(padding)), kernel)
+    y = blur_pool(x, blur.with_padding(tuple(padding)), kernel)
     for axis, o in enumerate(out, start=-ndim):
         y = y.narrow(axis, 0, o)
     return y

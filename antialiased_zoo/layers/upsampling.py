@@ -15,19 +15,19 @@ from .padding import padded
 
 @dataclass(frozen=True)
 class Interpolation(Blur):
-    """All that a blurred upsampling needs to know, checked once; its padding is that of the map before the zeros.
+    """The checked arguments of a blurred upsampling; ``padding`` applies to the map before the zeros go in.
 
     Attributes:
-        crop: Pixels that each axis loses at both ends of the full transposed convolution.
-        extra: Pixels that it loses less at the end.
+        crop: ``padding`` of the transposed convolution, per axis: pixels cut at both ends.
+        extra: ``output_padding`` per axis: pixels added back at the end.
     """
 
-    crop: tuple[int, ...] = ()
-    extra: tuple[int, ...] = ()
+    crop: tuple[int, ...]
+    extra: tuple[int, ...]
 
     @classmethod
     def of(cls, filt_size: FilterSize, stride: int | Sequence[int], pad_type: str, ndim: int) -> Interpolation:
-        """The transpose of the `Blur` with the same arguments, with a gain that keeps constants.
+        """The transpose of the `Blur` with the same arguments, scaled so that constants stay constant.
 
         Raises:
             ValueError: If an argument is out of range, or pixels between the zeros would get no value.
@@ -47,7 +47,7 @@ class Interpolation(Blur):
 def _unit_gain(taps: tuple[float, ...], stride: int) -> tuple[float, ...]:
     """Normalise each set of taps that meets pixels, and not zeros, at the same time."""
     sums = [sum(taps[phase::stride]) for phase in range(stride)]
-    if min(map(abs, sums)) <= 1e-6 * sum(map(abs, taps)):
+    if min([abs(total) for total in sums]) <= 1e-6 * sum([abs(tap) for tap in taps]):
         raise ValueError(
             f"{len(taps)} taps leave pixels without a value at a stride of {stride}: choose a filter size of 2 to 7, "
             f"or {stride} taps or more of your own, whose every {stride}-th do not sum to zero"

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..evaluation import find_device
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -72,6 +74,18 @@ class Execution:
         return total
 
 
+def positive(text: str) -> int:
+    """Reads a whole number above zero, for argparse.
+
+    Raises:
+        ValueError: Another text.
+    """
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"must be at least 1, got {number}")
+    return number
+
+
 @contextmanager
 def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
     """Joins torchrun's processes for as long as the context lasts.
@@ -82,13 +96,11 @@ def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
     Yields:
         This process's device, its rank and the number of processes: ``(device, 0, 1)`` without torchrun.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = find_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield torch.device(device), 0, 1
+        yield place, 0, 1
         return
-    place = torch.device(device)
     if place.type == "cuda":
         place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(place)

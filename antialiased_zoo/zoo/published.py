@@ -18,7 +18,7 @@ def published_table(manifest: Manifest) -> str:
         manifest: Where the figures stand.
 
     Example:
-        >>> from antialiased_zoo import manifest
+        >>> from antialiased_zoo.weights import manifest
         >>> "| `resnet50` | 76.16 / 89.20 |" in published_table(manifest.load())
         True
     """

@@ -1,4 +1,4 @@
-"""The dense maximum along one axis of a map, written into given memory, and its transpose."""
+"""The dense maximum along one axis of a map, written into a given tensor, and its gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..padding import padded_indices
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive outputs that read consecutive inputs through one and the same place of the window."""
+    """Consecutive outputs that read consecutive inputs at one offset of the window."""
 
     out: slice
     source: slice

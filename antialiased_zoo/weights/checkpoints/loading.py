@@ -65,7 +65,7 @@ def load_entry(
 
     Example:
         >>> import torch, torchvision
-        >>> from antialiased_zoo import manifest
+        >>> from antialiased_zoo.weights import manifest
         >>> with torch.device("meta"):
         ...     model = torchvision.models.resnet50()
         >>> path = load_entry(model, manifest.load().find("resnet50", 4))  # doctest: +SKIP
@@ -117,7 +117,7 @@ def read_state(
         CheckpointError: the file does not fit, or is not sound; the message names file and tensor.
     """
     path = Path(path)
-    found = read_safetensors(path)[0] if is_safetensors(path) else read_pickle(path)
+    found = read_tensors(path)
     try:
         return fitted(found, wanted, omit=omit, known_finite=known_finite)
     except CheckpointError as error:
@@ -138,6 +138,16 @@ def fitted(
     if not known_finite:
         _check_finite(state)
     return state
+
+
+def read_tensors(path: str | os.PathLike[str]) -> Mapping[str, torch.Tensor]:
+    """Return every tensor of a safetensors file or a torch pickle, under the file's own names and in its order.
+
+    Raises:
+        CheckpointError: the file is not sound.
+    """
+    path = Path(path)
+    return read_safetensors(path)[0] if is_safetensors(path) else read_pickle(path)
 
 
 def _renamed(

@@ -1,0 +1,110 @@
+"""How an evaluation reads images: decoded once, in worker processes, for every protocol at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from .images import CorruptImageError
+from .protocols import ShiftProtocol
+from .views import Canvases
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run an evaluation; none of it changes the figures (``amp`` and another device but by rounding).
+
+    Attributes:
+        device: Where the models are and run.
+        batch_size: Images in a forward pass.
+        workers: Processes that decode; 0 decodes in this one.
+        amp: Autocast to this dtype.
+        channels_last: Memory format of what the models see.
+        progress: A bar on a terminal.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    batch_size: int = 64
+    workers: int = 0
+    amp: torch.dtype | None = None
+    channels_last: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Rejects numbers that mean nothing."""
+        if self.batch_size < 1 or self.workers < 0:
+            raise ValueError(f"need batch_size >= 1 and workers >= 0, got {self.batch_size}, {self.workers}")
+
+
+class Batch(NamedTuple):
+    """Some decoded images.
+
+    Attributes:
+        pixels: For each way of decoding, uint8 ``(N, 3, canvas, canvas)``.
+        targets: Class indices, ``(N,)``.
+        indices: Image indices in the data set, ``(N,)``.
+        skipped: ``(index, error)`` of images that could not be decoded.
+    """
+
+    pixels: dict[tuple[int, int, str], Tensor]
+    targets: Tensor
+    indices: Tensor
+    skipped: list[tuple[int, str]]
+
+    def canvases(self, protocol: ShiftProtocol) -> Canvases:
+        """Returns the batch as one protocol wants it."""
+        return Canvases(self.pixels[protocol.decoding], self.targets, self.indices)
+
+
+def batches(images: Dataset[tuple[Any, int]], protocols: Sequence[ShiftProtocol], options: Options) -> Iterator[Batch]:
+    """Yields this process's share of a data set."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    count = len(images)  # type: ignore[arg-type]  # torch declares no length for its datasets
+    loader = DataLoader(
+        _Decoder(images, protocols),
+        batch_size=options.batch_size,
+        # Every world-th image: a padded sampler would count some images twice.
+        sampler=range(rank, count, world),
+        num_workers=options.workers,
+        collate_fn=_collate,
+        pin_memory=options.device.type == "cuda",
+    )
+    return iter(tqdm(loader, desc="evaluate", disable=None if options.progress and rank == 0 else True, leave=False))
+
+
+class _Decoded(NamedTuple):
+    number: int
+    target: int
+    canvases: dict[tuple[int, int, str], Tensor]
+    error: str = ""
+
+
+class _Decoder(Dataset[_Decoded]):
+    """Canvases by index, or the error where an image cannot be decoded."""
+
+    def __init__(self, images: Dataset[tuple[Any, int]], protocols: Sequence[ShiftProtocol]) -> None:
+        self.images = images
+        self.ways = {protocol.decoding: protocol for protocol in protocols}
+
+    def __getitem__(self, index: int) -> _Decoded:
+        try:
+            image, target = self.images[index]
+        except CorruptImageError as error:
+            return _Decoded(index, -1, {}, str(error))
+        image = image.convert("RGB")
+        return _Decoded(index, target, {way: protocol.prepare(image) for way, protocol in self.ways.items()})
+
+
+def _collate(items: list[_Decoded]) -> Batch:
+    good = [item for item in items if not item.error]
+    pixels = {way: torch.stack([item.canvases[way] for item in good]) for way in (good[0].canvases if good else ())}
+    targets = torch.tensor([item.target for item in good], dtype=torch.int64)
+    indices = torch.tensor([item.number for item in good], dtype=torch.int64)
+    return Batch(pixels, targets, indices, [(item.number, item.error) for item in items if item.error])

@@ -1,0 +1,57 @@
+"""A data set of Hugging Face's ``datasets`` library, from its hub or from a folder of ``save_to_disk``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .images import LabelledImages
+
+
+class HuggingFaceImages(LabelledImages):
+    """One split of a data set that has a column of images and one of class labels.
+
+    Args:
+        name: ``OWNER/NAME`` or a folder, and after a colon the split (``validation`` by default).
+
+    Raises:
+        ImportError: ``datasets`` is not installed.
+        ValueError: No such split, or no column of images or of labels.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            import datasets
+        except ImportError as error:
+            raise ImportError("hf: needs datasets: pip install 'antialiased-zoo[data]'") from error
+        place, _, split = name.partition(":")
+        if Path(place).is_dir():
+            found: Any = datasets.load_from_disk(place)
+            table = found if isinstance(found, datasets.Dataset) else _split(found, split or "validation")
+        else:
+            table = datasets.load_dataset(place, split=split or "validation")
+        image = _column(table, datasets.Image, place)
+        label = _column(table, datasets.ClassLabel, place)
+        self._table = table.cast_column(image, datasets.Image(decode=False))
+        self._column = image
+        classes: list[str] = table.features[label].names
+        super().__init__(name, classes, [f"{row:08}" for row in range(len(table))], table[label])
+
+    def read(self, name: str) -> bytes:
+        """Returns the encoded image of one row."""
+        cell = self._table[int(name)][self._column]
+        content: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        return content
+
+
+def _split(found: Any, split: str) -> Any:
+    if split not in found:
+        raise ValueError(f"no split {split!r}; there are {', '.join(found)}")
+    return found[split]
+
+
+def _column(table: Any, kind: type, place: str) -> str:
+    names = [name for name, feature in table.features.items() if isinstance(feature, kind)]
+    if len(names) != 1:
+        raise ValueError(f"{place} has {len(names)} columns of {kind.__name__}, expected one; it has {table.features}")
+    return str(names[0])

@@ -1,0 +1,93 @@
+"""A named model, ready to be measured: on its device, with the preprocessing, protocol and classes that are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..weights import Preprocessing
+from .classes import ClassMap, match_classes
+from .decoding import Options
+from .loop import count_outputs
+from .modelspec import NamedModel, load_named
+from .protocols import ShiftProtocol, cifar, imagenet, protocol_for
+from .stated import changed, described
+
+PROTOCOLS: dict[str, Callable[[Preprocessing], ShiftProtocol]] = {
+    "auto": protocol_for,
+    "imagenet": imagenet,
+    "cifar": cifar,
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and everything that decides how it is measured.
+
+    Attributes:
+        named: The model, in the place and memory format of the options.
+        protocol: Preprocessing and shifts.
+        preprocessing_from: Who states the preprocessing, and which flags change it.
+        outputs: How many classes the model has.
+    """
+
+    named: NamedModel
+    protocol: ShiftProtocol
+    preprocessing_from: str
+    outputs: int
+
+    def note(self) -> str:
+        """Says which preprocessing and protocol are used, and why."""
+        facts = f"{described(self.protocol.preprocessing)} ({self.preprocessing_from})"
+        return f"{self.named.label}: {facts}; protocol {self.protocol.name} ({self.protocol.why})"
+
+    def match(self, classes: Sequence[str], given: str | None = None) -> ClassMap:
+        """Matches a data set's classes with the model's outputs, as `match_classes`."""
+        try:
+            return match_classes(classes, self.outputs, self.named.classes, given)
+        except ValueError as error:
+            raise ValueError(f"{self.named.label}: {error}") from error
+
+
+def prepare(
+    text: str,
+    options: Options,
+    num_classes: int | None = None,
+    protocol: str = "auto",
+    flags: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Subject:
+    """Builds the model that a command line names and finds out how to measure it.
+
+    Args:
+        text: See `GRAMMAR`.
+        options: Where and how the model runs.
+        num_classes: As in `load_named`.
+        protocol: One of `PROTOCOLS`.
+        flags: Arguments of `changed`, which override what the weights state.
+        seed: Of random weights.
+
+    Raises:
+        ValueError: As `load_named`; preprocessing that does not go together; a model that is no classifier.
+
+    Example:
+        >>> subject = prepare("a=resnet18:baseline", Options(), num_classes=10, flags={"crop": 64, "resize": 96})
+        >>> subject.outputs, subject.protocol.name
+        (10, 'imagenet')
+    """
+    # Networks with random weights must be the same ones in every process.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        named = load_named(text, num_classes, options.progress)
+    named.model.to(options.device)
+    if options.channels_last:
+        named.model.to(memory_format=torch.channels_last)
+    assumed = Preprocessing(32, 32) if protocol == "cifar" else Preprocessing()
+    stated = named.stated_by if named.preprocessing else "assumed: nothing states it"
+    flags = flags or {}
+    origin = ", ".join([stated, *(f"--{name.replace('_', '-')}" for name in flags)])
+    chosen = PROTOCOLS[protocol](changed(named.preprocessing or assumed, **flags))
+    return Subject(named, chosen, origin, count_outputs(named.label, named.model, chosen.size, options))

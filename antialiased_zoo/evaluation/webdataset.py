@@ -1,0 +1,81 @@
+"""WebDataset shards as a data set with random access: tar files of ``KEY.jpg`` beside ``KEY.cls``."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from .images import LabelledImages
+from .labels import class_order
+
+_IMAGES = ("jpg", "jpeg", "png", "webp", "ppm")
+_LABELS = ("cls", "cls.txt")
+
+
+class WebDataset(LabelledImages):
+    """Images and class numbers (or names) in shards.
+
+    The headers of all shards are read once; after that every image is read from its place. So an image's index,
+    on which its shifts depend, is the same whatever the number of processes.
+
+    Args:
+        shards: A tar, a folder of tars, or a path with a range in braces: ``val-{000000..000063}.tar``.
+        hide_bar: tqdm's ``disable`` for the bar while headers are read.
+
+    Raises:
+        FileNotFoundError: No shards.
+        ValueError: No images with labels, or images without.
+    """
+
+    def __init__(self, shards: str, hide_bar: bool | None = True) -> None:
+        self._places: dict[str, tuple[Path, int, int]] = {}
+        labels: dict[str, str] = {}
+        for shard in tqdm(_expanded(shards), desc="shards", disable=hide_bar, leave=False):
+            self._index(shard, labels)
+        missing = [name for name in self._places if name not in labels]
+        if missing or not self._places:
+            what = f"no label for {missing[0]}" if missing else "no images"
+            raise ValueError(f"{what} in {shards}; expected KEY.jpg beside KEY.cls")
+        classes = class_order(list(labels.values()))
+        place = {name: index for index, name in enumerate(classes)}
+        samples = list(self._places)
+        super().__init__(shards, classes, samples, [place[labels[name]] for name in samples])
+
+    def _index(self, shard: Path, labels: dict[str, str]) -> None:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                name = f"{shard.name}/{key}"
+                if not member.isfile():
+                    continue
+                if suffix.lower() in _IMAGES:
+                    self._places[name] = (shard, member.offset_data, member.size)
+                elif suffix.lower() in _LABELS:
+                    content = tar.extractfile(member)
+                    labels[name] = content.read().decode().strip() if content else ""
+
+    def read(self, name: str) -> bytes:
+        """Returns the encoded image from its place in its shard."""
+        shard, offset, size = self._places[name]
+        with open(shard, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+def _expanded(shards: str) -> list[Path]:
+    path = Path(shards)
+    if path.is_dir():
+        found = sorted(path.glob("*.tar"))
+    elif match := re.search(r"\{(\d+)\.\.(\d+)\}", shards):
+        width = len(match[1])
+        numbers = range(int(match[1]), int(match[2]) + 1)
+        found = [Path(f"{shards[: match.start()]}{number:0{width}}{shards[match.end() :]}") for number in numbers]
+    else:
+        found = [path]
+    missing = [shard for shard in found if not shard.is_file()]
+    if missing or not found:
+        raise FileNotFoundError(f"no shard {missing[0] if missing else shards + '/*.tar'}")
+    return found

@@ -1,0 +1,129 @@
+"""What each fast path brings: a network with the formula alone, with one path, and with all, in one process.
+
+    python scripts/ablation.py --out results/ablation                        # the allocator at its defaults
+    python scripts/ablation.py --out results/ablation --keep-freed-memory
+
+The paths are the rows of `layers/dispatch.py`'s tables other than the last, and `for_inference`'s packed convolutions.
+The contestants take turns, in an order drawn anew each time; a ratio is the median over the turns. The script writes
+after every case and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from benchmark import NINE
+from benchmarks.networks import network_forward, training_step
+from torch import nn
+from tqdm import tqdm
+
+import antialiased_zoo as az
+from antialiased_zoo.inference.packed_conv import PackedConv2d
+from antialiased_zoo.layers import dispatch
+
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
+PATHS = ("dense pool",)  # the others serve float64 or no blur, which no network here has
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+@contextlib.contextmanager
+def only(paths: Sequence[str]) -> Iterator[None]:
+    """Leave these rows and each table's last one."""
+    with contextlib.ExitStack() as stack:
+        for name in ("BLUR", "MAX_BLUR"):
+            *rows, last = getattr(dispatch, name)
+            kept = [row for row in rows if row.name not in PATHS or row.name in paths]
+            stack.enter_context(mock.patch.object(dispatch, name, [*kept, last]))
+        yield
+
+
+def contestants(model: nn.Module, x: torch.Tensor, training: bool) -> dict[str, Callable[[], Any]]:
+    """What takes turns; each holds the same network."""
+    step = (training_step if training else network_forward)(model.train(training), x)
+    runs = {"formula": _with((), step), **{path: _with((path,), step) for path in PATHS}}
+    if not training:
+        unpacked = az.for_inference(model)
+        for module in unpacked.modules():
+            if type(module) is PackedConv2d:
+                module.__class__ = nn.Conv2d
+        runs["for_inference without packing"] = network_forward(unpacked, x)
+        runs["for_inference"] = network_forward(az.for_inference(model), x)
+    return runs
+
+
+def _with(paths: Sequence[str], step: Callable[[], Any]) -> Callable[[], Any]:
+    def run() -> None:
+        with only(paths):
+            step()
+
+    return run
+
+
+def measure(case: dict[str, Any], turns: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """The milliseconds of each contestant, and the formula's time over each."""
+    layout = LAYOUTS[case["layout"]]
+    model = az.create_model(case["network"], memory_format=layout)
+    x = torch.randn(case["batch"], 3, 224, 224).contiguous(memory_format=layout)
+    runs = contestants(model, x, case["mode"] == "training")
+    figures: dict[str, list[float]] = {name: [] for name in runs}
+    order = random.Random(0)
+    for turn in range(turns + 1):  # the first warms up
+        for name in order.sample(list(runs), len(runs)):
+            start = clock()
+            runs[name]()
+            if turn:
+                figures[name].append((clock() - start) * 1e3)
+    speedups = {
+        name: statistics.median(f / v for f, v in zip(figures["formula"], values, strict=True))
+        for name, values in figures.items()
+    }
+    return {**case, "turns": turns, "ms": {k: statistics.median(v) for k, v in figures.items()}, "speedup": speedups}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for default.json or keep_freed_memory.json")
+    parser.add_argument("--keep-freed-memory", action="store_true", help="call az.keep_freed_memory() first")
+    parser.add_argument("--networks", nargs="+", default=NINE)
+    parser.add_argument("--batches", nargs="+", type=int, default=(1, 8, 32))
+    parser.add_argument("--modes", nargs="+", choices=("inference", "training"), default=("inference", "training"))
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: CPU time, for a machine that others use")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.keep_freed_memory:
+        az.keep_freed_memory()
+    setting = "keep_freed_memory" if options.keep_freed_memory else "default"
+    file = options.out / f"{setting}.json"
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    done = [{key: row[key] for key in ("network", "batch", "mode", "layout")} for row in rows]
+    cases = [
+        {"network": network, "batch": batch, "mode": mode, "layout": layout}
+        for mode in options.modes
+        for batch in options.batches
+        for network in options.networks
+        for layout in LAYOUTS
+    ]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    facts = {"allocator": setting, "commit": commit.stdout.strip(), "torch": torch.__version__}
+    facts |= {"threads": options.threads, "clock": options.clock}
+    for case in tqdm([case for case in cases if case not in done], disable=None):
+        rows.append(measure(case, options.turns, CLOCKS[options.clock]))
+        file.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Data outside class folders: ImageNet's validation images and devkit, label files, WebDataset, Hugging Face."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from antialiased_zoo.evaluation import open_data, register_data_source
+from antialiased_zoo.evaluation.data_sources import DATA_SOURCES
+
+IDS = ["n02119789", "n02100735", "n01440764", "n01443537"]  # as in the devkit: not sorted
+
+
+def picture(value):
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6), (value, 9, 9)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def colour(images, index):
+    return images.image(index).getpixel((0, 0))[0]
+
+
+@pytest.fixture
+def flat(tmp_path):
+    folder = tmp_path / "val"
+    folder.mkdir()
+    for number in range(1, 6):
+        (folder / f"ILSVRC2012_val_{number:08}.png").write_bytes(picture(number))
+    return folder
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    from scipy.io import savemat
+
+    data = tmp_path / "ILSVRC2012_devkit_t12" / "data"
+    data.mkdir(parents=True)
+    rows = [(number, wnid, f"word {number}", "gloss", 0) for number, wnid in enumerate(IDS, start=1)]
+    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
+    savemat(data / "meta.mat", {"synsets": np.array(rows, dtype=kinds).reshape(-1, 1)})
+    (data / "ILSVRC2012_validation_ground_truth.txt").write_text("3\n1\n4\n2\n3\n")
+    return data.parent
+
+
+def test_the_devkits_labels_are_torchvisions(flat, devkit, tmp_path, monkeypatch):
+    import torch
+    from torchvision.datasets import imagenet
+
+    monkeypatch.setattr(imagenet, "_verify_archive", lambda *_: None)
+    monkeypatch.setattr(imagenet, "extract_archive", lambda _, target: devkit.rename(f"{target}/{devkit.name}"))
+    monkeypatch.setattr(
+        imagenet, "ARCHIVE_META", {"devkit": ("ILSVRC2012_devkit_t12.tar.gz", ""), "train": ("", ""), "val": ("", "")}
+    )
+    images = open_data(str(flat), labels=devkit)
+    assert images.classes == sorted(IDS)
+    assert [images.classes[target] for target in images.targets] == [IDS[n - 1] for n in (3, 1, 4, 2, 3)]
+    assert colour(images, 3) == 4
+    imagenet.parse_devkit_archive(tmp_path)
+    _, theirs = torch.load(tmp_path / imagenet.META_FILE)
+    assert theirs == [images.classes[target] for target in images.targets]
+
+
+def test_the_devkits_numbers_alone_are_refused(flat, devkit):
+    truth = devkit / "data" / "ILSVRC2012_validation_ground_truth.txt"
+    with pytest.raises(ValueError, match=r"give the devkit's folder, whose meta\.mat"):
+        open_data(str(flat), labels=truth)
+
+
+@pytest.mark.parametrize("form", ["ILSVRC2012_val_{:08}.JPEG {}", "ILSVRC2012_val_{:08},{} 1 2 3 4"])
+def test_a_file_of_images_and_labels(flat, tmp_path, form):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("ImageId,PredictionString\n" + "\n".join(form.format(n, "ab"[n % 2]) for n in range(5, 0, -1)))
+    assert open_data(str(flat), labels=labels).targets == [1, 0, 1, 0, 1]
+    labels.write_text(labels.read_text().replace("00000003", "00000009"))
+    with pytest.raises(ValueError, match=r"no label for ILSVRC2012_val_00000003.png \(1 of 5"):
+        open_data(str(flat), labels=labels)
+
+
+def test_class_numbers_keep_their_meaning(flat, tmp_path):
+    labels = tmp_path / "val.txt"
+    labels.write_text("\n".join(f"ILSVRC2012_val_{n:08}.JPEG {n * 2}" for n in range(1, 6)))
+    images = open_data(str(flat), labels=labels)
+    assert (len(images.classes), images.targets) == (11, [2, 4, 6, 8, 10])
+
+
+def test_images_without_labels_say_what_to_do(flat):
+    with pytest.raises(ValueError, match="or give their labels"):
+        open_data(str(flat))
+
+
+def shards(folder):
+    for shard, numbers in enumerate([(1, 2, 3), (4, 5)]):
+        with tarfile.open(folder / f"val-{shard:04}.tar", "w") as tar:
+            for number in numbers:
+                for suffix, content in (("png", picture(number)), ("cls", str(number % 3).encode())):
+                    member = tarfile.TarInfo(f"{number:05}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return f"wds:{folder}/val-{{0000..0001}}.tar"
+
+
+def test_webdataset_shards_are_read_at_random(tmp_path):
+    images = open_data(shards(tmp_path))
+    assert (images.classes, images.targets) == (["0", "1", "2"], [1, 2, 0, 1, 2])
+    assert [colour(images, index) for index in (4, 0, 2)] == [5, 1, 3]
+    assert open_data(f"wds:{tmp_path}").samples == images.samples
+    images.keep([1, 3])
+    assert (len(images), colour(images, 1), images.targets) == (2, 4, [2, 1])
+    with pytest.raises(FileNotFoundError, match="no shard"):
+        open_data(f"wds:{tmp_path}/val-{{0000..0002}}.tar")
+
+
+def test_webdataset_reads_what_the_library_reads(tmp_path):
+    library = pytest.importorskip("webdataset")
+    images = open_data(shards(tmp_path))
+    urls = [str(path) for path in sorted(tmp_path.glob("*.tar"))]
+    theirs = list(library.WebDataset(urls, shardshuffle=False).decode("pil").to_tuple("png", "cls"))
+    assert [target for _, target in theirs] == [int(images.classes[target]) for target in images.targets]
+    assert [image.convert("RGB").tobytes() for image, _ in theirs] == [images.image(i).tobytes() for i in range(5)]
+
+
+def test_hugging_faces_data_sets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"]), "id": datasets.Value("int32")}
+    )
+    rows = {"image": [{"bytes": picture(n), "path": None} for n in (1, 2, 3)], "label": [1, 0, 1], "id": [7, 8, 9]}
+    table = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict({"validation": table, "test": table.select([2])}).save_to_disk(tmp_path / "pets")
+    images = open_data(f"hf:{tmp_path / 'pets'}")
+    assert (images.classes, images.targets, colour(images, 1)) == (["cat", "dog"], [1, 0, 1], 2)
+    assert colour(open_data(f"hf:{tmp_path / 'pets'}:test"), 0) == 3
+    assert len(images.digest()) == 64
+
+
+def test_a_kind_of_data_comes_from_outside(flat):
+    register_data_source("toy", lambda place: open_data(str(flat), labels=flat.parent / place))
+    try:
+        (flat.parent / "five.txt").write_text("a\nb\na\nb\na\n")
+        assert open_data("toy:five.txt").targets == [0, 1, 0, 1, 0]
+        with pytest.raises(ValueError, match="labels of its own"):
+            open_data("toy:five.txt", labels=flat)
+    finally:
+        del DATA_SOURCES["toy"]

@@ -1,0 +1,193 @@
+"""Situations that a researcher meets with scripts/evaluate.py: each ends in the right figure or in one line."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from antialiased_zoo.evaluation import PROBES, Accuracy, Consistency, cifar, evaluate, imagenet, open_images
+from antialiased_zoo.evaluation.probes import TITLES
+from antialiased_zoo.weights import Preprocessing
+
+ROOT = Path(__file__).parents[2]
+IDS = ["n01440764", "n01443537", "n15075141"]
+MODELS = """
+import torch
+from torch import nn
+from antialiased_zoo.evaluation import Probe
+from antialiased_zoo.evaluation.views import centre_view
+from antialiased_zoo.metrics import Meter
+
+def net(num_classes=3):
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 16, 3, stride=4), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.LayerNorm(16)]
+    return nn.Sequential(*body, nn.Linear(16, num_classes))
+
+def thousand():
+    return net(1000)
+
+def detector():
+    return nn.Conv2d(3, 8, 1)
+
+def stated():
+    model = net()
+    config = {"input_size": (3, 40, 40), "crop_pct": 0.5, "interpolation": "bicubic", "mean": (.4, .4, .4)}
+    model.default_cfg = {**config, "std": (.2, .2, .2)}
+    return model
+
+class Confidence(Probe):
+    needs_targets = False
+    titles = {"confidence": "confidence"}
+
+    def __init__(self):
+        super().__init__()
+        self.meters["confidence"] = Meter("mean")
+
+    def views(self, indices, protocol):
+        return centre_view(protocol).expand(len(indices), 1, 3)
+
+    def update(self, logits, targets):
+        self.meters["confidence"].update(logits[:, 0].softmax(-1).amax(-1))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    for index in range(12):
+        place = tmp_path / "images" / IDS[index % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (90, 100, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{index:02}.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    (tmp_path / "situations.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "situations", raising=False)
+    spec = importlib.util.spec_from_file_location("evaluate_situations", ROOT / "scripts" / "evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+FEW = ["--resize", "80", "--crop", "40", "--device", "cpu", "--workers", "0", "--no-progress"]
+
+
+def record(script, folder, out, *options):
+    script([*options, "--data", str(folder), "--out", str(out), "--no-digest"])
+    return json.loads((out / "results.json").read_text())["models"]
+
+
+def test_what_a_model_states_is_used_and_said(folder, tmp_path, script, capsys):
+    options = ["--device", "cpu", "--workers", "0", "--no-progress", "--metrics", "accuracy"]
+    found = record(script, folder, tmp_path / "out", "one=situations:stated", *options)["one"]
+    protocol = found["protocol"]
+    assert (protocol["resize"], protocol["crop"], protocol["interpolation"]) == (80, 40, "bicubic")
+    assert (protocol["mean"], protocol["std"]) == ([0.4] * 3, [0.2] * 3)
+    said = "one: resize 80, crop 40, bicubic, mean 0.4 0.4 0.4, std 0.2 0.2 0.2 (its default_cfg); protocol imagenet"
+    assert said in capsys.readouterr().err
+    flags = ["--mean", "0.1", "0.1", "0.1", "--std", "1", "1", "1", "--interpolation", "nearest", "--crop-pct", "0.8"]
+    found = record(script, folder, tmp_path / "out", "one=situations:stated", *options, *flags)["one"]
+    protocol = found["protocol"]
+    assert (protocol["resize"], protocol["mean"], protocol["interpolation"]) == (50, [0.1] * 3, "nearest")
+    assert found["preprocessing_from"] == "its default_cfg, --mean, --std, --interpolation, --crop-pct"
+
+
+def test_wordnet_folders_are_matched_with_imagenets_outputs(folder, tmp_path, script):
+    found = record(script, folder, tmp_path / "out", "t=situations:thousand", *FEW, "--metrics", "accuracy")["t"]
+    assert found["classes"] == "by wordnet id"
+    model = sys.modules["situations"].thousand().eval()
+    images, outputs = open_images(folder, Preprocessing(80, 40).build()), [0, 1, 999]
+    with torch.inference_mode():
+        right = [int(model(image[None]).argmax()) == outputs[target] for image, target in images]
+    assert found["figures"]["top1"]["value"] == pytest.approx(100 * np.mean(right))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["situations:thousand", *FEW], "the model has 1000 classes, the data 3"),
+        (["situations:net", *FEW, "--device", "gpu"], "device 'gpu' cannot be used here"),
+        (["situations:net", *FEW, "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
+        (["situations:net", *FEW, "--curve-image", "99"], "--curve-image 99: the images are numbered 0 to 11"),
+        (["situations:detector", *FEW], "does not turn an image of 40 pixels into logits"),
+        (["situations:net", *FEW, "--metrics", "nonsense"], "'nonsense' is no measure; there are accuracy, crop"),
+        (["situations:net", *FEW, "--crop-pct", "0.9"], "give one of the two"),
+        (["situations:net", "--crop", "80", "--resize", "80"], "choose --protocol imagenet"),
+        (["situations:net", "--crop", "80", "--resize", "90"], "resized to 112 or more, not 90"),
+        (["situations:net", *FEW, "--classes", "nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(folder, script, options, message):
+    for number, place in enumerate(sorted(folder.iterdir())):
+        place.rename(folder / f"class {number}")  # names that ImageNet does not have
+    with pytest.raises((ValueError, OSError), match=message) as raised:
+        script([*options, "--data", str(folder), "--workers", "0", "--no-progress"])
+    assert "\n" not in str(raised.value)
+
+
+def test_errors_are_one_line_for_the_user(folder):
+    command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "resnet18:baseline", "--data", str(folder)]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
+    done = subprocess.run([*command, "--device", "gpu"], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode != 0
+    assert done.stderr.startswith("evaluate: device 'gpu' cannot be used here")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_measure_comes_from_outside(folder, tmp_path, script):
+    metrics = ["--metrics", "situations:Confidence", "circular"]
+    try:
+        found = record(script, folder, tmp_path / "out", "one=situations:net", *FEW, *metrics)["one"]
+    finally:
+        PROBES.pop("situations:Confidence", None)
+        TITLES.pop("confidence", None)
+    model = sys.modules["situations"].net().eval()
+    images = open_images(folder, Preprocessing(80, 40).build())
+    with torch.inference_mode():
+        expected = np.mean([float(model(image[None]).softmax(1).max()) for image, _ in images])
+    assert found["figures"]["confidence"]["value"] == pytest.approx(100 * expected, abs=1e-3)
+    assert "| model | circular consistency (%) | confidence (%) |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_models_of_several_protocols_share_one_decoding(folder, script):
+    """The figures of models together are those of each alone, and no image is decoded twice."""
+    from situations import net, stated
+
+    class Counting(torch.utils.data.Dataset):
+        classes = IDS
+        images = open_images(folder)
+        asked: list[int] = []  # noqa: RUF012
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, index):
+            self.asked.append(index)
+            return self.images[index]
+
+    def probes():
+        return {"accuracy": Accuracy(), "crop": Consistency("crop")}
+
+    protocols = {"a": imagenet(Preprocessing(80, 40)), "b": imagenet(Preprocessing(90, 40)), "c": cifar()}
+    models = {"a": net().eval(), "b": stated().eval(), "c": net().eval()}
+    data = Counting()
+    together = evaluate(models, data, probes, protocols)
+    assert sorted(data.asked) == list(range(12))
+    for label in models:
+        alone = evaluate({label: models[label]}, open_images(folder), probes, protocols[label])
+        assert alone.figures(label) == together.figures(label)
+        assert alone.views[label] == together.views[label]
+    change = together.differences("b", "a")["crop_consistency"]
+    assert change.value == pytest.approx(
+        together.figures("b")["crop_consistency"]["value"] - together.figures("a")["crop_consistency"]["value"]
+    )

@@ -1,0 +1,58 @@
+"""The layout of the package: twelve entries at most, rooms with one face, no circle among them."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import antialiased_zoo as az
+
+PACKAGE = Path(az.__file__).parent
+ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
+
+
+def imports(room: str) -> Iterator[tuple[str, list[str], str]]:
+    """Every import of another room: (file, the path imported below that room, the room)."""
+    for file in (PACKAGE / room).rglob("*.py"):
+        here = list(file.relative_to(PACKAGE).parent.parts)
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                target = here[: len(here) - node.level + 1] + (node.module.split(".") if node.module else [])
+                if target and target[0] in ROOMS and target[0] != room:
+                    yield str(file.relative_to(PACKAGE)), target[1:], target[0]
+
+
+def test_the_root_has_at_most_twelve_entries() -> None:
+    entries = [path.name for path in PACKAGE.iterdir() if not path.name.startswith("__")]
+    assert len(entries) <= 12, sorted(entries)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_entered_by_their_face(room: str) -> None:
+    assert not [(file, other, below) for file, below, other in imports(room) if below]
+
+
+def test_there_is_no_circle_among_the_rooms() -> None:
+    graph = {room: {other for _, _, other in imports(room)} for room in ROOMS}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_name_of_a_face_hides_a_file_of_its_room(room: str) -> None:
+    """`import antialiased_zoo.room.name` must give the module of that name."""
+    face = __import__(f"antialiased_zoo.{room}", fromlist=["_"])
+    files = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
+    hidden = {name for name in files if hasattr(face, name) and not hasattr(getattr(face, name), "__spec__")}
+    assert not hidden
+
+
+def test_dir_shows_the_public_names_and_nothing_else() -> None:
+    assert dir(az) == sorted(az.__all__)
+    assert all(getattr(az, name).__doc__ for name in dir(az))
+    assert {"resnet50", "antialias", "plan", "Downsample", "recalibrate", "for_inference"} <= set(dir(az))
+    with pytest.raises(AttributeError, match="resnet5"):
+        _ = az.resnet5
