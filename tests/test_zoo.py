@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import subprocess
 import sys
@@ -177,26 +176,6 @@ def test_taps_of_ones_own() -> None:
 def test_building_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     az.create_model("densenet121")
     assert capfd.readouterr() == ("", "")
-
-
-def test_building_postpones_garbage_collection_and_gives_it_back() -> None:
-    def no_collection(*args: object) -> nn.Module:
-        seen.append(gc.isenabled())
-        return nn.BatchNorm2d(*args)
-
-    seen: list[bool] = []
-    az.create_model("resnet18", norm_layer=no_collection)
-    assert set(seen) == {False}
-    assert gc.isenabled()
-    with pytest.raises(TypeError):
-        az.create_model("resnet18", no_such_option=1)
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        az.create_model("alexnet")
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
 
 
 @pytest.mark.parametrize("call", ["enable", "disable"])

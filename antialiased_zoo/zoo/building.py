@@ -15,7 +15,7 @@ from ..layers import FilterSize
 from ..transform import Options, antialias_
 from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, imagenet_classes, jsonable, warn
 from .backbone import Backbone, bind
-from .heads import first_conv, fit_ends, renew_head, take_channels
+from .heads import first_conv, fit_ends, head_sizes, renew_head, take_channels
 from .registry import Architecture
 
 logger = logging.getLogger(__name__)
@@ -102,11 +102,11 @@ def build_network(
     else:
         with torch.device("meta"):  # no memory and no random numbers for tensors that the file replaces
             model = architecture.build(weights.num_classes or num_classes or 1000, **kwargs)
-    width = cast(nn.Linear, model.get_submodule(head)).in_features
+    width, _ = head_sizes(model.get_submodule(head))
     if weights is not None:
         _load(model, weights, head, progress)
         model = model.to(torch.get_default_device())
-    trained = getattr(model.get_submodule(head), "out_features", 0)
+    _, trained = head_sizes(model.get_submodule(head))
     if num_classes is not None and num_classes != trained:
         if num_classes:
             logger.info("%s gets a new, untrained head: %d classes in place of %d", head, num_classes, trained)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import cast
 
 import torch
 from torch import nn
@@ -17,6 +16,12 @@ def find_head(model: nn.Module, path: str) -> nn.Module:
         return model.get_submodule(path)
     except AttributeError:
         return model.get_submodule(path.partition(".")[0])
+
+
+def head_sizes(head: nn.Module) -> tuple[int, int]:
+    """How many features a head reads and how many classes it gives; zeros where there is none."""
+    weight = getattr(head, "weight", None)
+    return (weight.shape[1], weight.shape[0]) if isinstance(weight, torch.Tensor) else (0, 0)
 
 
 def renew_head(model: nn.Module, path: str, in_features: int, num_classes: int) -> None:
@@ -35,7 +40,10 @@ def renew_head(model: nn.Module, path: str, in_features: int, num_classes: int) 
     new: nn.Module = nn.Identity()
     if num_classes:
         bias = getattr(old, "bias", True) is not None
-        new = nn.Linear(in_features, num_classes, bias, device=like.device, dtype=like.dtype)
+        new = nn.Linear(in_features, num_classes, bias)
+        if isinstance(old, nn.Conv2d):  # SqueezeNet's reads single pixels
+            new = nn.Conv2d(in_features, num_classes, 1, bias=bias)
+        new = new.to(device=like.device, dtype=like.dtype)
     model.set_submodule(path, new.train(model.training))
 
 
@@ -46,9 +54,9 @@ def first_conv(model: nn.Module) -> tuple[str, nn.Conv2d]:
 
 def fit_ends(model: nn.Module, head: str, num_classes: int, in_chans: int) -> None:
     """Give a network on the meta device the head and the first convolution that a file's tensors have."""
-    linear = cast(nn.Linear, model.get_submodule(head))
-    if linear.out_features != num_classes:
-        renew_head(model, head, linear.in_features, num_classes)
+    width, classes = head_sizes(model.get_submodule(head))
+    if classes != num_classes:
+        renew_head(model, head, width, num_classes)
     _, conv = first_conv(model)
     if conv.in_channels != in_chans:
         conv.in_channels = in_chans

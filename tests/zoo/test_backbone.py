@@ -6,6 +6,8 @@ import copy
 import inspect
 import io
 import pickle
+import re
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
@@ -217,3 +219,30 @@ def test_a_recipe_implies_its_filter_where_only_one_fits(monkeypatch: pytest.Mon
             az.resnet50(pretrained=recipe)
     with pytest.raises(ValueError, match="filter_size=4"):
         az.resnet50(4, pretrained="timm_bt")
+
+
+def test_the_pages_examples_run_and_its_table_names_every_network(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text()
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert "[4, 8, 16, 32]" in capsys.readouterr().out
+    assert names["features"].shape == (1, 512)
+    table = page.partition("<!-- networks -->\n")[2].partition("<!-- /networks -->")[0].splitlines()
+    assert table[0] == "| network | " + " | ".join(CHECKS) + " |"
+    assert [line.split("`")[1] for line in table[2:]] == az.list_models()
+
+
+def test_a_network_of_another_form_keeps_its_own_methods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from antialiased_zoo.zoo import registry
+
+    monkeypatch.setattr(registry, "_TABLE", table := dict(registry._TABLE))
+    monkeypatch.setattr("antialiased_zoo.zoo.factories.ARCHITECTURES", table)
+    squeezenet = az.register_network("squeezed", head="classifier.1", builder=torchvision.models.squeezenet1_1)
+    model = squeezenet(3, num_classes=6)
+    assert type(model) is torchvision.models.SqueezeNet
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    with pytest.warns(UserWarning, match="does not say which network"):
+        renewed = squeezenet(3, pretrained=tmp_path / "w.pth", num_classes=4)
+    assert renewed(torch.randn(1, 3, 64, 64)).shape == (1, 4)
+    assert torch.equal(renewed.features[0].weight, model.features[0].weight)
