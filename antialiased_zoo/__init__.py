@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from .layers import *
     from .transform import *
     from .weights import *
-    from .zoo import create_model as create_model
-    from .zoo import list_models as list_models
+    from .zoo import *
     from .zoo.networks import *
 
 __version__ = "0.1.0"

@@ -67,3 +67,7 @@ class TensorMismatchError(CheckpointError):
 
 class NonFiniteError(CheckpointError):
     """A tensor in the file holds NaN or infinity."""
+
+
+class StructureMismatchError(CheckpointError):
+    """Weights belong to a network of another structure (filter, stem, shortcut ...); the message names both."""

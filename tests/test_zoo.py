@@ -149,7 +149,7 @@ def test_channels_and_classes() -> None:
         ({"name": "ResNet-50"}, "did you mean resnet50"),
         ({"name": "vit"}, "there is no network 'vit'"),
         ({"name": "resnet18", "filter_size": 8}, "filter size 8"),
-        ({"name": "resnet18", "num_classes": 0}, "num_classes must be a positive integer"),
+        ({"name": "resnet18", "num_classes": -1}, "num_classes must be a non-negative integer"),
         ({"name": "resnet18", "in_chans": 2.5}, "in_chans must be a positive integer"),
         ({"name": "resnet18", "pretrained": "finetuned_twice"}, "filter_size=4: finetuned"),
         ({"name": "resnet152", "filter_size": 3, "pretrained": True}, "filter_size=4: finetuned"),

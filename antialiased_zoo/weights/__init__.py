@@ -3,6 +3,10 @@
 from . import checkpoints as checkpoints
 from . import hub as hub
 from . import manifest as manifest
+from . import repository as repository
+from .config import DEFAULTS as DEFAULTS
+from .config import NetworkConfig as NetworkConfig
+from .config import jsonable as jsonable
 from .entry import Entry as Entry
 from .fallbacks import alternatives as alternatives
 from .manifest import Manifest as Manifest
@@ -10,8 +14,11 @@ from .preprocessing import Preprocessing as Preprocessing
 from .pretrained import Weights as Weights
 from .pretrained import find_weights as find_weights
 from .pretrained import get_entry
+from .pretrained_weights import get_weights
+from .pretrained_weights import imagenet_classes as imagenet_classes
 from .regular import open_regular as open_regular
 from .regular import read_small as read_small
+from .warning import warn as warn
 from .weights_file import WeightsFile as WeightsFile
 
-__all__ = ["get_entry"]
+__all__ = ["get_entry", "get_weights"]

@@ -72,6 +72,13 @@ class Preprocessing:
             return self
         return replace(self, resize=self.test_resize, crop=self.test_crop, test_resize=None, test_crop=None)
 
+    def for_channels(self, channels: int) -> Preprocessing:
+        """Return the same protocol for images of another number of channels, each normalised by the mean of all."""
+        if len(self.mean) == channels:
+            return self
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
     def build(self) -> Callable[[Any], Tensor]:
         """Return a torchvision v2 transform from a PIL image (any mode) to a ``(C, crop, crop)`` float32 tensor."""
         import torch
@@ -79,7 +86,7 @@ class Preprocessing:
 
         steps: Callable[[Any], Tensor] = v2.Compose(
             [
-                v2.RGB(),
+                *self._colours(),
                 v2.Resize(self.resize, interpolation=v2.InterpolationMode(self.interpolation), antialias=True),
                 v2.CenterCrop(self.crop),
                 v2.ToImage(),
@@ -88,3 +95,27 @@ class Preprocessing:
             ]
         )
         return steps
+
+    def build_training(self) -> Callable[[Any], Tensor]:
+        """Return a transform for training: a random resized crop and a flip in place of the centre crop."""
+        import torch
+        from torchvision.transforms import v2
+
+        mode = v2.InterpolationMode(self.interpolation)
+        steps: Callable[[Any], Tensor] = v2.Compose(
+            [
+                *self._colours(),
+                v2.RandomResizedCrop(self.crop, interpolation=mode, antialias=True),
+                v2.RandomHorizontalFlip(),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(list(self.mean), list(self.std)),
+            ]
+        )
+        return steps
+
+    def _colours(self) -> list[Callable[[Any], Any]]:
+        """Bring an image to the number of channels, where that number means colours."""
+        from torchvision.transforms import v2
+
+        return {1: [v2.Grayscale()], 3: [v2.RGB()]}.get(len(self.mean), [])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import OfflineError, SourcesFailedError, UnknownWeightsError
-from . import checkpoints, hub, manifest
+from ..errors import OfflineError, SourcesFailedError, StructureMismatchError, UnknownWeightsError
+from . import checkpoints, hub, manifest, repository
 from .entry import Entry
 from .fallbacks import alternatives
 from .warning import warn
@@ -29,20 +28,21 @@ class Weights:
     """Weights that `pretrained=` named.
 
     Attributes:
-        source: A manifest's entry or another file to fetch and verify, or the path of a local file.
-        num_classes: Size of their head; None if only the file knows.
+        source: A manifest's entry or another file to fetch and verify, or the contents of a file that is there.
+        filter_size: That of the network they belong to, or that the caller asked for where the source does not say.
+        num_classes: Size of their head; None if only the file's tensors know.
         structure: The transform's options where they differ from the published network's.
     """
 
-    source: hub.Fetchable | Path
-    num_classes: int | None
+    source: hub.Fetchable | checkpoints.Contents
+    filter_size: FilterSize | None
+    num_classes: int | None = None
     structure: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    def load_into(self, model: nn.Module, progress: bool) -> None:
-        """Put the tensors into a network with torchvision's names, best on the meta device."""
-        if isinstance(self.source, Path):
-            checkpoints.load_into(model, self.source)
-            return
+    def fetch_into(self, model: nn.Module, progress: bool) -> None:
+        """Fetch the source and put its tensors into a network with torchvision's names, best on the meta device."""
+        if isinstance(self.source, checkpoints.Contents):
+            raise TypeError(f"{self.source.path} is there already: use its load_into()")
         try:
             checkpoints.load_entry(model, self.source, progress=progress)
         except (SourcesFailedError, OfflineError) as error:
@@ -70,29 +70,40 @@ def get_entry(name: str, filter_size: FilterSize | None = 4, recipe: str | None 
 
 
 def find_weights(
-    name: str, filter_size: FilterSize | None, pretrained: bool | str | os.PathLike[str]
+    name: str, filter_size: FilterSize | None, pretrained: bool | str | os.PathLike[str], chosen: bool = True
 ) -> Weights | None:
     """Turn ``pretrained=`` into the weights that it names, or None for False.
+
+    Args:
+        name: A network of the zoo.
+        filter_size: The wanted one.
+        pretrained: What the user gave.
+        chosen: Whether the user chose the filter size; otherwise the weights' own may take its place.
 
     Raises:
         ValueError: If there are no such weights; the message lists what there is.
         TypeError: If ``pretrained`` is not a bool, a string or a path.
+        StructureMismatchError: If a file was saved from a network with another filter.
     """
     if pretrained is False:
         return None
     if not isinstance(pretrained, (bool, str, os.PathLike)):
         raise TypeError(f"pretrained must be True, False, a recipe's name or a path, got {pretrained!r}")
     if _is_path(pretrained):
-        return Weights(_existing(pretrained), None)
+        return _of_file(repository.open_place(os.fspath(cast(str, pretrained))), filter_size, chosen)
     if pretrained == TORCHVISION:
         return _baseline(name, filter_size)
+    recipe = None if pretrained is True else str(pretrained)
+    fitting = {entry.filter_size for entry in manifest.load().of_model(name) if entry.recipe == recipe}
+    if not chosen and filter_size not in fitting and len(fitting) == 1:
+        (filter_size,) = fitting
     try:
-        entry = get_entry(name, filter_size, None if pretrained is True else str(pretrained))
+        entry = get_entry(name, filter_size, recipe)
     except UnknownWeightsError:
         if pretrained is True and filter_size is None:
             return _baseline(name, filter_size)
         raise
-    return Weights(entry, entry.num_classes, entry.structure)
+    return Weights(entry, entry.filter_size, entry.num_classes, entry.structure)
 
 
 def _is_path(pretrained: bool | str | os.PathLike[str]) -> bool:
@@ -101,11 +112,22 @@ def _is_path(pretrained: bool | str | os.PathLike[str]) -> bool:
     return isinstance(pretrained, os.PathLike)
 
 
-def _existing(pretrained: bool | str | os.PathLike[str]) -> Path:
-    path = Path(os.fspath(pretrained)).expanduser()  # type: ignore[arg-type]  # by `_is_path`, no bool
-    if not path.is_file():
-        raise FileNotFoundError(f"pretrained={str(pretrained)!r}: there is no such file, nor can it be a recipe's name")
-    return path
+def _of_file(contents: checkpoints.Contents, filter_size: FilterSize | None, chosen: bool) -> Weights:
+    config, blur_size = contents.config, contents.blur_size
+    if config is not None:
+        own = config.filter_size
+        return Weights(contents, filter_size if chosen else own, config.num_classes, config.structure)
+    if blur_size is not None and chosen and filter_size != blur_size:
+        raise StructureMismatchError(
+            f"{contents.path} holds blurs of filter_size={blur_size}, the network has filter_size={filter_size}"
+        )
+    if blur_size is None and filter_size is not None:
+        warn(
+            f"{contents.path} does not say which network its tensors were trained in: filter_size={filter_size} and "
+            "the published structure are a guess. Weights saved with save_pretrained() or from state_dict() of a "
+            "network of this version do say it"
+        )
+    return Weights(contents, filter_size if blur_size is None else blur_size)
 
 
 def _baseline(name: str, filter_size: FilterSize | None) -> Weights:
@@ -120,4 +142,5 @@ def _baseline(name: str, filter_size: FilterSize | None) -> Weights:
     weights = get_model_weights(name)["IMAGENET1K_V1"]
     file = weights.url.rpartition("/")[2]
     prefix = file.removesuffix(".pth").rpartition("-")[2]
-    return Weights(WeightsFile(file, "pickle", (weights.url,), sha256_prefix=prefix), len(weights.meta["categories"]))
+    source = WeightsFile(file, "pickle", (weights.url,), sha256_prefix=prefix)
+    return Weights(source, filter_size, len(weights.meta["categories"]))

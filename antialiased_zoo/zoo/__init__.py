@@ -1,9 +1,24 @@
 """The networks: one table, and how a network is built from a row of it."""
 
+from .backbone import Backbone
 from .factories import create_model, list_models, register_network
+from .features import BackboneWithFPN, FeatureMaps, backbone_with_fpn
 from .networks import *  # a factory for each row
 from .published import published_table as published_table
 from .registry import ARCHITECTURES as ARCHITECTURES
 from .registry import find_architecture as find_architecture
+from .saving import from_pretrained, push_to_hub, save_pretrained
 
-__all__ = [*ARCHITECTURES, "create_model", "list_models", "register_network"]
+__all__ = [
+    *ARCHITECTURES,
+    "Backbone",
+    "BackboneWithFPN",
+    "FeatureMaps",
+    "backbone_with_fpn",
+    "create_model",
+    "from_pretrained",
+    "list_models",
+    "push_to_hub",
+    "register_network",
+    "save_pretrained",
+]

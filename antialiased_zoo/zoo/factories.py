@@ -2,71 +2,109 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from ..layers import FilterSize, read_filter_size
-from ..transform import Options, Shortcut, StemPool, antialias_
-from ..weights import Weights, find_weights, manifest
-from .registry import ARCHITECTURES, Architecture, add_architecture, find_architecture
+from ..transform import Shortcut, StemPool
+from ..weights import find_weights, manifest, repository
+from .backbone import Backbone
+from .building import build_network, network_config
+from .features import FeatureMaps
+from .heads import check_count
+from .options import DEFAULT_FILTER_SIZE, BuilderOptions, Factory, Pretrained
+from .registry import ARCHITECTURES, Architecture, Layout, add_architecture, find_architecture
 
-logger = logging.getLogger(__name__)
 
-
-def list_models(pretrained: bool = False) -> list[str]:
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """Names of the zoo's networks.
 
     Args:
+        pattern: Only names that match, with ``*`` and ``?`` as in a shell.
         pretrained: Only those with weights in the manifest.
 
     Example:
-        >>> len(list_models())
-        23
+        >>> list_models("vgg1?")
+        ['vgg11', 'vgg13', 'vgg16', 'vgg19']
     """
-    if not pretrained:
-        return list(ARCHITECTURES)
-    known = {entry.model for entry in manifest.load()}
-    return [name for name in ARCHITECTURES if name in known]
+    known = {entry.model for entry in manifest.load()} if pretrained else set(ARCHITECTURES)
+    return [name for name in ARCHITECTURES if name in known and fnmatchcase(name, pattern)]
 
 
+@overload
 def create_model(
     name: str,
-    filter_size: FilterSize | None = 4,
-    pretrained: bool | str | os.PathLike[str] = False,
+    filter_size: FilterSize | None = ...,
+    pretrained: Pretrained = ...,
+    num_classes: int | None = ...,
+    in_chans: int | None = ...,
+    progress: bool = ...,
+    *,
+    features_only: Literal[False] = ...,
+    **kwargs: Unpack[BuilderOptions],
+) -> Backbone: ...
+@overload
+def create_model(
+    name: str,
+    filter_size: FilterSize | None = ...,
+    pretrained: Pretrained = ...,
+    num_classes: int | None = ...,
+    in_chans: int | None = ...,
+    progress: bool = ...,
+    *,
+    features_only: Literal[True],
+    out_indices: Sequence[int] | None = ...,
+    out_map: Sequence[str] | None = ...,
+    **kwargs: Unpack[BuilderOptions],
+) -> FeatureMaps: ...
+def create_model(
+    name: str,
+    filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
+    pretrained: Pretrained = False,
     num_classes: int | None = None,
-    in_chans: int = 3,
+    in_chans: int | None = None,
     progress: bool = True,
     *,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+    out_map: Sequence[str] | None = None,
     pool_only: bool | None = None,
     memory_format: torch.memory_format | None = None,
-    pad_type: str = "reflect",
-    wide: bool = False,
+    pad_type: str | None = None,
+    wide: bool | None = None,
     stem_stride: int | None = None,
     shortcut: Shortcut | None = None,
     stem_pool: StemPool | None = None,
     **kwargs: Any,
-) -> nn.Module:
+) -> Backbone | FeatureMaps:
     """Build a network of the zoo: torchvision's, antialiased by `antialias_` as published, with or without weights.
 
     Args:
-        name: One of `list_models()`.
+        name: One of `list_models()`, or ``"hf-hub:owner/name"`` (see `from_pretrained`).
         filter_size: Length of the blur's taps, 1 to 7, or taps of your own, as in `antialias_`; None gives
-            torchvision's network untouched.
+            torchvision's network untouched. By default the weights' own, else 4.
         pretrained: False; True for the manifest's default weights of this network and filter size (for
             ``filter_size=None`` without any: torchvision's); a recipe's name such as "finetuned", "scratch" or
-            "timm_bt"; "torchvision" for the baseline's ImageNet tensors; or the path of a checkpoint.
-        num_classes: Size of the head: by default the weights', or 1000. Another size than theirs gives a new head.
-        in_chans: Channels of the image. Pretrained first convolutions are folded: summed for one channel, else
-            repeated and rescaled.
+            "timm_bt"; "torchvision" for the baseline's ImageNet tensors; the path of a checkpoint or of a folder that
+            `save_pretrained` wrote; ``"hf-hub:owner/name[@revision]"``; or a URL that states its digest.
+        num_classes: Size of the head: by default the weights', or 1000. Another size than theirs gives a new head; 0
+            gives none: the network then returns the features before it.
+        in_chans: Channels of the image: by default the weights', or 3. Pretrained first convolutions are folded: summed
+            for one channel, else repeated and rescaled.
         progress: Show a bar while weights are downloaded.
+        features_only: Return a list of feature maps instead of classes; see `FeatureMaps`.
+        out_indices: Which levels, with ``features_only``; negative ones count from the last. All by default.
+        out_map: Names for them: the result is then a dict, as torchvision's segmentation models read it.
         pool_only: The published code's name of the stem switch: True is ``stem_stride=2``, False ``stem_stride=1``.
         memory_format: For example ``torch.channels_last``, the faster layout for most networks.
-        pad_type: Padding of the blurs.
+        pad_type: Padding of the blurs; "reflect" by default.
         wide: Widen binomial taps for strides above 2, as in `antialias_`; the published weights do without.
         stem_stride: See `antialias_`; 2 by default.
         shortcut: See `antialias_`; the weights' by default, else "blur".
@@ -78,27 +116,46 @@ def create_model(
 
     Raises:
         ValueError: If the name, an option or the weights' name is unknown; the message lists what there is.
+        TypeError: If the builder has no such keyword; the message suggests the nearest.
         antialiased_zoo.errors.FetchError: If no source gave a verified file.
-        antialiased_zoo.errors.CheckpointError: If the file does not fit the network.
+        antialiased_zoo.errors.CheckpointError: If the file does not fit the network, or was saved from another
+            structure.
 
     Warns:
-        UserWarning: If the baseline's weights are put into an antialiased network, which then wants fine-tuning.
+        UserWarning: If weights are put into a network with other blurs than they were trained with, as far as known.
 
     Example:
         >>> model = create_model("resnet18", filter_size=3, num_classes=10)
         >>> model.fc.out_features
         10
     """
+    options = {
+        "stem_stride": _stem_stride(stem_stride, pool_only),
+        "shortcut": shortcut,
+        "stem_pool": stem_pool,
+        "pad_type": pad_type,
+        "wide": wide,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    if name.startswith(repository.PREFIX):
+        contents = repository.open_place(name)
+        name, pretrained = contents.stated_config.model, contents.path
     architecture = find_architecture(name)
-    chosen = {"stem_stride": _stem_stride(stem_stride, pool_only), "shortcut": shortcut, "stem_pool": stem_pool}
-    weights = find_weights(name, None if filter_size is None else read_filter_size(filter_size), pretrained)
-    structure = {**architecture.structure, **(weights.structure if weights else {})}
-    structure |= {"pad_type": pad_type, "wide": wide}
-    structure |= {option: value for option, value in chosen.items() if value is not None}
-    model = _build(architecture, weights, num_classes, in_chans, progress, kwargs)
-    if filter_size is not None:
-        antialias_(model, filter_size, **cast(Options, structure))
-    return model.to(memory_format=memory_format) if memory_format is not None else model
+    _check_keywords(architecture, kwargs)
+    check_count("num_classes", 1 if num_classes is None else num_classes, least=0)
+    check_count("in_chans", 1 if in_chans is None else in_chans)
+    chosen = filter_size is not DEFAULT_FILTER_SIZE
+    wanted = None if filter_size is None else read_filter_size(filter_size if chosen else int(DEFAULT_FILTER_SIZE))
+    weights = find_weights(name, wanted, pretrained, chosen)
+    config = network_config(architecture, weights, wanted, given, kwargs)
+    model = build_network(architecture, weights, config, (num_classes, in_chans), progress, kwargs)
+    if memory_format is not None:
+        model = model.to(memory_format=memory_format)
+    if features_only:
+        return FeatureMaps(model, out_indices, out_map)
+    if out_indices is not None or out_map is not None:
+        raise ValueError("out_indices and out_map go with features_only=True")
+    return model
 
 
 def _stem_stride(stem_stride: int | None, pool_only: bool | None) -> int | None:
@@ -109,69 +166,16 @@ def _stem_stride(stem_stride: int | None, pool_only: bool | None) -> int | None:
     return 2 if pool_only else 1
 
 
-def _build(
-    architecture: Architecture,
-    weights: Weights | None,
-    num_classes: int | None,
-    in_chans: int,
-    progress: bool,
-    kwargs: dict[str, Any],
-) -> nn.Module:
-    """Torchvision's network, not yet antialiased, holding the weights if there are any."""
-    for option, value in (("num_classes", num_classes), ("in_chans", in_chans)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{option} must be a positive integer, got {value!r}")
-    if weights is None:
-        model = architecture.build(num_classes or 1000, **kwargs)
-    else:
-        with torch.device("meta"):  # no memory and no random numbers for tensors that the file replaces
-            size = weights.num_classes or num_classes or 1000
-            model = architecture.build(size, **kwargs)
-        weights.load_into(model, progress)
-        model = model.to(torch.get_default_device())
-        if num_classes not in (None, size):
-            _renew_head(model, architecture.head, num_classes)
-    if in_chans != 3:
-        _take_channels(model, in_chans, fold=weights is not None)
-    return model
-
-
-def _renew_head(model: nn.Module, path: str, num_classes: int) -> None:
-    old = cast(nn.Linear, model.get_submodule(path))
-    logger.info("%s gets a new, untrained head: %d classes in place of %d", path, num_classes, old.out_features)
-    model.set_submodule(path, nn.Linear(old.in_features, num_classes, old.bias is not None))
-
-
-def _take_channels(model: nn.Module, in_chans: int, fold: bool) -> None:
-    """Let the first convolution read ``in_chans`` channels, its weight folded from the old one or made anew."""
-    conv = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    old = conv.weight.detach()
-    conv.in_channels = in_chans
-    if not fold:
-        conv.weight = nn.Parameter(old.new_empty(len(old), in_chans, *conv.kernel_size))
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    elif in_chans == 1:  # a grey image stands for three equal channels
-        conv.weight = nn.Parameter(old.sum(1, keepdim=True))
-    else:  # repeat the three in turn, at the same overall strength
-        turns = torch.arange(in_chans, device=old.device) % old.shape[1]
-        conv.weight = nn.Parameter(old[:, turns] * (old.shape[1] / in_chans))
-
-
-class Factory(Protocol):
-    """A function that builds one network: `create_model` with the name filled in."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        filter_size: FilterSize | None = 4,
-        pretrained: bool | str | os.PathLike[str] = False,
-        num_classes: int | None = None,
-        in_chans: int = 3,
-        progress: bool = True,
-        **kwargs: Any,
-    ) -> nn.Module:
-        """Build the network."""
+def _check_keywords(architecture: Architecture, kwargs: Mapping[str, Any]) -> None:
+    known = architecture.keywords
+    if known is None:
+        return
+    own = [name for name in inspect.signature(create_model).parameters if name not in ("name", "kwargs")]
+    for name in kwargs:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*own, *known], n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted({*own, *known}))}"
+            raise TypeError(f"{architecture.name} got an unexpected keyword {name!r}: {hint}")
 
 
 def register_network(
@@ -180,6 +184,10 @@ def register_network(
     head: str,
     structure: Mapping[str, Any] | None = None,
     builder: Callable[..., nn.Module] | None = None,
+    options: type | None = None,
+    body: Sequence[str] = (),
+    stages: Sequence[str] = (),
+    body_activation: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Factory:
     """Add a network to the zoo and return its factory.
 
@@ -188,6 +196,12 @@ def register_network(
         head: Qualified name of the linear layer that gives the classes.
         structure: Options of `antialias_` that make the antialiased network.
         builder: A function ``(num_classes=..., **kwargs)`` that builds the plain network.
+        options: A TypedDict whose keys include the builder's keywords; by default its signature is read.
+        body: Names of the children that turn the image into the last feature map, in order: what comes after them must
+            be a pool (``avgpool``, or an average), a flattening and the head, as in torchvision. Without them the
+            network keeps its own methods only.
+        stages: Qualified names of the modules after which each resolution is complete: ``features_only`` gives these.
+        body_activation: What the network applies to the last map before it pools, where that is no module.
 
     Returns:
         A function that builds the network: `create_model` with the name filled in.
@@ -200,30 +214,32 @@ def register_network(
         Traceback (most recent call last):
         ValueError: there is a network 'resnet18' already: choose another name
     """
-    add_architecture(Architecture(name, head, structure or {}, builder))
+    layout = Layout(head, tuple(body), tuple(stages), body_activation)
+    add_architecture(Architecture(name, layout, structure or {}, builder, options))
     return _factory(name)
 
 
 def _factory(name: str) -> Factory:
     def build(
-        filter_size: FilterSize | None = 4,
-        pretrained: bool | str | os.PathLike[str] = False,
+        filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
+        pretrained: Pretrained = False,
         num_classes: int | None = None,
-        in_chans: int = 3,
+        in_chans: int | None = None,
         progress: bool = True,
         **kwargs: Any,
-    ) -> nn.Module:
-        return create_model(name, filter_size, pretrained, num_classes, in_chans, progress, **kwargs)
+    ) -> Backbone:
+        model = create_model(name, filter_size, pretrained, num_classes, in_chans, progress, **kwargs)
+        return cast(Backbone, model)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"""Antialiased {name}: `create_model` with ``name="{name}"``; its arguments are the same.
 
     Args:
         filter_size: Length of the blur's taps, 1 to 7 (2, 3, 4, 5: Rect-2, Tri-3, Tri-4, Bin-5), or taps of your own;
-            None for no blur.
-        pretrained: False, True, a recipe's name, "torchvision", or the path of a checkpoint.
-        num_classes: Size of the head; by default the weights', or 1000.
-        in_chans: Channels of the image.
+            None for no blur. By default the weights', or 4.
+        pretrained: False, True, a recipe's name, "torchvision", a checkpoint's path, or a repository's name.
+        num_classes: Size of the head; by default the weights', or 1000; 0 for none.
+        in_chans: Channels of the image; by default the weights', or 3.
         progress: Show a bar while weights are downloaded.
         **kwargs: `create_model`'s other options, and torchvision's keywords for this network.
 

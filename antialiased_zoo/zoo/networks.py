@@ -1,34 +1,82 @@
-"""The networks, one row each: everything else (hubconf, the docs' table, the tests) follows from these rows.
+"""The networks, one row each: everything else (hubconf, the docs' tables, the tests) follows from these rows.
 
-A row registers a network under its name and is its factory. `head` is the linear layer that gives the classes;
-`structure` holds the options of `antialias_` that make the published network.
+A row registers a network under its name and is its factory; a function for each family says where the parts of its
+networks are and which options of `antialias_` make the published one.
 """
 
+from functools import partial as _partial
+from itertools import accumulate as _accumulate
+
+import torch.nn.functional as _F
+
+from . import options as _options
 from .factories import register_network as _network
 
-_RESNET = {"stem_pool": "max2"}
-_DENSENET = {"avg_pool": "blur"}
 
-alexnet = _network("alexnet", head="classifier.6")
-vgg11 = _network("vgg11", head="classifier.6")
-vgg11_bn = _network("vgg11_bn", head="classifier.6")
-vgg13 = _network("vgg13", head="classifier.6")
-vgg13_bn = _network("vgg13_bn", head="classifier.6")
-vgg16 = _network("vgg16", head="classifier.6")
-vgg16_bn = _network("vgg16_bn", head="classifier.6")
-vgg19 = _network("vgg19", head="classifier.6")
-vgg19_bn = _network("vgg19_bn", head="classifier.6")
-resnet18 = _network("resnet18", head="fc", structure=_RESNET)
-resnet34 = _network("resnet34", head="fc", structure=_RESNET)
-resnet50 = _network("resnet50", head="fc", structure=_RESNET)
-resnet101 = _network("resnet101", head="fc", structure=_RESNET)
-resnet152 = _network("resnet152", head="fc", structure=_RESNET)
-resnext50_32x4d = _network("resnext50_32x4d", head="fc", structure=_RESNET)
-resnext101_32x8d = _network("resnext101_32x8d", head="fc", structure=_RESNET)
-wide_resnet50_2 = _network("wide_resnet50_2", head="fc", structure=_RESNET)
-wide_resnet101_2 = _network("wide_resnet101_2", head="fc", structure=_RESNET)
-densenet121 = _network("densenet121", head="classifier", structure=_DENSENET)
-densenet161 = _network("densenet161", head="classifier", structure=_DENSENET)
-densenet169 = _network("densenet169", head="classifier", structure=_DENSENET)
-densenet201 = _network("densenet201", head="classifier", structure=_DENSENET)
-mobilenet_v2 = _network("mobilenet_v2", head="classifier.1")
+def _alexnet(name: str) -> _options.AlexNetFactory:
+    stages = ("features.1", "features.4", "features.11", "features.12")
+    body = ("features",)
+    return _network(name, head="classifier.6", options=_options.AlexNetOptions, body=body, stages=stages)
+
+
+def _vgg(name: str, *convolutions: int) -> _options.VGGFactory:
+    """``convolutions`` counts them for each resolution; a pool follows each."""
+    modules = 3 if name.endswith("_bn") else 2  # convolution, perhaps a norm, activation
+    ends = list(_accumulate(modules * count + 1 for count in convolutions))
+    stages = (*(f"features.{end - 2}" for end in ends), f"features.{ends[-1] - 1}")
+    return _network(name, head="classifier.6", options=_options.VGGOptions, body=("features",), stages=stages)
+
+
+def _resnet(name: str) -> _options.ResNetFactory:
+    layers = ("layer1", "layer2", "layer3", "layer4")
+    return _network(
+        name,
+        head="fc",
+        structure={"stem_pool": "max2"},
+        options=_options.ResNetOptions,
+        body=("conv1", "bn1", "relu", "maxpool", *layers),
+        stages=("relu", *layers),
+    )
+
+
+def _densenet(name: str) -> _options.DenseNetFactory:
+    blocks = ("relu0", "denseblock1", "denseblock2", "denseblock3", "norm5")
+    return _network(
+        name,
+        head="classifier",
+        structure={"avg_pool": "blur"},
+        options=_options.DenseNetOptions,
+        body=("features",),
+        stages=tuple(f"features.{block}" for block in blocks),
+        body_activation=_partial(_F.relu, inplace=True),
+    )
+
+
+def _mobilenet_v2(name: str) -> _options.MobileNetV2Factory:
+    stages = tuple(f"features.{index}" for index in (1, 3, 6, 13, 18))
+    return _network(name, head="classifier.1", options=_options.MobileNetV2Options, body=("features",), stages=stages)
+
+
+alexnet = _alexnet("alexnet")
+vgg11 = _vgg("vgg11", 1, 1, 2, 2, 2)
+vgg11_bn = _vgg("vgg11_bn", 1, 1, 2, 2, 2)
+vgg13 = _vgg("vgg13", 2, 2, 2, 2, 2)
+vgg13_bn = _vgg("vgg13_bn", 2, 2, 2, 2, 2)
+vgg16 = _vgg("vgg16", 2, 2, 3, 3, 3)
+vgg16_bn = _vgg("vgg16_bn", 2, 2, 3, 3, 3)
+vgg19 = _vgg("vgg19", 2, 2, 4, 4, 4)
+vgg19_bn = _vgg("vgg19_bn", 2, 2, 4, 4, 4)
+resnet18 = _resnet("resnet18")
+resnet34 = _resnet("resnet34")
+resnet50 = _resnet("resnet50")
+resnet101 = _resnet("resnet101")
+resnet152 = _resnet("resnet152")
+resnext50_32x4d = _resnet("resnext50_32x4d")
+resnext101_32x8d = _resnet("resnext101_32x8d")
+wide_resnet50_2 = _resnet("wide_resnet50_2")
+wide_resnet101_2 = _resnet("wide_resnet101_2")
+densenet121 = _densenet("densenet121")
+densenet161 = _densenet("densenet161")
+densenet169 = _densenet("densenet169")
+densenet201 = _densenet("densenet201")
+mobilenet_v2 = _mobilenet_v2("mobilenet_v2")

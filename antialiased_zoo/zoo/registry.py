@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_type_hints
 
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models import get_model
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a network's parts are.
+
+    Attributes:
+        head: Qualified name of the linear layer that gives the classes.
+        body: Names of the children that turn the image into the last feature map, in order. Empty for a network of
+            another form, which then keeps its own methods only.
+        stages: Qualified names of the modules after which each resolution is complete, in order.
+        body_activation: What the network applies to the last map before it pools, where that is no module.
+    """
+
+    head: str
+    body: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    body_activation: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -17,22 +37,32 @@ class Architecture:
 
     Attributes:
         name: Name of the factory, and of torchvision's builder unless ``builder`` is given.
-        head: Qualified name of the linear layer that gives the classes.
+        layout: Where its parts are.
         structure: The options of `antialias_` that make the published network.
         builder: A function ``(num_classes=..., **kwargs)`` that builds the plain network; None for torchvision's.
+        options: A TypedDict whose keys include the builder's keywords; None to read the builder's signature.
     """
 
     name: str
-    head: str
+    layout: Layout
     structure: Mapping[str, Any] = field(default_factory=dict, hash=False)
     builder: Callable[..., nn.Module] | None = None
+    options: type | None = None
+
+    @property
+    def keywords(self) -> tuple[str, ...] | None:
+        """The builder's keywords; None if only the builder knows them."""
+        if self.options is not None:
+            return tuple(get_type_hints(self.options))
+        parameters = inspect.signature(self.builder or get_model).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return None
+        return tuple(parameter.name for parameter in parameters)
 
     def build(self, num_classes: int, **kwargs: Any) -> nn.Module:
         """Build the plain network, without weights."""
         if self.builder is not None:
             return self.builder(num_classes=num_classes, **kwargs)
-        from torchvision.models import get_model
-
         model: nn.Module = get_model(self.name, weights=None, num_classes=num_classes, **kwargs)
         return model
 

@@ -71,7 +71,7 @@ def load_entry(
         >>> path = load_entry(model, manifest.load().find("resnet50", 4))  # doctest: +SKIP
     """
     path = hub.fetch(wanted, progress=progress, retry=retry)
-    if not _is_safetensors(path):
+    if not is_safetensors(path):
         path = _converted(path, model, stamps.read(path), omit, retry.lock) or path
     load_into(model, path, omit=omit, known_finite=stamps.is_finite(path))
     if not omit:
@@ -119,13 +119,24 @@ def read_state(
     path = Path(path)
     found = read_tensors(path)
     try:
-        kept = tuple(omit)
-        state = _renamed(found, wanted, omit)
-        state = {name: _as(tensor, wanted[name], name) for name, tensor in state.items() if not name.startswith(kept)}
-        if not known_finite:
-            _check_finite(state)
+        return fitted(found, wanted, omit=omit, known_finite=known_finite)
     except CheckpointError as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def fitted(
+    found: Mapping[str, torch.Tensor],
+    wanted: Mapping[str, torch.Tensor],
+    *,
+    omit: Sequence[str] = (),
+    known_finite: bool = False,
+) -> dict[str, torch.Tensor]:
+    """Return a file's tensors under the names and in the dtypes of ``wanted``; see `read_state`."""
+    kept = tuple(omit)
+    state = _renamed(found, wanted, omit)
+    state = {name: _as(tensor, wanted[name], name) for name, tensor in state.items() if not name.startswith(kept)}
+    if not known_finite:
+        _check_finite(state)
     return state
 
 
@@ -136,7 +147,7 @@ def read_tensors(path: str | os.PathLike[str]) -> Mapping[str, torch.Tensor]:
         CheckpointError: the file is not sound.
     """
     path = Path(path)
-    return _read_safetensors(path) if _is_safetensors(path) else read_pickle(path)
+    return read_safetensors(path)[0] if is_safetensors(path) else read_pickle(path)
 
 
 def _renamed(
@@ -171,7 +182,7 @@ def _check_finite(state: Mapping[str, torch.Tensor]) -> None:
                     raise NonFiniteError(f"tensor {name!r} holds NaN or infinity")
 
 
-def _is_safetensors(path: Path) -> bool:
+def is_safetensors(path: Path) -> bool:
     """Tell by content: a length and an opening brace, where pickles and zip archives have their own marks."""
     try:
         with path.open("rb") as file:
@@ -181,7 +192,12 @@ def _is_safetensors(path: Path) -> bool:
     return len(head) == 9 and head[8:] == b"{"
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return a safetensors file's tensors, mapped from it, and its metadata.
+
+    Raises:
+        MalformedFileError: it is not sound.
+    """
     from safetensors import SafetensorError, safe_open
 
     with path.open("rb") as file:
@@ -190,7 +206,8 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise MalformedFileError(f"{path} claims a header of {length:,} bytes")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+            return tensors, file.metadata() or {}
     except (SafetensorError, ValueError, RuntimeError, OverflowError, KeyError, AttributeError) as error:
         raise MalformedFileError(f"{path} is no sound safetensors file: {error}") from None
 

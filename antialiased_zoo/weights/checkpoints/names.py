@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from ...errors import TensorMismatchError
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 COUNTER = "num_batches_tracked"
+# Attributes under which DDP, torch.compile, averages and most Lightning modules hold a network.
+_WRAPPERS = frozenset(("module", "_orig_mod", "model", "net", "network", "backbone", "encoder", "_forward_module"))
 # DenseNet before torchvision 0.2.2 wrote `norm.1.weight` where `norm1.weight` is written since.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
@@ -18,7 +20,8 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 def match(found: Shapes, wanted: Shapes, omit: Sequence[str] = ()) -> dict[str, str]:
     """Find for each wanted tensor the one in the file that belongs there.
 
-    Blur filters (``filt``), a common ``module.`` and DenseNet's old names are understood. Names that are all
+    Blur filters (``filt``), DenseNet's old names and the prefixes of wrappers (``module.``, ``_orig_mod.``, a
+    Lightning module's ``model.``) are understood. Names that are all
     torchvision's are taken as they are. Otherwise the file is taken for one of the published networks, whose
     blur layers shift the numbers inside ``Sequential``: then tensors go by their order, and each pair must
     agree in shape and in every part of its name but the numbers.
@@ -39,7 +42,7 @@ def match(found: Shapes, wanted: Shapes, omit: Sequence[str] = ()) -> dict[str, 
         >>> match({"features.4.weight": (8, 3)}, {"features.3.weight": (8, 3)})
         {'features.3.weight': 'features.4.weight'}
     """
-    clean = _clean(found)
+    clean = _clean(found, wanted)
     if set(_counted(clean)) == set(_counted(wanted)):
         pairs = {name: name for name in _counted(wanted)}
     else:
@@ -55,14 +58,32 @@ def match(found: Shapes, wanted: Shapes, omit: Sequence[str] = ()) -> dict[str, 
     return {name: clean[other] for name, other in pairs.items()}
 
 
-def _clean(found: Shapes) -> dict[str, str]:
+def _clean(found: Shapes, wanted: Iterable[str]) -> dict[str, str]:
     """Return the file's names by their modern form, without the blur filters."""
-    names = [name for name in found if name.rpartition(".")[2] != "filt"]
-    prefix = "module." if names and all(name.startswith("module.") for name in names) else ""
+    names = [name for name in found if name.rpartition(".")[2] not in ("filt", "n_averaged")]
+    prefix = wrapper_prefix(names, wanted)
     clean = {_OLD_DENSENET.sub(r"\1\2.", name.removeprefix(prefix)): name for name in names}
     if len(clean) != len(names):
         raise TensorMismatchError("two tensors in the file have names that mean the same")
     return clean
+
+
+def wrapper_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
+    """Return what wrappers (DDP, ``torch.compile``, Lightning, an average) put before all names, ``""`` if nothing.
+
+    Example:
+        >>> wrapper_prefix(["module._orig_mod.fc.weight", "module._orig_mod.fc.bias"], ["fc.weight"])
+        'module._orig_mod.'
+    """
+    own = {name.partition(".")[0] for name in wanted}
+    names, prefix = list(names), ""
+    while names:
+        first = {name.partition(".")[0] for name in names}
+        if len(first) > 1 or first & own or not first <= _WRAPPERS:
+            break
+        prefix += f"{first.pop()}."
+        names = [name.partition(".")[2] for name in names]
+    return prefix
 
 
 def _counted(names: Mapping[str, object]) -> list[str]:

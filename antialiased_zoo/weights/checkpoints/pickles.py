@@ -28,12 +28,25 @@ _ALIGN = 64
 _MOST_PICKLES = 5
 
 
+# Where training code keeps a state dict, averaged weights first: they are what a network is used with.
+_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "net")
+
+
 def read_pickle(path: Path, scratch: Path | None = None) -> dict[str, torch.Tensor]:
+    """Return the tensors of a torch pickle; see `read_pickle_with_metadata`."""
+    return read_pickle_with_metadata(path, scratch)[0]
+
+
+def read_pickle_with_metadata(
+    path: Path, scratch: Path | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return the tensors of a torch pickle, in its order; their memory is mapped from a file, not allocated.
 
+    With them comes the metadata that torch keeps for each module of a state dict, by its name.
+
     Args:
-        path: a state dict, or ``{"state_dict": state dict, ...}``, written by ``torch.save`` in the zip format
-            or the older one.
+        path: a state dict, or a dict that holds one as ``"state_dict"``, ``"model"``, ``"state_dict_ema"`` ...,
+            written by ``torch.save`` in the zip format or the older one.
         scratch: a folder for a temporary copy of an older file's tensors, the system's by default; where it has
             no room, they are held in memory.
 
@@ -57,7 +70,19 @@ def read_pickle(path: Path, scratch: Path | None = None) -> dict[str, torch.Tens
     except Exception as error:  # a corrupt file makes the decoder fail in every way there is
         reason = f"{type(error).__name__}: {_first(error)}"
         raise MalformedFileError(f"{path} is no readable torch file: {reason}") from None
-    return _tensors(path, content)
+    state = _state_of(content)
+    metadata = getattr(state, "_metadata", None)
+    return _tensors(path, state), metadata if isinstance(metadata, dict) else {}
+
+
+def _state_of(content: Any) -> Any:
+    """Return the state dict inside what a training loop saved."""
+    while isinstance(content, Mapping):
+        found = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if not found:
+            break
+        content = found
+    return content
 
 
 def _starts_with(path: Path, mark: bytes) -> bool:
@@ -161,8 +186,6 @@ def _first(error: BaseException) -> str:
 def _tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
     import torch
 
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
         raise MalformedFileError(f"{path} holds no state dict but {type(content).__name__}")
     tensors = {}

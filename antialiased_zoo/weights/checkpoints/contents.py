@@ -1,0 +1,120 @@
+"""What one weights file holds: tensors, and what it says of the network that they belong to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import CheckpointError
+from ..config import NetworkConfig
+from .loading import fitted, is_safetensors, read_safetensors
+from .names import match
+from .pickles import read_pickle_with_metadata
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ...layers import FilterSize
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A weights file that was read.
+
+    Attributes:
+        path: The file.
+        tensors: By the file's own names, mapped from the file where that is possible.
+        config: The network that they were saved from; None if the file does not say.
+    """
+
+    path: Path
+    tensors: Mapping[str, torch.Tensor]
+    config: NetworkConfig | None
+
+    @property
+    def stated_config(self) -> NetworkConfig:
+        """The network that the tensors were saved from.
+
+        Raises:
+            CheckpointError: If the file does not say.
+        """
+        if self.config is None:
+            raise CheckpointError(
+                f"{self.path} does not say which network it belongs to: "
+                f"create_model(NAME, pretrained={str(self.path)!r}) loads it into the one that you name"
+            )
+        return self.config
+
+    @property
+    def blur_size(self) -> FilterSize | None:
+        """Filter size of a published checkpoint, which holds its blur kernels; None for other files."""
+        kernels = (tensor for name, tensor in self.tensors.items() if name.rpartition(".")[2] == "filt")
+        return next((kernel.shape[-1] for kernel in kernels), None)
+
+    def sizes(self, model: nn.Module, head: str, first_conv: str) -> tuple[int, int]:
+        """Number of classes and image channels of the tensors; 0 classes if there is no head among them.
+
+        Args:
+            model: A network with torchvision's names, of any number of classes and channels.
+            head: Qualified name of its last linear layer.
+            first_conv: Qualified name of the convolution that reads the image.
+
+        Raises:
+            CheckpointError: If the tensors do not fit; the message names file and tensor.
+        """
+        found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        ends = (f"{head}.", f"{first_conv}.")
+        if not any(name.endswith(f"{head}.weight") for name in found) and self._is_headless(found, wanted, head):
+            wanted = {name: shape for name, shape in wanted.items() if not name.startswith(ends[0])}
+        try:
+            pairs = match(found, wanted, ends)
+        except CheckpointError as error:
+            raise type(error)(f"{self.path}: {error}") from None
+        weight = pairs.get(f"{head}.weight")
+        return found[weight][0] if weight else 0, found[pairs[f"{first_conv}.weight"]][1]
+
+    def _is_headless(self, found: Mapping[str, Any], wanted: Mapping[str, Any], head: str) -> bool:
+        lacking = sum(name.startswith(f"{head}.") for name in wanted)
+        counted = [name for name in wanted if not name.endswith("num_batches_tracked")]
+        there = [name for name in found if not name.endswith(("num_batches_tracked", "n_averaged", ".filt"))]
+        return len(there) == len(counted) - lacking
+
+    def load_into(self, model: nn.Module) -> None:
+        """Put the tensors into a model, in place of its own.
+
+        Raises:
+            CheckpointError: If they do not fit, or are not sound; nothing was changed.
+        """
+        try:
+            state = fitted(self.tensors, model.state_dict())
+        except CheckpointError as error:
+            raise type(error)(f"{self.path}: {error}") from None
+        model.load_state_dict(state, strict=False, assign=True)
+
+
+def read_contents(path: str | os.PathLike[str]) -> Contents:
+    """Read a safetensors file or a torch pickle.
+
+    Raises:
+        CheckpointError: If it is not sound; the message names it.
+    """
+    path = Path(path)
+    if is_safetensors(path):
+        tensors, metadata = read_safetensors(path)
+        return Contents(path, tensors, _config(path, metadata))
+    tensors, modules = read_pickle_with_metadata(path)
+    stated = [facts for facts in modules.values() if isinstance(facts, dict) and NetworkConfig.KEY in facts]
+    return Contents(path, tensors, _config(path, stated[0] if len(stated) == 1 else {}))
+
+
+def _config(path: Path, metadata: Mapping[str, Any]) -> NetworkConfig | None:
+    text = metadata.get(NetworkConfig.KEY)
+    try:
+        return NetworkConfig.from_json(text) if isinstance(text, str) else None
+    except CheckpointError as error:
+        raise type(error)(f"{path}: {error}") from None

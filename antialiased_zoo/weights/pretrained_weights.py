@@ -1,0 +1,96 @@
+"""One set of published weights as an object: its transforms, class names and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .entry import Entry
+from .pretrained import get_entry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..layers import FilterSize
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """One set of weights of the manifest, after the manner of torchvision's weights enums.
+
+    Attributes:
+        entry: The manifest's record.
+    """
+
+    entry: Entry
+
+    @property
+    def name(self) -> str:
+        """Such as ``resnet50 filter_size=3 timm_bt``."""
+        return self.entry.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the head's order; ImageNet's 1,000 where the manifest states none."""
+        if self.entry.classes is not None:
+            return self.entry.classes
+        return imagenet_classes(self.entry.num_classes)
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Facts: dataset, classes, metrics in percent, structure, licence, citation, command, preprocessing."""
+        entry = self.entry
+        return {
+            "model": entry.model,
+            "filter_size": entry.filter_size,
+            "recipe": entry.recipe,
+            "dataset": entry.dataset,
+            "categories": list(self.classes),
+            "metrics": dict(entry.metrics),
+            "structure": dict(entry.structure),
+            "license": entry.license.name,
+            "citation": entry.citation,
+            "command": entry.command,
+            "preprocessing": asdict(entry.preprocessing),
+        }
+
+    def transforms(self, train: bool = False) -> Callable[[Any], Tensor]:
+        """A torchvision v2 transform from a PIL image to the network's input.
+
+        Args:
+            train: Random resized crop and flip, for fine-tuning, rather than the protocol of the metrics.
+
+        Returns:
+            A function that gives a ``(C, crop, crop)`` float32 tensor.
+        """
+        preprocessing = self.entry.preprocessing
+        return preprocessing.build_training() if train else preprocessing.build()
+
+
+def imagenet_classes(num_classes: int) -> tuple[str, ...]:
+    """ImageNet's class names for a head of 1,000; none for another."""
+    if num_classes != 1000:
+        return ()
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def get_weights(name: str, filter_size: FilterSize | None = 4, recipe: str | None = None) -> PretrainedWeights:
+    """One set of weights: preprocessing, class names, metrics, licence.
+
+    Args:
+        name: A network of the zoo.
+        filter_size: 1 to 7, or None for a baseline.
+        recipe: How the weights were made; None for the default, the one that ``pretrained=True`` takes.
+
+    Raises:
+        antialiased_zoo.errors.UnknownWeightsError: (a ValueError) If there are none; the message lists what there is.
+
+    Example:
+        >>> weights = get_weights("resnet50", 3, "timm_bt")
+        >>> weights.classes[0], weights.meta["metrics"]["acc1"]
+        ('tench', 79.306)
+    """
+    return PretrainedWeights(get_entry(name, filter_size, recipe))

@@ -1,0 +1,286 @@
+"""What timm's users expect of a network, on every network of the zoo: features, head, layers, configuration."""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import StructureMismatchError
+from ..weights import NetworkConfig
+from .checkpointing import run_checkpointed
+from .feature_info import measure
+from .fingerprint import fingerprint
+from .heads import find_head, renew_head
+from .registry import Layout
+from .units import layer_patterns
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+_POOLS: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    "avg": F.adaptive_avg_pool2d,
+    "max": F.adaptive_max_pool2d,
+    "avgmax": lambda x, size: (F.adaptive_avg_pool2d(x, size) + F.adaptive_max_pool2d(x, size)) / 2,
+}
+
+
+class _BackboneType(type):
+    """Class of the classes that `backbone_class` makes: pickled as the call that makes them."""
+
+
+class Backbone(nn.Module, metaclass=_BackboneType):
+    """A network of the zoo: torchvision's class with timm's methods.
+
+    `create_model` gives each network a class that inherits from this one and from torchvision's, so that
+    ``isinstance(model, torchvision.models.ResNet)`` holds. Names in the state dict are torchvision's.
+
+    Attributes:
+        config: What the network is, as it is saved.
+        head_hidden_size: Width of what the last linear layer reads, and of the output with ``num_classes=0``.
+        global_pool: How the last map is pooled: "avg", "max", "avgmax", or "" for not at all.
+        grad_checkpointing: Whether training recomputes activations, see `set_grad_checkpointing`.
+    """
+
+    __jit_unused_properties__: ClassVar[list[str]] = [
+        *("config", "num_classes", "in_chans", "num_features", "feature_info", "drop_rate"),
+        *("pretrained_cfg", "default_cfg"),
+    ]
+    _base: ClassVar[type[nn.Module]] = nn.Module
+
+    layout: Layout
+    head_hidden_size: int
+    global_pool: str
+    grad_checkpointing: bool
+    _drop_rate: float
+    _config: NetworkConfig
+    _fingerprint: str
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify images.
+
+        Args:
+            x: ``(N, in_chans, H, W)``.
+
+        Returns:
+            ``(N, num_classes)``; with ``num_classes=0`` ``(N, head_hidden_size)``, or the last map if
+            ``global_pool`` is "".
+        """
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # torch does not list it
+            return self.forward_head(self.forward_features(x))
+        return self._base_forward(x)  # type: ignore[operator,no-any-return]  # a method, see `backbone_class`
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last feature map, ``(N, num_features, H', W')``, of images ``(N, in_chans, H, W)``."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            x = run_checkpointed(self, self.layout, x)
+        else:
+            for name in self.layout.body:
+                x = getattr(self, name)(x)
+        return self.layout.body_activation(x) if self.layout.body_activation else x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """From the last feature map to the classes.
+
+        Args:
+            x: The result of `forward_features`.
+            pre_logits: Stop before the last linear layer.
+
+        Returns:
+            ``(N, num_classes)``, or ``(N, head_hidden_size)`` with ``pre_logits``.
+        """
+        if not self.global_pool:
+            return x
+        x = self._pool(x).flatten(1)
+        if self._drop_rate:
+            x = F.dropout(x, self._drop_rate, self.training)
+        name, _, last = self.layout.head.partition(".")
+        if not pre_logits:
+            return cast(Tensor, getattr(self, name)(x))
+        for child, module in getattr(self, name).named_children() if last else ():
+            x = x if child == last else module(x)
+        return x
+
+    def _pool(self, x: Tensor) -> Tensor:
+        pool = getattr(self, "avgpool", None)
+        if pool is not None and self.global_pool == "avg":
+            return cast(Tensor, pool(x))
+        return _POOLS[self.global_pool](x, getattr(pool, "output_size", 1))
+
+    @property
+    def num_classes(self) -> int:
+        """Size of the head; 0 if there is none."""
+        linear = [module for module in self.get_classifier().modules() if isinstance(module, nn.Linear)]
+        return linear[-1].out_features if linear else 0
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the image."""
+        return next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last feature map."""
+        return int(self.feature_info[-1]["num_chs"])
+
+    @functools.cached_property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """For each level of ``features_only=True``: its channels, stride and module, under timm's keys."""
+        return measure(self, self.layout, self.in_chans)
+
+    @property
+    def drop_rate(self) -> float:
+        """Probability with which the head drops a feature in training."""
+        dropouts = self._dropouts()
+        return dropouts[-1].p if dropouts else self._drop_rate
+
+    @drop_rate.setter
+    def drop_rate(self, rate: float) -> None:
+        dropouts = self._dropouts()
+        for dropout in dropouts:
+            dropout.p = rate
+        self._drop_rate = 0.0 if dropouts else rate
+
+    def _dropouts(self) -> list[nn.Dropout]:
+        head = getattr(self, self.layout.head.partition(".")[0])
+        return [module for module in head.modules() if isinstance(module, nn.Dropout)]
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer, or what has taken its place."""
+        return find_head(self, self.layout.head)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Give the network a new, untrained head.
+
+        Args:
+            num_classes: Its size; 0 for none: the network then returns the features before it.
+            global_pool: "avg", "max", "avgmax", or "" (without a head only) for the map itself; None leaves it.
+
+        Raises:
+            ValueError: If one is out of range; the network is then as it was.
+        """
+        pool = self.global_pool if global_pool is None else global_pool
+        if pool not in (*_POOLS, "") or (not pool and num_classes):
+            raise ValueError(f"global_pool must be one of {', '.join(_POOLS)}, or '' with num_classes=0; got {pool!r}")
+        renew_head(self, self.layout.head, self.head_hidden_size, num_classes)
+        self.global_pool = pool
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block's activations in the backward pass: less memory for a second forward pass."""
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that sort parameters by depth, for timm's layer-wise learning rates.
+
+        Args:
+            coarse: One group for each level of resolution rather than for each block.
+        """
+        groups = layer_patterns(self, self.layout, coarse)
+        return {"stem": groups[0], "blocks": [(pattern, (depth,)) for depth, pattern in enumerate(groups[1:])]}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that are not decayed, beyond those with one dimension: none."""
+        return set()
+
+    @property
+    def config(self) -> NetworkConfig:
+        """What the network is now.
+
+        Raises:
+            StructureMismatchError: If its blurs or strides were changed since `create_model` built it.
+        """
+        if self._fingerprint != fingerprint(self):
+            raise StructureMismatchError(
+                f"this {self._config.model} has other blurs or strides than create_model() gave it, so no options of "
+                "create_model() build it again: save its state dict, and the code that changed it"
+            )
+        return self._config.with_sizes(self.num_classes, self.in_chans, self.global_pool)
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """The configuration under timm's keys, for its data transforms and ``save_for_hf``."""
+        from .timm_config import pretrained_cfg
+
+        return pretrained_cfg(self)
+
+    default_cfg = pretrained_cfg
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **facts: Any) -> Path:
+        """Write ``model.safetensors``, ``config.json`` and ``README.md``; see `antialiased_zoo.save_pretrained`."""
+        from .saving import save_pretrained
+
+        return save_pretrained(self, folder, **facts)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload what `save_pretrained` writes; see `antialiased_zoo.push_to_hub`."""
+        from .saving import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
+
+
+_CLASSES: dict[type[nn.Module], type[Backbone]] = {}
+
+
+def backbone_class(base: type[nn.Module]) -> type[Backbone]:
+    """The class that adds `Backbone` to a network's own class; one for each, with the same name."""
+    if base not in _CLASSES:
+        facts = {"__module__": __name__, "__doc__": base.__doc__, "_base": base, "_base_forward": base.forward}
+        made = cast(type[Backbone], _BackboneType(base.__name__, (Backbone, base), facts))
+        _CLASSES.setdefault(base, made)  # whichever thread was first
+    return _CLASSES[base]
+
+
+def _reduce(cls: _BackboneType) -> str | tuple[Callable[..., Any], tuple[type, ...]]:
+    made = "_base_forward" in vars(cls)  # a subclass of such a class, FSDP's say, is not ours to pickle
+    return (backbone_class, (cast(Any, cls)._base,)) if made else cls.__qualname__
+
+
+copyreg.pickle(_BackboneType, _reduce)
+
+
+def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: NetworkConfig) -> Backbone:
+    """Give a network `Backbone`'s methods, by its class: nothing refers back to it, so copies are whole copies."""
+    model.__class__ = backbone_class(type(model))
+    backbone = cast(Backbone, model)
+    backbone.layout = layout
+    backbone.head_hidden_size = head_hidden_size
+    backbone.global_pool = config.global_pool
+    backbone.grad_checkpointing = False
+    backbone._drop_rate = 0.0
+    backbone._config = config
+    backbone._fingerprint = fingerprint(model)
+    backbone.register_state_dict_post_hook(_note_structure)  # type: ignore[no-untyped-call]
+    backbone.register_load_state_dict_pre_hook(_check_structure)  # type: ignore[no-untyped-call]
+    return backbone
+
+
+def _note_structure(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
+    """Let the state dict say which network it belongs to, in the metadata that torch keeps beside the tensors."""
+    backbone = cast(Backbone, module)
+    if backbone._fingerprint == fingerprint(module):
+        metadata[NetworkConfig.KEY] = backbone.config.to_json()
+
+
+def _check_structure(
+    module: nn.Module,
+    state: Any,
+    prefix: str,
+    metadata: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    stated, backbone = metadata.get(NetworkConfig.KEY), cast(Backbone, module)
+    if stated is None or backbone._fingerprint != fingerprint(module):
+        return
+    if difference := NetworkConfig.from_json(stated).difference(backbone._config):
+        errors.append(
+            f"{difference}. Build the same network; load_state_dict(dict(state)) loads the tensors all the same"
+        )

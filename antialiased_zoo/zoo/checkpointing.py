@@ -1,0 +1,46 @@
+"""Gradient checkpointing: activations are recomputed in the backward pass instead of kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import checkpoint
+
+from .registry import Layout
+from .units import segments
+
+
+def run_checkpointed(model: nn.Module, layout: Layout, x: Tensor) -> Tensor:
+    """Apply a network's body segment by segment, each recomputed in the backward pass."""
+    for segment in segments(model, layout):
+        part = nn.Sequential(*(module for _, module in segment))
+        if torch.compiler.is_compiling():  # the compiler recomputes without running the norms' updates again
+            x = cast(Tensor, checkpoint(part, x, use_reentrant=False))
+        else:
+            x = cast(Tensor, checkpoint(part, x, use_reentrant=False, context_fn=partial(_contexts, part)))
+    return x
+
+
+def _contexts(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return contextlib.nullcontext(), _norms_at_rest(part)
+
+
+@contextlib.contextmanager
+def _norms_at_rest(part: nn.Module) -> Iterator[None]:
+    """Keep batch norms from counting a batch twice: the recomputation leaves their running statistics alone."""
+    norms = [module for module in part.modules() if isinstance(module, _NormBase) and module.training]
+    were = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, were, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,0 +1,99 @@
+"""The levels of a network's features: channels and strides, measured on the meta device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from .registry import Layout
+from .units import stage_ends, units
+
+_SIZES = (512, 1024)  # their difference gives strides exactly: what borders add or cut is the same at both
+
+
+def measure(model: nn.Module, layout: Layout, in_chans: int) -> list[dict[str, Any]]:
+    """Channels, stride and module of each level, under timm's keys.
+
+    Example:
+        >>> import antialiased_zoo as az
+        >>> [level["reduction"] for level in az.resnet18().feature_info]
+        [2, 4, 8, 16, 32]
+    """
+    skeleton = _without_data(model)
+    small, large = (_shapes(skeleton, layout, (1, in_chans, size, size)) for size in _SIZES)
+    grown = _SIZES[1] - _SIZES[0]
+    return [
+        {"num_chs": large[stage][1], "reduction": grown // (large[stage][2] - small[stage][2]), "module": stage}
+        for stage in layout.stages
+    ]
+
+
+def _without_data(model: nn.Module) -> nn.Module:
+    """A copy on the meta device; the model itself is not touched, since other threads may run it."""
+    memo: dict[int, Any] = {
+        id(tensor): torch.empty_like(tensor, device="meta") for tensor in (*model.parameters(), *model.buffers())
+    }
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(memo[id(parameter)], requires_grad=False)
+    return copy.deepcopy(model, memo).eval()
+
+
+def _shapes(skeleton: nn.Module, layout: Layout, size: tuple[int, ...]) -> dict[str, torch.Size]:
+    chain = units(skeleton, layout)
+    ends = stage_ends(chain, layout)
+    shapes = {}
+    x = torch.empty(size, device="meta", dtype=next(skeleton.parameters()).dtype)
+    with torch.no_grad():
+        for name, module in chain:
+            x = module(x)
+            if name in ends:
+                shapes[ends[name]] = x.shape
+    return shapes
+
+
+class FeatureInfo:
+    """Which maps a feature extractor returns, with timm's methods.
+
+    Args:
+        levels: One dict for each level that the network has: ``num_chs``, ``reduction``, ``module``.
+        out_indices: Those that are returned.
+
+    Example:
+        >>> FeatureInfo([{"num_chs": 64, "reduction": 4, "module": "layer1"}], (0,)).channels()
+        [64]
+    """
+
+    def __init__(self, levels: Sequence[dict[str, Any]], out_indices: Sequence[int]) -> None:
+        self.info = list(levels)
+        self.out_indices = tuple(out_indices)
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Channels of each returned map; ``idx`` chooses levels as in timm."""
+        return self._get("num_chs", idx)
+
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Stride of each returned map against the image."""
+        return self._get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Qualified name of the module that gives each returned map."""
+        return self._get("module", idx)
+
+    def get_dicts(self) -> list[dict[str, Any]]:
+        """The facts of the returned maps."""
+        return [self.info[index] for index in self.out_indices]
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.info[index]
+
+    def _get(self, key: str, idx: int | Sequence[int] | None) -> Any:
+        if isinstance(idx, int):
+            return self.info[idx][key]
+        return [self.info[index][key] for index in (self.out_indices if idx is None else idx)]

@@ -1,0 +1,163 @@
+"""Feature maps for detection, segmentation and other dense tasks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
+from typing_extensions import Unpack
+
+from ..layers import FilterSize
+from .feature_info import FeatureInfo
+from .options import DEFAULT_FILTER_SIZE, BuilderOptions, Pretrained
+from .registry import Layout
+from .units import stage_ends, units
+
+
+class FeatureMaps(nn.Module):
+    """A network that returns its feature maps at several resolutions, and computes nothing beyond them.
+
+    Its tensors have the names that they have in the network; layers after the last map are left out.
+
+    Args:
+        network: A `Backbone`; its modules are shared.
+        out_indices: Which levels, in ascending order; negative ones count from the last. All by default.
+        out_map: A name for each of them; the result is then a dict.
+
+    Attributes:
+        feature_info: `FeatureInfo` of the maps: ``channels()``, ``reduction()``.
+
+    Raises:
+        ValueError: If the network states no stages, or an index is out of range.
+
+    Example:
+        >>> import antialiased_zoo as az
+        >>> maps = az.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4))
+        >>> maps.feature_info.channels(), maps.feature_info.reduction()
+        ([64, 128, 256, 512], [4, 8, 16, 32])
+        >>> [tuple(x.shape) for x in maps(torch.zeros(1, 3, 64, 64))][0]
+        (1, 64, 16, 16)
+    """
+
+    def __init__(
+        self, network: nn.Module, out_indices: Sequence[int] | None = None, out_map: Sequence[str] | None = None
+    ) -> None:
+        super().__init__()
+        layout: Layout | None = getattr(network, "layout", None)
+        if layout is None or not layout.stages:
+            raise ValueError(f"{type(network).__name__} states no stages: give them to register_network()")
+        levels = cast(list[dict[str, Any]], network.feature_info)
+        indices = _indices(out_indices, len(levels))
+        self.feature_info = FeatureInfo(levels, indices)
+        chain = units(network, layout)
+        ends = stage_ends(chain, layout)
+        wanted = [levels[index]["module"] for index in indices]
+        last = max(at for at, (name, _) in enumerate(chain) if ends.get(name) in wanted)
+        self._chain = [name for name, _ in chain[: last + 1]]
+        self._names = {name: stage for name, stage in ends.items() if stage in wanted}
+        self._activation = layout.body_activation if last == len(chain) - 1 else None
+        self._keys = _keys(out_map, wanted)
+        self._adopt(network)
+
+    def _adopt(self, network: nn.Module) -> None:
+        """Hold the units under their own names, in containers of the classes that hold them in the network."""
+        for name in self._chain:
+            *path, last = name.split(".")
+            parent: nn.Module = self
+            for part in path:
+                if not hasattr(parent, part):
+                    parent.add_module(part, nn.Sequential())
+                parent = parent.get_submodule(part)
+            parent.add_module(last, network.get_submodule(name))
+        self.train(network.training)
+
+    def forward(self, x: Tensor) -> list[Tensor] | OrderedDict[str, Tensor]:
+        """Maps ``(N, channels, H / reduction, W / reduction)`` of images ``(N, in_chans, H, W)``."""
+        maps = []
+        for name in self._chain:
+            x = self.get_submodule(name)(x)
+            if name in self._names:
+                maps.append(x)
+        if self._activation is not None:
+            maps[-1] = self._activation(maps[-1])
+        return maps if self._keys is None else OrderedDict(zip(self._keys, maps, strict=True))
+
+
+def _indices(given: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    chosen = range(count) if given is None else given
+    if isinstance(chosen, int) or not chosen or not all(-count <= index < count for index in chosen):
+        raise ValueError(f"out_indices must be some of 0 to {count - 1} (or -{count} to -1), got {given!r}")
+    indices = tuple(index % count for index in chosen)
+    if list(indices) != sorted(set(indices)):
+        raise ValueError(f"out_indices must ascend, got {given!r}")
+    return indices
+
+
+def _keys(out_map: Sequence[str] | None, wanted: Sequence[str]) -> list[str] | None:
+    if out_map is not None and len(set(out_map)) != len(wanted):
+        raise ValueError(f"out_map must name {len(wanted)} maps, got {out_map!r}")
+    return None if out_map is None else list(out_map)
+
+
+class BackboneWithFPN(nn.Module):
+    """Feature maps and a feature pyramid on them, as torchvision's detectors read them.
+
+    Attributes:
+        body: The `FeatureMaps`, with names "0", "1", ...
+        fpn: torchvision's `FeaturePyramidNetwork`.
+        out_channels: Channels of every map of the pyramid.
+    """
+
+    def __init__(self, body: FeatureMaps, out_channels: int = 256, extra_blocks: ExtraFPNBlock | None = None) -> None:
+        super().__init__()
+        self.body = body
+        self.out_channels = out_channels
+        extra = LastLevelMaxPool() if extra_blocks is None else extra_blocks
+        self.fpn = FeaturePyramidNetwork(body.feature_info.channels(), out_channels, extra)
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        """Maps ``(N, out_channels, H', W')`` by name, from fine to coarse."""
+        maps: OrderedDict[str, Tensor] = self.fpn(self.body(x))
+        return maps
+
+
+def backbone_with_fpn(
+    name: str,
+    filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
+    pretrained: Pretrained = False,
+    *,
+    out_indices: Sequence[int] = (-4, -3, -2, -1),
+    out_channels: int = 256,
+    extra_blocks: ExtraFPNBlock | None = None,
+    **options: Unpack[BuilderOptions],
+) -> BackboneWithFPN:
+    """A network of the zoo with a feature pyramid: the ``backbone`` of torchvision's detectors.
+
+    Args:
+        name: See `create_model`, as for ``filter_size``, ``pretrained`` and the options.
+        filter_size: See `create_model`.
+        pretrained: See `create_model`.
+        out_indices: Levels that the pyramid reads: the last four by default.
+        out_channels: Channels of its maps.
+        extra_blocks: Further, coarser maps; torchvision's subsampling of the last by default.
+        **options: See `create_model`.
+
+    Returns:
+        A module with ``out_channels``, ``(N, 3, H, W)`` to a dict of maps.
+
+    Example:
+        >>> backbone = backbone_with_fpn("resnet18")
+        >>> list(backbone(torch.zeros(1, 3, 64, 64)))
+        ['0', '1', '2', '3', 'pool']
+    """
+    from .factories import create_model
+
+    keys = [str(index) for index in range(len(out_indices))]
+    body = create_model(
+        name, filter_size, pretrained, features_only=True, out_indices=out_indices, out_map=keys, **options
+    )
+    return BackboneWithFPN(body, out_channels, extra_blocks)

@@ -1,0 +1,16 @@
+"""Whether a network still has the blurs and strides that it was built with."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .. import layers
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Every blur and every stride by name: what other tools, or a second `antialias_`, would change."""
+    return "\n".join(
+        f"{name} {module.stride if isinstance(module, nn.Conv2d) else module!r}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) or type(module).__module__.startswith(layers.__name__)
+    )

@@ -1,0 +1,88 @@
+"""The ends of a network that fine-tuning replaces: the last linear layer and the convolution that reads the image."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+def find_head(model: nn.Module, path: str) -> nn.Module:
+    """The module at a head's path, or what stands in the place of the container that held it."""
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return model.get_submodule(path.partition(".")[0])
+
+
+def head_sizes(head: nn.Module) -> tuple[int, int]:
+    """How many features a head reads and how many classes it gives; zeros where there is none."""
+    weight = getattr(head, "weight", None)
+    return (weight.shape[1], weight.shape[0]) if isinstance(weight, torch.Tensor) else (0, 0)
+
+
+def renew_head(model: nn.Module, path: str, in_features: int, num_classes: int) -> None:
+    """Put a new linear layer at a head's path, or none for ``num_classes=0``.
+
+    Raises:
+        ValueError: If the size is out of range, or the head's container was replaced; nothing is changed then.
+    """
+    check_count("num_classes", num_classes, least=0)
+    try:
+        old = model.get_submodule(path)
+    except AttributeError:
+        raise ValueError(f"the part that held {path!r} was replaced: assign the new head there yourself") from None
+    like = next(iter(old.parameters()), None)
+    like = next(model.parameters()) if like is None else like
+    new: nn.Module = nn.Identity()
+    if num_classes:
+        bias = getattr(old, "bias", True) is not None
+        new = nn.Linear(in_features, num_classes, bias)
+        if isinstance(old, nn.Conv2d):  # SqueezeNet's reads single pixels
+            new = nn.Conv2d(in_features, num_classes, 1, bias=bias)
+        new = new.to(device=like.device, dtype=like.dtype)
+    model.set_submodule(path, new.train(model.training))
+
+
+def first_conv(model: nn.Module) -> tuple[str, nn.Conv2d]:
+    """The convolution that reads the image, with its name."""
+    return next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+
+
+def fit_ends(model: nn.Module, head: str, num_classes: int, in_chans: int) -> None:
+    """Give a network on the meta device the head and the first convolution that a file's tensors have."""
+    width, classes = head_sizes(model.get_submodule(head))
+    if classes != num_classes:
+        renew_head(model, head, width, num_classes)
+    _, conv = first_conv(model)
+    if conv.in_channels != in_chans:
+        conv.in_channels = in_chans
+        conv.weight = nn.Parameter(conv.weight.new_empty(conv.out_channels, in_chans, *conv.kernel_size))
+
+
+def take_channels(model: nn.Module, in_chans: int, fold: bool) -> None:
+    """Let the first convolution read ``in_chans`` channels, its weight folded from the old one or made anew."""
+    _, conv = first_conv(model)
+    old = conv.weight.detach()
+    conv.in_channels = in_chans
+    if not fold:
+        conv.weight = nn.Parameter(old.new_empty(len(old), in_chans, *conv.kernel_size))
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    elif in_chans == 1:  # a grey image stands for equal channels
+        conv.weight = nn.Parameter(old.sum(1, keepdim=True))
+    else:  # repeat the channels in turn, at the same overall strength
+        turns = torch.arange(in_chans, device=old.device) % old.shape[1]
+        conv.weight = nn.Parameter(old[:, turns] * (old.shape[1] / in_chans))
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Complain about what is no whole number from ``least`` on.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be {'a positive' if least else 'a non-negative'} integer, got {value!r}")

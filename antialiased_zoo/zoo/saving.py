@@ -1,0 +1,172 @@
+"""Saves a network with everything that builds it again, loads it, and shares it on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from typing_extensions import Unpack
+
+from ..weights import NetworkConfig, Preprocessing, repository
+from .model_card import model_card
+from .options import BuilderOptions
+from .timm_config import pretrained_cfg
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
+
+
+def save_pretrained(
+    model: Backbone,
+    folder: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    metrics: dict[str, float] | None = None,
+    license: str | None = None,
+    dataset: str | None = None,
+) -> Path:
+    """Write a network's weights, its structure and a model card into a folder.
+
+    ``model.safetensors`` holds the tensors and, in its metadata, the structure; ``config.json`` states the structure
+    and timm's configuration, so that timm loads the folder where it has the same network; ``README.md`` is the card.
+
+    Args:
+        model: A network that `create_model` built.
+        folder: Made if need be; files of these names are replaced.
+        classes: Class names in the head's order; the weights' own by default.
+        preprocessing: How an image becomes the input; the weights' own by default.
+        metrics: In percent, as measured under that preprocessing.
+        license: Of the weights, as an SPDX name.
+        dataset: What they were trained on.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If there are not as many class names as classes.
+        antialiased_zoo.errors.StructureMismatchError: If the network was changed since it was built.
+
+    Example:
+        >>> import tempfile, antialiased_zoo as az
+        >>> folder = save_pretrained(az.resnet18(num_classes=2), tempfile.mkdtemp(), classes=("cat", "dog"))
+        >>> az.from_pretrained(folder).config.classes
+        ('cat', 'dog')
+    """
+    from safetensors.torch import save_file
+
+    given = {
+        "classes": None if classes is None else tuple(classes),
+        "preprocessing": preprocessing,
+        "metrics": metrics,
+        "license": license,
+        "dataset": dataset,
+    }
+    config = replace(model.config, **cast(Any, {name: value for name, value in given.items() if value is not None}))
+    if config.classes is not None and len(config.classes) != config.num_classes:
+        raise ValueError(f"classes holds {len(config.classes)} names, the network has {config.num_classes} classes")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"format": "pt", NetworkConfig.KEY: config.to_json()}
+    texts = {repository.CONFIG: _config_json(model, config), "README.md": model_card(config)}
+    for name, text in texts.items():
+        _replace(folder / name, text.encode())
+    temporary = folder / f"{repository.WEIGHTS}.tmp"
+    save_file(state, temporary, metadata)
+    os.replace(temporary, folder / repository.WEIGHTS)
+    return folder
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _config_json(model: Backbone, config: NetworkConfig) -> str:
+    facts = {name: value for name, value in pretrained_cfg(model).items() if value is not None}
+    facts["license"] = config.license
+    top = {
+        "architecture": facts.pop("architecture"),
+        "num_classes": config.num_classes,
+        "num_features": model.num_features,
+        "global_pool": config.global_pool,
+        "model_args": {"in_chans": config.in_chans} if config.in_chans != 3 else {},
+        "label_names": list(config.classes) if config.classes else None,
+        "pretrained_cfg": facts,
+        NetworkConfig.KEY: json.loads(config.to_json()),
+    }
+    return json.dumps({name: value for name, value in top.items() if value not in (None, {})}, indent=2) + "\n"
+
+
+def from_pretrained(
+    place: str | os.PathLike[str],
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    progress: bool = True,
+    **options: Unpack[BuilderOptions],
+) -> Backbone:
+    """Build a network that was saved with its structure.
+
+    Args:
+        place: A folder or file that `save_pretrained` wrote, or ``"hf-hub:owner/name[@revision]"``.
+        num_classes: See `create_model`; the file's by default.
+        in_chans: See `create_model`; the file's by default.
+        progress: See `create_model`.
+        **options: See `create_model`; they must not contradict the file.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        antialiased_zoo.errors.CheckpointError: If the file does not say which network it belongs to, is not sound,
+            or is of another structure than the options.
+        antialiased_zoo.errors.FetchError: If the hub does not give it.
+    """
+    from .factories import create_model
+
+    contents = repository.open_place(os.fspath(place))
+    config = contents.stated_config
+    model = create_model(config.model, config.filter_size, contents.path, num_classes, in_chans, progress, **options)
+    return model.eval()
+
+
+def push_to_hub(
+    model: Backbone,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Add the network",
+    token: str | None = None,
+    **facts: Any,
+) -> str:
+    """Upload what `save_pretrained` writes to a repository of the Hugging Face Hub, made if need be.
+
+    Args:
+        model: A network that `create_model` built.
+        repo_id: ``"owner/name"``.
+        private: Whether a new repository is private; the owner's default by default.
+        revision: Branch to commit to.
+        commit_message: Of the commit.
+        token: Of the account; by default the one that ``hf auth login`` stored.
+        **facts: See `save_pretrained`.
+
+    Returns:
+        The commit's address.
+    """
+    import tempfile
+
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, folder, **facts)
+        repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        done = api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=commit_message)
+    return str(getattr(done, "commit_url", done))

@@ -1,0 +1,68 @@
+"""A network's body as a chain of units: what layer groups, gradient checkpointing and feature maps go by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from torch import nn
+
+from .registry import Layout
+
+Unit = tuple[str, nn.Module]
+
+
+def units(model: nn.Module, layout: Layout) -> list[Unit]:
+    """The modules of the body by qualified name, in order; applied one after the other they are the body."""
+    return list(_expanded((name, model.get_submodule(name)) for name in layout.body))
+
+
+def _expanded(chain: Iterable[Unit]) -> Iterator[Unit]:
+    for name, module in chain:
+        # A subclass may do more than apply its children in order, and hooks belong to the whole.
+        if type(module) is nn.Sequential and not module._forward_hooks and not module._forward_pre_hooks:
+            yield from _expanded((f"{name}.{child}", part) for child, part in module.named_children())
+        else:
+            yield name, module
+
+
+def stage_ends(chain: Iterable[Unit], layout: Layout) -> dict[str, str]:
+    """The layout's stages by the unit that completes each."""
+    names = [name for name, _ in chain]
+    ends = {}
+    for stage in layout.stages:
+        inside = [name for name in names if f"{name}.".startswith(f"{stage}.")]
+        if not inside:
+            raise ValueError(f"the network has no {stage!r}, which its row in the registry names as a stage")
+        ends[inside[-1]] = stage
+    return ends
+
+
+def segments(model: nn.Module, layout: Layout) -> list[list[Unit]]:
+    """The units in groups that end at the layout's stages; a block of several convolutions is a group of its own."""
+    chain = units(model, layout)
+    ends = stage_ends(chain, layout)
+    groups: list[list[Unit]] = [[]]
+    for name, module in chain:
+        is_block = sum(isinstance(part, nn.Conv2d) for part in module.modules()) > 1
+        if is_block:
+            groups.append([])
+        groups[-1].append((name, module))
+        if is_block or name in ends:
+            groups.append([])
+    return [group for group in groups if group]
+
+
+def layer_patterns(model: nn.Module, layout: Layout, coarse: bool) -> list[str]:
+    """Regular expressions for the names of the body's parameters, from the image to the head."""
+    chain = units(model, layout)
+    ends = stage_ends(chain, layout)
+    groups: list[list[str]] = [[]]
+    for name, module in chain:
+        if not coarse and any(isinstance(part, nn.Conv2d) for part in module.modules()):
+            groups.append([])  # a norm goes with the convolution before it
+        if next(module.parameters(), None) is not None:
+            groups[-1].append(name)
+        if coarse and name in ends:
+            groups.append([])
+    return [rf"^(?:{'|'.join(map(re.escape, group))})\." for group in groups if group]

@@ -1,0 +1,217 @@
+"""What docs/backbones.md says of each network, checked: one function a column. Run it to write the table anew.
+
+    python scripts/backbone_checks.py            # prints the table; --write puts it into docs/backbones.md
+
+Tests run every check on one network of each family; this script on all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+import antialiased_zoo as az
+
+PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
+Check = Callable[[str], None]
+CHECKS: dict[str, Check] = {}
+
+
+def column(title: str) -> Callable[[Check], Check]:
+    """Register a check under its column's title."""
+
+    def register(check: Check) -> Check:
+        CHECKS[title] = check
+        return check
+
+    return register
+
+
+def build(name: str, **options: Any) -> Any:
+    if name.startswith("vgg"):
+        options["init_weights"] = False  # half a gigabyte of random numbers that no check needs
+    return az.create_model(name, **options)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:
+    assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
+    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max().clamp(min=1e-3)
+
+
+@column("features")
+@torch.no_grad()
+def features(name: str) -> None:
+    """Maps equal what torchvision's extractor takes from the same modules, at 224 and at 193 x 257."""
+    network = build(name).eval()
+    maps = az.zoo.FeatureMaps(network)
+    nodes = maps.feature_info.module_name()
+    theirs = create_feature_extractor(network, {node: node for node in nodes})
+    for size in ((224, 224), (193, 257)):
+        image = torch.randn(1, 3, *size)
+        ours, others = maps(image), theirs(image)
+        for at, node in enumerate(nodes):
+            relu = name.startswith("densenet") and at == len(nodes) - 1  # its last activation is no module
+            close(ours[at], others[node].relu() if relu else others[node])
+            assert ours[at].shape[1] == maps.feature_info.channels()[at]
+            assert abs(size[1] / maps.feature_info.reduction()[at] - ours[at].shape[-1]) <= 2
+        close(ours[-1], network.forward_features(image))
+
+
+@column("FPN")
+def pyramid(name: str) -> None:
+    """Every map of the pyramid has its channels, and gradients reach the first convolution."""
+    backbone = az.backbone_with_fpn(name, out_channels=8, **({"init_weights": False} if name.startswith("vgg") else {}))
+    maps = backbone(torch.randn(1, 3, 96, 128))
+    assert list(maps) == ["0", "1", "2", "3", "pool"]
+    assert {x.shape[1] for x in maps.values()} == {8}
+    sum(x.sum() for x in maps.values()).backward()
+    assert next(backbone.body.parameters()).grad.abs().sum() > 0
+
+
+@column("reset_classifier")
+@torch.no_grad()
+def reset(name: str) -> None:
+    """A new head gives the new size and leaves the features alone."""
+    network = build(name).eval()
+    image = torch.randn(1, 3, 64, 64)
+    before = network.forward_head(network.forward_features(image), pre_logits=True)
+    network.reset_classifier(7)
+    assert network(image).shape == (1, 7)
+    assert network.num_classes == network.get_classifier().out_features == 7
+    assert torch.equal(network.forward_head(network.forward_features(image), pre_logits=True), before)
+
+
+@column("num_classes=0")
+@torch.no_grad()
+def headless(name: str) -> None:
+    """Without a head the network returns what the head would read."""
+    network = build(name, num_classes=0).eval()
+    image = torch.randn(1, 3, 64, 64)
+    out = network(image)
+    assert out.shape == (1, network.head_hidden_size)
+    assert torch.equal(out, network.forward_head(network.forward_features(image), pre_logits=True))
+    network.reset_classifier(2)
+    assert torch.equal(network(image), network.get_classifier()(out))
+
+
+@column("in_chans 1, 4")
+@torch.no_grad()
+def channels(name: str) -> None:
+    """Images of one and of four channels are classified."""
+    for in_chans in (1, 4):
+        network = build(name, in_chans=in_chans, num_classes=2).eval()
+        assert network(torch.randn(1, in_chans, 64, 64)).shape == (1, 2)
+        assert network.pretrained_cfg["input_size"] == (in_chans, 224, 224)
+        assert len(network.pretrained_cfg["mean"]) == in_chans
+
+
+@column("grad checkpointing")
+def checkpointing(name: str) -> None:
+    """Gradients and running statistics are those without it, to 1e-6 of the largest."""
+    network = build(name, num_classes=2)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    image = torch.randn(2, 3, 64, 64)
+    kept = {key: value.clone() for key, value in network.state_dict().items()}
+    results = []
+    for enable in (False, True):
+        network.load_state_dict(kept)
+        network.zero_grad()
+        network.set_grad_checkpointing(enable)
+        network(image).square().sum().backward()
+        grads = {key: parameter.grad.clone() for key, parameter in network.named_parameters()}
+        results.append((grads, {key: value.clone() for key, value in network.named_buffers()}))
+    largest = max(grad.abs().max() for grad in results[0][0].values())
+    for key, grad in results[0][0].items():
+        assert (grad - results[1][0][key]).abs().max() <= 1e-6 * largest, key
+    for key, buffer in results[0][1].items():
+        assert torch.equal(buffer, results[1][1][key]), key
+
+
+@column("save, load")
+@torch.no_grad()
+def saving(name: str) -> None:
+    """A saved folder builds a network with the same answers."""
+    network = build(name, filter_size=3, num_classes=2).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder)
+        again = az.from_pretrained(folder)
+        assert again.config == network.config
+        for key, tensor in again.state_dict().items():
+            assert torch.equal(tensor, network.state_dict()[key]), key
+        close(again(image), network(image))
+
+
+@column("timm's create_transform")
+def transform(name: str) -> None:
+    """Timm's transform, made from the network's configuration, gives what ours gives."""
+    import numpy as np
+    from PIL import Image
+    from timm.data import create_transform, resolve_data_config
+
+    network = build(name)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype("uint8")
+    photo = Image.fromarray(pixels).resize((400, 300), Image.Resampling.BICUBIC)
+    theirs = create_transform(**resolve_data_config({}, model=network))(photo)
+    ours = network.config.preprocessing.build()(photo)
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().mean() < 0.02
+
+
+@column("layer decay")
+def layer_decay(name: str) -> None:
+    """Timm's groups hold every parameter once; rates grow from the stem to the head."""
+    from timm.optim import param_groups_layer_decay
+
+    network = build(name, num_classes=2)
+    groups = param_groups_layer_decay(network, layer_decay=0.8)
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(map(id, network.parameters()))
+    scale = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+    scales = [scale[id(parameter)] for parameter in network.parameters()]
+    assert scales == sorted(scales)
+    assert scales[-1] == 1.0
+    assert len(set(scales)) >= 4
+    assert len(network.group_matcher(coarse=True)["blocks"]) < len(network.group_matcher()["blocks"])
+
+
+def run_check(title: str, name: str) -> None:
+    CHECKS[title](name)
+
+
+def table(names: list[str]) -> str:
+    """The table as Markdown; a check that fails ends the script."""
+    lines = ["| network | " + " | ".join(CHECKS) + " |", "| --- " * (len(CHECKS) + 1) + "|"]
+    for name in names:
+        for title in CHECKS:
+            torch.manual_seed(0)
+            run_check(title, name)
+        lines.append(f"| `{name}` | " + " | ".join("yes" for _ in CHECKS) + " |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="networks; all by default")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/backbones.md")
+    options = parser.parse_args()
+    made = table(options.names or az.list_models())
+    if options.write:
+        before, rest = PAGE.read_text().split("<!-- networks -->\n")
+        after = rest.split("<!-- /networks -->")[1]
+        PAGE.write_text(f"{before}<!-- networks -->\n{made}\n<!-- /networks -->{after}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

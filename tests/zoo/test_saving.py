@@ -1,0 +1,232 @@
+"""Networks saved with their structure: folders, files, a hub on this machine, timm reading the same folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from fake_hub import FakeHub
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import antialiased_zoo as az
+from antialiased_zoo.errors import CheckpointError, MalformedFileError, StructureMismatchError
+from antialiased_zoo.weights import NetworkConfig
+
+IMAGE = torch.randn(2, 3, 64, 64)
+
+
+@torch.inference_mode()
+def test_a_folder_builds_the_same_network_again(tmp_path: Path) -> None:
+    made = az.mobilenet_v2(3, num_classes=2, in_chans=1, stem_stride=1, pad_type="zero", width_mult=0.25).eval()
+    made.save_pretrained(tmp_path, classes=("cat", "dog"), metrics={"acc1": 91.5}, license="MIT", dataset="pets")
+    again = az.from_pretrained(tmp_path)
+    assert not again.training
+    assert again.config == az.from_pretrained(tmp_path / "model.safetensors").config
+    assert torch.equal(again(IMAGE[:, :1]), made(IMAGE[:, :1]))
+    assert (again.config.classes, again.config.metrics, again.config.license) == (("cat", "dog"), {"acc1": 91.5}, "MIT")
+    card = (tmp_path / "README.md").read_text()
+    assert "license: mit" in card
+    assert "91.50" in card
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+
+
+def test_the_factory_follows_the_file_and_refuses_another_structure(tmp_path: Path) -> None:
+    az.resnet18(3, shortcut="stride", num_classes=3).save_pretrained(tmp_path)
+    ours = az.resnet18(pretrained=tmp_path)
+    assert ours.config.describe() == "resnet18(filter_size=3, shortcut='stride', stem_pool='max2')"
+    assert ours.num_classes == 3
+    with pytest.raises(
+        StructureMismatchError, match=r"saved from resnet18\(filter_size=3.*network is resnet18\(filter_si"
+    ):
+        az.resnet18(4, pretrained=tmp_path)
+    with pytest.raises(StructureMismatchError, match=r"the network is resnet18\(filter_size=3, stem_pool='max2'\)"):
+        az.resnet18(pretrained=tmp_path, shortcut="blur")
+    with pytest.raises(StructureMismatchError, match=r"network is resnet34"):
+        az.resnet34(pretrained=tmp_path)
+    assert az.resnet18(pretrained=tmp_path, num_classes=5, in_chans=4).fc.out_features == 5
+
+
+def test_a_plain_state_dict_says_its_structure_too(tmp_path: Path) -> None:
+    tri3 = az.mobilenet_v2(3, width_mult=0.25)
+    torch.save({"state_dict": tri3.state_dict()}, tmp_path / "w.pth")
+    assert az.mobilenet_v2(pretrained=tmp_path / "w.pth").config.filter_size == 3
+    with pytest.raises(StructureMismatchError, match="filter_size=2"):
+        az.mobilenet_v2(2, pretrained=tmp_path / "w.pth")
+    other = az.mobilenet_v2(2, width_mult=0.25)
+    with pytest.raises(
+        RuntimeError, match=r"saved from mobilenet_v2\(filter_size=3\), the network is mobilenet_v2\(fil"
+    ):
+        other.load_state_dict(tri3.state_dict())
+    other.load_state_dict(dict(tri3.state_dict()))  # what makes no claim is not checked
+    assert torch.equal(other.classifier[1].weight, tri3.classifier[1].weight)
+    az.mobilenet_v2([1, 2, 1], width_mult=0.25).load_state_dict(tri3.state_dict())  # the same taps
+
+
+STRUCTURES = st.fixed_dictionaries(
+    {
+        "filter_size": st.sampled_from([None, 2, 3, 5, (0.3, 0.4, 0.3)]),
+        "stem_stride": st.sampled_from([1, 2]),
+        "shortcut": st.sampled_from(["blur", "stride"]),
+        "stem_pool": st.sampled_from(["max", "max2", "blur"]),
+        "pad_type": st.sampled_from(["reflect", "zero"]),
+    }
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(saved=STRUCTURES, wanted=STRUCTURES)
+def test_another_structure_never_passes_in_silence(saved: dict[str, object], wanted: dict[str, object]) -> None:
+    def built(options: dict[str, object]) -> az.Backbone:
+        with torch.device("meta"):
+            return az.resnet18(**options)
+
+    state = built(saved).state_dict()
+    state = type(state)({name: torch.empty(t.shape, dtype=t.dtype) for name, t in state.items()})
+    state._metadata = built(saved).state_dict()._metadata
+    same = saved == wanted or (saved["filter_size"] is None and wanted["filter_size"] is None)
+    network = built(wanted)
+    if same:
+        network.load_state_dict(state, assign=True)
+    else:
+        with pytest.raises(RuntimeError, match="the tensors were saved from resnet18"):
+            network.load_state_dict(state, assign=True)
+
+
+def test_a_network_that_was_changed_says_so_and_its_state_dict_claims_nothing(tmp_path: Path) -> None:
+    model = az.resnet18(None)
+    az.antialias_(model, 4)
+    with pytest.raises(StructureMismatchError, match="other blurs or strides"):
+        model.save_pretrained(tmp_path)
+    assert NetworkConfig.KEY not in model.state_dict()._metadata[""]
+
+
+def test_what_no_file_can_hold_must_be_given_again(tmp_path: Path) -> None:
+    def norm(channels: int) -> torch.nn.Module:
+        return torch.nn.GroupNorm(4, channels)
+
+    az.resnet18(norm_layer=norm).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"give norm_layer=\.\.\. again"):
+        az.from_pretrained(tmp_path)
+    assert isinstance(az.from_pretrained(tmp_path, norm_layer=norm).bn1, torch.nn.GroupNorm)
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "{}", '{"model": 3, "filter_size": 4}', '{"model": "resnet18", "filter_size": 99}', "{",
+               '{"model": "resnet18", "filter_size": 4, "structure": {"new": 1}}']
+)  # fmt: skip
+def test_a_damaged_record_is_named(record: str, tmp_path: Path) -> None:
+    save_file(az.resnet18(num_classes=2).state_dict(), tmp_path / "w.safetensors", {NetworkConfig.KEY: record})
+    with pytest.raises(MalformedFileError, match=r"w\.safetensors: the record"):
+        az.resnet18(pretrained=tmp_path / "w.safetensors")
+
+
+def test_a_folder_whose_files_contradict_each_other_is_refused(tmp_path: Path) -> None:
+    az.resnet18(3, num_classes=2).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[NetworkConfig.KEY]["filter_size"] = 5
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="contradict"):
+        az.from_pretrained(tmp_path)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "options", "theirs"),
+    [
+        ("resnet18", {"filter_size": 3, "shortcut": "stride", "stem_pool": "max"}, "resnetblur18"),
+        ("resnet50", {"filter_size": 2, "shortcut": "stride", "stem_pool": "blur"}, "resnetaa50"),
+        ("densenet121", {"filter_size": None}, "densenet121"),
+        ("vgg11_bn", {"filter_size": None}, "vgg11_bn"),
+    ],
+)
+def test_timm_loads_the_folder_where_it_has_the_network(
+    name: str, options: dict[str, object], theirs: str, tmp_path: Path
+) -> None:
+    ours = az.create_model(name, num_classes=4, **options).eval()
+    ours.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architecture"] == theirs
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    image = torch.randn(1, 3, 224, 224)
+    torch.testing.assert_close(loaded(image), ours(image), rtol=1e-4, atol=1e-5)
+
+
+def test_timm_refuses_what_it_has_not(tmp_path: Path) -> None:
+    az.resnet18(4).save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="Unknown model"):
+        timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+
+
+def test_timms_own_saving_works(tmp_path: Path) -> None:
+    model = az.resnet18(3, shortcut="stride", stem_pool="max", num_classes=4)
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    assert json.loads((tmp_path / "config.json").read_text())["architecture"] == "resnetblur18"
+    assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
+
+
+HUB = """
+import sys, torch, antialiased_zoo as az
+model = az.resnet18(3, num_classes=2, shortcut="stride")
+url = model.push_to_hub("me/mine", token="hf_x", classes=("cat", "dog"), license="MIT")
+first = url.rpartition("/")[2]
+with torch.no_grad():
+    model.fc.bias += 1
+model.push_to_hub("me/mine", token="hf_x")
+again = az.from_pretrained("hf-hub:me/mine")
+old = az.from_pretrained(f"hf-hub:me/mine@{first}")
+assert torch.equal(again.fc.bias, model.fc.bias) and torch.equal(old.fc.bias + 1, model.fc.bias)
+assert old.config.classes == ("cat", "dog")
+assert az.resnet18(pretrained="hf-hub:me/mine", num_classes=7).fc.out_features == 7
+assert az.create_model("hf-hub:me/mine").config.filter_size == 3
+for wrong in ("hf-hub:me/none", "hf-hub:me/mine@0123456"):
+    try:
+        az.from_pretrained(wrong)
+    except az.errors.FetchError as error:
+        assert "cannot get" in str(error) and "me/" in str(error), error
+    else:
+        raise SystemExit(f"{wrong} was found")
+"""
+
+
+def environment(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **own}
+
+
+def test_through_a_hub(tmp_path: Path) -> None:
+    with FakeHub() as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", HUB], env=environment(hub, tmp_path), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert set(hub.repos["me/mine"][-1][1]) == {"README.md", "config.json", "model.safetensors"}
+
+
+def test_a_damaged_file_in_the_hubs_cache_is_refused(tmp_path: Path) -> None:
+    with FakeHub() as hub:
+        az.resnet18(3, num_classes=2).save_pretrained(tmp_path / "saved")
+        hub.commit("me/mine", {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()})
+        code = """
+import pathlib, sys, antialiased_zoo as az
+az.from_pretrained("hf-hub:me/mine")
+blob = next(p for p in pathlib.Path(sys.argv[1]).rglob("blobs/*") if len(p.name) == 64)
+data = bytearray(blob.read_bytes())
+data[-1] ^= 1
+blob.write_bytes(data)
+try:
+    az.from_pretrained("hf-hub:me/mine")
+except az.errors.DigestError as error:
+    print(error)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "hf")],
+            env=environment(hub, tmp_path), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert "is not the file that the hub states" in done.stdout, done.stderr
