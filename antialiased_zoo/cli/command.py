@@ -1,4 +1,4 @@
-"""The command ``antialiased-zoo``: list, info, download, verify, predict, demo."""
+"""The command ``antialiased-zoo``: list, info, download, verify, predict, adapt, demo."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from .. import __version__
 from ..errors import ZooError
 from ..weights import Entry, manifest
+from . import adapt
 
 #: Exit codes: all went well; something asked for failed; the command was not understood; interrupted.
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -74,9 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--top", type=int, default=5, help="guesses for each image; default: %(default)s")
     one.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
     one.add_argument("--json", action="store_true", help="as JSON, one line an image")
-    one = add("demo", _demo, "Slide a photo under two small networks; print a table and draw the curves.")
-    one.add_argument("--photo", help="an image file; by default a cat")
-    one.add_argument("--label", default="cat", help="its true class, one of CIFAR-10's; default: %(default)s")
+    adapt.add_arguments(add("adapt", adapt.run, adapt.HELP))
+    one = add(
+        "demo",
+        _demo,
+        "Slide photos under two networks: how often the answer changes, and a picture.",
+    )
+    one.add_argument("--photo", help="an image file for the curve; by default a cat")
+    one.add_argument("--label", help="the class that the curve follows; by default the baseline's answer")
     one.add_argument("--output", default="demo.png", help="the picture to write; default: %(default)s")
     return parser
 

@@ -26,7 +26,7 @@ def list_models(pretrained: bool = False) -> list[str]:
 
     Example:
         >>> len(list_models())
-        23
+        26
     """
     if not pretrained:
         return list(ARCHITECTURES)

@@ -4,6 +4,7 @@ A row registers a network under its name and is its factory. `head` is the linea
 `structure` holds the options of `antialias_` that make the published network.
 """
 
+from . import efficientnet_lite as _lite
 from .factories import register_network as _network
 
 _RESNET = {"stem_pool": "max2"}
@@ -32,3 +33,6 @@ densenet161 = _network("densenet161", head="classifier", structure=_DENSENET)
 densenet169 = _network("densenet169", head="classifier", structure=_DENSENET)
 densenet201 = _network("densenet201", head="classifier", structure=_DENSENET)
 mobilenet_v2 = _network("mobilenet_v2", head="classifier.1")
+efficientnet_lite0 = _network("efficientnet_lite0", head="classifier.1", builder=_lite.efficientnet_lite0)
+efficientnet_lite1 = _network("efficientnet_lite1", head="classifier.1", builder=_lite.efficientnet_lite1)
+efficientnet_lite2 = _network("efficientnet_lite2", head="classifier.1", builder=_lite.efficientnet_lite2)

@@ -1,0 +1,130 @@
+"""EfficientNet-Lite: torchvision's MobileNetV2 with other stages, 5x5 kernels and TensorFlow's padding.
+
+Source: Google, "EfficientNet-Lite" (tensorflow/tpu, 2020): EfficientNet (Tan and Le, 2019) without
+squeeze-and-excitation, with ReLU6, and with a stem and a head that do not grow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.mobilenetv2 import InvertedResidual, MobileNetV2
+
+# Kernel size, and MobileNetV2's four: expansion, channels, blocks, stride.
+_STAGES = (
+    (3, (1, 16, 1, 1)),
+    (3, (6, 24, 2, 2)),
+    (5, (6, 40, 2, 2)),
+    (3, (6, 80, 3, 2)),
+    (5, (6, 112, 3, 1)),
+    (5, (6, 192, 4, 2)),
+    (3, (6, 320, 1, 1)),
+)
+_NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+
+
+class SamePadConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's "SAME" padding: it gives ``ceil(size / stride)`` places along each axis.
+
+    Where the padding is odd, the pixel more is at the right and the bottom; so it depends on the stride and the size.
+
+    Example:
+        >>> import torch
+        >>> SamePadConv2d(3, 8, 3, stride=2)(torch.randn(1, 3, 9, 8)).shape
+        torch.Size([1, 8, 5, 4])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pad as the stride and the size want it, then convolve."""
+        (top, bottom), (left, right) = (self._around(axis, input.shape[axis - 2]) for axis in (0, 1))
+        if (top, left) == (bottom, right):  # always at stride 1: the convolution pads, which takes no copy
+            return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
+        return super().forward(F.pad(input, (left, right, top, bottom)))
+
+    def _around(self, axis: int, size: int) -> tuple[int, int]:
+        span, stride = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1, self.stride[axis]
+        total = max(0, (math.ceil(size / stride) - 1) * stride + span - size)
+        return total // 2, total - total // 2
+
+
+def _same_padded(conv: nn.Conv2d, kernel: int) -> SamePadConv2d:
+    return SamePadConv2d(conv.in_channels, conv.out_channels, kernel, conv.stride[0], groups=conv.groups, bias=False)
+
+
+class _Block(InvertedResidual):  # type: ignore[misc]  # torchvision has no types
+    """MobileNetV2's block with a kernel of its own size."""
+
+    def __init__(self, *args: Any, kernels: Iterator[int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        depthwise = self.conv[-3]
+        depthwise[0] = _same_padded(depthwise[0], next(kernels))
+
+
+def _efficientnet_lite(
+    width: float,
+    depth: float,
+    num_classes: int,
+    dropout: float,
+    norm_layer: Callable[..., nn.Module],
+) -> nn.Module:
+    grow = [1.0, *[depth] * (len(_STAGES) - 2), 1.0]
+    stages = [
+        (kernel, [expansion, _rounded(channels * width), math.ceil(blocks * times), stride])
+        for (kernel, (expansion, channels, blocks, stride)), times in zip(_STAGES, grow, strict=True)
+    ]
+    kernels = (kernel for kernel, (_, _, blocks, _) in stages for _ in range(int(blocks)))
+    model: Any = MobileNetV2(
+        num_classes=num_classes,
+        inverted_residual_setting=[facts for _, facts in stages],
+        block=partial(_Block, kernels=kernels),
+        norm_layer=norm_layer,
+        dropout=dropout,
+    )
+    stem = model.features[0]
+    weight = stem[0].weight
+    stem[0] = _same_padded(stem[0], 3)
+    stem[0].weight = weight
+    network: nn.Module = model
+    return network
+
+
+def _rounded(channels: float) -> int:
+    """The multiple of 8 that is nearest, and not more than a tenth smaller."""
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * channels else near
+
+
+def efficientnet_lite0(
+    num_classes: int = 1000, dropout: float = 0.2, norm_layer: Callable[..., nn.Module] = _NORM
+) -> nn.Module:
+    """Build EfficientNet-Lite0, made for images of 224 pixels; without weights.
+
+    Args:
+        num_classes: Size of the head.
+        dropout: Share of the head's inputs that training drops.
+        norm_layer: Makes a norm for a number of channels.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in efficientnet_lite0().parameters())
+        4652008
+    """
+    return _efficientnet_lite(1.0, 1.0, num_classes, dropout, norm_layer)
+
+
+def efficientnet_lite1(
+    num_classes: int = 1000, dropout: float = 0.2, norm_layer: Callable[..., nn.Module] = _NORM
+) -> nn.Module:
+    """Build EfficientNet-Lite1, made for images of 240 pixels; see `efficientnet_lite0`."""
+    return _efficientnet_lite(1.0, 1.1, num_classes, dropout, norm_layer)
+
+
+def efficientnet_lite2(
+    num_classes: int = 1000, dropout: float = 0.3, norm_layer: Callable[..., nn.Module] = _NORM
+) -> nn.Module:
+    """Build EfficientNet-Lite2, made for images of 260 pixels; see `efficientnet_lite0`."""
+    return _efficientnet_lite(1.1, 1.2, num_classes, dropout, norm_layer)
