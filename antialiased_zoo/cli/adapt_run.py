@@ -66,10 +66,8 @@ def adapt(options: argparse.Namespace) -> str:
 def _load(spec: str, progress: bool) -> NamedModel:
     """The network that a spec names; of a zoo's NAME alone the baseline that ``pretrained=True`` takes."""
     if spec in ARCHITECTURES:
-        known = {
-            entry.recipe for entry in manifest.load().of_model(spec) if entry.default and entry.filter_size is None
-        }
-        spec = f"{spec}:baseline:{next(iter(known), 'torchvision')}"
+        own = [entry.recipe for entry in manifest.load().of_model(spec) if entry.filter_size is None and entry.default]
+        spec = f"{spec}:baseline:{own[0] if own else 'torchvision'}"
     return load_named(spec, progress=progress)
 
 
@@ -154,15 +152,16 @@ def _measure(
     indices = range(len(photos) - _HELD_OUT if seen is photos else 0, len(seen))
     with torch.inference_mode():
         teacher = stages["before"].eval()
-        answers = torch.cat([teacher(x.to(how.device)).argmax(1) for x in _HeldOut(seen, indices, facts)])
+        answers = torch.cat([teacher(x.to(how.device)) for x in _HeldOut(seen, indices, facts)])
+    same = dict.fromkeys(stages, range(answers.shape[1]))  # the data's classes are the network's
 
     def probes() -> dict[str, Probe]:
         kinds = {kind: Consistency(kind) for kind in ("crop", "circular")}
         return {"agreement": Accuracy(), **kinds, "diagonal": Diagonal()}
 
-    data = _Answered(seen, indices, answers.tolist())
+    data = _Answered(seen, indices, answers.argmax(1).tolist())
     wanted = EvaluationOptions(how.device, 32, progress=how.first and not options.quiet)
-    return evaluate(stages, data, probes, _protocol(facts), wanted)
+    return evaluate(stages, data, probes, _protocol(facts), wanted, same)
 
 
 def _protocol(facts: Preprocessing) -> ShiftProtocol:

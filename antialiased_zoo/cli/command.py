@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="as JSON")
     one = add("predict", _predict, "Classify images.")
     one.add_argument("images", nargs="+", metavar="IMAGE")
-    one.add_argument("--weights", default="resnet50:lpf3:timm_bt", help=f"{_SPEC}; default: %(default)s")
+    one.add_argument("--weights", default="efficientnet_lite0:lpf4", help=f"{_SPEC}; default: %(default)s")
     one.add_argument("--top", type=int, default=5, help="guesses for each image; default: %(default)s")
     one.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
     one.add_argument("--json", action="store_true", help="as JSON, one line an image")

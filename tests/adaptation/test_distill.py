@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,3 +230,16 @@ def test_a_displacement_is_found_and_the_goal_lies_there() -> None:
     assert (goal - direct).abs().mean() < 0.4 * (plain - direct).abs().mean()
     with pytest.raises(ValueError, match="too small to be moved"):
         target({0: torch.zeros(1, 1, 1, 1)}, Match(3, 8.0, 1.0))
+
+
+def test_the_page_shows_the_recorded_figures_of_the_packaged_pair() -> None:
+    root = Path(__file__).parents[2]
+    record = json.loads((root / "results" / "adapting" / "efficientnet_lite0.json").read_text())
+    page = (root / "docs" / "adapting.md").read_text()
+    shown = page.partition("<!-- lite0 -->")[2].partition("<!-- /lite0 -->")[0]
+    for of, sign in (("teacher", ""), ("student", ""), ("difference", "+")):
+        found = [record["photos_unseen"][of][f"{kind}_consistency"] for kind in ("crop", "circular")]
+        for figure in (*found, record["photos400"][of]["top1"]):
+            value, low, high = (f"{figure[name]:{sign}.1f}" for name in ("value", "low", "high"))
+            assert f"{value} [{low}, {high}]" in shown
+    assert record["weights"] == az.get_entry("efficientnet_lite0", 4).file
