@@ -42,7 +42,7 @@ class TestShipped:
         others = [e for e in entries if not e.sources[0].startswith("package:")]
         assert len(others) == 61
         assert {e.recipe for e in others} == {"scratch", "finetuned", "timm_bt", "timm_a1h"}
-        assert len({e.model for e in entries}) == 23
+        assert len({e.model for e in entries}) == 24
 
     @pytest.mark.parametrize(
         ("model", "size", "recipe", "acc1", "consistency"),

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
+from .inputs import inputs_of
+
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
@@ -128,16 +130,6 @@ def _run(model: nn.Module, loader: Iterable[Any], progress: bool) -> int:
     batches = 0
     device = next(chain(model.parameters(), model.buffers())).device
     for batch in tqdm(loader, "recalibrate", disable=None if progress else True, leave=False):
-        model(_inputs(batch).to(device))
+        model(inputs_of(batch).to(device))
         batches += 1
     return batches
-
-
-def _inputs(batch: Any) -> Tensor:
-    first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-    if not isinstance(first, Tensor):
-        raise TypeError(
-            f"a batch must be a tensor of inputs, or a tuple or list that begins with one, got {type(batch).__name__}; "
-            'give what the model reads, for example (batch["pixel_values"] for batch in loader)'
-        )
-    return first

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from .. import __version__
 from ..errors import FetchError, OfflineError, SourcesFailedError, ZooError
 from ..weights import Entry, alternatives, hub, manifest
+from . import adapt
 from .doctor import doctor
 from .listing import info, list_weights
 from .output import NAME, complain, plain_warnings, say, say_json
@@ -61,16 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("names", nargs="*", metavar="NAME", help="networks to ask for; all by default")
     one.add_argument("--json", action="store_true", help="as JSON")
     _add_predict(add("predict", predict, "Classify images."))
-    one = add("demo", _demo, "Slide a photo under two small networks; print a table and draw the curves.")
-    one.add_argument("--photo", help="an image file; by default a cat")
-    one.add_argument("--label", default="cat", help="its true class, one of CIFAR-10's; default: %(default)s")
+    adapt.add_arguments(add("adapt", adapt.run, adapt.HELP))
+    one = add("demo", _demo, "Slide photos under two networks: how often the answer changes, and a picture.")
+    one.add_argument("--photo", help="an image file for the curve; by default a cat")
+    one.add_argument("--label", help="the class that the curve follows; by default the baseline's answer")
     one.add_argument("--output", default="demo.png", help="the picture to write; default: %(default)s")
     return parser
 
 
 def _add_predict(one: argparse.ArgumentParser) -> None:
     one.add_argument("images", nargs="+", metavar="IMAGE")
-    one.add_argument("--weights", help=f"{_SPEC}; or a FILE; default: {DEFAULT}, or what is packaged if that fails")
+    one.add_argument("--weights", help=f"{_SPEC}; or a FILE; default: {DEFAULT}, which is packaged")
     one.add_argument("--model", help="the network of a FILE that the manifest does not list: NAME[:lpfK[:RECIPE]]")
     one.add_argument("--classes", type=int, help="how many classes a FILE knows; default: its model's")
     one.add_argument("--top", type=int, default=5, help="guesses for each image; default: %(default)s")

@@ -1,63 +1,55 @@
-"""The paper's first figure on one photo: two networks judge it while it slides one pixel at a time."""
+"""The demo: two ImageNet networks judge photos that slide one pixel at a time, with no network and no data set.
+
+The statistics are chosen before looking, and are the headline; one photo's curve stands beside them.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from ..evaluation import class_names, read_photo, shift_curves
-from ..metrics import diagonal_stability
-from ..weights import Entry, get_entry
+from ..evaluation import ShiftProtocol, class_names, protocol_for, read_photo, shift_curves
+from ..metrics import Figure, Stability, average, diagonal_stability
+from ..weights import get_entry
 from ..zoo import create_model
 
-MODEL = "mobilenet_v2"
-RECIPE = "cifar10"
+MODEL = "efficientnet_lite0"
 LABELS = {None: "baseline", 4: "antialiased (Tri-4)"}
-#: The photo slides over 33 positions, one pixel each way at a time, as in the paper.
-SHIFTS = range(33)
+#: All photographs of scikit-image's wheel that are in the public domain or CC0, as its documentation states.
+PHOTOS = (
+    *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png"),
+    *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg", "rocket.jpg"),
+)
+#: The photo of the curve: the cat Chelsea, by Stéfan van der Walt.
+CURVE = "chelsea.png"
+# Each photo gives its central square, and one of this share of its side in each corner.
+_CORNER = 0.7
+# The middle of the protocol's 33 positions.
+_POSITIONS = range(12, 21)
 
 
 @dataclass(frozen=True)
-class Slide:
-    """What one network said at each shift.
+class Judgement:
+    """What one network said, averaged over neighbouring shifts and views: one number for each photo.
 
     Attributes:
-        label: Of the network.
-        wanted: The class whose probability is followed.
-        probabilities: Of that class, one for each shift.
-        predicted: The top class's name at each shift.
+        changed: Share of neighbouring shifts at which the top class is another.
+        step: Mean absolute change of the probability of the class that the network sees at the middle.
     """
 
-    label: str
-    wanted: str
-    probabilities: Sequence[float]
-    predicted: Sequence[str]
-
-    @property
-    def wobble(self) -> float:
-        """Largest less smallest probability."""
-        return max(self.probabilities) - min(self.probabilities)
-
-    @property
-    def step(self) -> float:
-        """Mean change of the probability from one pixel to the next."""
-        pairs = zip(self.probabilities, self.probabilities[1:], strict=False)
-        return sum(abs(b - a) for a, b in pairs) / (len(self.probabilities) - 1)
-
-    @property
-    def flips(self) -> int:
-        """How often the top class changes from one pixel to the next."""
-        return sum(a != b for a, b in zip(self.predicted, self.predicted[1:], strict=False))
+    changed: Sequence[float]
+    step: Sequence[float]
 
 
-def default_photo() -> Path:
-    """The cat Chelsea, a public-domain (CC0) photo by Stéfan van der Walt that comes with scikit-image.
+def photo_path(name: str) -> Path:
+    """Where one of scikit-image's photos is.
 
     Raises:
         ModuleNotFoundError: If scikit-image is not installed; the message says how to get it.
@@ -66,77 +58,131 @@ def default_photo() -> Path:
         import skimage
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            'the demo\'s photo comes with scikit-image: pip install "antialiased-zoo[demo]", or give --photo FILE'
+            'the demo\'s photos come with scikit-image: pip install "antialiased-zoo[demo]"'
         ) from None
-    return Path(skimage.__file__).parent / "data" / "chelsea.png"
+    return Path(skimage.__file__).parent / "data" / name
 
 
-def slide(photo: Image.Image, label: str, progress: bool = True) -> list[Slide]:
-    """Let the baseline and the antialiased network judge a photo at every shift.
+def views(photo: Image.Image) -> list[Image.Image]:
+    """The central square, and a smaller square in each corner."""
+    width, height = photo.size
+    short = min(width, height)
+    left, top = (width - short) // 2, (height - short) // 2
+    side = round(_CORNER * short)
+    corners = [(x, y) for x in (0, width - side) for y in (0, height - side)]
+    squares = [(left, top, left + short, top + short), *((x, y, x + side, y + side) for x, y in corners)]
+    return [photo.crop(square) for square in squares]
+
+
+def judge(model: nn.Module, photos: Sequence[Image.Image], protocol: ShiftProtocol, progress: bool) -> Judgement:
+    """Slide every view of every photo under a network.
 
     Args:
-        photo: Its central square is used.
-        label: The true class, one of CIFAR-10's.
-        progress: Show a bar should weights have to be downloaded.
+        model: An ImageNet network.
+        photos: Any sizes.
+        protocol: Of the weights.
+        progress: Show a bar.
     """
-    slides = []
-    for filter_size, name in LABELS.items():
-        entry = get_entry(MODEL, filter_size, RECIPE)
-        names = list(class_names(entry))
-        if label not in names:
-            raise ValueError(f"label {label!r} is not one of the networks' classes: {', '.join(names)}")
-        model = create_model(MODEL, filter_size, RECIPE, progress=progress).eval()
-        size = entry.preprocessing.crop
-        found = diagonal_stability(model, canvas(photo, entry), names.index(label), size, SHIFTS)
-        predicted = [names[index] for index in found.prediction[0].tolist()]
-        slides.append(Slide(name, label, found.probability[0].tolist(), predicted))
-    return slides
+    changed, steps = [], []
+    for photo in tqdm(photos, "judging", disable=None if progress else True, leave=False):
+        found = _slide(model, views(photo), protocol, _POSITIONS)
+        other = found.prediction[:, 1:] != found.prediction[:, :-1]
+        changed.append(float(other.double().mean()))
+        steps.append(float(found.probability.double().diff(dim=1).abs().mean()))
+    return Judgement(changed, steps)
 
 
-def canvas(photo: Image.Image, entry: Entry) -> Tensor:
-    """The photo as ``(1, 3, S, S)`` with room to slide: as coarse as the training images, then enlarged like them."""
-    from torchvision.transforms import v2
-
-    facts = entry.preprocessing
-    side = facts.crop + SHIFTS[-1]
-    square = v2.CenterCrop(min(photo.size))(photo)
-    coarse = v2.Resize(side // 2, antialias=True)(square)
-    image: Tensor = v2.functional.to_image(v2.Resize(side, antialias=True)(coarse))
-    scaled = v2.functional.to_dtype(image, torch.float32, scale=True)
-    normalised: Tensor = v2.functional.normalize(scaled, list(facts.mean), list(facts.std))
-    return normalised[None]
+def _slide(
+    model: nn.Module, images: Sequence[Image.Image], protocol: ShiftProtocol, offsets: range, wanted: int = -1
+) -> Stability:
+    canvases: Tensor = protocol.normalise(torch.stack([protocol.prepare(image) for image in images]))
+    classes = None if wanted < 0 else torch.tensor([wanted])
+    return diagonal_stability(model, canvases, classes, protocol.size, offsets)
 
 
-def table(slides: Sequence[Slide]) -> str:
-    """The slides' figures as text."""
-    wanted, width = slides[0].wanted, max(len(one.label) for one in slides)
-    rows = [f"{'network':{width}}  P({wanted}) mean  wobble  mean step  answers changed  said {wanted!r}"]
-    for one in slides:
-        mean = sum(one.probabilities) / len(one.probabilities)
-        right = sum(name == wanted for name in one.predicted)
-        rows.append(
-            f"{one.label:{width}}  {mean:{len(wanted) + 8}.3f}  {one.wobble:6.3f}  {one.step:9.4f}  "
-            f"{one.flips:>6} of {len(one.predicted) - 1:<6}  {right} of {len(one.predicted)}"
-        )
+def figures(judgements: Mapping[str, Judgement]) -> dict[str, dict[str, Figure]]:
+    """Each network's two statistics in percent, and the second network's less the first's, photo by photo."""
+    found = {
+        label: {name: average(getattr(one, name)).times(100) for name in ("changed", "step")}
+        for label, one in judgements.items()
+    }
+    first, second = judgements.values()
+    found["difference"] = {
+        name: average(
+            [b - a for a, b in zip(getattr(first, name), getattr(second, name), strict=True)], lowest=-1.0
+        ).times(100)
+        for name in ("changed", "step")
+    }
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, Figure]]) -> str:
+    """The statistics as text."""
+    width = max(map(len, found))
+    rows = [f"{'':{width}}  {'answers changed (%)':>24}  {'step of probability (%)':>24}"]
+    for label, of in found.items():
+        cells = [f"{f.value:.2f} [{f.low:.2f}, {f.high:.2f}]" for f in of.values()]
+        rows.append(f"{label:{width}}  {cells[0]:>24}  {cells[1]:>24}")
     return "\n".join(rows)
 
 
-def run(photo: str | os.PathLike[str] | None, label: str, output: str | os.PathLike[str], progress: bool = True) -> str:
-    """Slide a photo, write the picture, and return the table.
+def run(photo: str | os.PathLike[str] | None, label: str | None, output: str | os.PathLike[str]) -> str:
+    """Judge the photos, write the picture, and return the table.
 
     Args:
-        photo: An image file; None takes `default_photo`.
-        label: The true class, one of CIFAR-10's.
+        photo: The image file of the curve; None takes the cat Chelsea.
+        label: The class whose probability the curve shows; None takes the baseline's answer.
         output: Where the PNG goes.
-        progress: Show a bar should weights have to be downloaded.
+
+    Raises:
+        ValueError: If there is no such class, or an image cannot be read.
     """
-    image = read_photo(default_photo() if photo is None else photo)
-    slides = slide(image, label, progress)
+    shown = read_photo(photo_path(CURVE) if photo is None else photo)
+    entry = get_entry(MODEL, 4)
+    protocol, names = protocol_for(entry.preprocessing), list(class_names(entry))
+    models = {text: create_model(MODEL, size, pretrained=True).eval() for size, text in LABELS.items()}
+    wanted = _class(label, names) if label is not None else _answer(models[LABELS[None]], shown, protocol)
+    photos = [read_photo(photo_path(name)) for name in PHOTOS]
+    found = figures({text: judge(model, photos, protocol, progress=True) for text, model in models.items()})
+    _draw(models, shown, wanted, names[wanted], protocol, found, output)
+    note = f"{len(PHOTOS)} photos, 5 views of each, {len(_POSITIONS) - 1} steps of one pixel; 95% intervals over photos"
+    return f"{table(found)}\n{note}"
+
+
+def _class(label: str, names: Sequence[str]) -> int:
+    if label not in names:
+        some = ", ".join(names[281:286])
+        raise ValueError(f"label {label!r} is not one of ImageNet's 1000 classes, for example {some}")
+    return names.index(label)
+
+
+def _answer(model: nn.Module, photo: Image.Image, protocol: ShiftProtocol) -> int:
+    return int(_slide(model, [photo], protocol, range(protocol.centre, protocol.centre + 1)).prediction)
+
+
+def _draw(
+    models: Mapping[str, nn.Module],
+    photo: Image.Image,
+    wanted: int,
+    name: str,
+    protocol: ShiftProtocol,
+    found: Mapping[str, Mapping[str, Figure]],
+    output: str | os.PathLike[str],
+) -> None:
+    shifts = protocol.diagonal_offsets
+    curves = {
+        label: (shifts, _slide(model, [photo], protocol, shifts, wanted).probability[0].tolist())
+        for label, model in models.items()
+    }
+    before, after = (found[label]["changed"] for label in models)
     figure = shift_curves(
-        {one.label: (list(SHIFTS), one.probabilities) for one in slides},
-        ylabel=f'probability of "{label}"',
-        photo=image,
+        curves,
+        title=(
+            f"A step of one pixel changes the answer in {before.value:.1f}% [{before.low:.1f}, {before.high:.1f}], "
+            f"antialiased {after.value:.1f}% [{after.low:.1f}, {after.high:.1f}]\n({len(PHOTOS)} photos); one of them:"
+        ),
+        ylabel=f'probability of "{name}"',
+        photo=photo,
         caption="the photo, sliding one pixel\ndown and right at a time",
     )
     figure.savefig(output, dpi=150)
-    return table(slides)

@@ -28,7 +28,7 @@ from .probes import (
 from .protocols import ShiftProtocol, cifar, imagenet, protocol_for
 from .reports import markdown_table, result_notes
 from .robustness import imagenet_c, imagenet_p
-from .samples import feature_maps, sample_canvases, stability_curves
+from .samples import common_layers, feature_maps, sample_canvases, stability_curves
 from .stated import changed, described
 from .subjects import PROTOCOLS, Subject, prepare
 
@@ -64,6 +64,7 @@ __all__ = [
     "cifar",
     "class_index",
     "class_names",
+    "common_layers",
     "count_outputs",
     "described",
     "evaluate",

@@ -75,6 +75,7 @@ class ImageFiles(LabelledImages):
         source: str,
         transform: Callable[[Image.Image], Any] | None = None,
         labels: Path | None = None,
+        labelled: bool = True,
     ) -> None:
         self._files, self.transform = files, transform
         names = files.names()
@@ -85,7 +86,7 @@ class ImageFiles(LabelledImages):
         else:
             named = [_class_of(name) for name in samples]
             classes = sorted(set(named))
-            _check_classes(classes, {_class_of(name) for name in names}, source)
+            _check_classes(classes, {_class_of(name) for name in names} if labelled else set(), source, labelled)
         index = {name: number for number, name in enumerate(classes)}
         super().__init__(source, classes, samples, [index[name] for name in named])
 
@@ -98,6 +99,8 @@ def open_images(
     path: str | os.PathLike[str],
     transform: Callable[[Image.Image], Any] | None = None,
     labels: str | os.PathLike[str] | None = None,
+    *,
+    labelled: bool = True,
 ) -> ImageFiles:
     """Opens a directory of ``<class>/<image>`` files (torchvision's ImageFolder layout), or a zip of one.
 
@@ -105,6 +108,7 @@ def open_images(
         path: A folder, a zip, or a folder inside a zip: ``photos``, ``photos.zip``, ``photos.zip/train``.
         transform: Applied to each RGB PIL image.
         labels: For images that are not in class folders; see `read_labels`.
+        labelled: False takes images from any folders; their targets then mean nothing.
 
     Returns:
         A dataset of ``(image, target)``.
@@ -120,14 +124,14 @@ def open_images(
     path = Path(path)
     label_file = None if labels is None else Path(labels)
     if path.is_dir():
-        return ImageFiles(_FolderFiles(path), str(path), transform, label_file)
+        return ImageFiles(_FolderFiles(path), str(path), transform, label_file, labelled)
     archive = next((part for part in (path, *path.parents) if part.is_file()), None)
     if archive is None:
         raise FileNotFoundError(f"no folder or zip at {path}; expected <class>/<image> files in it")
     if not zipfile.is_zipfile(archive):
         raise ValueError(f"{archive} is no zip; give a folder of class folders, or a zip of one")
     inside = path.relative_to(archive).as_posix()
-    return ImageFiles(_ZipFiles(archive, "" if inside == "." else inside), str(path), transform, label_file)
+    return ImageFiles(_ZipFiles(archive, "" if inside == "." else inside), str(path), transform, label_file, labelled)
 
 
 def _is_image(name: str) -> bool:
@@ -141,11 +145,11 @@ def _class_of(name: str) -> str:
     return folder if slash else ""
 
 
-def _check_classes(classes: list[str], folders: set[str], source: str) -> None:
+def _check_classes(classes: list[str], folders: set[str], source: str, labelled: bool = True) -> None:
     if not classes:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         raise ValueError(f"no images in {source}; expected <class>/<image> files ({known})")
-    if "" in classes:
+    if "" in classes and labelled:
         raise ValueError(
             f"images lie directly in {source}; put each into the folder of its class, or give their labels "
             "(ImageNet's devkit, or a file with a line for each image)"

@@ -39,6 +39,7 @@ from .modules import (
 from .modules import Blurred as Blurred
 from .offset_downsample import OffsetDownsample as OffsetDownsample
 from .offset_downsample import StrideOffsets as StrideOffsets
+from .same_pad import SamePadConv2d as SamePadConv2d
 from .torch_internals import conv2d_reordered as conv2d_reordered
 from .torch_internals import reorder_conv2d_weight as reorder_conv2d_weight
 from .window import Window as Window

@@ -9,6 +9,7 @@ from itertools import accumulate as _accumulate
 
 import torch.nn.functional as _F
 
+from . import efficientnet_lite as _lite
 from . import options as _options
 from .factories import register_network as _network
 
@@ -57,6 +58,14 @@ def _mobilenet_v2(name: str) -> _options.MobileNetV2Factory:
     return _network(name, head="classifier.1", options=_options.MobileNetV2Options, body=("features",), stages=stages)
 
 
+def _efficientnet_lite(name: str, *blocks: int) -> _options.EfficientNetLiteFactory:
+    """``blocks`` counts them for each of the seven stages; the stem is before them, a convolution after."""
+    ends = list(_accumulate(blocks))
+    stages = tuple(f"features.{end}" for end in (ends[0], ends[1], ends[2], ends[4], ends[6] + 1))
+    builder, options = getattr(_lite, name), _options.EfficientNetLiteOptions
+    return _network(name, head="classifier.1", builder=builder, options=options, body=("features",), stages=stages)
+
+
 alexnet = _alexnet("alexnet")
 vgg11 = _vgg("vgg11", 1, 1, 2, 2, 2)
 vgg11_bn = _vgg("vgg11_bn", 1, 1, 2, 2, 2)
@@ -80,3 +89,6 @@ densenet161 = _densenet("densenet161")
 densenet169 = _densenet("densenet169")
 densenet201 = _densenet("densenet201")
 mobilenet_v2 = _mobilenet_v2("mobilenet_v2")
+efficientnet_lite0 = _efficientnet_lite("efficientnet_lite0", 1, 2, 2, 3, 3, 4, 1)
+efficientnet_lite1 = _efficientnet_lite("efficientnet_lite1", 1, 3, 3, 4, 4, 5, 1)
+efficientnet_lite2 = _efficientnet_lite("efficientnet_lite2", 1, 3, 3, 4, 4, 5, 1)

@@ -82,6 +82,13 @@ class MobileNetV2Options(CommonOptions, total=False):
     dropout: float
 
 
+class EfficientNetLiteOptions(CommonOptions, total=False):
+    """And those of `efficientnet_lite0` and its like."""
+
+    dropout: float
+    norm_layer: Layer | None
+
+
 class BuilderOptions(ResNetOptions, DenseNetOptions, MobileNetV2Options, VGGOptions, total=False):
     """Every family's keywords: those of `create_model`."""
 
@@ -184,5 +191,22 @@ class MobileNetV2Factory(Protocol):
         in_chans: int | None = None,
         progress: bool = True,
         **kwargs: Unpack[MobileNetV2Options],
+    ) -> Backbone:
+        """Build the network."""
+
+
+class EfficientNetLiteFactory(Protocol):
+    """`Factory` with this family's keywords."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
+        pretrained: Pretrained = False,
+        num_classes: int | None = None,
+        in_chans: int | None = None,
+        progress: bool = True,
+        **kwargs: Unpack[EfficientNetLiteOptions],
     ) -> Backbone:
         """Build the network."""

@@ -26,7 +26,7 @@ def published_table(manifest: Manifest) -> str:
     lines = ["| network | baseline | " + " | ".join(title for title, _, _ in columns) + " |"]
     lines.append("| --- " * (len(columns) + 2) + "|")
     found = {entry.key: entry.metrics for entry in manifest}
-    for name in ARCHITECTURES:
+    for name in (name for name in ARCHITECTURES if name in manifest.baselines):
         cells = [_cell(manifest.baselines.get(name, {}))]
         cells += [_cell(found.get((name, filter_size, recipe), {})) for _, filter_size, recipe in columns]
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")

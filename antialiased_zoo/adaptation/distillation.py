@@ -1,0 +1,124 @@
+"""Distillation without labels: a network teaches its own antialiased copy on any images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ..training import Execution, RunFolder
+from .loop import Distillation
+
+_Model = TypeVar("_Model", bound=nn.Module)
+
+
+def distill(
+    student: _Model,
+    teacher: nn.Module,
+    loader: Iterable[Any],
+    *,
+    steps: int,
+    lr: float = 1.5e-4,
+    layers: Sequence[str] | None = None,
+    shifts: Sequence[int] = (3, 11),
+    ema: float = 0.0,
+    held_out: Iterable[Any] | None = None,
+    check_every: int = 50,
+    patience: int | None = None,
+    folder: str | Path | None = None,
+    execution: Execution | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> _Model:
+    """Let a network teach its antialiased copy, in place, on images without labels.
+
+    Each step, the teacher sees an image at several shifts of a few pixels; the student learns the mean of its
+    answers (Kullback-Leibler divergence of the softmax), and the mean of its feature maps, moved to where the student's
+    blurs put them (squared error, relative to the map's variance). Averaged over shifts the teacher is more
+    consistent than by itself, and its maps are free of what aliases. Batch norms stay in evaluation mode: call
+    `recalibrate` first. Adam, a short warm-up, then cosine decay to zero.
+
+    Args:
+        student: The antialiased copy; its trainable parameters are changed, buffers are not.
+        teacher: The network it was made from; its tensors are left as they are. Both are moved to the device.
+        loader: Batches of images ``(N, C, H, W)``, or tuples and lists that begin with them; read again from its start
+            when it ends. Preprocess them as for the teacher, ``max(shifts)`` pixels larger than the student is to see:
+            it sees their upper left. Random crops of photos, 160 pixels and more, do well. In a process group each
+            process gives its share of every batch, and all shares are of one size. One with a method ``skip(batches)``
+            is asked for the rest when a run goes on; of others, batches are read and dropped.
+        steps: Updates to make.
+        lr: Adam's largest learning rate.
+        layers: Names of the modules whose maps are compared; by default up to four, spread over the depth. ``()``
+            compares answers alone.
+        shifts: By how many pixels, to the right and downwards, the teacher's views are moved.
+        ema: Decay of the exponential moving average of the weights that the student ends with; 0 takes the last.
+        held_out: Batches of images to watch the agreement on (share of equal top answers), the same at every reading.
+            The student then ends with the weights that agreed most.
+        check_every: Steps between two looks at ``held_out``.
+        patience: Stop after so many looks without a better agreement.
+        folder: Where a checkpoint is kept: run again with the same arguments, a killed run goes on from there and
+            ends with the same bits (on a CPU, with the same number of threads and a loader that gives the same
+            batches).
+        execution: Device, automatic mixed precision, memory format, processes, checkpoint interval, bar.
+        report: Given each look's figures, in the first process.
+
+    Returns:
+        The student, with train and evaluation flags as they were.
+
+    Raises:
+        ValueError: If the two do not match, an argument is out of range, the loader is empty, or the folder holds a
+            checkpoint of other settings.
+        TypeError: If a batch is neither a tensor nor begins with one.
+        FloatingPointError: If the loss is not finite any more.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al., "Knowledge
+        distillation: A good teacher is patient and consistent", 2022.
+
+    Example:
+        >>> import antialiased_zoo as az
+        >>> teacher = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 1))
+        >>> teacher = nn.Sequential(*teacher, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        >>> student = az.distill(az.antialias(teacher), teacher, [torch.randn(4, 3, 43, 43)], steps=2)
+    """
+    how = execution or Execution()
+    identity: dict[str, Any] = {"steps": steps, "lr": lr, "layers": None if layers is None else list(layers)}
+    identity |= {"shifts": list(shifts), "ema": ema, "check_every": check_every, "patience": patience}
+    identity |= {"world": how.world}
+    _check(student, teacher, identity)
+    if how.amp is torch.float16:
+        raise ValueError("amp must be None or torch.bfloat16: float16 has too small a range for small gradients")
+    with _still([student, teacher]):
+        run = Distillation(student, teacher, identity, how, RunFolder(folder) if folder is not None else None)
+        run.fit(loader, held_out, report or (lambda entry: None))
+    return student
+
+
+def _check(student: nn.Module, teacher: nn.Module, identity: dict[str, Any]) -> None:
+    for name in ("steps", "check_every", "patience"):
+        value = identity[name]
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if not identity["lr"] > 0 or not 0 <= identity["ema"] < 1:
+        raise ValueError(f"need lr > 0 and 0 <= ema < 1, got {identity['lr']!r} and {identity['ema']!r}")
+    if not identity["shifts"] or not all(type(shift) is int and shift >= 0 for shift in identity["shifts"]):
+        raise ValueError(f"shifts must be one or more numbers of pixels, 0 or more, got {identity['shifts']!r}")
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise ValueError("the student has no trainable parameter: nothing can be learned")
+    if not {id(p) for p in student.parameters()}.isdisjoint(id(p) for p in teacher.parameters()):
+        raise ValueError("student and teacher share parameters: make the student with antialias(), which copies")
+
+
+@contextmanager
+def _still(models: Sequence[nn.Module]) -> Iterator[None]:
+    """Everything in evaluation mode: no dropout, and batch norms that measure nothing."""
+    flags = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for module, _ in flags:
+            module.training = False
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag

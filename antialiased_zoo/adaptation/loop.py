@@ -1,0 +1,255 @@
+"""The loop behind `distill`: resumable after any step, to the bit on a CPU."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..evaluation import common_layers
+from ..training import Execution, RunFolder
+from .inputs import inputs_of
+from .matching import Match, errors_by_displacement, known_cells, moved, run_with_maps, target
+
+# The share of the steps in which the learning rate grows.
+_WARMUP = 1 / 30
+_LARGEST_GRADIENT = 5.0
+_STATE = ("identity", "step", "log", "best", "average", "sum")
+
+
+class Distillation:
+    """One run of `distill`: all that a checkpoint holds, and the steps.
+
+    Args:
+        student: In evaluation mode; trained in place.
+        teacher: In evaluation mode.
+        identity: The settings, by the names of `distill`'s arguments; a resumed checkpoint must have the same.
+        how: How to compute.
+        run: Where checkpoints are kept, if anywhere.
+    """
+
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module, identity: dict[str, Any], how: Execution, run: RunFolder | None
+    ) -> None:
+        self.identity, self.how, self.run = identity, how, run
+        self.student, self.teacher = (
+            model.to(how.device).to(memory_format=how.memory_format) for model in (student, teacher)
+        )
+        self.trained = {name: p for name, p in self.student.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.Adam(self.trained.values(), lr=identity["lr"], betas=(0.9, 0.99))
+        self.average = {name: p.detach().clone() for name, p in self.trained.items()} if identity["ema"] else {}
+        self.matches: dict[str, Match] = {}
+        self.log: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+        self.step = 0
+        self.sum = torch.zeros((), dtype=torch.float64)
+        self._resume()
+
+    def fit(
+        self, loader: Iterable[Any], held_out: Iterable[Any] | None, report: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Go on from wherever the checkpoint stands to the end; see `distill`."""
+        answers: list[Tensor] = []
+        steps, every = self.identity["steps"], self.identity["check_every"]
+        bar = tqdm(total=steps, initial=self.step, desc="distill", disable=self.how.hide_bars, leave=False)
+        batches = _endless(loader, self.step)
+        with bar:
+            while not self._finished():
+                self._take_step(self._to_device(next(batches)))
+                bar.update()
+                if self.step % every == 0 or self.step == steps:
+                    self._look(held_out, answers)
+                    if self.how.first:
+                        report(self.log[-1])
+                if self.step % self.how.checkpoint_every == 0 or self._finished():
+                    self._checkpoint()
+        self._take_tensors(self.best.get("tensors") or self.average)
+
+    def _finished(self) -> bool:
+        patience = self.identity["patience"]
+        looks = len(self.log) - self.best.get("look", len(self.log))
+        return self.step >= self.identity["steps"] or (patience is not None and looks >= patience)
+
+    def _to_device(self, batch: Any) -> Tensor:
+        return inputs_of(batch).to(self.how.device)
+
+    def _take_step(self, images: Tensor) -> None:
+        size = _size(images, self.identity["shifts"])
+        if self.step == 0:
+            self.matches = self._calibrate(images, size)
+        self._set_lr()
+        with self.how.autocast():
+            loss = self._loss(images, size)
+        loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
+        self._share_gradients()
+        nn.utils.clip_grad_norm_(self.trained.values(), _LARGEST_GRADIENT)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        decay = min(self.identity["ema"], self.step / (self.step + 10))
+        for name, tensor in self.average.items():
+            tensor.lerp_(self.trained[name].detach(), 1 - decay)
+        self.sum += loss.detach().double().cpu()
+
+    def _loss(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        views = {shift: self._view(images, shift, size) for shift in self.identity["shifts"]}
+        with torch.no_grad():
+            taught = {shift: run_with_maps(self.teacher, view, list(self.matches)) for shift, view in views.items()}
+            wanted = torch.stack([answer.float().softmax(1) for answer, _ in taught.values()]).mean(0)
+        answer, maps = run_with_maps(self.student, self._view(images, 0, size), list(self.matches))
+        loss = F.kl_div(answer.float().log_softmax(1), wanted, reduction="batchmean")
+        for layer, match in self.matches.items():
+            with torch.no_grad():
+                goal, (rows, columns) = target({shift: of[layer].float() for shift, (_, of) in taught.items()}, match)
+            found = maps[layer].float()[:, :, rows, columns]
+            loss = loss + (found - goal).square().mean() / match.scale
+        return loss
+
+    def _view(self, images: Tensor, shift: int, size: tuple[int, int]) -> Tensor:
+        return moved(images, shift, size).contiguous(memory_format=self.how.memory_format)
+
+    @torch.no_grad()
+    def _calibrate(self, images: Tensor, size: tuple[int, int]) -> dict[str, Match]:
+        """Choose the layers, and find where their maps lie, on the first batch."""
+        view, shifts, layers = self._view(images, 0, size), self.identity["shifts"], self.identity["layers"]
+        answers = [model(view[:1]) for model in (self.student, self.teacher)]
+        if answers[0].dim() != 2 or answers[0].shape != answers[1].shape:
+            shapes = " and ".join(str(tuple(answer.shape)) for answer in answers)
+            raise ValueError(
+                f"student and teacher answer one image with {shapes}; both must give (N, classes) for the same classes"
+            )
+        if layers is None:
+            layers = common_layers({"student": self.student, "teacher": self.teacher}, view[:1])
+        if not layers:
+            return {}
+        errors, scales = errors_by_displacement(self.student, self.teacher, images, size, layers, max(shifts))
+        errors, scales = (self.how.total(x.to(self.how.device)).cpu() / self.how.world for x in (errors, scales))
+        _, maps = run_with_maps(self.teacher, view[:1], layers)
+        matches = {
+            layer: Match(int(errors[place].argmin()), size[1] / maps[layer].shape[3], max(float(scales[place]), 1e-12))
+            for place, layer in enumerate(layers)
+        }
+        if self.identity["layers"] is not None:
+            return matches
+        known = {layer: known_cells(match, shifts, maps[layer].shape[2:]) for layer, match in matches.items()}
+        return {layer: match for layer, match in matches.items() if all(c.start < c.stop for c in known[layer])}
+
+    def _set_lr(self) -> None:
+        done = self.step / self.identity["steps"]
+        warm = min(1.0, (self.step + 1) / max(1, round(self.identity["steps"] * _WARMUP)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.identity["lr"] * warm * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _share_gradients(self) -> None:
+        """Average gradients over the processes."""
+        if self.how.world == 1:
+            return
+        gradients = [p.grad for p in self.trained.values() if p.grad is not None]
+        total = self.how.total(torch.cat([gradient.reshape(-1) for gradient in gradients])) / self.how.world
+        for gradient, part in zip(gradients, torch.split(total, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view(gradient.shape))
+
+    @torch.no_grad()
+    def _look(self, held_out: Iterable[Any] | None, answers: list[Tensor]) -> None:
+        """Note the loss since the last look, and the agreement on held-out images; keep the best weights."""
+        loss = float(self.how.total(self.sum.to(self.how.device))) / self.how.world
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {self.step}: lower the learning rate")
+        since = self.step - (self.log[-1]["step"] if self.log else 0)
+        entry: dict[str, Any] = {"step": self.step, "loss": loss / since}
+        self.sum.zero_()
+        self.log.append(entry)
+        if held_out is None:
+            return
+        now = {name: p.detach().clone() for name, p in self.trained.items()}
+        self._take_tensors(self.average)
+        entry["agreement"] = self._agreement(held_out, answers)
+        before = self.best.get("agreement", -1.0)
+        if entry["agreement"] >= before:  # of equals, the one trained longest; but patience counts from the first
+            tensors = {name: p.detach().clone() for name, p in self.trained.items()}
+            look = len(self.log) if entry["agreement"] > before else self.best["look"]
+            self.best = {"agreement": entry["agreement"], "look": look, "tensors": tensors}
+        self._take_tensors(now)
+
+    def _agreement(self, held_out: Iterable[Any], answers: list[Tensor]) -> float:
+        counts = torch.zeros(2, dtype=torch.int64, device=self.how.device)
+        for place, batch in enumerate(held_out):
+            images = self._to_device(batch).contiguous(memory_format=self.how.memory_format)
+            if place == len(answers):  # the teacher's do not change
+                answers.append(self.teacher(images).argmax(1))
+            same = self.student(images).argmax(1) == answers[place]
+            counts += torch.stack([same.sum(), torch.tensor(len(same), device=same.device)])
+        right, count = self.how.total(counts).tolist()
+        if not count:
+            raise ValueError("held_out gave no batch: nothing to agree on")
+        return 100 * float(right) / float(count)
+
+    @torch.no_grad()
+    def _take_tensors(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self.trained[name].copy_(tensor)
+
+    def _checkpoint(self) -> None:
+        if self.run is None:
+            return
+        # The first process saves for all, so it takes over the others' losses.
+        total = self.how.total(self.sum.to(self.how.device)).cpu()
+        self.sum = total if self.how.first else torch.zeros_like(total)
+        if not self.how.first:
+            return
+        state = {name: getattr(self, name) for name in _STATE}
+        matches = {layer: (m.displacement, m.stride, m.scale) for layer, m in self.matches.items()}
+        tensors = {name: p.detach() for name, p in self.trained.items()}
+        self.run.save_checkpoint(
+            {**state, "matches": matches, "trained": tensors, "optimizer": self.optimizer.state_dict()}
+        )
+
+    def _resume(self) -> None:
+        state = self.run.load_checkpoint(self.identity) if self.run else None
+        if state is None:
+            return
+        try:
+            self._take_tensors(state["trained"])
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"the checkpoint in {self.run.path} is of another student: {error}") from None  # type: ignore[union-attr]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.matches = {layer: Match(*facts) for layer, facts in state["matches"].items()}
+        for name in _STATE[1:]:
+            setattr(self, name, state[name])
+        self.average = {name: tensor.to(self.how.device) for name, tensor in self.average.items()}
+        if not self.how.first:
+            self.sum = torch.zeros_like(self.sum)
+
+
+def _size(images: Tensor, shifts: Sequence[int]) -> tuple[int, int]:
+    """What the student sees of images that leave room for the teacher's shifts."""
+    height, width = images.shape[-2:]
+    if images.dim() != 4 or min(height, width) <= max(shifts):
+        raise ValueError(
+            f"images of shape {tuple(images.shape)} leave no room for shifts of {max(shifts)} pixels: give "
+            "(N, C, H, W), larger than that"
+        )
+    return height - max(shifts), width - max(shifts)
+
+
+def _endless(loader: Iterable[Any], skip: int) -> Iterator[Any]:
+    """The loader's batches, again and again, without the first ``skip``."""
+    if hasattr(loader, "skip"):  # it knows how to leave some out without making them
+        loader, skip = loader.skip(skip), 0
+
+    def rounds() -> Iterator[Any]:
+        while True:
+            count = 0
+            for batch in loader:
+                count += 1
+                yield batch
+            if not count:
+                raise ValueError("the loader gave no batch: there is nothing to learn from")
+
+    return itertools.islice(rounds(), skip, None)

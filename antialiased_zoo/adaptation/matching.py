@@ -1,0 +1,136 @@
+"""What the student's maps are compared with: the teacher's, moved to where the student's blurs put them.
+
+A blur with an even number of taps moves its map by half a pixel, and so do all blurs after it: the last map of a
+network with five of them lies half a cell beside the teacher's. Compared cell by cell, the student would have to learn
+to undo that. So each layer's displacement is measured once, and the teacher's map is interpolated there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Match:
+    """How one layer's maps are compared.
+
+    Attributes:
+        displacement: Of the student's map against the teacher's, to the right and downwards, in the image's pixels.
+        stride: Pixels of the image in a cell.
+        scale: The variance of the teacher's map, by which squared differences are divided.
+    """
+
+    displacement: int
+    stride: float
+    scale: float
+
+
+def run_with_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run a model once; return its output, and the named layers' outputs."""
+    maps: dict[str, Tensor] = {}
+
+    def keep(layer: str) -> torch.utils.hooks.RemovableHandle:
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            maps[layer] = output
+
+        return model.get_submodule(layer).register_forward_hook(hook)
+
+    handles = [keep(layer) for layer in layers]
+    try:
+        return model(images), maps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def moved(image: Tensor, shift: int, size: tuple[int, int]) -> Tensor:
+    """Return a crop of ``size`` that begins ``shift`` pixels to the right and below."""
+    return image[..., shift : shift + size[0], shift : shift + size[1]]
+
+
+def errors_by_displacement(
+    student: nn.Module, teacher: nn.Module, images: Tensor, size: tuple[int, int], layers: Sequence[str], reach: int
+) -> tuple[Tensor, Tensor]:
+    """Return each layer's mean squared error for each displacement 0..reach, and the variance of the teacher's map.
+
+    Args:
+        student: See `distill`.
+        teacher: See `distill`.
+        images: ``(N, C, H, W)``, at least ``size`` and ``reach`` pixels more.
+        size: Of what the student sees.
+        layers: Names of modules in both.
+        reach: The largest displacement to try, in pixels.
+
+    Returns:
+        ``(layers, reach + 1)`` and ``(layers,)``, float64, on the CPU: means over this process's images.
+
+    Raises:
+        ValueError: If a layer's outputs are no maps of one shape in both.
+    """
+    _, of_student = run_with_maps(student, moved(images, 0, size), layers)
+    errors = torch.empty(len(layers), reach + 1, dtype=torch.float64)
+    scales = torch.empty(len(layers), dtype=torch.float64)
+    for displacement in range(reach + 1):
+        _, of_teacher = run_with_maps(teacher, moved(images, displacement, size), layers)
+        for place, layer in enumerate(layers):
+            mine, theirs = of_student.get(layer), of_teacher.get(layer)
+            if mine is None or theirs is None or mine.dim() != 4 or mine.shape != theirs.shape:
+                shapes = [None if x is None else tuple(x.shape) for x in (mine, theirs)]
+                raise ValueError(
+                    f"layer {layer!r} gives {shapes[0]} in the student and {shapes[1]} in the teacher; it must give "
+                    "a feature map (N, channels, h, w) of one shape in both: choose other layers, or layers=()"
+                )
+            errors[place, displacement] = (mine.float() - theirs.float()).square().mean()
+            if displacement == 0:
+                scales[place] = theirs.float().var()
+    return errors, scales
+
+
+def known_cells(match: Match, shifts: Iterable[int], size: Sequence[int]) -> tuple[slice, slice]:
+    """Return the rows and columns for which the teacher's moved maps are known; empty if the maps are too small.
+
+    Args:
+        match: Of a layer.
+        shifts: Of the teacher's images, in pixels.
+        size: Rows and columns of the layer's map.
+    """
+    cells = [(match.displacement - shift) / match.stride for shift in shifts]
+    before, after = max(0, -math.floor(min(cells))), max(0, math.ceil(max(cells)))
+    rows, columns = (slice(before, max(before, count - after)) for count in size)
+    return rows, columns
+
+
+def target(maps: Mapping[int, Tensor], match: Match) -> tuple[Tensor, tuple[slice, slice]]:
+    """Return the teacher's map where the student's lies, averaged over passes, and the cells that it is known for.
+
+    Args:
+        maps: Shift of the teacher's image in pixels -> its map ``(N, C, h, w)``.
+        match: Of this layer.
+
+    Raises:
+        ValueError: If no cell is left.
+    """
+    h, w = next(iter(maps.values())).shape[2:]
+    known = known_cells(match, maps, (h, w))
+    if any(axis.start == axis.stop for axis in known):
+        raise ValueError(
+            f"maps of {h} x {w} cells of {match.stride:g} pixels are too small to be moved by {tuple(maps)} pixels: "
+            "give larger images or smaller shifts"
+        )
+    parts = [_interpolated(found, (match.displacement - shift) / match.stride, known) for shift, found in maps.items()]
+    return torch.stack(parts).mean(0), known
+
+
+def _interpolated(x: Tensor, cells: float, known: Sequence[slice]) -> Tensor:
+    """The map read ``cells`` to the right and below, linearly between cells, at the places ``known``."""
+    whole, part = math.floor(cells), cells - math.floor(cells)
+    for axis, places in zip((-2, -1), known, strict=True):
+        count = places.stop - places.start
+        first = x.narrow(axis, places.start + whole, count)
+        x = first if part == 0 else torch.lerp(first, x.narrow(axis, places.start + whole + 1, count), part)
+    return x

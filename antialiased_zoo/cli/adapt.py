@@ -1,0 +1,41 @@
+"""``antialiased-zoo adapt``: its arguments; what it does is in `adapt_run`, which imports torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "Antialias a pretrained network and let it teach its antialiased copy on photos without labels."
+_MODEL = (
+    "what to start from: a zoo NAME (its baseline weights), NAME:baseline:RECIPE or FILE, timm:NAME, "
+    "torchvision:NAME:IMAGENET1K_V2, hf-hub:OWNER/NAME, or MODULE:CALLABLE"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help=_MODEL)
+    parser.add_argument("--images", type=Path, required=True, help="folder or zip of photos; no labels are read")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, record, card and picture")
+    parser.add_argument("--evaluate", type=Path, help="photos to measure on; by default those held out of --images")
+    parser.add_argument("--filter-size", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=2000, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=int, default=32, help="of all processes; default: %(default)s")
+    parser.add_argument("--lr", type=float, default=1.5e-4, help="Adam's; default: %(default)s")
+    parser.add_argument("--size", type=int, help="pixels that the student sees; by default 160, or the network's less")
+    parser.add_argument("--shifts", type=int, nargs="+", help="of the teacher's views; by default 3 11, or 0 2")
+    parser.add_argument("--layers", nargs="+", help="whose maps are compared; by default four")
+    parser.add_argument("--ema", type=float, default=0.0, help="decay of the weights' average; default: none")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="under torchrun each process takes its own; default: auto")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--quiet", action="store_true", help="no bars")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    from .adapt_run import adapt
+
+    print(adapt(options))
+    return 0

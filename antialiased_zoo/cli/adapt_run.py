@@ -1,0 +1,240 @@
+"""What ``antialiased-zoo adapt`` does: antialias, recalibrate, distill, measure, write."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adaptation import RandomCrops, distill, recalibrate
+from ..evaluation import (
+    Accuracy,
+    Consistency,
+    Diagonal,
+    Evaluation,
+    ImageFiles,
+    NamedModel,
+    Probe,
+    ShiftProtocol,
+    evaluate,
+    load_named,
+    open_images,
+    protocol_for,
+    shift_curves,
+)
+from ..evaluation import Options as EvaluationOptions
+from ..metrics import diagonal_stability
+from ..training import Execution, RunFolder, manifest_entry, processes, versions
+from ..transform import antialias
+from ..weights import Preprocessing, manifest
+from ..zoo import ARCHITECTURES
+
+# So many photos, the last ones, are kept from training: the agreement on them chooses the weights.
+_HELD_OUT = 64
+_MEASURES = ("agreement", "crop_consistency", "circular_consistency", "wobble")
+
+
+def adapt(options: argparse.Namespace) -> str:
+    """Adapt, measure and write; returns the card's table.
+
+    Raises:
+        ValueError: If an option or a file does not fit.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    named = _load(options.model, not options.quiet)
+    facts = named.preprocessing or Preprocessing()
+    photos = open_images(options.images, labelled=False)
+    if len(photos) <= _HELD_OUT:
+        raise ValueError(f"{options.images} has {len(photos)} photos; {_HELD_OUT} are held out, so give more than that")
+    with processes(options.device) as (device, rank, world):
+        how = Execution(device, torch.bfloat16 if options.amp else None, rank=rank, world=world, checkpoint_every=50)
+        stages = _stages(named, options, photos, facts, how)
+        found = _measure(stages, options, photos, facts, how)
+        return _write(stages, found, named, options, facts, photos) if how.first else ""
+
+
+def _load(spec: str, progress: bool) -> NamedModel:
+    """The network that a spec names; of a zoo's NAME alone the baseline that ``pretrained=True`` takes."""
+    if spec in ARCHITECTURES:
+        own = [entry.recipe for entry in manifest.load().of_model(spec) if entry.filter_size is None and entry.default]
+        spec = f"{spec}:baseline:{own[0] if own else 'torchvision'}"
+    return load_named(spec, progress=progress)
+
+
+def _name(spec: str) -> str:
+    """The network's name in a spec."""
+    source, _, rest = spec.rpartition("=")[2].partition(":")
+    return rest.partition(":")[0] if source in ("timm", "torchvision") else source
+
+
+def _stages(
+    named: NamedModel, options: argparse.Namespace, photos: ImageFiles, facts: Preprocessing, how: Execution
+) -> dict[str, nn.Module]:
+    """The network before, right after antialiasing, recalibrated, and after distillation."""
+    size = options.size or min(160, facts.crop)
+    shifts = options.shifts or ([3, 11] if size >= 160 else [0, 2])
+    last = len(photos) - _HELD_OUT
+    smallest = 0.5 if size < facts.crop or facts.crop >= 160 else 0.8
+    crops = RandomCrops(
+        *(photos, range(last), facts, size + max(shifts), options.batch_size, smallest, options.seed),
+        *(how.rank, how.world),
+    )
+    teacher = named.model.to(how.device)
+    architecture = ARCHITECTURES.get(_name(options.model))
+    antialiased = antialias(teacher, options.filter_size, **(architecture.structure if architecture else {}))
+    recalibrated = copy.deepcopy(antialiased)
+    own = RandomCrops(photos, range(last), facts, size, options.batch_size, smallest, options.seed)
+    recalibrate(recalibrated, _some(own, 1024 // options.batch_size + 1), progress=how.first and not options.quiet)
+    student = copy.deepcopy(recalibrated)
+    distill(
+        *(student, teacher, crops),
+        steps=options.steps,
+        lr=options.lr,
+        layers=options.layers,
+        shifts=shifts,
+        ema=options.ema,
+        held_out=_HeldOut(photos, range(last + how.rank, len(photos), how.world), facts),
+        check_every=max(1, min(50, options.steps // 10)),
+        folder=options.out,
+        execution=how,
+        report=lambda entry: print(json.dumps(entry), file=sys.stderr),
+    )
+    return {"before": teacher, "antialiased": antialiased, "recalibrated": recalibrated, "after": student}
+
+
+def _some(crops: RandomCrops, count: int) -> Iterator[Tensor]:
+    return (batch for batch, _ in zip(crops, range(count), strict=False))
+
+
+class _HeldOut:
+    """Batches of photos, preprocessed as the network's own."""
+
+    def __init__(self, photos: ImageFiles, indices: Sequence[int], facts: Preprocessing) -> None:
+        self.photos, self.indices, self.transform = photos, indices, facts.build()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for start in range(0, len(self.indices), 16):
+            yield torch.stack([self.transform(self.photos.image(i)) for i in self.indices[start : start + 16]])
+
+
+class _Answered(torch.utils.data.Dataset[Any]):
+    """Photos whose class is what the teacher says: accuracy is then agreement."""
+
+    def __init__(self, photos: ImageFiles, indices: Sequence[int], answers: Sequence[int]) -> None:
+        self.photos, self.indices, self.answers = photos, indices, answers
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[Any, int]:
+        return self.photos.image(self.indices[place]), self.answers[place]
+
+
+def _measure(
+    stages: Mapping[str, nn.Module],
+    options: argparse.Namespace,
+    photos: ImageFiles,
+    facts: Preprocessing,
+    how: Execution,
+) -> Evaluation:
+    """Agreement with the teacher, consistency and wobble of each stage, image by image."""
+    seen = photos if options.evaluate is None else open_images(options.evaluate, labelled=False)
+    indices = range(len(photos) - _HELD_OUT if seen is photos else 0, len(seen))
+    with torch.inference_mode():
+        teacher = stages["before"].eval()
+        answers = torch.cat([teacher(x.to(how.device)) for x in _HeldOut(seen, indices, facts)])
+    same = dict.fromkeys(stages, range(answers.shape[1]))  # the data's classes are the network's
+
+    def probes() -> dict[str, Probe]:
+        kinds = {kind: Consistency(kind) for kind in ("crop", "circular")}
+        return {"agreement": Accuracy(), **kinds, "diagonal": Diagonal()}
+
+    data = _Answered(seen, indices, answers.argmax(1).tolist())
+    wanted = EvaluationOptions(how.device, 32, progress=how.first and not options.quiet)
+    return evaluate(stages, data, probes, _protocol(facts), wanted, same)
+
+
+def _protocol(facts: Preprocessing) -> ShiftProtocol:
+    """That of the weights, with room to shift in: some of torchvision's resize to 232 for a crop of 224."""
+    if facts.crop < facts.resize < facts.crop + 32:
+        facts = replace(facts, resize=facts.crop + 32)
+    return protocol_for(facts)
+
+
+def _write(
+    stages: Mapping[str, nn.Module],
+    found: Evaluation,
+    named: NamedModel,
+    options: argparse.Namespace,
+    facts: Preprocessing,
+    photos: ImageFiles,
+) -> str:
+    """Write weights, record, card and picture; returns the card's table."""
+    folder, name = RunFolder(options.out), "".join(c if c.isalnum() else "_" for c in _name(options.model))
+    file = folder.save_weights(stages["after"].state_dict(), f"{name}_lpf{options.filter_size}_distilled")
+    command = shlex.join(["antialiased-zoo", "adapt", *sys.argv[2:]])
+    figures = {stage: found.figures(stage) for stage in stages}
+    changes = {s: {k: v.as_dict() for k, v in found.differences(s, "before").items()} for s in stages if s != "before"}
+    outputs = next(m for m in reversed(list(stages["after"].modules())) if isinstance(m, nn.Linear)).out_features
+    entry = manifest_entry(
+        file,
+        {
+            "model": name,
+            "filter_size": options.filter_size,
+            "recipe": "distilled",
+            "dataset": f"{options.images.name} (no labels)",
+            "num_classes": outputs,
+            # ImageNet's names are not all different, and need not be listed.
+            "classes": list(named.classes) if named.classes and len(set(named.classes)) == outputs else None,
+            "preprocessing": asdict(facts),
+            "command": command,
+        },
+    )
+    record = {"entry": entry, "figures": figures, "differences": changes, "versions": versions()}
+    record["data"] = {"images": len(photos), "held_out": _HELD_OUT, "measured": found.images}
+    folder.save_record(record, file)
+    table = _table(figures, changes)
+    card = f"# {name}, filter size {options.filter_size}, distilled without labels\n\n{table}\n\n`{command}`\n"
+    (options.out / "card.md").write_text(card)
+    _draw(stages, photos, facts, options.out / "shifts.png")
+    return f"{table}\nweights: {file}"
+
+
+def _table(figures: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+    rows = ["| | " + " | ".join(_MEASURES) + " |", "| --- " * (len(_MEASURES) + 1) + "|"]
+    for stage, of in figures.items():
+        named = {**of, "agreement": of["top1"]}
+        rows.append(f"| {stage} | " + " | ".join(f"{named[key]['value']:.2f}" for key in _MEASURES) + " |")
+    rows.append("")
+    for key in ("crop_consistency", "circular_consistency"):
+        change = changes["after"][key]
+        rows.append(f"* {key}, after less before: {change['value']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]")
+    return "\n".join(rows)
+
+
+def _draw(stages: Mapping[str, nn.Module], photos: ImageFiles, facts: Preprocessing, path: Path) -> None:
+    """One held-out photo's curves; without matplotlib there is no picture."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        return
+    protocol = _protocol(facts)
+    photo = photos.image(len(photos) - 1)
+    device = next(stages["after"].parameters()).device
+    canvas = protocol.padded(protocol.prepare(photo)[None]).to(device)
+    shifts = protocol.diagonal_offsets
+    before = diagonal_stability(stages["before"], canvas, None, protocol.size, shifts)
+    top = int(before.prediction[0, len(shifts) // 2])
+    after = diagonal_stability(stages["after"], canvas, top, protocol.size, shifts)
+    curves = {label: (shifts, found.probability[0]) for label, found in (("before", before), ("after", after))}
+    shift_curves(curves, photo=photo).savefig(path, dpi=120)

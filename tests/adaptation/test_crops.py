@@ -1,0 +1,80 @@
+"""Random crops: every photo in turn, the same whoever asks, shared between processes, skipped without decoding."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from antialiased_zoo.adaptation import RandomCrops
+from antialiased_zoo.weights import Preprocessing
+
+FACTS = Preprocessing(resize=16, crop=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+class Plain:
+    """Photos of one grey each, its index as the value; they count how often they are decoded."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def image(self, index: int) -> Image.Image:
+        self.asked.append(index)
+        return Image.new("RGB", (40 + index, 30), (index, index, index))
+
+
+def take(crops: RandomCrops, count: int) -> list[torch.Tensor]:
+    return list(itertools.islice(crops, count))
+
+
+def test_each_photo_once_a_turn_and_normalised() -> None:
+    photos = Plain()
+    batches = take(RandomCrops(photos, range(3, 9), FACTS, size=16, batch=4), 3)
+    assert sorted(photos.asked) == sorted([*range(3, 9)] * 2)
+    assert sorted(photos.asked[:6]) == [*range(3, 9)]
+    assert photos.asked[:6] != photos.asked[6:]
+    values = torch.cat(batches)
+    assert values.shape == (12, 3, 16, 16)
+    expected = (torch.tensor(photos.asked) / 255 - 0.5) / 0.25
+    torch.testing.assert_close(values, expected[:, None, None, None].expand_as(values))
+
+
+def test_processes_share_a_batch_and_skipping_decodes_nothing() -> None:
+    whole = take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4), 4)
+    shares = [take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, rank=rank, world=2), 4) for rank in (0, 1)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert torch.equal(batch[0::2], parts[0])
+        assert torch.equal(batch[1::2], parts[1])
+    photos = Plain()
+    (last,) = take(RandomCrops(photos, range(5), FACTS, 16, batch=4).skip(1).skip(2), 1)
+    assert torch.equal(last, whole[3])
+    assert len(photos.asked) == 4
+
+
+def test_crops_are_squares_of_the_stated_sizes_and_half_are_flipped() -> None:
+    ramp = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (100, 1, 3))
+
+    class Ramp:
+        def image(self, index: int) -> Image.Image:
+            return Image.fromarray(ramp)
+
+    crops = torch.cat(take(RandomCrops(Ramp(), [0], FACTS, 20, batch=50, smallest=0.4), 4))
+    values = (crops * 0.25 + 0.5) * 255
+    slope = (values[:, 0, 10, 14] - values[:, 0, 10, 4]) / 10  # pixels of the photo in one of the crop
+    sides = slope.abs() * 20
+    assert 38 < sides.min() < 45
+    assert 92 < sides.max() < 102
+    assert 0.35 < float((slope < 0).float().mean()) < 0.65
+    assert len(set(values[:, 0, 10, 10].round().tolist())) > 50  # from everywhere
+
+
+GOOD = {"photos": Plain(), "indices": [0], "preprocessing": FACTS, "size": 16, "batch": 4, "world": 2}
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 3}, {"indices": []}, {"smallest": 0.0}, {"smallest": 1.5}])
+def test_bad_arguments(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="need photos, a batch that 2 processes can share"):
+        RandomCrops(**{**GOOD, **wrong})

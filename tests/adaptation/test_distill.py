@@ -1,0 +1,245 @@
+"""A network teaches its antialiased copy: what is learned, resumed, shared between processes and refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import antialiased_zoo as az
+from antialiased_zoo.adaptation.matching import Match, errors_by_displacement, target
+from antialiased_zoo.training import Execution
+
+IMAGES = [torch.randn(6, 3, 43, 43, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+
+
+def tiny() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 5)),
+    )
+
+
+def pair() -> tuple[nn.Module, nn.Module]:
+    teacher = az.recalibrate(tiny(), IMAGES, progress=False)
+    student = az.recalibrate(az.antialias(teacher), IMAGES, progress=False)
+    with torch.no_grad():
+        student[3][3].bias += torch.tensor([1.0, -1.0, 1.0, -1.0, 0.0])  # something that is easy to learn back
+    return student, teacher
+
+
+def divergence(student: nn.Module, teacher: nn.Module) -> float:
+    images = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        answers = [model.eval()(images).log_softmax(1) for model in (student, teacher)]
+    return float(F.kl_div(*answers, log_target=True, reduction="batchmean"))
+
+
+def bits(model: nn.Module) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
+
+
+def test_the_student_comes_nearer_and_nothing_else_changes() -> None:
+    student, teacher = pair()
+    student.train()
+    before, taught, buffers = divergence(copy.deepcopy(student), teacher), bits(teacher), dict(student.named_buffers())
+    teacher.train()
+    kept = {name: buffer.clone() for name, buffer in buffers.items()}
+    assert az.distill(student, teacher, [(batch, "labels") for batch in IMAGES], steps=60, lr=5e-2) is student
+    assert student.training
+    assert teacher.training
+    assert bits(teacher) == taught
+    assert all(torch.equal(buffers[name], tensor) for name, tensor in kept.items())
+    assert divergence(student, teacher) < 0.2 * before
+
+
+def test_one_step_is_adams_on_the_stated_loss() -> None:
+    """The loss, written out anew for one shift of nothing: divergence and relative squared error of the maps."""
+    student, teacher = pair()
+    expected, mentor = copy.deepcopy(student).eval(), copy.deepcopy(teacher).eval()
+    az.distill(student, teacher, IMAGES[:1], steps=1, lr=1e-2, layers=["1"], shifts=(0,))
+    with torch.no_grad():
+        goal = mentor[:2](IMAGES[0])
+        wanted = mentor(IMAGES[0]).softmax(1)
+    found = expected[:2](IMAGES[0])
+    answer = expected[2:](found)
+    loss = (wanted * (wanted.log() - answer.log_softmax(1))).sum(1).mean() + (found - goal).square().mean() / goal.var()
+    loss.backward()
+    for mine, theirs in zip(student.parameters(), expected.parameters(), strict=True):
+        # Adam's first step is the learning rate times the gradient's sign; small gradients are held down by epsilon.
+        clear = theirs.grad.abs() > 1e-5
+        step = torch.where(clear, -1e-2 * theirs.grad.sign(), mine.detach() - theirs.detach())
+        torch.testing.assert_close(mine.detach(), theirs.detach() + step, rtol=0, atol=2e-5)
+    assert sum(int((p.grad.abs() > 1e-5).sum()) for p in expected.parameters()) > 1000
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+def dying(after: int) -> Iterator[Tensor]:
+    for count in range(after):
+        yield IMAGES[count % 3]
+    raise KilledError
+
+
+@pytest.mark.parametrize("after", [1, 5, 8])
+def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path: Path, after: int) -> None:
+    options: dict[str, Any] = {"steps": 9, "ema": 0.9, "held_out": IMAGES[:1], "check_every": 2}
+    options["execution"] = Execution(checkpoint_every=2)
+    (whole, teacher), logs = pair(), ([], [])
+    az.distill(whole, teacher, IMAGES, **options, report=logs[0].append)
+    with pytest.raises(KilledError):
+        az.distill(pair()[0], teacher, dying(after), **options, folder=tmp_path, report=lambda _: None)
+    resumed = pair()[0]
+    az.distill(resumed, teacher, IMAGES, **options, folder=tmp_path, report=logs[1].append)
+    assert bits(resumed) == bits(whole)
+    assert logs[1] == logs[0][-len(logs[1]) :]
+    again = pair()[0]  # a finished run is not run again
+    az.distill(again, teacher, dying(0), **options, folder=tmp_path)
+    assert bits(again) == bits(whole)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    student, teacher = pair()
+    az.distill(student, teacher, IMAGES, steps=2, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"of another run \(lr: 0\.00015 there, 0\.1 now\)"):
+        az.distill(student, teacher, IMAGES, steps=2, lr=0.1, folder=tmp_path)
+
+
+def _share(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    student, teacher = pair()
+    batches = [batch[3 * rank : 3 * rank + 3] for batch in IMAGES]
+    how = Execution(rank=rank, world=2)
+    az.distill(student, teacher, batches, steps=4, held_out=batches[:1], check_every=2, execution=how)
+    torch.save(student.state_dict(), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    mp.spawn(_share, (str(tmp_path),), nprocs=2)
+    shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    student, teacher = pair()
+    az.distill(student, teacher, IMAGES, steps=4, held_out=IMAGES[:1], check_every=2)
+    start = pair()[0].state_dict()
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(shares[0][name], shares[1][name])
+        torch.testing.assert_close(shares[0][name], tensor, rtol=0, atol=1e-6)
+    assert not torch.equal(start["1.0.weight"], student.state_dict()["1.0.weight"])
+
+
+def test_it_stops_when_the_agreement_no_longer_grows_and_keeps_the_best() -> None:
+    student, teacher = pair()
+    log: list[dict[str, Any]] = []
+    wild = {"lr": 5.0, "check_every": 1, "patience": 2, "layers": ()}
+    az.distill(student, teacher, IMAGES, steps=50, held_out=IMAGES, **wild, report=log.append)
+    agreements = [entry["agreement"] for entry in log]
+    best = max(agreements)
+    assert len(log) == agreements.index(best) + 1 + 2 < 50
+    with torch.no_grad():
+        same = [(student.eval()(x).argmax(1) == teacher.eval()(x).argmax(1)).float().mean() for x in IMAGES]
+    assert 100 * float(sum(same)) / 3 == pytest.approx(best)
+
+
+def test_the_average_is_what_the_student_ends_with() -> None:
+    ends = [pair()[0] for _ in range(3)]
+    teacher = pair()[1]
+    for end, steps in zip(ends, (1, 1, 0), strict=True):
+        if steps:
+            az.distill(end, teacher, IMAGES, steps=1, lr=1e-2, ema=0.99 if end is ends[0] else 0.0)
+    averaged, last, start = (end[1][0].weight.detach() for end in ends)
+    decay = 1 / 11  # the first step's
+    torch.testing.assert_close(averaged, decay * start + (1 - decay) * last)
+
+
+def test_bfloat16() -> None:
+    student, teacher = pair()
+    before = divergence(copy.deepcopy(student), teacher)
+    az.distill(student, teacher, IMAGES, steps=60, lr=5e-2, execution=Execution(amp=torch.bfloat16))
+    assert divergence(student, teacher) < 0.2 * before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be a positive integer"),
+        ({"lr": 0.0}, "lr > 0"),
+        ({"ema": 1.0}, "ema < 1"),
+        ({"patience": 0}, "patience must be"),
+        ({"shifts": ()}, "shifts must be one or more"),
+        ({"shifts": (0, 43)}, "no room for shifts of 43 pixels"),
+        ({"layers": ["3"]}, "must give a feature map"),
+        ({"held_out": []}, "held_out gave no batch"),
+        ({"execution": Execution(amp=torch.float16)}, "bfloat16"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    student, teacher = pair()
+    with pytest.raises(ValueError, match=message):
+        az.distill(student, teacher, IMAGES, **{"steps": 1, **options})
+
+
+def test_a_pair_that_does_not_match() -> None:
+    student, teacher = pair()
+    teacher[3][3] = nn.Linear(16, 4)
+    with pytest.raises(ValueError, match=r"\(1, 5\) and \(1, 4\)"):
+        az.distill(student, teacher, IMAGES, steps=1)
+    with pytest.raises(ValueError, match="share parameters"):
+        az.distill(teacher, teacher, IMAGES, steps=1)
+    with pytest.raises(ValueError, match="no batch"):
+        az.distill(student, pair()[1], [], steps=1)
+    with pytest.raises(TypeError, match="got dict"):
+        az.distill(student, pair()[1], [{"image": IMAGES[0]}], steps=1)
+    with pytest.raises(FloatingPointError, match="loss is"):
+        az.distill(student, pair()[1], [IMAGES[0] * math.inf], steps=1, layers=())
+
+
+@torch.no_grad()
+def test_a_displacement_is_found_and_the_goal_lies_there() -> None:
+    """Blurs of four taps move smooth maps by half a pixel each: 0.5 + 1 pixels after two of stride 2."""
+    rows = torch.arange(96.0)
+    smooth = torch.sin(rows / 9)[:, None] * torch.cos(rows / 7) + torch.cos(rows / 11)[:, None]
+    image = smooth.expand(1, 1, 96, 96)
+    teacher = nn.Sequential(*(nn.Sequential(nn.Conv2d(1, 1, 1, stride=2), nn.ReLU()) for _ in range(4)))
+    for block in teacher:
+        nn.init.ones_(block[0].weight)
+        nn.init.constant_(block[0].bias, 2.0)
+    student = az.antialias(teacher, 4, stem_stride=1)
+    errors, _ = errors_by_displacement(student, teacher, image, (80, 80), ["1", "2"], 12)
+    assert (errors.argmin(1) - torch.tensor([1.5, 3.5])).abs().max() <= 0.5
+    maps = {shift: teacher[:3](image[..., shift : shift + 80, shift : shift + 80]) for shift in (1, 6)}
+    goal, (rows, columns) = target(maps, Match(3, 8.0, 1.0))
+    direct = teacher[:3](image[..., 3:83, 3:83])[..., rows, columns]
+    plain = teacher[:3](image[..., :80, :80])[..., rows, columns]
+    assert goal.shape == direct.shape == (1, 1, 8, 8)
+    assert (goal - direct).abs().mean() < 0.4 * (plain - direct).abs().mean()
+    with pytest.raises(ValueError, match="too small to be moved"):
+        target({0: torch.zeros(1, 1, 1, 1)}, Match(3, 8.0, 1.0))
+
+
+def test_the_page_shows_the_recorded_figures_of_the_packaged_pair() -> None:
+    root = Path(__file__).parents[2]
+    record = json.loads((root / "results" / "adapting" / "efficientnet_lite0.json").read_text())
+    page = (root / "docs" / "adapting.md").read_text()
+    shown = page.partition("<!-- lite0 -->")[2].partition("<!-- /lite0 -->")[0]
+    for of, sign in (("teacher", ""), ("student", ""), ("difference", "+")):
+        found = [record["photos_unseen"][of][f"{kind}_consistency"] for kind in ("crop", "circular")]
+        for figure in (*found, record["photos400"][of]["top1"]):
+            value, low, high = (f"{figure[name]:{sign}.1f}" for name in ("value", "low", "high"))
+            assert f"{value} [{low}, {high}]" in shown
+    assert record["weights"] == az.get_entry("efficientnet_lite0", 4).file

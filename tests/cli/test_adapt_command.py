@@ -1,0 +1,99 @@
+"""``antialiased-zoo adapt`` as a user runs it: what it writes, and that a second run goes on from the first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import make_images
+
+import antialiased_zoo as az
+from antialiased_zoo.cli import adapt_run
+from antialiased_zoo.cli import command as cli
+from antialiased_zoo.training import RunFolder
+from antialiased_zoo.weights import Preprocessing
+from antialiased_zoo.weights.manifest import parse
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> str:
+    """A network of two classes for 24 pixels, its preprocessing in the record beside it, as training leaves it."""
+    torch.manual_seed(0)
+    path = RunFolder(tmp_path / "run").save_weights(az.mobilenet_v2(None, num_classes=2).state_dict(), "test")
+    facts = {"resize": 24, "crop": 24, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+    path.with_suffix(".json").write_text(json.dumps({"entry": {"preprocessing": facts, "classes": ["blue", "red"]}}))
+    return f"mobilenet_v2:baseline:{path}"
+
+
+def test_it_writes_weights_that_load_with_their_record(
+    baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = make_images(tmp_path / "data", train=35, val=1) / "train", tmp_path / "out"
+    options = ["--images", str(images), "--out", str(out), "--steps", "3", "--batch-size", "4", "--device", "cpu"]
+    assert cli.main(["adapt", baseline, *options, "--quiet"]) == 0
+    printed = capsys.readouterr()
+    (file,) = out.glob("mobilenet_v2_lpf4_distilled-*.safetensors")
+    assert str(file) in printed.out
+    record = json.loads(file.with_suffix(".json").read_text())
+    entry = record["entry"]
+    assert (entry["filter_size"], entry["recipe"], entry["classes"]) == (4, "distilled", ["blue", "red"])
+    # The entry is one that a manifest takes, once its licence is stated.
+    licence = {"MIT": {"url": "https://example.org", "commercial_use": True}}
+    parse(json.dumps({"schema": 1, "licenses": licence, "entries": [{**entry, "license": "MIT"}]}))
+    assert set(record["figures"]) == {"before", "antialiased", "recalibrated", "after"}
+    assert record["figures"]["before"]["top1"]["value"] == 100  # it agrees with itself
+    assert record["data"] == {"images": 70, "held_out": 64, "measured": 64}
+    assert "| after |" in (out / "card.md").read_text()
+    assert (out / "shifts.png").stat().st_size > 1000
+    model = az.mobilenet_v2(4, pretrained=file, num_classes=2)
+    assert len(az.plan(model).treated) == 0  # antialiased already
+    first = file.read_bytes()
+    assert cli.main(["adapt", baseline, *options, "--quiet"]) == 0  # a finished run is measured, not trained, again
+    assert file.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--images", "nowhere"], "no folder or zip at nowhere"),
+        (["--steps", "0"], "steps must be a positive integer"),
+        (["--filter-size", "9"], "filter size 9"),
+    ],
+)
+def test_failures_say_what_to_do(
+    change: list[str], message: str, baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = make_images(tmp_path / "data", train=35, val=1) / "train"
+    arguments = ["adapt", baseline, "--images", str(images), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert cli.main([*arguments, "--batch-size", "4", "--quiet", *change]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_too_few_photos(baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = make_images(tmp_path / "data", train=3, val=1) / "train"
+    assert cli.main(["adapt", baseline, "--images", str(images), "--out", str(tmp_path), "--device", "cpu"]) == 1
+    assert "has 6 photos; 64 are held out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spec", "loaded", "name"),
+    [
+        ("resnet50", "resnet50:baseline:torchvision", "resnet50"),
+        ("torchvision:resnet50:IMAGENET1K_V2", "torchvision:resnet50:IMAGENET1K_V2", "resnet50"),
+        ("a=mobilenet_v2:baseline:cifar10", "a=mobilenet_v2:baseline:cifar10", "mobilenet_v2"),
+        ("timm:resnet10t.c3_in1k", "timm:resnet10t.c3_in1k", "resnet10t.c3_in1k"),
+    ],
+)
+def test_what_a_spec_names(spec: str, loaded: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(adapt_run, "load_named", lambda text, progress: asked.append(text))
+    adapt_run._load(spec, progress=False)
+    assert asked == [loaded]
+    assert adapt_run._name(spec) == name
+
+
+def test_there_is_room_to_shift_in() -> None:
+    assert adapt_run._protocol(Preprocessing(232, 224)).canvas == 256  # as torchvision's newest weights have it
+    assert adapt_run._protocol(Preprocessing(64, 64)).name == "cifar"
