@@ -67,3 +67,7 @@ class TensorMismatchError(CheckpointError):
 
 class NonFiniteError(CheckpointError):
     """A tensor in the file holds NaN or infinity."""
+
+
+class LostBlurError(ZooError, RuntimeError):
+    """Another tool took a blur out of an antialiased model, and it is not clear where it belongs now."""
