@@ -65,7 +65,7 @@ def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
 
     Integers are labels, which have no average: they get the maximum alone.
     """
-    if not x.is_floating_point():
+    if not x.is_floating_point() and not x.is_quantized:
         pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(window.size) - 1]
         return pool(x, window.size, blur.stride, window.padding, window.dilation, window.ceil_mode)
     check_map(x, blur)

@@ -30,7 +30,7 @@ from ..layers import (
     OffsetDownsample,
     read_filter_size,
 )
-from .graph import Dataflow
+from .graph import Dataflow, UntraceableError
 from .hosting import Link, attach, keep, mend
 from .ops import row_of
 from .options import PlanOptions
@@ -69,7 +69,7 @@ def antialias(
         graph: Also treat what modules alone cannot express (functional pools and convolutions, an activation module
             used at several places with several readers): the copy is then a `torch.fx.GraphModule`, whose
             parameters have the names they had, if there is something of that kind in the model. What the model's own
-            code does only while training is fixed as in the mode that the model is in.
+            code does only while training is fixed as in the mode that the model is in; a warning says so.
         **options: The other arguments of `antialias_`, but for ``optimizers``: none holds the copy's parameters.
 
     Returns:
@@ -291,6 +291,7 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.GraphModule:
     """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
     flow = Dataflow(model)
+    _warn_of_modes(model, flow)
     graph = flow.graph
     for name, tensor in flow.constants.items():
         model.register_buffer(name, tensor, persistent=False)
@@ -309,6 +310,25 @@ def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.G
     made = fx.GraphModule(model, graph, type(model).__name__)
     _keep_unused(model, made)
     return made
+
+
+def _warn_of_modes(model: nn.Module, flow: Dataflow) -> None:
+    """Warn where a model's own code does something else in the other mode, which a graph cannot."""
+    try:
+        same = _described(Dataflow(model, not model.training)) == _described(flow)
+    except UntraceableError:
+        same = False
+    if not same:
+        name, mode, other = type(model).__name__, *(("training", "eval") if model.training else ("evaluation", "train"))
+        warnings.warn(
+            f"{name} has code of its own that differs between training and evaluation (functional dropout, say): the "
+            f"graph keeps what it does in {mode}, whatever train() and eval() say; call {other}() first for the other",
+            stacklevel=5,
+        )
+
+
+def _described(flow: Dataflow) -> list[str]:
+    return [f"{node.op} {node.target} {node.args} {node.kwargs}" for node in flow.graph.nodes]
 
 
 def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.ao.nn.quantized.modules.conv import _ConvNd as _QuantizedConvNd
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 
@@ -269,6 +270,7 @@ _ADAPTIVE = "pools to a given size: its windows depend on the input's size"
 _SLICE = "picks places by their index: whether along an image is not known"
 _RESIZE = "resizes: where that is downwards, antialias=True makes interpolate low-pass filter"
 _UNSHUFFLE = "moves pixels into channels: none is dropped, and no blur can stand between"
+_QUANTIZED = "quantized: its maps have no blur; antialias the network first, and quantise it then"
 _FRACTIONAL = "pools at random places"
 _CONV_DEFAULTS = (("stride", 1), ("padding", 0), ("dilation", 1))
 _POOL_DEFAULTS: dict[str, Any] = {"kernel_size": 1, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
@@ -286,6 +288,7 @@ _ROWS = [
         _call_conv,
     ),
     StridedOp((_ConvTransposeNd,), lambda _: None),
+    StridedOp((_QuantizedConvNd,), lambda module: Op("conv", _each(module.stride, 2) or (), left=_QUANTIZED)),
     StridedOp(
         (_MaxPoolNd,),
         _read_pool,
