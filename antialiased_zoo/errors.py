@@ -71,3 +71,7 @@ class NonFiniteError(CheckpointError):
 
 class StructureMismatchError(CheckpointError):
     """Weights belong to a network of another structure (filter, stem, shortcut ...); the message names both."""
+
+
+class LostBlurError(ZooError, RuntimeError):
+    """Another tool took a blur out of an antialiased model, and it is not clear where it belongs now."""

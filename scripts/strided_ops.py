@@ -102,6 +102,21 @@ def _smaller(kind: str, most: int) -> Reader:
     return read
 
 
+def _split(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | None:
+    """One of the places that a view has put side by side, such as ``x.view(n, c, h, w // 2, 2)[..., 0]``."""
+    dim, dims = args[1] % args[0].dim(), args[0].dim()
+    return ("slice", ()) if dims > 4 and dim > 1 and args[0]._base is not None else None
+
+
+def _index(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | None:
+    old, new = args[0].shape[2:], result.shape[2:]
+    return ("slice", ()) if len(old) == len(new) and any(n < o for o, n in zip(old, new, strict=True)) else None
+
+
+def _windows(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]]:
+    return "unshuffle", (args[3],)
+
+
 def _slice(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]] | None:
     return ("slice", (args[4],)) if len(args) > 4 else None
 
@@ -120,7 +135,12 @@ _READERS: dict[str, Reader] = {
     **{f"avg_pool{n}d": _pool("avgpool") for n in (1, 2, 3)},
     **{f"_adaptive_avg_pool{n}d": _smaller("adaptive", 1) for n in (2, 3)},
     **{f"adaptive_max_pool{n}d": _smaller("adaptive", 1) for n in (2, 3)},
+    **{f"fractional_max_pool{n}d": _smaller("fractional", 1) for n in (2, 3)},
     "slice": _slice,
+    "select": _split,
+    "index_select": _index,
+    "index": _index,
+    "unfold": _windows,
     "pixel_unshuffle": _unshuffle,
     "im2col": _patches,
 }

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..transform import Dataflow
+from ..transform import Dataflow, replace_module
 from .packed_conv import pack_
 
 
@@ -43,8 +43,9 @@ def for_inference(model: nn.Module) -> nn.Module:
     for node in list(flow.graph.nodes):
         norm, conv = flow.module(node), _convolution_before(node, flow)
         if isinstance(norm, nn.BatchNorm2d) and conv is not None:
-            model.set_submodule(str(conv.target), fuse_conv_bn_eval(cast(nn.Conv2d, flow.module(conv)), norm))
-            model.set_submodule(str(node.target), nn.Identity())
+            old = cast(nn.Conv2d, flow.module(conv))
+            replace_module(model, old, fuse_conv_bn_eval(old, norm))
+            replace_module(model, norm, nn.Identity())
     return pack_(model.requires_grad_(False).to(memory_format=torch.channels_last))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import formula, gpu
@@ -62,7 +63,13 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
 
 
 def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None = None) -> Tensor:
-    """Dense maximum over ``window``, then the blur; ``(N, C, *spatial)`` or ``(C, *spatial)``."""
+    """Dense maximum over ``window``, then the blur; ``(N, C, *spatial)`` or ``(C, *spatial)``.
+
+    Integers are labels, which have no average: they get the maximum alone.
+    """
+    if not x.is_floating_point() and not x.is_quantized:
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(window.size) - 1]
+        return pool(x, window.size, blur.stride, window.padding, window.dilation, window.ceil_mode)
     check_map(x, blur)
     if x.dim() == 1 + len(window.size):
         return max_blur_pool(x.unsqueeze(0), window, blur, kernel).squeeze(0)

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor
 
+from .torch_internals import is_jit_tracing
+
 #: Filter sizes of the paper's binomial family: 1 subsamples only; 2, 3, 4 and 5 are Rect-2, Tri-3, Tri-4 and Bin-5.
 FILTER_SIZES = tuple(range(1, 8))
 
@@ -216,6 +218,8 @@ class Blur:
     def weight(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
         """The depthwise weight for ``x``, from a kept ``kernel`` where that is exact enough for it."""
         channels, dtype, device = x.shape[1], x.dtype, x.device
+        if is_jit_tracing():  # a traced size leaves the weight's shape open: ONNX refuses
+            channels = int(channels)
         if kernel is None or (kernel.dtype != dtype and torch.promote_types(kernel.dtype, dtype) != kernel.dtype):
             kernel = self.kernel(dtype)
         if kernel.dtype != dtype or kernel.device != device:

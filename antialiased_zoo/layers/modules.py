@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from .dispatch import blur_pool, max_blur_pool
 from .filters import Blur, FilterSize, read_filter_size
 from .pooling import avg_blur_pool
+from .scriptable import ScriptableBlur
 from .upsampling import Interpolation, blur_upsample
 from .window import Window
 
@@ -113,6 +114,10 @@ class Downsample(_Resampler):
     def _resample(self, x: Tensor) -> Tensor:
         self._check(x)
         return blur_pool(x, self.blur, self._buffers["kernel"])  # nn.Module takes longer to find it
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What torch.jit.script compiles in this layer's place."""
+        return ScriptableBlur(self.blur, self.kernel) if type(self)._resample is Downsample._resample else self
 
     def extra_repr(self) -> str:
         """The layer's arguments, for `print(model)`."""
@@ -270,6 +275,10 @@ class MaxBlurPool2d(_Pooled):
 
     def _resample(self, x: Tensor) -> Tensor:
         return max_blur_pool(x, self.window, self.blur, self.kernel)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What torch.jit.script compiles in this layer's place."""
+        return ScriptableBlur(self.blur, self.kernel, self.window)
 
 
 class MaxBlurPool1d(MaxBlurPool2d):

@@ -1,12 +1,17 @@
 """Antialias any network: read its dataflow, plan where each blur belongs, apply the plan."""
 
+from .activations import register_activation
 from .apply import Options as Options
 from .apply import antialias, antialias_
+from .apply import replace_module as replace_module
 from .cost import plan
 from .graph import Dataflow as Dataflow
 from .graph import UntraceableError as UntraceableError
+from .hosting import BLUR_HOOKS as BLUR_HOOKS
+from .ops import Op as Op
+from .ops import register_strided_op
 from .options import Shortcut as Shortcut
 from .options import StemPool as StemPool
 from .plans import Plan
 
-__all__ = ["Plan", "antialias", "antialias_", "plan"]
+__all__ = ["Plan", "antialias", "antialias_", "plan", "register_activation", "register_strided_op"]

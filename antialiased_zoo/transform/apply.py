@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
+import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
-from torch import Tensor, fx, nn
+import torch
+from torch import fx, nn
 from torch.optim import Optimizer
 from typing_extensions import Unpack
 
@@ -26,8 +30,10 @@ from ..layers import (
     OffsetDownsample,
     read_filter_size,
 )
-from .graph import Dataflow
-from .options import RuleOptions
+from .graph import Dataflow, UntraceableError
+from .hosting import Link, attach, keep, mend
+from .ops import row_of
+from .options import PlanOptions
 from .planner import plan
 from .plans import Plan, Site
 
@@ -37,7 +43,7 @@ _MAX = (MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d)
 _AVG = (AvgBlurPool1d, AvgBlurPool2d, AvgBlurPool3d)
 
 
-class Options(RuleOptions, total=False):
+class Options(PlanOptions, total=False):
     """The keyword arguments of `antialias_` after ``filter_size``."""
 
     pad_type: str
@@ -63,7 +69,7 @@ def antialias(
         graph: Also treat what modules alone cannot express (functional pools and convolutions, an activation module
             used at several places with several readers): the copy is then a `torch.fx.GraphModule`, whose
             parameters have the names they had, if there is something of that kind in the model. What the model's own
-            code does only while training is fixed as in the mode that the model is in.
+            code does only while training is fixed as in the mode that the model is in; a warning says so.
         **options: The other arguments of `antialias_`, but for ``optimizers``: none holds the copy's parameters.
 
     Returns:
@@ -78,8 +84,8 @@ def antialias(
     if "optimizers" in options:
         raise TypeError("antialias() returns a copy, which no optimizer knows: use antialias_(), or make one after it")
     model = copy.deepcopy(model)
-    rules = cast(RuleOptions, {name: value for name, value in options.items() if name not in ("pad_type", "wide")})
-    if graph and len(plan(model, **rules).treated) < len((found := plan(model, graph=True, **rules)).treated):
+    chosen = cast(PlanOptions, {name: value for name, value in options.items() if name not in ("pad_type", "wide")})
+    if graph and len(plan(model, **chosen).treated) < len((found := plan(model, graph=True, **chosen)).treated):
         return apply_plan(model, found, filtering)
     return antialias_(model, filter_size, **options)
 
@@ -91,7 +97,7 @@ def antialias_(
     pad_type: str = "reflect",
     wide: bool = False,
     optimizers: Optimizer | Iterable[Optimizer] = (),
-    **rules: Unpack[RuleOptions],
+    **options: Unpack[PlanOptions],
 ) -> _Model:
     """Antialias a model in place: each strided op is evaluated densely, then blurred and subsampled.
 
@@ -109,7 +115,7 @@ def antialias_(
         wide: Widen binomial taps for strides above 2 (`antialiased_zoo.wide_taps`).
         optimizers: The model's optimizers, for those who come from libraries that must change them. They are only
             checked to be this model's, and go on: parameters stay the same objects, and blurs have none.
-        **rules: Any of the following.
+        **options: Any of the following.
 
             * ``stem_stride`` (2): stride that the convolution reading the image keeps: 2 in the paper, 1
               antialiases it fully.
@@ -148,10 +154,14 @@ def antialias_(
     """
     filtering = _checked(Filtering(filter_size, pad_type, wide))
     _check_optimizers(model, [optimizers] if isinstance(optimizers, Optimizer) else optimizers)
-    found = plan(model, **rules)
-    if not found.treated:
-        warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
-    apply_plan(model, found, filtering)
+    with _as_before_on_error(model):
+        mended = mend(model)
+        found = plan(model, **options)
+        if not found.treated and not mended:
+            warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
+        apply_plan(model, found, filtering)
+    if "torch._dynamo" in sys.modules:  # compiled code does not notice a new hook: it is made anew when next called
+        torch.compiler.reset()
     return model
 
 
@@ -159,9 +169,29 @@ def apply_plan(model: nn.Module, found: Plan, filtering: Filtering) -> nn.Module
     """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
     if found.graph:
         return _apply_to_graph(model, found, filtering)
-    for site in found.treated:
-        _apply(model, site, filtering)
+    with _as_before_on_error(model):
+        for site in found.treated:
+            _apply(model, site, filtering, found)
     return model
+
+
+@contextlib.contextmanager
+def _as_before_on_error(model: nn.Module) -> Iterator[None]:
+    """Put every attribute, child and hook of a model's modules back if an error occurs."""
+    before = [
+        (module, dict(vars(module)), {k: v.copy() for k, v in vars(module).items() if isinstance(v, dict)})
+        for module in model.modules()
+    ]
+    try:
+        yield
+    except BaseException:
+        for module, attributes, contents in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for name, content in contents.items():
+                attributes[name].clear()
+                attributes[name].update(content)
+        raise
 
 
 def _checked(filtering: Filtering) -> Filtering:
@@ -182,25 +212,37 @@ def _check_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> None
             )
 
 
-def _apply(model: nn.Module, site: Site, filtering: Filtering) -> None:
+def _apply(model: nn.Module, site: Site, filtering: Filtering, found: Plan) -> None:
     if site.placement is None:
         return
-    module, host = model.get_submodule(site.name), model.get_submodule(site.placement.host)
-    blur = _like(module, model, _blur_of(site, filtering))
-    if site.placement.where == "instead":
-        _replace(model, site.placement.host, blur)
+    module, host, where = model.get_submodule(site.name), model.get_submodule(site.placement.host), site.placement.where
+    if where == "instead":
+        replace_module(model, module, _like(module, model, _in_place_of(module, site, filtering)))
         return
     if site.keep != site.stride:
         cast(nn.Conv2d, module).stride = site.keep
-    name = f"blur_{site.placement.where}"
-    if hasattr(host, name):  # both the op before and this one blur here
-        host.add_module(name, nn.Sequential(host.get_submodule(name), blur))
+    if site.shares:
         return
-    host.add_module(name, blur)
-    if site.placement.where == "before":
-        host.register_forward_pre_hook(_blur_before)
-    else:
-        host.register_forward_hook(_blur_after)
+    blur = _like(module, model, _blur_of(site, filtering))
+    attach(host, where, blur)
+    if site.keeper is not None:
+        served = [other for other in found.treated if other is site or other.shares == site.name]
+        keeper, start = model.get_submodule(site.keeper), len(f"{site.keeper}.") if site.keeper else 0
+        convs = [(other.name[start:], other.stride, other.keep) for other in served if other.keep != other.stride]
+        known = frozenset(name for name, _ in keeper.named_modules())
+        keep(keeper, Link(convs, site.placement.host[start:], where, blur, known))
+
+
+def _in_place_of(module: nn.Module, site: Site, filtering: Filtering) -> nn.Module:
+    """What replaces a pool, or an op that was registered."""
+    row = row_of(module)
+    if row is None or row.blurred is None:
+        return _blur_of(site, filtering)
+
+    def blur(channels: int | None = None, stride: Sequence[int] = site.stride) -> nn.Module:
+        return _blur_of(replace(site, channels=channels, blur_stride=tuple(stride), window=None), filtering)
+
+    return row.blurred(module, blur)
 
 
 def _blur_of(site: Site, filtering: Filtering) -> nn.Module:
@@ -232,36 +274,24 @@ def _like(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
     return blur.train(module.training)
 
 
-def _replace(model: nn.Module, path: str, new: nn.Module) -> None:
-    old = model.get_submodule(path)
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` wherever ``old`` stands in a model, under all its names; hooks and blurs beside it move along."""
     for hooks, value in vars(old).items():  # the same objects, so that the handles of hooks go on
         if hooks.startswith(("_forward_", "_backward_", "_is_full_backward_")):
             vars(new)[hooks] = value
     for name in ("blur_before", "blur_after"):  # another op's
         if hasattr(old, name):
             new.add_module(name, old.get_submodule(name))
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, new)
-
-
-# Hooks and not wrappers, so that the host keeps its class, its name and its parameters' names, whatever it is.
-
-
-def _blur_before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (cast(nn.Module, module.blur_before)(args[0]), *args[1:])
-
-
-def _blur_after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-    return cast(Tensor, cast(nn.Module, module.blur_after)(output))
-
-
-# These work on each image by itself, unlike what a user's own hooks may do.
-BLUR_HOOKS = (_blur_before, _blur_after)
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is old:
+                parent._modules[name] = new
 
 
 def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.GraphModule:
     """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
     flow = Dataflow(model)
+    _warn_of_modes(model, flow)
     graph = flow.graph
     for name, tensor in flow.constants.items():
         model.register_buffer(name, tensor, persistent=False)
@@ -269,7 +299,7 @@ def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.G
     names = (f"blur_{index}" for index in itertools.count())  # a graph that was treated before has some
     for site in found.treated:
         if not site.node:
-            _apply(model, site, filtering)
+            _apply(model, site, filtering, found)
             continue
         path = next(name for name in names if not hasattr(model, name))
         model.add_module(path, _like(model, model, _blur_of(site, filtering)))
@@ -280,6 +310,25 @@ def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.G
     made = fx.GraphModule(model, graph, type(model).__name__)
     _keep_unused(model, made)
     return made
+
+
+def _warn_of_modes(model: nn.Module, flow: Dataflow) -> None:
+    """Warn where a model's own code does something else in the other mode, which a graph cannot."""
+    try:
+        same = _described(Dataflow(model, not model.training)) == _described(flow)
+    except UntraceableError:
+        same = False
+    if not same:
+        name, mode, other = type(model).__name__, *(("training", "eval") if model.training else ("evaluation", "train"))
+        warnings.warn(
+            f"{name} has code of its own that differs between training and evaluation (functional dropout, say): the "
+            f"graph keeps what it does in {mode}, whatever train() and eval() say; call {other}() first for the other",
+            stacklevel=5,
+        )
+
+
+def _described(flow: Dataflow) -> list[str]:
+    return [f"{node.op} {node.target} {node.args} {node.kwargs}" for node in flow.graph.nodes]
 
 
 def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from ..layers import FilterSize
 from . import planner
 from .apply import Filtering, apply_plan
-from .options import RuleOptions
+from .options import PlanOptions
 from .plans import Cost, Plan, Site, Totals
 
 
@@ -26,7 +26,7 @@ def plan(
     pad_type: str = "reflect",
     wide: bool = False,
     graph: bool = False,
-    **rules: Unpack[RuleOptions],
+    **options: Unpack[PlanOptions],
 ) -> Plan:
     """Find every op of a model that strides, where its blur belongs, and what it costs. Nothing is changed.
 
@@ -47,7 +47,7 @@ def plan(
         wide: Of the blurs whose cost is measured.
         graph: Place blurs between the nodes of a graph instead of beside modules: functions and shared modules can
             be treated too, but the transformed model becomes a `torch.fx.GraphModule`.
-        **rules: The other options of `antialias_`.
+        **options: The other options of `antialias_`.
 
     Returns:
         The `Plan`; with an ``input_size``, its ``totals`` and every treated site's ``extra`` are there.
@@ -65,7 +65,7 @@ def plan(
         >>> round(plan(net, input_size=(1, 8, 64, 64), stem_stride=1).totals.multiply_adds_ratio, 2)
         4.22
     """
-    found = planner.plan(model, graph=graph, **rules)
+    found = planner.plan(model, graph=graph, **options)
     if input_size is None:
         return found
     size, filtering = tuple(input_size), Filtering(filter_size, pad_type, wide)

@@ -2,83 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules import activation as activations
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd
 
 from ..layers import Blurred
+from . import activations
+from .activations import Role, function_name, is_map_norm, role_of_function, role_of_module
+from .tracing import Tracer
 
-_NOT_POINTWISE = (activations.MultiheadAttention, activations.Softmax, activations.Softmax2d, activations.LogSoftmax)
-ACTIVATIONS = tuple(
-    cls
-    for name in activations.__all__
-    if isinstance(cls := getattr(activations, name), type) and cls not in _NOT_POINTWISE
-)
-_ACTIVATION_FUNCTIONS = frozenset(
-    [
-        *("celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu"),
-        *("logsigmoid", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus"),
-        *("softsign", "tanh"),
-    ]
-)
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
-# These take their statistics over the map at hand, so they are not the same on a dense map and on its subsampled one.
-_MAP_NORMS = (_InstanceNorm, nn.GroupNorm)
+_AVERAGES = (_AvgPoolNd, _AdaptiveAvgPoolNd)
+_TUPLES = ("chunk", "split", "tensor_split")
+_CHANNELS = (*_TUPLES, "cat", "concat", "glu", "getitem")
+# Functions whose other arguments hold a number for each channel.
+_BY_CHANNEL = ("batch_norm", "prelu")
 # Where the functions of a graph come from that hide no strided op.
 _READABLE = ("torch.", "torchvision.ops", "_operator", "builtins", "math")
-# Library modules that hold what the plan looks for, so that their inside need not be traced.
-_LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *_NORMS, *ACTIVATIONS)
-
-
-class _Tracer(fx.Tracer):
-    """Also notes how often each module is called, what it returns, and inside which module each op runs."""
-
-    # A stored GraphModule makes its tracer anew, without arguments.
-    def __init__(self, opaque: frozenset[type[nn.Module]] = frozenset()) -> None:
-        super().__init__()
-        self.opaque = opaque
-        self.calls: dict[str, int] = defaultdict(int)
-        self.returns: dict[fx.Node, list[str]] = defaultdict(list)
-        self.owner: dict[fx.Node, str] = {}
-        self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
-        self._inside = [""]
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or isinstance(m, _LEAVES) or type(m) in self.opaque
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        path = self.path_of_module(m)
-        self.calls[path] += 1
-        self._inside.append(path)
-        try:
-            result = super().call_module(m, forward, args, kwargs)
-        except Exception as error:
-            if error is not self.failure[0]:
-                self.failure = (error, path)
-            raise
-        finally:  # also where the model's own code catches the error and goes on
-            self._inside.pop()
-        if isinstance(result, fx.Proxy):
-            self.returns[result.node].append(path)
-        return result
-
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        node = super().create_node(*args, **kwargs)
-        self.owner[node] = self._inside[-1]
-        return node
 
 
 class UntraceableError(Exception):
@@ -93,24 +40,22 @@ class Dataflow:
 
     Args:
         model: The network; it is not run and may be on the meta device.
+        training: The mode to read it in; the model's own by default.
 
     Raises:
         UntraceableError: If the model's own forward cannot be traced.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, training: bool | None = None) -> None:
+        self.model = model
         self._modules = dict(model.named_modules())
+        self.names = _all_names(model)
         self.opaque: dict[str, str] = {}
         classes: frozenset[type[nn.Module]] = frozenset()
         while True:
-            tracer = _Tracer(classes)
+            self._tracer = tracer = Tracer(classes)
             try:
-                with _attributes_kept(self._modules.values()):
-                    known = set(vars(model))
-                    self.graph = tracer.trace(model)
-                    new = ((name, value) for name, value in vars(model).items() if name not in known)
-                    self.constants = {name: value for name, value in new if isinstance(value, Tensor)}
+                self.graph = tracer.trace_model(model, model.training if training is None else training)
                 break
             except Exception as error:  # a model's own code may raise anything when it meets a proxy
                 failed, where = tracer.failure
@@ -122,13 +67,16 @@ class Dataflow:
                     ) from error
                 classes |= {type(module)}
                 self.opaque |= {p: str(error) for p, m in self._modules.items() if type(m) is type(module)}
-        self._tracer = tracer
+        new = ((name, value) for name, value in vars(tracer.root).items() if name not in vars(model))
+        self.constants = {name: value for name, value in new if isinstance(value, Tensor)}
+        self._nodes = list(self.graph.nodes)
+        self._order = {node: index for index, node in enumerate(self._nodes)}
 
     def unread(self) -> dict[str, list[str]]:
         """Functions that the model keeps from being traced (`torch.fx.wrap`), and the modules that call each."""
         found: dict[str, list[str]] = {}
         for node in self.graph.nodes:
-            if node.op != "call_function" or isinstance(node.target, type):
+            if node.op != "call_function" or isinstance(node.target, (type, torch._ops.OpOverload)):
                 continue
             if not f"{node.target.__module__}.".startswith(_READABLE):
                 found.setdefault(node.target.__name__, []).append(self.owner(node) or "the model")
@@ -144,10 +92,18 @@ class Dataflow:
 
     @cached_property
     def has_attention(self) -> bool:
-        """True if a module or a function of the model calls itself attention."""
-        names = [type(module).__name__ for module in self._modules.values()]
-        names += [getattr(node.target, "__name__", "") for node in self.graph.nodes]
-        return any("attention" in name.lower() for name in names)
+        """True if the model weighs positions by their products: a softmax of a matrix product, or torch's attention."""
+        if any(isinstance(module, nn.MultiheadAttention) for module in self._modules.values()):
+            return True
+        hidden = [self._modules[path] for path in self.opaque]
+        codes = [getattr(type(module).forward, "__code__", None) for module in hidden]
+        names = set()
+        for node in self.graph.nodes:
+            module = self.module(node)
+            if node.op == "call_function":
+                codes.append(getattr(inspect.unwrap(node.target), "__code__", None))
+            names.add("softmax" if isinstance(module, nn.Softmax) else function_name(node.target))
+        return _attends(names) or any(_attends(set(code.co_names)) for code in codes if code is not None)
 
     def owner(self, node: fx.Node) -> str:
         """Qualified name of the module in whose forward the op stands; "" for the model itself."""
@@ -173,58 +129,202 @@ class Dataflow:
         """True if the model calls the module at ``path`` at just one place."""
         return self._tracer.calls[path] == 1
 
+    def called_above(self, *paths: str) -> str | None:
+        """The nearest module above all of some modules that the model calls; None above the model itself."""
+        above = paths[0].rpartition(".")[0] if all(paths) else None
+        while above and not (self._tracer.calls[above] and all(path.startswith(f"{above}.") for path in paths)):
+            above = above.rpartition(".")[0]
+        return above
+
     def is_fixed(self, node: fx.Node) -> bool:
         """True if the value comes from buffers and constants alone: from no input and no parameter."""
         if node.op == "get_attr":
-            if node.target in self.constants:
-                return True
-            return not isinstance(operator.attrgetter(str(node.target))(self._model), nn.Parameter)
+            return not isinstance(self._attribute(node), nn.Parameter)
         computed = node.op in ("call_function", "call_method")
         return computed and all(map(self.is_fixed, node.all_input_nodes))
 
-    def is_linear(self, node: fx.Node) -> bool:
-        """True for norms, dropout and identities, which keep a map's places and are linear in evaluation."""
-        module = self.module(node)
-        linear = isinstance(module, (*_NORMS, _DropoutNd, nn.Identity)) and not self.is_map_norm(node)
-        return linear and not _holds_activation(module)
+    def _attribute(self, node: fx.Node) -> Any:
+        name = str(node.target)
+        return self.constants[name] if name in self.constants else operator.attrgetter(name)(self.model)
 
-    def is_map_norm(self, node: fx.Node) -> bool:
-        """True for norms whose statistics are those of the map itself: group and instance norms."""
-        return isinstance(self.module(node), _MAP_NORMS)
+    def _is_per_channel(self, node: fx.Node, ndim: int) -> bool:
+        """True for a value that comes from no input and is the same at each place of a map of ``ndim`` axes."""
+        try:
+            shape = self._evaluated(node).shape
+        except Exception:  # it depends on an input, or is no tensor
+            return False
+        places = [size for axis, size in enumerate(shape, start=-len(shape)) if axis not in (-1 - ndim, -2 - ndim)]
+        return all(size == 1 for size in places)
 
-    def is_activation(self, node: fx.Node) -> bool:
-        """True for a pointwise nonlinearity, alone or at the end of a norm's own module."""
+    def _evaluated(self, node: Any) -> Any:
+        """A value that comes from no input, on the meta device."""
+        if not isinstance(node, fx.Node):
+            return node
+        if node.op == "get_attr":
+            value = self._attribute(node)
+            return value.detach().to("meta") if isinstance(value, Tensor) else value
+        if node.op not in ("call_function", "call_method"):
+            raise ValueError(f"{node} depends on an input")
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._evaluated)
+        target: Any = node.target
+        return getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
+
+    def _role(self, node: fx.Node, read: set[fx.Node], ndim: int) -> Role | None:
+        """What a node does at each place of the map that ``read`` holds; None if it does not keep the places."""
         if node.op == "call_module":
             module = self.module(node)
-            return isinstance(module, ACTIVATIONS) or (
-                isinstance(module, _NORMS) and not self.is_map_norm(node) and _holds_activation(module)
-            )
-        name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-        return str(name).rstrip("_") in _ACTIVATION_FUNCTIONS
+            return None if module is None else role_of_module(module)
+        if node.op not in ("call_function", "call_method"):
+            return None
+        inputs = node.all_input_nodes
+        name = function_name(node.target)
+        if not all(n in read or name in _BY_CHANNEL or self._is_per_channel(n, ndim) for n in inputs):
+            return None
+        if node.target is operator.getitem:  # of a chunk, or a slice of the channels
+            whole = slice(None)
+            of_tuple = function_name(inputs[0].target) in _TUPLES
+            index = node.args[1]
+            of_channels = isinstance(index, tuple) and len(index) == 2 and index[0] == whole
+            channels = of_channels and isinstance(index[1], slice) and index[1].step in (None, 1)  # type: ignore[index]
+            return "linear" if (of_tuple and isinstance(index, int)) or channels else None
+        if name in ("div", "truediv") and inputs and node.args[0] not in read:
+            return "nonlinear"  # one over the map
+        arguments = [a for a in node.args if isinstance(a, (fx.Node, int, float))]
+        depends = sum(n in read for n in inputs)
+        return role_of_function(node.target, depends, len(arguments), _dim(node))
+
+    def is_map_norm(self, node: fx.Node) -> bool:
+        """True for norms whose statistics are those of the map itself, as modules or as functions."""
+        return is_map_norm(self.module(node)) or function_name(node.target) in activations.MAP_NORM_FUNCTIONS
+
+    def nonlinear_ends(self, sources: list[fx.Node]) -> list[fx.Node]:
+        """Nodes through which all that follows from some maps passes, once a nonlinearity has been applied.
+
+        The first is the end of the first nonlinearity (a module, a function, or several ops such as
+        ``x * torch.sigmoid(x)``); the others follow it by ops that are affine at each place, so that a blur gives the
+        same after each of them. Empty if something else reads the maps first.
+
+        Args:
+            sources: Values of convolutions that are added up; in the graph's order.
+        """
+        found: list[fx.Node] = []
+        nonlinear = False
+        for node, role, meets in self._followed(sources):
+            if role == "nonlinear" and found:
+                break
+            nonlinear = nonlinear or role == "nonlinear"
+            if meets and nonlinear:
+                found.append(node)
+        return found
+
+    def _followed(self, sources: list[fx.Node]) -> Iterator[tuple[fx.Node, Role | None, bool]]:
+        """Each node that keeps the places of some maps, and whether all that was read before passes through it."""
+        conv = self.module(sources[0])
+        ndim = len(conv.kernel_size) if isinstance(conv, _ConvNd) else self.ndim_before(sources[0]) or 2
+        members: set[fx.Node] = set()
+        last_use = -1
+        for node in self._nodes[self._order[sources[0]] :]:
+            role: Role | None = None
+            if node not in sources:
+                if members.isdisjoint(node.all_input_nodes):
+                    continue
+                role = self._role(node, members, ndim)
+                if role is None:
+                    return
+            members.add(node)
+            meets = members.issuperset(sources) and last_use <= self._order[node]
+            yield node, role, meets and function_name(node.target) not in _TUPLES
+            last_use = max([last_use, *(self._order[user] for user in node.users)])
+
+    def first_unfollowed(self, node: fx.Node) -> fx.Node | None:
+        """The first op that reads a map, through ops that keep its places, and does not keep them itself."""
+        members = [member for member, *_ in self._followed([node])]
+        readers = {user for member in members for user in member.users} - set(members)
+        return min(readers, key=self._order.__getitem__, default=None)
+
+    def is_linear_reader(self, node: fx.Node) -> bool:
+        """True for ops that are linear but do not keep a map's places: convolutions, averages, a network's end."""
+        name, module = function_name(node.target), self.module(node)
+        linear = ("conv", "avg_pool", "adaptive_avg_pool", "mean", "linear")
+        modules = (_ConvNd, nn.Linear, Blurred, *_AVERAGES)
+        return node.op == "output" or isinstance(module, modules) or (module is None and name.startswith(linear))
+
+    def describe(self, node: fx.Node) -> str:
+        """A module's class, or a function's name."""
+        module = self.module(node)
+        return type(module).__name__ if module is not None else str(getattr(node.target, "__name__", node.target))
+
+    def changes_channels(self, sources: list[fx.Node], end: fx.Node) -> bool:
+        """True if the number of channels changes on the way to the end of a nonlinearity."""
+        for node, *_ in self._followed(sources):
+            if isinstance(self.module(node), nn.GLU) or function_name(node.target) in _CHANNELS:
+                return True
+            if node is end:
+                break
+        return False
+
+    def linear_ends(self, sources: list[fx.Node]) -> list[fx.Node]:
+        """Nodes through which all that follows from some maps passes, before any nonlinearity; the last one first."""
+        found = []
+        for node, role, meets in self._followed(sources):
+            if role == "nonlinear":
+                break
+            if meets and node not in sources:
+                found.append(node)
+        return found[::-1]
+
+    def modules_taking(self, node: fx.Node) -> Iterator[str]:
+        """Modules around a node that are given what it reads, and give that to nothing else; outermost first."""
+        (source, *_) = node.all_input_nodes
+        for path in self._tracer.takes[source]:
+            readers = [user for user in source.users if f"{self.owner(user)}.".startswith(f"{path}.")]
+            if readers == [node] and self.called_once(path) and not runs_its_children(self._modules[path]):
+                yield path
 
     def modules_returning(self, node: fx.Node) -> Iterator[str]:
         """Modules called once that hand on the value of ``node`` and do not use it themselves, innermost first.
 
-        Containers are left out: a module added to one would be called as one of its members.
+        Containers, and modules that run their own children in turn, are left out: they would call a module added to
+        them as one of their own.
         """
         for path in self._tracer.returns[node]:
             inside = any(f"{self.owner(user)}.".startswith(f"{path}.") for user in node.users)
-            container = isinstance(self._modules[path], (nn.Sequential, nn.ModuleList, nn.ModuleDict))
-            if self.called_once(path) and not inside and not container:
+            if self.called_once(path) and not inside and not runs_its_children(self._modules[path]):
                 yield path
 
 
-@contextmanager
-def _attributes_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Undo what tracing assigns to modules: it runs their own code, which may keep a proxy for the next call."""
-    before = [(module, dict(vars(module))) for module in modules]
-    try:
-        yield
-    finally:
-        for module, attributes in before:
-            vars(module).clear()
-            vars(module).update(attributes)
+def runs_its_children(module: nn.Module) -> bool:
+    """True if a module's forward goes over its children, whatever they are."""
+    if isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+        return True
+    names: set[str] = set()
+    codes = [getattr(inspect.unwrap(type(module).forward), "__code__", None)]
+    for code in codes:  # grows: comprehensions are code objects of their own
+        if code is not None:
+            names |= set(code.co_names)
+            codes += [const for const in code.co_consts if inspect.iscode(const)]
+    return not names.isdisjoint(("children", "named_children", "_modules", "modules", "named_modules"))
 
 
-def _holds_activation(module: nn.Module | None) -> bool:
-    return module is not None and any(isinstance(child, ACTIVATIONS) for child in module.modules())
+def _all_names(model: nn.Module) -> dict[str, list[str]]:
+    """First name of each module -> all its names."""
+    first: dict[int, str] = {}
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, module in model.named_modules(remove_duplicate=False):
+        names[first.setdefault(id(module), name)].append(name)
+    return names
+
+
+def _dim(node: fx.Node) -> Any:
+    """The argument ``dim`` of a function that has one."""
+    place = {"chunk": 2, "split": 2, "tensor_split": 2, "cat": 1, "concat": 1, "glu": 1, "max": 1, "min": 1}
+    name = function_name(node.target)
+    given = node.args[place[name]] if name in place and len(node.args) > place[name] else node.kwargs.get("dim")
+    default = {"glu": -1, "chunk": 0, "split": 0, "tensor_split": 0, "cat": 0, "concat": 0}.get(name)
+    return default if given is None else None if isinstance(given, fx.Node) else given
+
+
+def _attends(names: set[str]) -> bool:
+    """True if some functions are those of attention."""
+    products = {"matmul", "bmm", "einsum", "baddbmm", "__matmul__"}
+    return "scaled_dot_product_attention" in names or ("softmax" in names and not products.isdisjoint(names))

@@ -9,6 +9,7 @@ from typing import Literal, TypedDict, get_args
 from torch import nn
 
 from ..layers import FilterSize, read_filter_size
+from .ops import KINDS
 
 Shortcut = Literal["blur", "stride"]
 StemPool = Literal["max", "max2", "blur"]
@@ -16,10 +17,8 @@ AvgPool = Literal["fit", "blur"]
 Position = Literal["after_nonlinearity", "before_conv"]
 Filter = Callable[[nn.Module, str], bool]
 
-KINDS = ("conv", "maxpool", "avgpool")
 
-
-class RuleOptions(TypedDict, total=False):
+class PlanOptions(TypedDict, total=False):
     """The keyword arguments of `plan`."""
 
     stem_stride: int
@@ -34,7 +33,7 @@ class RuleOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Rules:
+class Placing:
     """The options that decide where blurs go; `plan` documents them.
 
     Raises:

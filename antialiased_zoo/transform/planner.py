@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from typing_extensions import Unpack
 
 from .graph import Dataflow, UntraceableError
+from .hosting import lost
 from .ops import read_module
-from .options import RuleOptions, Rules
+from .options import Placing, PlanOptions
 from .plans import Placement, Plan, Site
 from .sites import Walk, upsampled
 from .upsampling_ops import read_upsampling_module
 
 
-def plan(model: nn.Module, *, graph: bool = False, **rules: Unpack[RuleOptions]) -> Plan:
+def plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOptions]) -> Plan:
     """Find every op of a model that strides, and where its blur belongs.
 
     The public `plan` adds costs to it, and documents the rest.
@@ -23,41 +25,67 @@ def plan(model: nn.Module, *, graph: bool = False, **rules: Unpack[RuleOptions])
     Args:
         model: The network to read; nothing is changed.
         graph: Place blurs between the nodes of a graph instead of beside modules.
-        **rules: The options of `antialias_` other than those of the blur itself.
+        **options: The options of `antialias_` other than those of the blur itself.
 
     Raises:
         ValueError: If an option is out of range.
     """
-    return _plan(model, Rules(**rules), graph, whole=True)
+    placing = Placing(**options)
+    _check_initialised(model)
+    found = _plan(model, placing, graph, whole=True)
+    seen: set[int] = set()
+    sites = [
+        s for s in found.sites if (s.node and graph) or _is_new(model.get_submodule(s.name.split(":")[0]), s, seen)
+    ]
+    notes = (f"{name or type(model).__name__}: {what}; antialias_() puts it back" for name, what in lost(model))
+    return replace(found, sites=tuple(sites), notes=(*found.notes, *notes))
 
 
-def _plan(model: nn.Module, rules: Rules, graph: bool, whole: bool) -> Plan:
+def _check_initialised(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
+            raise ValueError(
+                f"{name or 'the model'} is a {type(module).__name__} whose parameters are not initialised, so that "
+                "what it computes is not known: run the model once on a batch, and antialias it then"
+            )
+
+
+def _is_new(module: nn.Module, site: Site, seen: set[int]) -> bool:
+    """False for a module that was met under another name."""
+    if ":" in site.name:
+        return True
+    known = id(module) in seen
+    seen.add(id(module))
+    return not known
+
+
+def _plan(model: nn.Module, options: Placing, graph: bool, whole: bool) -> Plan:
     try:
         flow = Dataflow(model)
     except UntraceableError as error:
-        return _plan_parts(model, rules, f"cannot be traced ({error}): its parts were read one by one")
+        return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one")
     unread = flow.unread().items()
     notes = (f"{', '.join(paths)}: calls {name}, which is kept from being traced" for name, paths in unread)
-    found = Plan(tuple(Walk(flow, rules, graph, whole).sites()), tuple(notes), graph)
+    found = Plan(tuple(Walk(flow, options, graph, whole).sites()), tuple(notes), graph)
     for path, why in flow.opaque.items():
         part = _plan_parts(
-            model.get_submodule(path), rules, f"cannot be traced ({why}): its parts were read one by one"
+            model.get_submodule(path), options, f"cannot be traced ({why}): its parts were read one by one"
         )
         found = _joined(found, part, path)
     return found
 
 
-def _plan_parts(model: nn.Module, rules: Rules, note: str) -> Plan:
+def _plan_parts(model: nn.Module, options: Placing, note: str) -> Plan:
     found = Plan(notes=(f"{type(model).__name__} {note}",))
     for name, child in model.named_children():
         op = read_module(child)
-        up = read_upsampling_module(child, ndim=None) if rules.upsample is not None else None
+        up = read_upsampling_module(child, ndim=None) if options.upsample is not None else None
         if up is not None:
             site = Site(name, up.kind, up.stride, up.stride, 1, up.out_channels, None, "")
-            site = upsampled(child, up, site, rules, hasattr(child, "blur_after"), Placement(name, "after"))
+            site = upsampled(child, up, site, options, hasattr(child, "blur_after"), Placement(name, "after"))
             found = Plan((*found.sites, site) if up.strides else found.sites, found.notes, found.graph)
         elif op is None:
-            found = _joined(found, _plan(child, rules, graph=False, whole=False), name)
+            found = _joined(found, _plan(child, options, graph=False, whole=False), name)
         elif op.strides:
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
@@ -72,6 +100,8 @@ def _joined(outer: Plan, inner: Plan, path: str) -> Plan:
             site,
             name=f"{path}.{site.name}",
             placement=replace(site.placement, host=f"{path}.{site.placement.host}") if site.placement else None,
+            shares=f"{path}.{site.shares}" if site.shares else "",
+            keeper=None if site.keeper is None else f"{path}.{site.keeper}".rstrip("."),
         )
         for site in inner.sites
     )

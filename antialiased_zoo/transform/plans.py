@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..layers import FilterSize, StrideOffsets, Window
-from .ops import Kind
 
 Where = Literal["before", "after", "instead"]
 #: What becomes of a pool: a dense maximum over its own window and then the blur, over a 2x2 window, the blur alone on
 #: the pool's centres and to its size, or the blur alone to ceil(size / stride).
-Pool = Literal["max", "max2", "fit", "blur"]
+Pool = Literal["max", "max2", "fit", "blur", "registered"]
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,14 @@ class Site:
         filter_size: Of the blur after an op that upsamples; None for the others, which share one.
         offsets: Where the blur starts, for an op whose padding depends on its stride; else None.
         node: The op's node in the graph.
+        branch: True for one of several convolutions whose sum one blur follows.
+        keeper: The module above the op and its blur that checks, before each forward, that they are still together.
+        shares: Name of the branch whose blur this one shares, if it is not the first.
         extra: What antialiasing it adds to the model's costs, where the plan was made for an input size.
     """
 
     name: str
-    kind: Kind
+    kind: str
     stride: tuple[int, ...]
     keep: tuple[int, ...]
     blur_stride: tuple[int, ...] | int
@@ -113,6 +115,9 @@ class Site:
     filter_size: FilterSize | None = None
     offsets: StrideOffsets | None = None
     node: str = ""
+    branch: bool = False
+    shares: str = ""
+    keeper: str | None = None
     extra: Cost | None = None
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import replace
 
 from torch import fx, nn
 
 from ..layers import StrideOffsets
+from .activations import inner_activations
 from .graph import Dataflow
-from .ops import Kind, Op, read_op
-from .options import Rules
+from .ops import KINDS, Op, read_op
+from .options import Placing
 from .plans import Placement, Pool, Site
 from .stride_offsets import find_stride_offsets
 from .upsampling_ops import UPSAMPLING, read_upsampling
@@ -22,31 +23,35 @@ _IMAGE_CHANNELS = 4
 class Walk:
     """One walk over a graph; each ``_conv``, ``_maxpool`` ... makes the `Site` of one node."""
 
-    def __init__(self, flow: Dataflow, rules: Rules, graph: bool, whole: bool) -> None:
+    def __init__(self, flow: Dataflow, options: Placing, graph: bool, whole: bool) -> None:
         self.flow = flow
-        self.rules = rules
+        self.options = options
         self.graph = graph
         self.whole = whole
-        self.next_max_pool: Pool = rules.stem_pool
+        self.next_max_pool: Pool = options.stem_pool
 
-    def sites(self) -> Iterator[Site]:
-        """Yields each op that strides once, in the order of the graph."""
-        seen: set[str] = set()
+    def sites(self) -> list[Site]:
+        """Each op that strides once, in the order of the graph."""
+        found: dict[str, Site] = {}
         past_stem: set[fx.Node] = set()
         for node in self.flow.graph.nodes:
             op = read_op(node, self.flow.module(node))
             reads_image = past_stem.isdisjoint(node.all_input_nodes)
             if not reads_image or (op and op.kind == "conv") or self.flow.is_opaque(node):
                 past_stem.add(node)
-            if op is None and self.rules.upsample is not None:
+            if op is None and self.options.upsample is not None:
                 op = read_upsampling(node, self.flow.module(node), self.flow.ndim_before(node))
-            if op is None or not op.strides:
-                continue
-            site = self._site(node, op, reads_image)
-            key = site.node if self.graph else site.name
-            if key not in seen:
-                seen.add(key)
-                yield site
+            if op is not None and op.strides:
+                site = self._site(node, op, reads_image)
+                found.setdefault(site.node if self.graph else site.name, site)
+        sites = _all_or_none(_with_branches(list(found.values())))
+        return sites if self.graph else [self._kept(site) for site in sites]
+
+    def _kept(self, site: Site) -> Site:
+        """Name the nearest module that is called and holds both the op and its blur."""
+        if site.placement is None or site.placement.where == "instead":
+            return site
+        return replace(site, keeper=self.flow.called_above(site.name, site.placement.host))
 
     def _site(self, node: fx.Node, op: Op, reads_image: bool) -> Site:
         module = self.flow.module(node)
@@ -54,20 +59,22 @@ class Walk:
         site = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, "", node=node.name)
         if op.kind in UPSAMPLING:
             return self._upsampling(node, op, site)
-        if op.kind in _LEFT_ALONE:
-            return replace(site, reason=_LEFT_ALONE[op.kind])
+        if op.left:
+            return replace(site, reason=op.left)
         if module is None and op.kind == "conv" and self._is_filter(node):
-            return replace(site, reason="its weight is no parameter: a fixed filter, which low-passes already")
-        if op.kind not in self.rules.kinds:
-            return replace(site, reason=f"left out by kinds={tuple(self.rules.kinds)}")
-        if self.rules.where is not None and (module is None or not self.rules.where(module, name)):
+            return replace(site, reason="its weight is no parameter: a fixed filter, left as it was made")
+        if op.kind in KINDS and op.kind not in self.options.kinds:
+            return replace(site, reason=f"left out by kinds={tuple(self.options.kinds)}")
+        if self.options.where is not None and (module is None or not self.options.where(module, name)):
             return replace(site, reason="left out by where")
         if module is None and not self.graph:
             return replace(site, reason="a function: modules alone cannot take its stride (graph=True can)")
         if op.kind == "conv":
             return self._conv(node, op, site, reads_image)
+        if op.kind not in KINDS:
+            return self._pool(op, site, "registered")
         if module is not None and not _is_plain(module):
-            return self._own_pool(module, op, site)
+            return self._own_pool(node, module, op, site)
         return self._maxpool(op, site) if op.kind == "maxpool" else self._avgpool(op, site)
 
     def _upsampling(self, node: fx.Node, op: Op, site: Site) -> Site:
@@ -75,13 +82,13 @@ class Walk:
         if module is None and not self.graph:
             return replace(site, reason="a function: modules alone cannot blur after it (graph=True can)")
         placement = Placement(site.node if self.graph else site.name, "after")
-        return upsampled(module, op, site, self.rules, self.flow.is_blurred(node), placement)
+        return upsampled(module, op, site, self.options, self.flow.is_blurred(node), placement)
 
     def _is_filter(self, node: fx.Node) -> bool:
         weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
         return isinstance(weight, fx.Node) and self.flow.is_fixed(weight)
 
-    def _own_pool(self, module: nn.Module, op: Op, site: Site) -> Site:
+    def _own_pool(self, node: fx.Node, module: nn.Module, op: Op, site: Site) -> Site:
         """A pool with a forward of its own stays, at stride 1, and the blur comes after it."""
         keep = (1,) * len(op.stride)
         offsets = find_stride_offsets(module, op, keep)
@@ -98,7 +105,7 @@ class Walk:
     def _avgpool(self, op: Op, site: Site) -> Site:
         if max(op.stride) > 2 and op.window and all(k >= s for k, s in zip(op.window.size, op.stride, strict=True)):
             return replace(site, reason="averages over all of a long stride: a low-pass filter already")
-        return self._pool(op, site, self.rules.avg_pool)
+        return self._pool(op, site, self.options.avg_pool)
 
     def _pool(self, op: Op, site: Site, pool: Pool) -> Site:
         placement = Placement(site.node if self.graph else site.name, "instead")
@@ -108,23 +115,26 @@ class Walk:
     def _conv(self, node: fx.Node, op: Op, site: Site, reads_image: bool) -> Site:
         module = self.flow.module(node)
         if module is not None and not self.flow.called_once(site.name) and not self.graph:
-            return replace(site, reason="called at several places, which may need blurs of their own")
+            return replace(
+                site, reason="called at several places, which need blurs of their own (graph=True gives them)"
+            )
         if module is not None and hasattr(module, "blur_before"):
             return replace(site, reason="has a blur before it already")
-        if op.in_channels is not None and op.in_channels < self.rules.min_channels:
-            return replace(site, reason=f"reads {op.in_channels} channels (min_channels={self.rules.min_channels})")
+        if op.in_channels is not None and op.in_channels < self.options.min_channels:
+            return replace(site, reason=f"reads {op.in_channels} channels (min_channels={self.options.min_channels})")
         if reads_image and (self.whole or (op.in_channels or 0) <= _IMAGE_CHANNELS):
             return self._stem(node, op, site)
         return self._blurred(node, op, replace(site, keep=(1,) * len(op.stride), blur_stride=op.stride))
 
     def _stem(self, node: fx.Node, op: Op, site: Site) -> Site:
-        limit = self.rules.stem_stride
+        limit = self.options.stem_stride
         keep = tuple(min(stride, limit) for stride in op.stride)
         if keep == op.stride:
             return replace(site, reason=f"reads the image: keeps its stride of {max(keep)} (stem_stride={limit})")
         if any(stride % k for stride, k in zip(op.stride, keep, strict=True)):
             return replace(site, reason=f"reads the image: stem_stride={limit} does not divide its stride")
-        if op.window is not None and op.window.size == op.stride and self.flow.has_attention:
+        cuts = op.window is not None and op.window.size == op.stride and not self.flow.nonlinear_ends([node])
+        if cuts and self.flow.has_attention:
             return replace(site, reason="cuts the image into a transformer's patches")
         blur_stride = tuple(stride // k for stride, k in zip(op.stride, keep, strict=True))
         return self._blurred(node, op, replace(site, keep=keep, blur_stride=blur_stride))
@@ -132,7 +142,10 @@ class Walk:
     def _blurred(self, node: fx.Node, op: Op, site: Site) -> Site:
         """Choose the place; ``site`` says already how the stride is shared."""
         here = site.node if self.graph else site.name
-        if self.rules.placement == "before_conv":
+        before = bool(node.args) or self.graph  # a hook is given no keyword arguments
+        if self.options.placement == "before_conv":
+            if not before:
+                return self._skipped(op, site, "its input is given by keyword: a graph alone can blur it (graph=True)")
             dense = replace(site, keep=op.stride, blur_stride=1, channels=op.in_channels)
             return replace(dense, placement=Placement(here, "before"), reason="a dense blur first (placement)")
         module = self.flow.module(node)
@@ -141,53 +154,94 @@ class Walk:
             if offsets is None:
                 return self._skipped(op, site, _own_forward(module))
             site = replace(site, offsets=_shifted(offsets))
-        activation = self._activation_after(node)
-        if activation is not None:
-            placement = self._place_after(activation)
-            reason = "after the nonlinearity" if placement else _NO_PLACE
-            return replace(site, placement=placement, reason=reason) if placement else self._skipped(op, site, reason)
-        if not op.is_pointwise or site.offsets:
-            return replace(site, placement=Placement(here, "after"), reason=self._linear(node))
-        if self.rules.shortcut == "stride":
+        sources = [node]
+        ends = self.flow.nonlinear_ends(sources)
+        if not ends and not site.offsets:
+            sources = self._branches(node, op)
+            ends = self.flow.nonlinear_ends(sources) if len(sources) > 1 else []
+        if ends:
+            return self._after(ends, sources, op, site)
+        if len(sources) > 1 and (
+            end := next(filter(None, map(self._place_after, self.flow.linear_ends(sources))), None)
+        ):
+            reason = f"linear: after the sum of {len(sources)} branches"
+            return replace(site, placement=end, reason=reason, branch=True)
+        if not op.is_pointwise or site.offsets or not before:
+            return replace(site, placement=Placement(self._rebuilt(node) or here, "after"), reason=self._linear(node))
+        if self.options.shortcut == "stride":
             return self._skipped(op, site, 'linear 1x1: left strided (shortcut="stride")')
         reason = "linear 1x1: commutes with the blur, which is cheaper first"
-        return replace(site, channels=op.in_channels, placement=Placement(here, "before"), reason=reason)
+        around = None if self.graph else next(filter(self._rebuilds, self.flow.modules_taking(node)), None)
+        return replace(site, channels=op.in_channels, placement=Placement(around or here, "before"), reason=reason)
+
+    def _rebuilt(self, node: fx.Node) -> str | None:
+        """The outermost module around a convolution that can be made anew as one convolution, and returns its value."""
+        if self.graph:
+            return None
+        paths = [path for end in self.flow.linear_ends([node]) for path in self.flow.modules_returning(end)]
+        around = (path for path in paths[::-1] if str(node.target).startswith(f"{path}."))
+        return next(filter(self._rebuilds, around), None)
+
+    def _rebuilds(self, path: str) -> bool:
+        return any(hasattr(self.flow.model.get_submodule(path), name) for name in _REBUILD)
+
+    def _after(self, ends: list[fx.Node], sources: list[fx.Node], op: Op, site: Site) -> Site:
+        """A blur after a nonlinearity, which may be that of several branches' sum."""
+        placement = next(filter(None, map(self._place_after, ends)), None)
+        if placement is None:
+            return self._skipped(op, site, _NO_PLACE)
+        if self.flow.changes_channels(sources, ends[-1]):
+            site = replace(site, channels=None)
+        if len(sources) == 1:
+            return replace(site, placement=placement, reason="after the nonlinearity")
+        reason = f"after the nonlinearity behind the sum of {len(sources)} branches"
+        return replace(site, placement=placement, reason=reason, branch=True)
+
+    def _branches(self, node: fx.Node, op: Op) -> list[fx.Node]:
+        """Convolutions beside this one that read the same map with the same stride."""
+        source = node.all_input_nodes[0]
+        found = []
+        for user in source.users:
+            module = self.flow.module(user)
+            other = read_op(user, module)
+            plain = module is None or (_is_plain(module) and self.flow.called_once(str(user.target)))
+            if other and other.kind == "conv" and other.stride == op.stride and plain and self._is_chosen(user):
+                found.append(user)
+        return found if node in found else [node]
+
+    def _is_chosen(self, node: fx.Node) -> bool:
+        """True if the options do not leave a convolution out."""
+        module, op = self.flow.module(node), read_op(node, self.flow.module(node))
+        if module is None:
+            return self.graph and self.options.where is None
+        few = op is not None and op.in_channels is not None and op.in_channels < self.options.min_channels
+        return not few and (self.options.where is None or bool(self.options.where(module, str(node.target))))
 
     def _linear(self, node: fx.Node) -> str:
+        """Why a blur comes right after a convolution: what follows, as far as it is known."""
         if any(map(self.flow.is_map_norm, node.users)):
             return "before a norm of the map's own statistics, which a dense map would change"
-        return "linear: no nonlinearity to wait for"
+        reader = self.flow.first_unfollowed(node)
+        if reader is None or self.flow.is_linear_reader(reader):
+            return "linear: no nonlinearity to wait for"
+        name = self.flow.describe(reader)
+        if name in ("add", "iadd"):
+            return "linear: added to another path before any nonlinearity"
+        return f"right after the convolution: what follows is not followed through {name}"
 
     def _skipped(self, op: Op, site: Site, reason: str) -> Site:
         return replace(site, keep=op.stride, blur_stride=1, reason=reason)
-
-    def _activation_after(self, node: fx.Node) -> fx.Node | None:
-        """The nonlinearity that is alone in using the node's value, through norms and other linear modules."""
-        while True:
-            users = list(node.users)
-            if len(users) == 2:
-                return self._gate(node, users)
-            if len(users) != 1:
-                return None
-            node = users[0]
-            if self.flow.is_activation(node):
-                return node
-            if not self.flow.is_linear(node):
-                return None
-
-    def _gate(self, node: fx.Node, users: list[fx.Node]) -> fx.Node | None:
-        """The product of a value with its own activation, such as ``x * sigmoid(x)``."""
-        for gate, product in (users, users[::-1]):
-            both = {node, gate} == set(product.all_input_nodes) and list(gate.users) == [product]
-            if both and self.flow.is_activation(gate) and "mul" in str(product.target):
-                return product
-        return None
 
     def _place_after(self, node: fx.Node) -> Placement | None:
         """A module whose output is the node's value, or else the one module that reads it."""
         if self.graph:
             return Placement(node.name, "after")
-        if node.op == "call_module" and self.flow.called_once(str(node.target)):
+        module = self.flow.module(node)
+        if module is not None and self.flow.called_once(str(node.target)):
+            inner = inner_activations(module)
+            path = f"{node.target}.{inner[0]}" if len(inner) == 1 else str(node.target)
+            if len(self.flow.names[path]) == 1:  # a norm's own activation outlives the norm's conversion
+                return Placement(path, "after")
             return Placement(str(node.target), "after")
         for path in self.flow.modules_returning(node):
             return Placement(path, "after")
@@ -198,18 +252,48 @@ class Walk:
         return None
 
 
-def upsampled(module: nn.Module | None, op: Op, site: Site, rules: Rules, blurred: bool, placement: Placement) -> Site:
+def upsampled(
+    module: nn.Module | None, op: Op, site: Site, options: Placing, blurred: bool, placement: Placement
+) -> Site:
     """A dense blur right after an op that upsamples: with no stride to take, it need not wait for a nonlinearity."""
     if not op.stride:
         return replace(site, reason="upsamples by a factor that is not whole, or along axes whose number is not known")
-    if rules.where is not None and (module is None or not rules.where(module, site.name)):
+    if options.where is not None and (module is None or not options.where(module, site.name)):
         return replace(site, reason="left out by where")
-    if op.in_channels is not None and op.in_channels < rules.min_channels:
-        return replace(site, reason=f"reads {op.in_channels} channels (min_channels={rules.min_channels})")
+    if op.in_channels is not None and op.in_channels < options.min_channels:
+        return replace(site, reason=f"reads {op.in_channels} channels (min_channels={options.min_channels})")
     if blurred:
         return replace(site, reason="has a blur after it already")
     reason = "upsamples: a dense blur removes the checkerboard"
-    return replace(site, placement=placement, filter_size=rules.upsample, reason=reason)
+    return replace(site, placement=placement, filter_size=options.upsample, reason=reason)
+
+
+def _with_branches(sites: list[Site]) -> list[Site]:
+    """Let one blur serve the branches of one sum: all become dense, or none."""
+    first: dict[Placement, str] = {}
+    found = []
+    for site in sites:
+        if site.branch and site.placement is not None:
+            name = first.setdefault(site.placement, site.name)
+            site = replace(site, shares="" if name == site.name else name)
+        found.append(site)
+    return found
+
+
+def _all_or_none(sites: list[Site]) -> list[Site]:
+    """A convolution called at several places (in a graph) has one stride: all of them get a blur, or none does."""
+    calls: dict[str, list[Site]] = defaultdict(list)
+    for site in sites:
+        calls[site.name].append(site)
+    found = []
+    for site in sites:
+        others = calls[site.name]
+        left = next((other for other in others if other.placement is None or other.keep != site.keep), None)
+        if left is not None and site.placement is not None and site.kind == "conv":
+            reason = f"called at several places, one of which is left: {left.reason}"
+            site = replace(site, keep=site.stride, blur_stride=1, placement=None, reason=reason)
+        found.append(site)
+    return found
 
 
 def _is_plain(module: nn.Module) -> bool:
@@ -232,16 +316,13 @@ _PLAIN_FORWARDS = frozenset(
         *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     )
 )
-_LEFT_ALONE: dict[Kind, str] = {
-    "adaptive": "pools to a given size: its windows depend on the input's size",
-    "slice": "a slice with steps: whether it moves along an image is not known",
-    "resize": "resizes: where that is downwards, antialias=True makes interpolate low-pass filter",
-    "unshuffle": "moves pixels into channels: none is dropped, and no blur can stand between",
-}
+# Methods by which libraries fold a module's branches and norms into one convolution: they replace the module.
+_REBUILD = ("fuse", "reparameterize", "switch_to_deploy")
 _NO_PLACE = "modules alone cannot hold a blur between the nonlinearity and its readers (graph=True can)"
 _POOL_REASONS: dict[Pool, str] = {
     "max": "dense maximum, then blur",
     "max2": "dense 2x2 maximum, then blur",
     "fit": "the blur averages in its place",
     "blur": "the blur alone",
+    "registered": "what was registered takes its place",
 }

@@ -1,0 +1,171 @@
+"""Symbolic tracing that leaves the process alone: it runs on stand-ins, so other threads may use the model meanwhile.
+
+`torch.fx.Tracer.trace` patches ``nn.Module.__call__`` for the whole process while it runs. Here each module is stood in
+for by an object that shares its tensors and whose own class overrides ``__call__``; no class of anybody is changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+from torch.fx import _symbolic_trace as fx_trace
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
+
+from ..layers import Blurred
+from .activations import ACTIVATIONS, NORMS, registered_activations
+from .ops import registered_ops
+
+# Library modules that hold what the plan looks for, so that their inside need not be traced.
+_LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
+# Wrappers that call the module they hold, and the attribute that holds it.
+_WRAPPERS: dict[type[nn.Module], str] = {
+    nn.DataParallel: "module",
+    nn.parallel.DistributedDataParallel: "module",
+}
+# Functions marked with `torch.fx.wrap` are swapped in their modules' namespaces while a trace runs: one trace at a
+# time. The wrappers hand ordinary tensors on to the functions themselves, so other threads notice nothing.
+_ONE_TRACE = threading.Lock()
+
+
+class Tracer(fx.Tracer):
+    """Also notes how often each module is called, what it takes and returns, and inside which module each op runs."""
+
+    # A stored GraphModule makes its tracer anew, without arguments.
+    def __init__(self, opaque: frozenset[type[nn.Module]] = frozenset()) -> None:
+        super().__init__()
+        self.opaque = opaque
+        self.calls: dict[str, int] = defaultdict(int)
+        self.returns: dict[fx.Node, list[str]] = defaultdict(list)
+        self.takes: dict[fx.Node, list[str]] = defaultdict(list)
+        self.owner: dict[fx.Node, str] = {}
+        self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
+        self.parameter_proxies: dict[str, fx.Proxy] = {}
+        self._inside = [""]
+
+    def trace_model(self, model: nn.Module, training: bool) -> fx.Graph:
+        """Trace a model in the given mode; the model itself is neither run nor changed."""
+        root = self.root = StandIns(self, training).of(model)
+        self.submodule_paths = {module: name for name, module in root.named_modules()}
+        self.graph = fx.Graph(tracer_cls=type(self))
+        self.tensor_attrs = {
+            value: f"{name}.{key}" if name else key
+            for name, module in root.named_modules()
+            for key, value in vars(module).items()
+            if isinstance(value, (torch.Tensor, torch.ScriptObject))
+        }
+        forward, args = self.create_args_for_root(type(model).forward, True)
+        with _ONE_TRACE, fx_trace._Patcher() as self._patcher:
+            fx_trace._patch_wrapped_functions(self._patcher)
+            for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
+                self.wrap_math(namespace)
+            self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
+        return self.graph
+
+    def wrap_math(self, namespace: dict[str, Any]) -> None:
+        """Let functions of ``math`` that a module has imported take proxies."""
+        fx_trace._autowrap_check(self._patcher, namespace, self._autowrap_function_ids)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """True for what is not looked into."""
+        kept = (
+            isinstance(m, (*_LEAVES, *registered_activations(), *registered_ops())) or original_class(m) in self.opaque
+        )
+        return kept or (super().is_leaf_module(m, module_qualified_name) and not isinstance(m, tuple(_WRAPPERS)))
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Note who calls what; wrappers that only spread a batch over devices are looked through."""
+        path = self.path_of_module(m)
+        self.calls[path] += 1
+        if args and isinstance(args[0], fx.Proxy):
+            self.takes[args[0].node].append(path)
+        self._inside.append(path)
+        wrapped = next((name for cls, name in _WRAPPERS.items() if isinstance(m, cls)), None)
+        try:
+            result = getattr(m, wrapped)(*args, **kwargs) if wrapped else super().call_module(m, forward, args, kwargs)
+        except Exception as error:
+            if error is not self.failure[0]:
+                self.failure = (error, path)
+            raise
+        finally:  # also where the model's own code catches the error and goes on
+            self._inside.pop()
+        if isinstance(result, fx.Proxy):
+            self.returns[result.node].append(path)
+        return result
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Note the module in whose forward the op stands."""
+        node = super().create_node(*args, **kwargs)
+        self.owner[node] = self._inside[-1]
+        return node
+
+
+class StandIns:
+    """Makes one stand-in for each module of a model; what tracing assigns to it, the model never sees."""
+
+    def __init__(self, tracer: Tracer, training: bool) -> None:
+        self._tracer = tracer
+        self._training = training
+        self._made: dict[int, nn.Module] = {}
+        self._classes: dict[type, type] = {}
+
+    def of(self, module: nn.Module) -> nn.Module:
+        """The stand-in of a module."""
+        if id(module) in self._made:
+            return self._made[id(module)]
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        base = nn.Module if scripted else type(module)
+        twin = cast(nn.Module, object.__new__(self._class(base)))
+        self._made[id(module)] = twin
+        if scripted:
+            nn.Module.__init__(twin)
+            return twin
+        vars(twin).update({name: self._remade(value) for name, value in vars(module).items()})
+        vars(twin)["_compiled_call_impl"] = None
+        vars(twin)["training"] = self._training
+        return twin
+
+    def _remade(self, value: Any) -> Any:
+        """An attribute's value: containers are copied, and modules in them stood in for."""
+        if isinstance(value, nn.Module):
+            return self.of(value)
+        if type(value) in (list, set):
+            return type(value)(map(self._remade, value))
+        if type(value) is tuple:
+            return tuple(map(self._remade, value))
+        if isinstance(value, dict) and hasattr(value, "copy"):
+            copied = value.copy()
+            copied.update({key: self._remade(item) for key, item in value.items()})
+            return copied
+        if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
+            return MethodType(value.__func__, self.of(value.__self__))
+        return value
+
+    def _class(self, base: type[nn.Module]) -> type:
+        if base not in self._classes:
+            tracer = self._tracer
+
+            def call(m: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                tracer.wrap_math(getattr(base.forward, "__globals__", {}))
+                return tracer.call_module(m, functools.partial(nn.Module.__call__, m), args, kwargs)
+
+            def get(m: nn.Module, name: str) -> Any:
+                return tracer.getattr(name, base.__getattr__(m, name), tracer.parameter_proxies)
+
+            body = {"__call__": call, "__getattr__": get, "__module__": base.__module__, "_stands_for": base}
+            self._classes[base] = type(base.__name__, (base,), body)
+        return self._classes[base]
+
+
+def original_class(module: nn.Module) -> type[nn.Module]:
+    """The class of the module that ``module`` stands in for, or its own."""
+    return cast("type[nn.Module]", getattr(type(module), "_stands_for", type(module)))

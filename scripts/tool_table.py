@@ -1,0 +1,269 @@
+"""What tools that replace modules do to an antialiased network, before and after: prints the table of docs/tools.md.
+
+python scripts/tool_table.py > docs/tools.md
+
+Each tool is applied to a small network and `antialias` to the result, and the other way round; "right" where both give
+the same outputs, and not the plain network's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import antialiased_zoo as az
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+INTRO = """# Tools that replace modules
+
+`scripts/tool_table.py` writes this table, and `tests/transform/test_tools.py` checks it. Columns:
+the tool first and `antialias` then, and the other order. *Right*: both orders give the same
+outputs (int8: to a tenth of the largest output); an adapter that comes after gives what its weights
+merged into the plain network do.
+
+An antialiased model checks before each forward that every convolution which gave up its stride is
+still together with its blur. What a tool took apart is put together again at that moment; where
+that is not possible, `LostBlurError` says what was lost. `plan(model)` lists what is missing, and a
+second `antialias_(model)` puts it back without a forward.
+"""
+
+
+class Block(nn.Module):
+    """A strided convolution, norm and activation, then a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6()
+        self.out = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the map."""
+        return self.out(self.act(self.norm(self.conv(x))))
+
+
+class Branches(nn.Module):
+    """Two strided convolutions that are added up; `reparameterize` makes one of them, with the block's own stride."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stride = 2
+        self.one, self.two = nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(8, 8, 1, 2)
+        self.folded: nn.Module | None = None
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the map."""
+        return self.act(self.one(x) + self.two(x) if self.folded is None else self.folded(x))
+
+    def reparameterize(self) -> None:
+        """Fold the branches."""
+        weight = self.one.weight + nn.functional.pad(self.two.weight, [1, 1, 1, 1])
+        bias = self.one.bias + self.two.bias
+        self.folded = nn.Conv2d(8, 8, 3, self.stride, 1)
+        self.folded.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
+        del self.one, self.two
+
+
+class Net(nn.Module):
+    """A stem, a block, two branches, a pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block, self.branches = nn.Conv2d(3, 8, 3, padding=1), Block(), Branches()
+        self.pool, self.head = nn.MaxPool2d(2), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the map."""
+        return self.head(self.pool(self.branches(self.block(self.stem(x)))).mean((2, 3)))
+
+
+def network() -> Net:
+    """The network, with statistics that are not the identity's."""
+    torch.manual_seed(0)
+    net = Net().eval()
+    net.block.norm.running_var.uniform_(0.5, 1.5)
+    net.block.norm.running_mean.normal_()
+    return net
+
+
+def swapped(net: Any, make: Callable[[nn.Module], nn.Module | None]) -> Any:
+    """Replace modules by walking over a network, as much code does."""
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if (new := make(child)) is not None:
+                setattr(parent, name, new)
+    return net
+
+
+def _wider(child: nn.Module) -> nn.Module | None:
+    if type(child) is not nn.Conv2d or child.kernel_size != (3, 3):
+        return None
+    torch.manual_seed(child.out_channels + child.in_channels)
+    return nn.Conv2d(child.in_channels, child.out_channels, 5, child.stride, 2).eval()
+
+
+def _fused(net: Any) -> Any:
+    return torch.ao.quantization.fuse_modules(net, [["block.conv", "block.norm"]])
+
+
+def _fused_with_relu(net: Any) -> Any:
+    swapped(net, lambda child: nn.ReLU().eval() if type(child) is nn.ReLU6 else None)
+    return torch.ao.quantization.fuse_modules(net, [["block.conv", "block.norm", "block.act"]])
+
+
+def _int8_fx(net: Any) -> Any:
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    prepared = prepare_fx(net, get_default_qconfig_mapping("x86"), (IMAGES,))
+    prepared(IMAGES)
+    return convert_fx(prepared)
+
+
+def _reparameterized(net: Any) -> Any:
+    from timm.utils import reparameterize_model
+
+    return reparameterize_model(net)
+
+
+def _timm_sync(net: Any) -> Any:
+    from timm.layers import convert_sync_batchnorm
+
+    return convert_sync_batchnorm(net)
+
+
+def _lora(net: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    return get_peft_model(net, LoraConfig(r=2, target_modules=["conv", "out", "one"], init_lora_weights=False))
+
+
+def _torchao(net: Any) -> Any:
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    quantize_(net, Int8WeightOnlyConfig())
+    return net
+
+
+def _ema(net: Any) -> Any:
+    return torch.optim.swa_utils.AveragedModel(net).eval()
+
+
+def _ddp(net: Any) -> Any:
+    with process_group():
+        return nn.parallel.DistributedDataParallel(net).module
+
+
+def _fsdp(net: Any) -> Any:
+    from torch.distributed.fsdp import fully_shard
+
+    return fully_shard(net)
+
+
+def _compiled(net: Any) -> Any:
+    return torch.compile(net, backend="aot_eager", fullgraph=True)
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """A group of one process."""
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("gloo", store=dist.FileStore(str(Path(folder, "store")), 1), rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool.
+
+    Attributes:
+        name: What to call it.
+        apply: Does it to a network, or to a copy.
+        tolerance: Of the comparison, relative to the largest output.
+        needs: A package that must be there.
+        grouped: True if it works only in a process group.
+        reference: Makes a plain network of its result, whose antialiased form is compared with instead.
+    """
+
+    name: str
+    apply: Callable[[Any], Any]
+    tolerance: float = 1e-4
+    needs: str = "torch"
+    grouped: bool = False
+    reference: Callable[[Any], Any] | None = None
+
+
+TOOLS = (
+    Tool("`SyncBatchNorm.convert_sync_batchnorm`", nn.SyncBatchNorm.convert_sync_batchnorm),
+    Tool("`timm.layers.convert_sync_batchnorm`", _timm_sync, needs="timm"),
+    Tool("`timm.utils.reparameterize_model`", _reparameterized, needs="timm"),
+    Tool("`fuse_modules` (convolution, norm)", _fused),
+    Tool("`fuse_modules` (convolution, norm, ReLU)", _fused_with_relu),
+    Tool("FX int8 (`prepare_fx`, `convert_fx`)", _int8_fx, 0.1),
+    Tool("an activation for another", lambda n: swapped(n, lambda c: nn.Hardswish() if type(c) is nn.ReLU6 else None)),
+    Tool("a convolution for another, with its stride", lambda net: swapped(net, _wider)),
+    Tool("peft LoRA on convolutions", _lora, needs="peft", reference=lambda net: net.merge_and_unload()),
+    Tool("torchao `quantize_`", _torchao, needs="torchao"),
+    Tool("EMA (`AveragedModel`)", _ema),
+    Tool("`DistributedDataParallel`", _ddp),
+    Tool("FSDP2 (`fully_shard`), one process", _fsdp, grouped=True),
+    Tool("`torch.compile`", _compiled),
+)
+
+
+def outcomes(tool: Tool) -> tuple[str, str]:
+    """What happens if a tool comes before and after `antialias`."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        if tool.grouped:
+            with process_group():
+                return _outcomes(tool)
+        return _outcomes(tool)
+
+
+def _outcomes(tool: Tool) -> tuple[str, str]:
+    plain = tool.apply(network())(IMAGES)
+    after = _try(lambda: tool.apply(az.antialias(network()))(IMAGES))
+    before = _try(lambda: az.antialias_(tool.apply(network()))(IMAGES))
+    errors = [outcome if isinstance(outcome, str) else "" for outcome in (before, after)]
+    if any(errors) or isinstance(before, str) or isinstance(after, str):
+        return errors[0] or "right", errors[1] or "right"
+    expected = az.antialias(tool.reference(tool.apply(network())))(IMAGES) if tool.reference else before
+    same = _close(expected, after, tool.tolerance)
+    blurred = not _close(before, plain, 1e-3)
+    return ("right" if blurred else "WRONG: nothing is blurred"), ("right" if same else "WRONG: other outputs")
+
+
+def _try(run: Callable[[], Tensor]) -> Tensor | str:
+    try:
+        return run()
+    except Exception as error:  # of the tool, or of this package
+        return f"error: {type(error).__name__}: {str(error).strip().splitlines()[0][:110]}"
+
+
+def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    return one.shape == other.shape and float((one - other).abs().max()) <= tolerance * float(other.abs().max())
+
+
+def table() -> str:
+    """The page."""
+    rows = ["| tool | then `antialias` | after `antialias` |", "| --- | --- | --- |"]
+    rows += [f"| {tool.name} | {' | '.join(outcomes(tool))} |" for tool in TOOLS]
+    return "\n".join([INTRO, *rows])
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,143 @@
+"""Tools that replace modules of an antialiased network: the blur is put back, or an error says what was lost."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tool_table
+import torch
+from tool_table import IMAGES, TOOLS, Block, network, outcomes
+from torch import Tensor, nn
+
+import antialiased_zoo as az
+from antialiased_zoo.errors import LostBlurError
+from antialiased_zoo.transform import apply, hosting
+
+PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+def test_the_table_says_what_happens(tool: tool_table.Tool) -> None:
+    if importlib.util.find_spec(tool.needs) is None:
+        pytest.skip(f"needs {tool.needs}")
+    row = f"| {tool.name} | {' | '.join(outcomes(tool))} |"
+    assert row in PAGE.read_text().splitlines()
+    assert "WRONG" not in row
+
+
+def test_the_table_has_every_tool_and_no_wrong_row() -> None:
+    page = PAGE.read_text()
+    assert [name for name in (tool.name for tool in TOOLS) if f"| {name} |" not in page] == []
+    assert "WRONG" not in page
+
+
+def relu6_by_name(net: nn.Module) -> None:
+    net.block.act = nn.Hardswish()
+
+
+def by_pickle(net: nn.Module) -> nn.Module:
+    return pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("copied", [lambda net: net, copy.deepcopy, by_pickle])
+def test_a_lost_blur_is_noticed_by_copies_too_and_listed_by_the_plan(copied: Callable[[nn.Module], nn.Module]) -> None:
+    expected = network()
+    relu6_by_name(expected)
+    expected = az.antialias(expected)(IMAGES)
+    net = copied(az.antialias(network()))
+    relu6_by_name(net)
+    assert any("block: the blur after act is not in place any more" in note for note in az.plan(net).notes)
+    repaired = az.antialias_(copy.deepcopy(net))
+    assert not any("not in place" in note for note in az.plan(repaired).notes)
+    torch.testing.assert_close(net(IMAGES), expected)
+    torch.testing.assert_close(repaired(IMAGES), expected)
+
+
+def test_a_compiled_network_notices_too() -> None:
+    net = az.antialias(network())
+    relu6_by_name(net)
+    expected = copy.deepcopy(net)(IMAGES)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(net, backend="eager")(IMAGES), expected)
+
+
+def test_what_cannot_be_mended_says_what_was_lost() -> None:
+    net = az.antialias(network())
+    net.block.conv = nn.Conv2d(8, 8, 3, 4, 1)
+    with pytest.raises(LostBlurError, match=r"conv gave its stride to a blur after act.*strides by \(4, 4\) now"):
+        net(IMAGES)
+    del net.block.act
+    with pytest.raises(LostBlurError, match="antialias"):
+        az.antialias_(net)
+
+
+def test_a_compiled_wrapper_sees_a_blur_that_came_later() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1)).eval()
+    compiled = torch.compile(net, backend="eager")
+    with torch.no_grad():
+        compiled(IMAGES)
+        az.antialias_(net, placement="before_conv")
+        torch.testing.assert_close(compiled(IMAGES), net(IMAGES))
+
+
+@pytest.mark.parametrize("where", ["attach", "keep", "replace_module", "_like", "_blur_of"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_error_in_the_middle_leaves_the_model_as_it_was(
+    where: str, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nn.Sequential(network(), Block(), nn.MaxPool2d(2))
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m))) for m in net.modules()]
+    before, calls, real = repr(net), [], getattr(apply, where)
+
+    def fail(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == call:
+            raise RuntimeError("in the middle")
+        return real(*args)
+
+    monkeypatch.setattr(apply, where, fail)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        az.antialias_(net[0] if where != "replace_module" else nn.Sequential(net[2], nn.MaxPool2d(2)))
+    assert repr(net) == before
+    assert [(len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m))) for m in net.modules()] == hooks
+
+
+def test_branches_share_one_blur_behind_their_sum() -> None:
+    net = network()
+    plan = az.plan(net)
+    assert {s.name: (str(s.placement), s.shares) for s in plan.treated if "branches" in s.name} == {
+        "branches.one": ("after branches.act", ""),
+        "branches.two": ("after branches.act", "branches.one"),
+    }
+    torch.testing.assert_close(az.antialias(net, 1)(IMAGES), net(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_scripts() -> None:
+    class Pools(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.stem = Block(), nn.Conv2d(3, 8, 3)
+            self.pool = nn.MaxPool2d(3, 2, 1, ceil_mode=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(self.block(self.stem(x)))
+
+    for pad_type in ("reflect", "replicate", "zero"):
+        net = az.antialias(Pools().eval(), 5, pad_type=pad_type)
+        images = [torch.randn(2, 3, *size) for size in ((32, 32), (29, 34))]
+        expected = [net(x) for x in images]
+        scripted = torch.jit.script(net)
+        for x, y in zip(images, expected, strict=True):
+            torch.testing.assert_close(scripted(x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_links_follow_their_blur() -> None:
+    net = az.antialias(network())
+    twin = copy.deepcopy(net)
+    (link,) = hosting.links_of(twin.block)
+    assert link.blur is twin.block.act.blur_after is not net.block.act.blur_after
