@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 
 # The oldest torch and torchvision that setup.cfg allows, in an environment of their own.
 OLDEST = .venv-oldest
-CORE = tests/layers tests/test_folding.py tests/test_packed_conv.py tests/test_transform.py tests/test_planner.py tests/test_hubconf.py
+CORE = tests/layers tests/inference tests/transform/test_transform.py tests/transform/test_planner.py tests/zoo/test_hubconf.py
 
 .PHONY: help demo test test-oldest check bench clean
 

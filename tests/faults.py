@@ -1,6 +1,6 @@
 """The faults: how a server or the way to it can fail, each a function that answers one request.
 
-A docstring says what the fault does, for the table that tests/test_faults.py makes.
+A docstring says what the fault does, for the table that tests/weights/test_faults.py makes.
 """
 
 from __future__ import annotations

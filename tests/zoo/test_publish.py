@@ -18,7 +18,7 @@ class TestPublish:
     def script(self) -> dict[str, object]:
         import runpy
 
-        return runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "publish.py"))
+        return runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "publish.py"))
 
     def facts(self) -> dict[str, object]:
         return {

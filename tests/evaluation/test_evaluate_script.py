@@ -17,7 +17,7 @@ from antialiased_zoo.evaluation import class_index, load_named
 from antialiased_zoo.evaluation.samples import common_layers
 from antialiased_zoo.weights.preprocessing import Preprocessing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

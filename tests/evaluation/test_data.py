@@ -13,7 +13,7 @@ from torchvision.datasets import ImageFolder
 
 from antialiased_zoo.evaluation.data import CorruptImageError, open_images
 
-CIFAR10 = Path(__file__).parents[2] / "shared" / "data" / "cifar10.zip"
+CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10.zip"
 MODES = {"a/1.png": "RGB", "a/2.png": "L", "a/deep/3.png": "RGBA", "b/1.png": "P", "b/2.jpg": "CMYK"}
 
 

@@ -20,7 +20,7 @@ from antialiased_zoo.metrics.corruptions import CORRUPTIONS, corrupt
 from antialiased_zoo.metrics.shifts import draw_pairs
 from antialiased_zoo.weights.preprocessing import Preprocessing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = Preprocessing(resize=72, crop=40)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from antialiased_zoo.transform import ops, sites
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

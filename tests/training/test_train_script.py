@@ -21,7 +21,7 @@ from antialiased_zoo.training.runs import RunFolder, load_weights
 from antialiased_zoo.weights.entry import parse_entry
 from antialiased_zoo.weights.preprocessing import Preprocessing
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

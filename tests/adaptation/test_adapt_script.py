@@ -14,7 +14,7 @@ from tiny_training import make_images
 import antialiased_zoo as az
 from antialiased_zoo.training.runs import RunFolder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "adapting" / "results.json"
 
 

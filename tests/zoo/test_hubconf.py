@@ -12,7 +12,7 @@ import torch
 
 import antialiased_zoo as az
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def listed(folder: Path) -> Iterator[Path]:
 
 
 def load(listed: Path, use: str) -> dict[str, float]:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "TORCH_HOME": str(listed.parent / "home"), "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", LOAD, str(listed), use]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)

@@ -208,7 +208,7 @@ class TestConversion:
     def test_script(self, served: tuple[manifest.Entry, Path], tmp_path: Path) -> None:
         import runpy
 
-        script = Path(__file__).parents[1] / "scripts" / "convert_checkpoint.py"
+        script = Path(__file__).parents[2] / "scripts" / "convert_checkpoint.py"
         runpy.run_path(str(script))["main"](["resnet18", str(served[1]), str(tmp_path / "out.safetensors")])
         model = meta("resnet18")
         checkpoints.load_into(model, tmp_path / "out.safetensors")
