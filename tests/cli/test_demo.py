@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import antialiased_zoo as az
-from antialiased_zoo.cli import command as cli
+from antialiased_zoo import cli
 from antialiased_zoo.cli import demo
 from antialiased_zoo.evaluation import imagenet, read_photo
 from antialiased_zoo.weights import Preprocessing
