@@ -10,8 +10,8 @@ import torch
 from tiny_training import make_images
 
 import antialiased_zoo as az
-from antialiased_zoo.cli import adapt_run
 from antialiased_zoo import cli
+from antialiased_zoo.cli import adapt_run
 from antialiased_zoo.training import RunFolder
 from antialiased_zoo.weights import Preprocessing
 from antialiased_zoo.weights.manifest import parse
