@@ -7,13 +7,14 @@ BIN = $(VENV)/bin
 OLDEST = .venv-oldest
 CORE = tests/layers tests/inference tests/transform/test_transform.py tests/transform/test_planner.py tests/zoo/test_hubconf.py
 
-.PHONY: help demo test test-oldest check bench clean
+.PHONY: help demo test test-oldest check docs docs-serve bench clean
 
 help:
 	@echo "make demo   two networks judge a sliding photo; writes demo.png"
 	@echo "make test   the test suite"
 	@echo "make check  ruff and mypy"
 	@echo "make test-oldest  the core of the suite with the oldest supported torch"
+	@echo "make docs   the documentation site, in site/; docs-serve shows it while you write"
 	@echo "make bench  the short benchmark"
 	@echo "make clean  remove the virtual environment and what was built"
 
@@ -42,8 +43,18 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(VENV)/.docs
+	$(BIN)/mkdocs serve
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 bench: $(VENV)/.installed
 	$(BIN)/python scripts/benchmark.py --short
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache demo.png
+	rm -rf $(VENV) $(OLDEST) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache demo.png
