@@ -1,16 +1,16 @@
 """The antialiasing layers: modules over the functions of `functional`. Nothing here knows about models."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`, and no class annotation but of a tensor: torch.jit.script reads them.
 from collections.abc import Callable, Sequence
 from typing import cast
 
 from torch import Tensor, fx, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]  # public, and not listed
 
+from . import scriptable
 from .dispatch import blur_pool, max_blur_pool
 from .filters import Blur, FilterSize, read_filter_size
 from .pooling import avg_blur_pool
-from .scriptable import ScriptableBlur
 from .upsampling import Interpolation, blur_upsample
 from .window import Window
 
@@ -25,15 +25,28 @@ class Blurred(nn.Module):
         super().__init__()
         self.blur = blur
         self.register_buffer("kernel", blur.kernel(channels=channels or 1), persistent=False)
+        # The blur's settings once more, in types that TorchScript reads.
+        self._mode, self._stride = blur.mode, list(blur.stride)
+        self._before, self._after = ([pad[side] for pad in blur.padding] for side in (0, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Resample ``x``."""
+        if is_scripting():
+            return self._script(x) if x.dim() > len(self._stride) + 1 else self._script(x.unsqueeze(0)).squeeze(0)
+        else:  # TorchScript compiles one branch alone
+            return self._run(x)
+
+    def _run(self, x: Tensor) -> Tensor:
         if isinstance(x, fx.Proxy):  # a leaf for every tracer, as torch's own layers are
             return cast(Tensor, x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {}))
         return self._resample(x)
 
     def _resample(self, x: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def _script(self, x: Tensor) -> Tensor:
+        """`_resample` of a batch, as TorchScript compiles it."""
+        return scriptable.blurred(x, self.kernel, self._stride, self._mode, self._before, self._after)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         # to_empty() and FSDP's materialisation hand back uninitialised memory, and no checkpoint holds the kernel.
@@ -115,10 +128,6 @@ class Downsample(_Resampler):
         self._check(x)
         return blur_pool(x, self.blur, self._buffers["kernel"])  # nn.Module takes longer to find it
 
-    def __prepare_scriptable__(self) -> nn.Module:
-        """What torch.jit.script compiles in this layer's place."""
-        return ScriptableBlur(self.blur, self.kernel) if type(self)._resample is Downsample._resample else self
-
     def extra_repr(self) -> str:
         """The layer's arguments, for `print(model)`."""
         more = f", pad_off={self.pad_off}" if self.pad_off else ""
@@ -178,8 +187,6 @@ class BlurUpsample(_Resampler):
         torch.Size([1, 64, 14, 14])
     """
 
-    blur: Interpolation
-
     def __init__(
         self,
         channels: int | None = None,
@@ -187,12 +194,19 @@ class BlurUpsample(_Resampler):
         filt_size: FilterSize = 4,
         stride: int | Sequence[int] = 2,
     ) -> None:
-        super().__init__(channels, pad_type, filt_size, Interpolation.of(filt_size, stride, pad_type, self.ndim))
+        blur = Interpolation.of(filt_size, stride, pad_type, self.ndim)
+        super().__init__(channels, pad_type, filt_size, blur)
         self.stride = stride
+        self._crop, self._extra = list(blur.crop), list(blur.extra)
 
     def _resample(self, x: Tensor) -> Tensor:
         self._check(x)
-        return blur_upsample(x, self.blur, self.kernel)
+        return blur_upsample(x, cast(Interpolation, self.blur), self.kernel)
+
+    def _script(self, x: Tensor) -> Tensor:
+        return scriptable.upsampled(
+            x, self.kernel, self._stride, self._mode, self._before, self._after, self._crop, self._extra
+        )
 
     def extra_repr(self) -> str:
         """The layer's arguments, for `print(model)`."""
@@ -221,6 +235,8 @@ class _Pooled(Blurred):
         self.window = window
         self.filt_size = read_filter_size(filt_size)
         self.wide = wide
+        self._size, self._padding, self._dilation = list(window.size), list(window.padding), list(window.dilation)
+        self._ceil_mode = window.ceil_mode
 
     def extra_repr(self) -> str:
         """The layer's arguments, for `print(model)`."""
@@ -276,9 +292,9 @@ class MaxBlurPool2d(_Pooled):
     def _resample(self, x: Tensor) -> Tensor:
         return max_blur_pool(x, self.window, self.blur, self.kernel)
 
-    def __prepare_scriptable__(self) -> nn.Module:
-        """What torch.jit.script compiles in this layer's place."""
-        return ScriptableBlur(self.blur, self.kernel, self.window)
+    def _script(self, x: Tensor) -> Tensor:
+        x = scriptable.dense_maximum(x, self._size, self._padding, self._dilation, self._ceil_mode, self._stride)
+        return scriptable.blurred(x, self.kernel, self._stride, self._mode, self._before, self._after)
 
 
 class MaxBlurPool1d(MaxBlurPool2d):
@@ -334,6 +350,17 @@ class AvgBlurPool2d(_Pooled):
 
     def _resample(self, x: Tensor) -> Tensor:
         return avg_blur_pool(x, self.window, self.blur, self.kernel)
+
+    def _script(self, x: Tensor) -> Tensor:
+        sizes = list(x.size())[2:]
+        out = scriptable.pooled(sizes, self._size, self._padding, self._dilation, self._ceil_mode, self._stride)
+        before: list[int] = []
+        after: list[int] = []
+        for axis in range(len(out)):
+            taps = self.kernel.size(axis + 2)
+            before.append(self._padding[axis] - (self._size[axis] - taps) // 2)
+            after.append((out[axis] - 1) * self._stride[axis] + taps - sizes[axis] - before[axis])
+        return scriptable.blurred(x, self.kernel, self._stride, self._mode, before, after)
 
 
 class AvgBlurPool1d(AvgBlurPool2d):

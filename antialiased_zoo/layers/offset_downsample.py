@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from . import scriptable
 from .dispatch import blur_pool
 from .filters import FilterSize
 from .modules import Downsample
@@ -53,6 +54,7 @@ class OffsetDownsample(Downsample):
             raise ValueError(f"offsets must give a place for each remainder of the stride {stride}, got {offsets}")
         super().__init__(None, pad_type, filt_size, tuple(stride), wide=wide)
         self.offsets = offsets
+        self._places = [list(places) for places in offsets]
 
     def _resample(self, x: Tensor) -> Tensor:
         out, padding = [], []
@@ -70,3 +72,13 @@ class OffsetDownsample(Downsample):
         for axis, size in enumerate(out, start=-self.ndim):
             y = y.narrow(axis, 0, size)
         return y
+
+    def _script(self, x: Tensor) -> Tensor:
+        before: list[int] = []
+        after: list[int] = []
+        for axis, stride in enumerate(self._stride):
+            n, taps = x.size(axis + 2), self.kernel.size(axis + 2)
+            first = self._places[axis][n % stride]
+            before.append(self._before[axis] - first)
+            after.append((n - first - 1) // stride * stride + taps - n - before[axis])
+        return scriptable.blurred(x, self.kernel, self._stride, self._mode, before, after)

@@ -1,98 +1,104 @@
-"""The layers as TorchScript can compile them: `torch.jit.script` takes these in place of the layers themselves."""
+"""The layers' operations as TorchScript can compile them: no dispatch, no dataclasses; values are the same."""
 
-# No `from __future__ import annotations`: torch.jit.script reads the annotations.
-from typing import List, Union  # noqa: UP035  # as TorchScript knows them
+from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from .filters import Blur
-from .window import Window
+from torch import Tensor
 
 
-class ScriptableBlur(nn.Module):
-    """A dense maximum over a window, if there is one, then the blur: pad, and one depthwise convolution.
+def blurred(x: Tensor, kernel: Tensor, stride: list[int], mode: str, before: list[int], after: list[int]) -> Tensor:
+    """Pad ``(N, C, *spatial)``, then one strided depthwise convolution; a negative padding cuts."""
+    x = padded(x, mode, before, after)
+    channels, kernel = x.size(1), weight(x, kernel)
+    if len(stride) == 1:
+        return F.conv1d(x, kernel, None, stride, groups=channels)
+    if len(stride) == 2:
+        return F.conv2d(x, kernel, None, stride, groups=channels)
+    return F.conv3d(x, kernel, None, stride, groups=channels)
 
-    Args:
-        blur: What to blur with.
-        kernel: Its kernel, ``(1 or C, 1, *k)``.
-        window: Of a maximum before it, or None.
-    """
 
-    kernel: Tensor
+def upsampled(
+    x: Tensor,
+    kernel: Tensor,
+    stride: list[int],
+    mode: str,
+    before: list[int],
+    after: list[int],
+    crop: list[int],
+    extra: list[int],
+) -> Tensor:
+    """Pad, then one transposed depthwise convolution."""
+    x = padded(x, mode, before, after)
+    channels, kernel = x.size(1), weight(x, kernel)
+    if len(stride) == 1:
+        return F.conv_transpose1d(x, kernel, None, stride, crop, extra, channels)
+    if len(stride) == 2:
+        return F.conv_transpose2d(x, kernel, None, stride, crop, extra, channels)
+    return F.conv_transpose3d(x, kernel, None, stride, crop, extra, channels)
 
-    def __init__(self, blur: Blur, kernel: Tensor, window: Union[Window, None] = None) -> None:  # noqa: UP007
-        super().__init__()
-        self.register_buffer("kernel", kernel, persistent=False)
-        self.ndim = len(blur.stride)
-        self.mode = blur.mode
-        self.stride: List[int] = list(blur.stride)  # noqa: UP006
-        self.before: List[int] = [before for before, _ in blur.padding]  # noqa: UP006
-        self.after: List[int] = [after for _, after in blur.padding]  # noqa: UP006
-        self.pools = window is not None
-        self.ceil_mode = window is not None and window.ceil_mode
-        window = window or Window((1,) * self.ndim, (0,) * self.ndim, (1,) * self.ndim)
-        self.size: List[int] = list(window.size)  # noqa: UP006
-        self.padding: List[int] = list(window.padding)  # noqa: UP006
-        self.dilation: List[int] = list(window.dilation)  # noqa: UP006
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Resample ``(N, C, *spatial)`` or ``(C, *spatial)``."""
-        single = x.dim() == self.ndim + 1
-        if single:
-            x = x.unsqueeze(0)
-        if self.pools:
-            x = self._maximum(x)
-        for axis in range(self.ndim):
-            index = self._copied(x.size(axis + 2), self.before[axis], self.after[axis], x.device)
-            if self.mode != "constant":
-                x = x.index_select(axis + 2, index)
-        if self.mode == "constant":
-            x = F.pad(x, self._flat(self.before, self.after))
-        kernel = self.kernel.to(x.dtype)
-        channels = x.size(1)
-        if kernel.size(0) != channels:
-            kernel = kernel[:1].repeat_interleave(channels, 0)
-        if self.ndim == 1:
-            x = F.conv1d(x, kernel, None, self.stride, groups=channels)
-        elif self.ndim == 2:
-            x = F.conv2d(x, kernel, None, self.stride, groups=channels)
-        else:
-            x = F.conv3d(x, kernel, None, self.stride, groups=channels)
-        return x.squeeze(0) if single else x
+def dense_maximum(
+    x: Tensor, size: list[int], padding: list[int], dilation: list[int], ceil_mode: bool, stride: list[int]
+) -> Tensor:
+    """The maximum at stride 1, as far as a pool with ``stride`` and ``ceil_mode`` needs it."""
+    if ceil_mode:
+        sizes = list(x.size())[2:]
+        out = pooled(sizes, size, padding, dilation, True, stride)
+        dense = pooled(sizes, size, padding, dilation, False, [1 for _ in stride])
+        missing = [max(0, (out[axis] - 1) * stride[axis] + 1 - dense[axis]) for axis in range(len(out))]
+        x = F.pad(x, flat([0 for _ in missing], missing), "constant", float("-inf"))
+    if len(size) == 1:
+        return F.max_pool1d(x, size, 1, padding, dilation)
+    if len(size) == 2:
+        return F.max_pool2d(x, size, 1, padding, dilation)
+    return F.max_pool3d(x, size, 1, padding, dilation)
 
-    def _copied(self, n: int, before: int, after: int, device: torch.device) -> Tensor:
-        """For each position of the padded axis the position that it copies."""
-        i = torch.arange(-before, n + after, device=device)
-        if self.mode == "replicate" or n == 1:
-            return i.clamp(0, n - 1)
-        i = i.remainder(2 * (n - 1))
-        return torch.minimum(i, 2 * (n - 1) - i)
 
-    def _flat(self, before: List[int], after: List[int]) -> List[int]:  # noqa: UP006
-        flat: List[int] = []  # noqa: UP006
-        for axis in range(self.ndim):
-            flat += [before[self.ndim - 1 - axis], after[self.ndim - 1 - axis]]
-        return flat
+def pooled(
+    sizes: list[int], size: list[int], padding: list[int], dilation: list[int], ceil_mode: bool, stride: list[int]
+) -> list[int]:
+    """The size of torch's pool of a map with the given sizes."""
+    out: list[int] = []
+    for axis in range(len(size)):
+        last = sizes[axis] + 2 * padding[axis] - dilation[axis] * (size[axis] - 1) - 1
+        n = last // stride[axis] + 1
+        if ceil_mode:
+            n = (last + stride[axis] - 1) // stride[axis] + 1
+            if (n - 1) * stride[axis] >= sizes[axis] + padding[axis]:  # it would start past the input
+                n -= 1
+        out.append(n)
+    return out
 
-    def _maximum(self, x: Tensor) -> Tensor:
-        size, padding, dilation = self.size, self.padding, self.dilation
-        if self.ceil_mode:
-            more = [self._reach(x.size(axis + 2), axis) for axis in range(self.ndim)]
-            x = F.pad(x, self._flat([0 for _ in more], more), "constant", float("-inf"))
-        if self.ndim == 1:
-            return F.max_pool1d(x, size, 1, padding, dilation)
-        if self.ndim == 2:
-            return F.max_pool2d(x, size, 1, padding, dilation)
-        return F.max_pool3d(x, size, 1, padding, dilation)
 
-    def _reach(self, n: int, axis: int) -> int:
-        """How much further the dense map must go for the window that ``ceil_mode`` adds."""
-        size, padding, dilation = self.size, self.padding, self.dilation
-        stride = self.stride[axis]
-        dense = n + 2 * padding[axis] - dilation[axis] * (size[axis] - 1)
-        out = (dense - 1 + stride - 1) // stride + 1
-        if (out - 1) * stride >= n + padding[axis]:
-            out -= 1
-        return max(0, (out - 1) * stride + 1 - dense)
+def padded(x: Tensor, mode: str, before: list[int], after: list[int]) -> Tensor:
+    """``x`` with its padding, by reading each axis at the places that it copies."""
+    if not x.is_floating_point():
+        raise TypeError("expected a floating-point map: convert it first, for example x.float()")
+    if mode == "constant":
+        return F.pad(x, flat(before, after))
+    for axis in range(len(before)):
+        if before[axis] != 0 or after[axis] != 0:
+            n = x.size(axis + 2)
+            i = torch.arange(-before[axis], n + after[axis], device=x.device)
+            if mode == "replicate" or n == 1:
+                i = i.clamp(0, n - 1)
+            else:
+                i = i.remainder(2 * (n - 1))
+                i = torch.minimum(i, 2 * (n - 1) - i)
+            x = x.index_select(axis + 2, i)
+    return x
+
+
+def weight(x: Tensor, kernel: Tensor) -> Tensor:
+    """The kernel for each channel of ``x``."""
+    kernel = kernel.to(x.dtype)
+    return kernel.repeat_interleave(x.size(1), 0) if kernel.size(0) == 1 else kernel
+
+
+def flat(before: list[int], after: list[int]) -> list[int]:
+    """The padding as `torch.nn.functional.pad` takes it."""
+    sides: list[int] = []
+    for axis in range(len(before) - 1, -1, -1):
+        sides += [before[axis], after[axis]]
+    return sides

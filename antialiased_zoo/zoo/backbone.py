@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import copyreg
 import functools
 from collections.abc import Callable
@@ -48,10 +49,6 @@ class Backbone(nn.Module, metaclass=_BackboneType):
         grad_checkpointing: Whether training recomputes activations, see `set_grad_checkpointing`.
     """
 
-    __jit_unused_properties__: ClassVar[list[str]] = [
-        *("config", "num_classes", "in_chans", "num_features", "feature_info", "drop_rate"),
-        *("pretrained_cfg", "default_cfg"),
-    ]
     _base: ClassVar[type[nn.Module]] = nn.Module
 
     layout: Layout
@@ -72,9 +69,15 @@ class Backbone(nn.Module, metaclass=_BackboneType):
             ``(N, num_classes)``; with ``num_classes=0`` ``(N, head_hidden_size)``, or the last map if
             ``global_pool`` is "".
         """
-        if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # torch does not list it
-            return self.forward_head(self.forward_features(x))
-        return self._base_forward(x)  # type: ignore[operator,no-any-return]  # a method, see `backbone_class`
+        return self.forward_head(self.forward_features(x))
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles in this network's place: torchvision's, with the same modules."""
+        if self.global_pool != "avg" or self._drop_rate:
+            raise ValueError("torch.jit.script takes networks with global_pool='avg' and drop_rate=0: use torch.export")
+        twin = copy.copy(self)
+        twin.__class__ = cast(Any, self._base)
+        return twin
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map, ``(N, num_features, H', W')``, of images ``(N, in_chans, H, W)``."""
@@ -230,14 +233,14 @@ _CLASSES: dict[type[nn.Module], type[Backbone]] = {}
 def backbone_class(base: type[nn.Module]) -> type[Backbone]:
     """The class that adds `Backbone` to a network's own class; one for each, with the same name."""
     if base not in _CLASSES:
-        facts = {"__module__": __name__, "__doc__": base.__doc__, "_base": base, "_base_forward": base.forward}
+        facts = {"__module__": __name__, "__doc__": base.__doc__, "_base": base}
         made = cast(type[Backbone], _BackboneType(base.__name__, (Backbone, base), facts))
         _CLASSES.setdefault(base, made)  # whichever thread was first
     return _CLASSES[base]
 
 
 def _reduce(cls: _BackboneType) -> str | tuple[Callable[..., Any], tuple[type, ...]]:
-    made = "_base_forward" in vars(cls)  # a subclass of such a class, FSDP's say, is not ours to pickle
+    made = cls in _CLASSES.values()  # a subclass of such a class, FSDP's say, is not ours to pickle
     return (backbone_class, (cast(Any, cls)._base,)) if made else cls.__qualname__
 
 

@@ -1,0 +1,64 @@
+"""torch.jit.script compiles every layer, to the same values, and leaves the module as it is."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import antialiased_zoo as az
+from antialiased_zoo.layers import OffsetDownsample
+
+torch.manual_seed(0)
+LAYERS = {
+    "reflect": az.Downsample(4, filt_size=5),
+    "replicate": az.Downsample(4, "replicate", 7, stride=3, pad_off=2),
+    "zero": az.Downsample(pad_type="zero", filt_size=3, stride=(2, 1)),
+    "subsample": az.Downsample(filt_size=1),
+    "1d": az.Downsample1d(4),
+    "3d": az.Downsample3d(4, stride=(1, 2, 2)),
+    "max": az.MaxBlurPool2d(3, padding=1),
+    "max ceil": az.MaxBlurPool2d((3, 2), stride=3, dilation=(1, 2), ceil_mode=True),
+    "average": az.AvgBlurPool2d(2),
+    "average of more than the blur": az.AvgBlurPool2d(6, 3, stride=3, padding=1, ceil_mode=True),
+    "offset": OffsetDownsample(((1, 0), (1, 0)), (2, 2)),
+    "upsample": az.BlurUpsample(4),
+    "upsample 1d": az.BlurUpsample1d(4, "zero", 5, stride=3),
+    "upsample 3d": az.BlurUpsample3d(4, filt_size=3),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_scripts(name: str) -> None:
+    layer = LAYERS[name]
+    scripted = torch.jit.script(layer)
+    for size in ((16, 15, 13), (9, 8, 12), (7, 14, 10)):
+        x = torch.randn(2, 4, *size[: layer.ndim])
+        for images in (x, x[0]):
+            torch.testing.assert_close(scripted(images), layer(images))
+
+
+def test_what_has_no_average_is_refused() -> None:
+    for layer in (LAYERS["reflect"], LAYERS["max"]):
+        with pytest.raises(torch.jit.Error, match="floating-point"):
+            torch.jit.script(layer)(torch.ones(1, 4, 8, 8, dtype=torch.int64))
+    with pytest.raises(RuntimeError, match="groups"):
+        torch.jit.script(LAYERS["reflect"])(torch.ones(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+def test_a_network_scripts_and_stays_as_it_is(name: str) -> None:
+    net = az.create_model(name, num_classes=3).eval()
+    before, modules = repr(net), copy.copy(dict(net.named_modules()))
+    x = torch.randn(1, 3, 65, 64)
+    torch.testing.assert_close(torch.jit.script(net)(x), net(x), rtol=1e-4, atol=1e-5)
+    assert repr(net) == before
+    assert dict(net.named_modules()) == modules
+    assert net.config.model == name  # which compares its blurs with those it was built with
+
+
+def test_a_blur_of_a_single_pixel_reflects_it() -> None:
+    x = torch.randn(1, 4, 1, 2)
+    torch.testing.assert_close(torch.jit.script(nn.Sequential(az.Downsample(4)))(x), az.Downsample(4)(x))
