@@ -90,6 +90,7 @@ def _add_protocol(group: Any) -> None:
     group.add_argument("--crop-pct", type=float, help="the crop's share of the resized side, in place of --resize")
     group.add_argument("--resize", "--val-resize-size", type=positive, help="shorter side in pixels")
     group.add_argument("--crop", "--img-size", "--val-crop-size", type=positive, help="side of what models see")
+    group.add_argument("--room", action="store_true", help="resize to more where there is no room to shift crops in")
     group.add_argument("--protocol", choices=PROTOCOLS, default="auto")
     group.add_argument("--paper", action="store_true", help="crop pairs as the published script draws them")
     group.add_argument("--pairs", type=positive, default=1, help="pairs of shifts per image")
@@ -124,7 +125,7 @@ def main(argv: Sequence[str]) -> None:
 
     needs_classes = any(probe.needs_targets for probe in make().values())
     flags, count = preprocessing_flags(args), len(images.classes) if needs_classes else None
-    subjects = [prepare(spec, options, count, args.protocol, flags, args.seed) for spec in args.models]
+    subjects = [prepare(spec, options, count, args.protocol, flags, args.seed, args.room) for spec in args.models]
     if len({one.named.label for one in subjects}) < len(subjects):
         raise ValueError("two models have the same label; name them apart with LABEL=SPEC")
     maps = {one.named.label: one.match(images.classes, args.classes) for one in subjects if needs_classes}

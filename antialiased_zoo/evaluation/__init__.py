@@ -25,7 +25,7 @@ from .probes import (
     find_probe,
     register_probe,
 )
-from .protocols import ShiftProtocol, cifar, imagenet, protocol_for
+from .protocols import PROTOCOL_VERSION, ShiftProtocol, cifar, imagenet, protocol_for, with_room
 from .reports import markdown_table, result_notes
 from .robustness import imagenet_c, imagenet_p
 from .samples import common_layers, feature_maps, sample_canvases, stability_curves
@@ -39,6 +39,7 @@ __all__ = [
     "MODEL_SOURCES",
     "PROBES",
     "PROTOCOLS",
+    "PROTOCOL_VERSION",
     "Accuracy",
     "Built",
     "Cifar10",
@@ -91,4 +92,5 @@ __all__ = [
     "sample_canvases",
     "shift_curves",
     "stability_curves",
+    "with_room",
 ]

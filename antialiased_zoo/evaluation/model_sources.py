@@ -58,6 +58,7 @@ class Built:
         stated_by: Where the preprocessing was found, for reports.
         classes: Names of the outputs; ``None`` if unknown.
         antialiased: Whether the source has dealt with ``filter_size``.
+        license: Of the weights, as the source states it; empty if it states none.
     """
 
     model: nn.Module
@@ -65,6 +66,7 @@ class Built:
     stated_by: str = ""
     classes: Sequence[str] | None = None
     antialiased: bool = False
+    license: str = ""
 
 
 ModelSource = Callable[[Request], Built]
@@ -99,7 +101,7 @@ def zoo(request: Request) -> Built:
         return Built(model, stated, "torchvision's IMAGENET1K_V1", antialiased=True)
     entry = manifest.load().find(name, size, weights)
     model = create_model(name, size, weights, request.num_classes, **options)
-    return Built(model, entry.preprocessing, "the manifest", entry.classes, antialiased=True)
+    return Built(model, entry.preprocessing, "the manifest", entry.classes, True, entry.license.name)
 
 
 def timm(request: Request) -> Built:
@@ -111,7 +113,7 @@ def timm(request: Request) -> Built:
     # A classifier of another size than the weights' is a new one, whose classes nobody has named.
     classes = None if request.num_classes else _timm_classes(library, model)
     stated, unlike = from_timm(model.pretrained_cfg)
-    return Built(model, stated, f"timm's pretrained_cfg{unlike}", classes)
+    return Built(model, stated, f"timm's pretrained_cfg{unlike}", classes, license="" if random else _license(model))
 
 
 def _timm_classes(library: ModuleType, model: nn.Module) -> Sequence[str] | None:
@@ -121,6 +123,13 @@ def _timm_classes(library: ModuleType, model: nn.Module) -> Sequence[str] | None
         return None
     names: Sequence[str] = library.data.ImageNetInfo(subset).label_names()
     return names
+
+
+def _license(model: nn.Module) -> str:
+    """Returns the licence that timm states of a model's weights, as SPDX spells it."""
+    stated = str(model.pretrained_cfg.get("license") or "")  # type: ignore[union-attr, operator]
+    spelled = {"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
+    return spelled.get(stated, stated)
 
 
 def hf_hub(request: Request) -> Built:

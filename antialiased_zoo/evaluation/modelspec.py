@@ -37,6 +37,7 @@ class NamedModel:
         preprocessing: Of its weights; ``None`` if unknown.
         classes: Names of its classes in its order; ``None`` if unknown.
         stated_by: Where the preprocessing was found.
+        license: Of the weights, as their source states it; empty if it states none.
     """
 
     label: str
@@ -45,6 +46,7 @@ class NamedModel:
     preprocessing: Preprocessing | None = None
     classes: Sequence[str] | None = None
     stated_by: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def load_named(text: str, num_classes: int | None = None, progress: bool = True)
             random = request.weights == "none" or (spec.source == "zoo" and not request.weights)
             built = MODEL_SOURCES[spec.source](replace(request, num_classes=num_classes if random else None))
             _antialias(built, request)
-    return NamedModel(spec.label, text, built.model, built.preprocessing, built.classes, built.stated_by)
+    return _named_model(spec.label, text, built)
 
 
 def new_model(
@@ -161,7 +163,11 @@ def new_model(
         else:
             built = MODEL_SOURCES[spec.source](request)
             _antialias(built, request)
-    return NamedModel(text, text, built.model, built.preprocessing, built.classes, built.stated_by)
+    return _named_model(text, text, built)
+
+
+def _named_model(label: str, text: str, built: Built) -> NamedModel:
+    return NamedModel(label, text, built.model, built.preprocessing, built.classes, built.stated_by, built.license)
 
 
 def _antialias(built: Built, request: Request) -> None:

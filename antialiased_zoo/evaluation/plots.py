@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the first is for the baseline.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+# Shapes of kinds of models, for readers and printers without colours.
+_SHAPES = ("o", "s", "^", "D", "v", "P", "X")
+# A picture with more models names only those on the Pareto front.
+_NAMED = 12
 
 
 def shift_curves(
@@ -64,8 +68,11 @@ def accuracy_consistency(
     xlabel: str = "top-1 accuracy (%)",
     ylabel: str = "consistency (%)",
     errors: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draws accuracy against consistency; models that no other beats in both are filled and joined.
+
+    Of more than a dozen models only those are named.
 
     Args:
         points: Label -> (accuracy, consistency).
@@ -73,6 +80,8 @@ def accuracy_consistency(
         xlabel: Below it.
         ylabel: Beside it; say whether crop or circular.
         errors: Label -> ((lowest, highest accuracy), (lowest, highest consistency)), drawn as bars.
+        groups: Label -> kind of model; each kind has a colour and a shape, which a legend explains. By default each
+            model has a colour.
 
     Raises:
         ValueError: No points.
@@ -85,15 +94,25 @@ def accuracy_consistency(
     axes = figure.add_subplot()
     x_front, y_front = zip(*(points[label] for label in front), strict=True)
     axes.plot(x_front, y_front, color="#999999", linestyle="--", zorder=1)
-    for index, (label, (x, y)) in enumerate(points.items()):
-        colour = COLOURS[index % len(COLOURS)]
+    kind_of = groups or {label: label for label in points}
+    kinds = list(dict.fromkeys(kind_of[label] for label in points))
+    for label, (x, y) in points.items():
+        kind = kinds.index(kind_of[label])
+        colour = COLOURS[kind % len(COLOURS)]
         if errors and label in errors:
             horizontal, vertical = errors[label]
             axes.hlines(y, *horizontal, color=colour, alpha=0.5)
             axes.vlines(x, *vertical, color=colour, alpha=0.5)
         fill = colour if label in front else "white"
-        axes.scatter(x, y, s=60, color=fill, edgecolors=colour, linewidths=2, zorder=3)
-        axes.annotate(label, (x, y), xytext=(7, 5), textcoords="offset points", color=colour)
+        shape = _SHAPES[kind % len(_SHAPES)] if groups else "o"
+        axes.scatter(x, y, s=60, color=fill, edgecolors=colour, linewidths=2, marker=shape, zorder=3)
+        if len(points) <= _NAMED or label in front:
+            axes.annotate(label, (x, y), xytext=(7, 5), textcoords="offset points", color=colour)
+    if groups:
+        for index, name in enumerate(kinds):
+            colour, shape = COLOURS[index % len(COLOURS)], _SHAPES[index % len(_SHAPES)]
+            axes.scatter([], [], s=60, color=colour, marker=shape, label=name)
+        figure.legend(loc="outside upper right", ncols=len(kinds), frameon=False)
     axes.margins(0.18)
     _label(axes, title, xlabel, ylabel)
     figure.supxlabel("filled, dashed: Pareto front", x=0.98, ha="right", color="#666666", fontsize="small")

@@ -181,11 +181,15 @@ class Consistency(Probe):
 
 
 class Diagonal(Probe):
-    """Diagonal stability: ``diagonal_top1`` and ``diagonal_probability`` for each shift, and ``wobble``."""
+    """Diagonal stability: ``diagonal_top1`` and ``diagonal_probability`` for each shift, and ``wobble``.
+
+    ``worst_shift_top1`` is the share of images whose class is right at every shift.
+    """
 
     titles: ClassVar[Mapping[str, str]] = {
         "wobble": "wobble (max - min)",
         "diagonal_top1": "top-1 over the diagonal",
+        "worst_shift_top1": "top-1 at the worst shift",
     }
 
     def __init__(self) -> None:
@@ -194,6 +198,7 @@ class Diagonal(Probe):
             "wobble": Meter("mean"),
             "diagonal_probability": Meter("mean"),
             "diagonal_top1": Meter(),
+            "worst_shift_top1": Meter(),
         }
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
@@ -207,7 +212,9 @@ class Diagonal(Probe):
         probability = logits.softmax(-1).gather(2, wanted).squeeze(2)
         self.meters["wobble"].update(wobble(probability))
         self.meters["diagonal_probability"].update(probability)
-        self.meters["diagonal_top1"].update(logits.argmax(-1) == targets[:, None])
+        right = logits.argmax(-1) == targets[:, None]
+        self.meters["diagonal_top1"].update(right)
+        self.meters["worst_shift_top1"].update(right.all(dim=1))
 
 
 class Corruptions(Probe):

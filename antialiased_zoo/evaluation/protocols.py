@@ -15,6 +15,11 @@ from ..weights import Preprocessing
 if TYPE_CHECKING:
     from PIL import Image
 
+#: Goes up whenever the same network would get other figures: other shifts, another measure, other preprocessing.
+PROTOCOL_VERSION = 1
+# Up to so many pixels, images that are not cropped are shifted as CIFAR's.
+_SMALL = 64
+
 
 @dataclass(frozen=True)
 class ShiftProtocol:
@@ -67,7 +72,7 @@ class ShiftProtocol:
             facts, room = self.preprocessing, self.size + DIAGONAL_OFFSETS[-1]
             raise ValueError(
                 f"shifting a crop of {self.size} by up to 32 pixels needs images resized to {room} or more, not "
-                f"{facts.resize}: give --resize {room} (accuracy is then measured there too), or --protocol cifar with "
+                f"{facts.resize}: give --room (accuracy is then measured there too), or --protocol cifar with "
                 "--crop-pct 1, which pads; accuracy and circular consistency need no room"
             )
         return self
@@ -148,6 +153,21 @@ def cifar(preprocessing: Preprocessing | None = None, reach: int = 3) -> ShiftPr
     return ShiftProtocol("cifar", facts, facts.crop, reach, corners, rolls, diagonal)
 
 
+def with_room(preprocessing: Preprocessing) -> Preprocessing:
+    """Returns preprocessing that leaves 32 pixels to shift crops in, with a larger resize where that takes one.
+
+    Of crops of up to 64 pixels it leaves all as it is: those are padded, as CIFAR's.
+
+    Example:
+        >>> with_room(Preprocessing(232, 224)).resize, with_room(Preprocessing(32, 32)).resize
+        (256, 32)
+    """
+    room = preprocessing.crop + DIAGONAL_OFFSETS[-1]
+    if preprocessing.crop <= _SMALL or preprocessing.resize >= room:
+        return preprocessing
+    return replace(preprocessing, resize=room)
+
+
 def protocol_for(preprocessing: Preprocessing) -> ShiftProtocol:
     """Returns the protocol that preprocessing implies: ImageNet's where images are cropped, CIFAR's for small ones.
 
@@ -157,7 +177,7 @@ def protocol_for(preprocessing: Preprocessing) -> ShiftProtocol:
     facts = preprocessing
     if facts.resize > facts.crop:
         return replace(imagenet(facts), why=f"guessed: resize {facts.resize} is more than crop {facts.crop}")
-    if facts.crop <= 64:
+    if facts.crop <= _SMALL:
         return replace(cifar(facts), why=f"guessed: {facts.crop} pixels, of which nothing is cropped off")
     raise ValueError(
         f"images of {facts.resize} pixels are not cropped, so it is unclear how to shift them: choose --protocol "

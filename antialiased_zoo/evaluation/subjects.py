@@ -13,7 +13,7 @@ from .classes import ClassMap, match_classes
 from .decoding import Options
 from .loop import count_outputs
 from .modelspec import NamedModel, load_named
-from .protocols import ShiftProtocol, cifar, imagenet, protocol_for
+from .protocols import ShiftProtocol, cifar, imagenet, protocol_for, with_room
 from .stated import changed, described
 
 PROTOCOLS: dict[str, Callable[[Preprocessing], ShiftProtocol]] = {
@@ -59,6 +59,7 @@ def prepare(
     protocol: str = "auto",
     flags: Mapping[str, Any] | None = None,
     seed: int = 0,
+    room: bool = False,
 ) -> Subject:
     """Builds the model that a command line names and finds out how to measure it.
 
@@ -69,6 +70,7 @@ def prepare(
         protocol: One of `PROTOCOLS`.
         flags: Arguments of `changed`, which override what the weights state.
         seed: Of random weights.
+        room: Resize images to more where the weights' own preprocessing leaves no room to shift crops in.
 
     Raises:
         ValueError: As `load_named`; preprocessing that does not go together; a model that is no classifier.
@@ -89,5 +91,8 @@ def prepare(
     stated = named.stated_by if named.preprocessing else "assumed: nothing states it"
     flags = flags or {}
     origin = ", ".join([stated, *(f"--{name.replace('_', '-')}" for name in flags)])
-    chosen = PROTOCOLS[protocol](changed(named.preprocessing or assumed, **flags))
+    facts = changed(named.preprocessing or assumed, **flags)
+    if room and facts != with_room(facts):
+        origin, facts = f"{origin}, resized to more to shift crops", with_room(facts)
+    chosen = PROTOCOLS[protocol](facts)
     return Subject(named, chosen, origin, count_outputs(named.label, named.model, chosen.size, options))

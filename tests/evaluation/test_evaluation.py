@@ -69,7 +69,7 @@ def test_every_figure_is_that_of_the_protocol(folder):
     found = evaluate({"small": model}, images, everything, imagenet(SMALL), seed=4)
     centre = SMALL.build()
     wide = Preprocessing(resize=72, crop=72).build()
-    right, crops, rolls, probabilities, wrong = [], [], [], [], []
+    right, crops, rolls, probabilities, always, wrong = [], [], [], [], [], []
     with torch.inference_mode():
         for index in range(23):
             image, target = images[index]
@@ -83,6 +83,7 @@ def test_every_figure_is_that_of_the_protocol(folder):
                 rolls.append(bool(a == b))
             diagonal = torch.cat([canvas[:, :, d : d + 40, d : d + 40] for d in range(33)])
             probabilities.append(model(diagonal).softmax(1)[:, target])
+            always.append(all(int(model(crop[None]).argmax()) == target for crop in diagonal))
             uint8 = (
                 centre(image) * torch.tensor(SMALL.std)[:, None, None] + torch.tensor(SMALL.mean)[:, None, None]
             ) * 255
@@ -98,9 +99,19 @@ def test_every_figure_is_that_of_the_protocol(folder):
     curves = torch.stack(probabilities).double()
     assert figures["wobble"]["value"] == pytest.approx(100 * (curves.amax(1) - curves.amin(1)).mean().item(), abs=1e-4)
     assert figures["diagonal_probability"]["each"] == pytest.approx((100 * curves.mean(0)).tolist(), abs=1e-4)
+    assert figures["worst_shift_top1"]["value"] == pytest.approx(100 * np.mean(always))
     each = [figures[f"error_{name}"]["each"][2] for name in ("gaussian_noise", "jpeg_compression")]
     assert np.mean(each) == pytest.approx(100 * np.mean(wrong))
     assert (found.images, figures["top1"]["n"], found.skipped) == (23, 23, [])
+
+
+def test_the_worst_shift_counts_an_image_only_if_it_is_right_at_every_shift():
+    probe = Diagonal()
+    answers = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 1, 0], [0, 0, 0]])
+    probe.update(torch.nn.functional.one_hot(answers, 2).float(), torch.tensor([1, 1, 1, 0]))
+    figures = probe.figures()
+    assert (figures["worst_shift_top1"].value, figures["worst_shift_top1"].n) == (50, 4)
+    assert figures["diagonal_top1"].value == pytest.approx(100 * 10 / 12)
 
 
 SMALL_CROP = Preprocessing(resize=40, crop=40)

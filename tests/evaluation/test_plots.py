@@ -38,6 +38,26 @@ def test_the_front_is_marked(tmp_path):
     assert "<svg" in (tmp_path / "scatter.svg").read_text()
 
 
+def test_kinds_have_colours_and_shapes_and_of_many_models_only_the_front_is_named():
+    points = {f"m{i}": (60.0 + i, 90.0 - (i % 7)) for i in range(40)}
+    kinds = {label: "blurred" if index % 2 else "plain" for index, label in enumerate(points)}
+    figure = plots.accuracy_consistency(points, groups=kinds)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == plots.pareto_front(points)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain", "blurred"]
+    drawn = {tuple(one.get_offsets()[0]): one for one in axes.collections if len(one.get_offsets()) == 1}
+    looks = {
+        kind: {
+            (drawn[points[m]].get_edgecolor().tobytes(), drawn[points[m]].get_paths()[0].vertices.tobytes())
+            for m in points
+            if kinds[m] == kind
+        }
+        for kind in ("plain", "blurred")
+    }
+    assert all(len(of_kind) == 1 for of_kind in looks.values())
+    assert looks["plain"] != looks["blurred"]
+
+
 def test_equal_points_are_both_on_the_front():
     assert plots.pareto_front({"a": (1, 1), "b": (1, 1), "c": (1, 0)}) == ["a", "b"]
 

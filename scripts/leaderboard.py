@@ -1,0 +1,222 @@
+"""Measure many networks on the same images, one after the other, into a CSV; see scripts/README.md.
+
+python scripts/leaderboard.py --models scripts/leaderboard_models.txt --data imagenet/val --out results/imagenet.csv
+python scripts/leaderboard.py ... --page docs/leaderboard.md        # and write the page's table and picture
+
+Give the same command again after an interruption: it goes on with the network that it was at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import leaderboard_page
+import torch
+from leaderboard_page import MEASURES, SPEED, Listed, Row, read_models
+from torch import nn
+
+from antialiased_zoo import plan
+from antialiased_zoo.errors import ZooError
+from antialiased_zoo.evaluation import (
+    DATA_GRAMMAR,
+    PROTOCOL_VERSION,
+    Accuracy,
+    Consistency,
+    Diagonal,
+    LabelledImages,
+    Options,
+    Probe,
+    Subject,
+    evaluate,
+    find_device,
+    open_data,
+    prepare,
+)
+from antialiased_zoo.training import positive
+
+#: What is known of a network before it is measured. A row whose facts still hold is not measured again.
+FACTS = (
+    *("parameters", "licence", "digest", "resize", "crop", "interpolation", "preprocessing_from"),
+    *("protocol", "protocol_version", "data", "data_sha256"),
+)
+COLUMNS = (
+    *("model", "group", "spec"),
+    *(f"{name}{end}" for name in (*MEASURES, SPEED) for end in ("", "_low", "_high", "_n")),
+    *("timed_on", "multiply_adds", *FACTS, "skipped"),
+)
+# The lowest and the highest of seven are a 98% interval of the median.
+_BATCHES = 7
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, required=True, help="one model a line, as scripts/evaluate.py takes it")
+    parser.add_argument("--data", required=True, help=DATA_GRAMMAR)
+    parser.add_argument("--labels", type=Path, help="as scripts/evaluate.py takes it")
+    parser.add_argument("--out", type=Path, required=True, help="the CSV; rows that it has are kept")
+    parser.add_argument("--page", type=Path, help="write table and picture into this page")
+    parser.add_argument("--limit", type=positive, help="measure on this many images, evenly spaced")
+    parser.add_argument("--no-speed", action="store_true", help="do not time the networks")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    parser.add_argument("--workers", "-j", type=int, default=min(8, (os.cpu_count() or 1) - 1))
+    parser.add_argument("--batch-size", "-b", type=positive, default=64)
+    parser.add_argument("--threads", type=positive, help="CPU threads")
+    parser.add_argument("--no-progress", action="store_true")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    args = parse(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    models, images = read_models(args.models), open_data(args.data, args.labels)
+    if args.limit and args.limit < len(images):
+        images.keep([index * len(images) // args.limit for index in range(args.limit)])
+    data = {"data": Path(args.data).name, "data_sha256": images.digest(args.no_progress or None)}
+    rows = read_rows(args.out, data)
+    options = Options(find_device(args.device), args.batch_size, args.workers, progress=not args.no_progress)
+    failed = 0
+    for listed in models:
+        try:
+            row = measured(listed, rows.get(listed.spec), images, data, options, not args.no_speed)
+        except (ZooError, ValueError, RuntimeError, OSError, ImportError) as error:  # one must not end the others
+            say(f"not measured: {' '.join(str(error).split())}")
+            failed += 1
+            continue
+        rows[listed.spec] = row
+        write_rows(args.out, models, rows)  # a kill costs one network's figures
+    say(f"{len(models) - failed} of {len(models)} models are in {args.out}")
+    if args.page:
+        leaderboard_page.write(args.out, args.models, args.page)
+    return int(failed > 0)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def read_rows(path: Path, data: Mapping[str, str]) -> dict[str, Row]:
+    """Reads the rows of an earlier run by spec.
+
+    Raises:
+        ValueError: They are of other images, or the file has other columns.
+    """
+    if not path.exists():
+        return {}
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path} is not a leaderboard of this version: give another --out")
+        rows = {row["spec"]: row for row in reader}
+    if any(row["data_sha256"] != data["data_sha256"] for row in rows.values()):
+        raise ValueError(f"{path} holds figures on other images: give another --out")
+    return rows
+
+
+def write_rows(path: Path, models: Sequence[Listed], rows: Mapping[str, Row]) -> None:
+    """Writes all rows, those of the models file first and in its order; a kill leaves the file before or after."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    order = dict.fromkeys([*(listed.spec for listed in models), *rows])
+    temporary = path.with_name(f"{path.name}.part")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[spec] for spec in order if spec in rows)
+    temporary.replace(path)
+
+
+def measured(
+    listed: Listed,
+    known: Row | None,
+    images: LabelledImages,
+    data: Mapping[str, str],
+    options: Options,
+    timed: bool,
+) -> Row:
+    """Returns a network's row: the known one if it is still of this network, else a new one."""
+    one = prepare(listed.spec, options, len(images.classes), room=True)
+    facts = facts_of(one, listed) | data
+    row = {"model": one.named.label, "group": listed.group, "spec": listed.spec}
+    if known and all(known[name] == str(value) for name, value in facts.items()):
+        late = timed and not known[SPEED]
+        return known | row | (timing(one, options) if late else {})
+    say(one.note())
+    classes = {one.named.label: one.match(images.classes).index}
+    found = evaluate({one.named.label: one.named.model}, images, probes, one.protocol, options, classes)
+    figures = dict(entries(found.figures(one.named.label)))
+    size = (1, 3, one.protocol.size, one.protocol.size)
+    costs = plan(one.named.model, input_size=size).totals
+    row |= figures | facts | (timing(one, options) if timed else {})
+    row |= {"multiply_adds": costs.before.multiply_adds if costs else "", "skipped": len(found.skipped)}
+    return {name: str(row.get(name, "")) for name in COLUMNS}
+
+
+def probes() -> dict[str, Probe]:
+    crop, circular = Consistency("crop"), Consistency("circular")
+    return {"accuracy": Accuracy(), "crop": crop, "circular": circular, "diagonal": Diagonal()}
+
+
+def entries(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yields the columns of the figures that the leaderboard shows."""
+    for name in (name for name in (*MEASURES, SPEED) if name in figures):
+        figure = figures[name]
+        yield name, figure["value"]
+        yield from ((f"{name}_{end}", figure[end]) for end in ("low", "high", "n"))
+
+
+def facts_of(one: Subject, listed: Listed) -> dict[str, Any]:
+    facts, model = one.protocol.preprocessing, one.named.model
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "licence": listed.licence or one.named.license,
+        "digest": digest_of(model),
+        "resize": facts.resize,
+        "crop": facts.crop,
+        "interpolation": facts.interpolation,
+        "preprocessing_from": one.preprocessing_from,
+        "protocol": one.protocol.name,
+        "protocol_version": PROTOCOL_VERSION,
+    }
+
+
+def digest_of(model: nn.Module) -> str:
+    """Returns the SHA-256 (hex) of a network's tensors with their names, whatever file they came from."""
+    total = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+@torch.inference_mode()
+def timing(one: Subject, options: Options) -> Row:
+    """Times forward passes of full batches; returns the columns: the median of some, the slowest and the fastest."""
+    model, size = one.named.model.eval(), one.protocol.size
+    batch = torch.randn(options.batch_size, 3, size, size, device=options.device)
+    rates = []
+    for _ in range(_BATCHES + 1):
+        started = time.perf_counter()
+        model(batch).sum().item()  # a number on the CPU waits for the device
+        rates.append(float(f"{options.batch_size / (time.perf_counter() - started):.4g}"))
+    del rates[0]  # warming up
+    figure = {"value": statistics.median(rates), "low": min(rates), "high": max(rates), "n": _BATCHES}
+    cuda = options.device.type == "cuda"
+    where = torch.cuda.get_device_name(options.device) if cuda else f"{torch.get_num_threads()} CPU threads"
+    return {name: str(value) for name, value in entries({SPEED: figure})} | {"timed_on": where}
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.getcwd())
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ZooError, ValueError, OSError, ImportError) as error:
+        sys.exit(f"leaderboard: {error}")
