@@ -3,7 +3,7 @@
 python scripts/leaderboard_page.py results/leaderboard/imagenet.csv scripts/leaderboard_models.txt docs/leaderboard.md
 
 The table of ``NAME.csv`` goes between ``<!-- leaderboard NAME -->`` and ``<!-- /leaderboard NAME -->``, and its picture
-beside the page.
+into the folder ``pictures`` beside the page.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ def write(results: Path, models: Path, page: Path) -> None:
     place = re.compile(rf"(?<=<!-- leaderboard {re.escape(name)} -->\n).*?(?=<!-- /leaderboard)", re.DOTALL)
     if not place.search(text):
         raise ValueError(f"{page} has no <!-- leaderboard {name} --> and <!-- /leaderboard {name} -->")
-    picture = page.with_name(f"leaderboard-{name}.png")
-    parts = [note(rows), table(rows), f"![Top-1 accuracy against crop consistency]({picture.name})"]
+    picture = page.parent / "pictures" / f"leaderboard_{name}.png"
+    picture.parent.mkdir(exist_ok=True)
+    parts = [note(rows), table(rows), f"![Top-1 accuracy against crop consistency](pictures/{picture.name})"]
     parts.append(missing(rows, read_models(models), models.name))
     body = "\n\n".join(parts)
     draw(rows, picture)

@@ -198,7 +198,7 @@ def test_the_page_shows_the_rows_and_counts_what_is_missing(models: Path, ten: P
     assert "{:.1f} [{:.1f}, {:.1f}]".format(*figure) in shown[0]
     assert "| own | 2 | 2 |\n| more | 1 | 0 |" in text
     assert "images/s" not in text
-    assert (tmp_path / "leaderboard-small.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "pictures" / "leaderboard_small.png").read_bytes().startswith(b"\x89PNG")
     leaderboard_page.write(tmp_path / "small.csv", models, page)
     assert page.read_text() == text
     other = tmp_path / "other.csv"
