@@ -13,7 +13,7 @@ from .webdataset import WebDataset
 
 DATA_GRAMMAR = (
     "a folder of class folders, a zip of one, ZIP/FOLDER, cifar10:FOLDER (its authors' files), hf:NAME[:SPLIT] (a data "
-    "set of Hugging Face's, or a folder of its save_to_disk), or wds:SHARDS (WebDataset: val-{0000..0063}.tar)"
+    "set of Hugging Face's, or a folder that its library reads), or wds:SHARDS (WebDataset: val-{0000..0063}.tar)"
 )
 DataSource = Callable[[str], LabelledImages]
 DATA_SOURCES: dict[str, DataSource] = {"cifar10": Cifar10, "hf": HuggingFaceImages, "wds": WebDataset}

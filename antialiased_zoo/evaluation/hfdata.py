@@ -1,4 +1,4 @@
-"""A data set of Hugging Face's ``datasets`` library, from its hub or from a folder of ``save_to_disk``."""
+"""A data set of Hugging Face's ``datasets`` library, from its hub or from a folder."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 from .images import LabelledImages
 
+# What ``save_to_disk`` leaves beside a data set, and beside its splits.
+_SAVED = ("state.json", "dataset_dict.json")
+
 
 class HuggingFaceImages(LabelledImages):
     """One split of a data set that has a column of images and one of class labels.
 
     Args:
-        name: ``OWNER/NAME`` or a folder, and after a colon the split (``validation`` by default).
+        name: ``OWNER/NAME`` or a folder (of ``save_to_disk``, or in any layout that ``load_dataset`` reads, such as
+            Parquet files), and after a colon the split (``validation`` by default).
 
     Raises:
         ImportError: ``datasets`` is not installed.
@@ -25,7 +29,7 @@ class HuggingFaceImages(LabelledImages):
         except ImportError as error:
             raise ImportError("hf: needs datasets: pip install 'antialiased-zoo[data]'") from error
         place, _, split = name.partition(":")
-        if Path(place).is_dir():
+        if any(Path(place, mark).is_file() for mark in _SAVED):
             found: Any = datasets.load_from_disk(place)
             table = found if isinstance(found, datasets.Dataset) else _split(found, split or "validation")
         else:

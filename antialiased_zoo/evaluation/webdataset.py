@@ -27,7 +27,7 @@ class WebDataset(LabelledImages):
 
     Raises:
         FileNotFoundError: No shards.
-        ValueError: No images with labels, or images without.
+        ValueError: No images with labels, images without, or two images under one key.
     """
 
     def __init__(self, shards: str, hide_bar: bool | None = True) -> None:
@@ -47,11 +47,15 @@ class WebDataset(LabelledImages):
     def _index(self, shard: Path, labels: dict[str, str]) -> None:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
-                key, _, suffix = member.name.partition(".")
-                name = f"{shard.name}/{key}"
+                # As the format has it, a key is the path up to the first dot of the file's own name.
+                folder, slash, file = member.name.rpartition("/")
+                key, _, suffix = file.partition(".")
+                name = f"{shard.name}/{folder}{slash}{key}"
                 if not member.isfile():
                     continue
                 if suffix.lower() in _IMAGES:
+                    if name in self._places:
+                        raise ValueError(f"{name} has two images in {shard}; expected one KEY.jpg beside KEY.cls")
                     self._places[name] = (shard, member.offset_data, member.size)
                 elif suffix.lower() in _LABELS:
                     content = tar.extractfile(member)

@@ -122,6 +122,26 @@ def test_webdataset_reads_what_the_library_reads(tmp_path):
     assert [image.convert("RGB").tobytes() for image, _ in theirs] == [images.image(i).tobytes() for i in range(5)]
 
 
+def test_webdataset_keys_end_at_the_first_dot_of_the_files_name(tmp_path):
+    library = pytest.importorskip("webdataset")
+    with library.TarWriter(str(tmp_path / "a.tar")) as writer:
+        for number, key in enumerate(["./1", "set.v2/x/2", "set.v2/3"]):
+            writer.write({"__key__": key, "png": picture(number), "cls": number, "json": {"a.b": 1}})
+    images = open_data(f"wds:{tmp_path / 'a.tar'}")
+    assert [name.removeprefix("a.tar/") for name in images.samples] == ["./1", "set.v2/x/2", "set.v2/3"]
+    theirs = list(library.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False))
+    assert [sample["png"] for sample in theirs] == [images.read(name) for name in images.samples]
+    assert [int(sample["cls"]) for sample in theirs] == images.targets
+
+
+def test_webdataset_keys_with_two_images_are_an_error(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for suffix in ("png", "jpg"):
+            tar.addfile(tarfile.TarInfo(f"1.{suffix}"), io.BytesIO(b""))
+    with pytest.raises(ValueError, match=r"a\.tar/1 has two images"):
+        open_data(f"wds:{tmp_path / 'a.tar'}")
+
+
 def test_hugging_faces_data_sets(tmp_path):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(
@@ -134,6 +154,29 @@ def test_hugging_faces_data_sets(tmp_path):
     assert (images.classes, images.targets, colour(images, 1)) == (["cat", "dog"], [1, 0, 1], 2)
     assert colour(open_data(f"hf:{tmp_path / 'pets'}:test"), 0) == 3
     assert len(images.digest()) == 64
+    with pytest.raises(ValueError, match="no split 'train'; there are validation, test"):
+        open_data(f"hf:{tmp_path / 'pets'}:train")
+    table.remove_columns("label").save_to_disk(tmp_path / "bare")
+    with pytest.raises(ValueError, match="0 columns of ClassLabel"):
+        open_data(f"hf:{tmp_path / 'bare'}")
+
+
+def test_folders_that_hugging_faces_library_reads(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = {"image": [{"bytes": picture(n), "path": None} for n in (1, 2, 3)], "label": [1, 0, 1]}
+    (tmp_path / "pets" / "data").mkdir(parents=True)
+    table = datasets.Dataset.from_dict(rows, features=features)
+    table.to_parquet(tmp_path / "pets" / "data" / "validation-00000-of-00001.parquet")
+    images = open_data(f"hf:{tmp_path / 'pets'}")
+    assert (images.classes, images.targets, colour(images, 2)) == (["cat", "dog"], [1, 0, 1], 3)
+    for index, name in enumerate(["cat", "dog"]):
+        place = tmp_path / "files" / "validation" / name
+        place.mkdir(parents=True)
+        (place / "1.png").write_bytes(picture(7 + index))
+    images = open_data(f"hf:{tmp_path / 'files'}")  # cells that hold a path instead of bytes
+    assert (images.classes, images.targets, colour(images, 1)) == (["cat", "dog"], [0, 1], 8)
 
 
 def test_a_kind_of_data_comes_from_outside(flat):
