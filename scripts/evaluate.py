@@ -55,7 +55,7 @@ AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help=GRAMMAR)
-    parser.add_argument("--data", "--data-dir", required=True, help=DATA_GRAMMAR)
+    parser.add_argument("--data", "--data-dir", "--data-path", required=True, help=DATA_GRAMMAR)
     parser.add_argument("--labels", type=Path, help="of a flat folder: ImageNet's devkit, or a file of image and class")
     parser.add_argument(
         "--classes",
@@ -99,7 +99,7 @@ def _add_protocol(group: Any) -> None:
 
 def _add_running(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    group.add_argument("--amp", choices=AMP)
+    group.add_argument("--amp", "--amp-dtype", nargs="?", const="float16", choices=AMP, help="mixed precision")
     group.add_argument("--channels-last", action="store_true")
     group.add_argument("--workers", "-j", type=int, default=min(8, (os.cpu_count() or 1) - 1))
     group.add_argument("--batch-size", "-b", type=positive, default=64)
@@ -113,7 +113,8 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     device = start(args)
     makers = {name: find_probe(name) for name in args.metrics if name != "features"}
-    images = open_data(args.data, args.labels)
+    needs_classes = any(create(Settings(1)).needs_targets for create in makers.values())
+    images = open_data(args.data, args.labels, labelled=needs_classes)
     thin_out(images, args)
     options = Options(
         device, args.batch_size, args.workers, AMP.get(args.amp), args.channels_last, not args.no_progress
@@ -123,7 +124,6 @@ def main(argv: Sequence[str]) -> None:
     def make() -> dict[str, Probe]:
         return {name: create(settings) for name, create in makers.items()}
 
-    needs_classes = any(probe.needs_targets for probe in make().values())
     flags, count = preprocessing_flags(args), len(images.classes) if needs_classes else None
     subjects = [prepare(spec, options, count, args.protocol, flags, args.seed, args.room) for spec in args.models]
     if len({one.named.label for one in subjects}) < len(subjects):
@@ -238,6 +238,7 @@ def extras(
 
 def facts_of(one: Subject, classes: ClassMap | None) -> dict[str, Any]:
     facts = {"spec": one.named.spec, "protocol": one.protocol.describe(), "preprocessing_from": one.preprocessing_from}
+    facts |= {"remark": one.named.remark} if one.named.remark else {}
     return facts | ({"classes": classes.how} if classes else {})
 
 

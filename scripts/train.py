@@ -76,7 +76,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     start.add_argument("--pretrained", action="store_true", help="fine-tune from the source's default weights")
     parser.add_argument(
-        "--model-args", nargs="*", type=name_value, default=[], metavar="NAME=VALUE", help="for the network's builder"
+        *("--model-args", "--model-kwargs"),
+        nargs="*",
+        type=name_value,
+        default=[],
+        metavar="NAME=VALUE",
+        help="for the network's builder",
     )
     parser.add_argument("--license", default="MIT", help="of the weights, for the manifest")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events to the run's folder")
@@ -90,7 +95,9 @@ def _add_execution(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     group.add_argument("--threads", type=positive, help="CPU threads (default: all cores)")
     group.add_argument("--workers", "-j", type=int, default=min(8, os.cpu_count() or 1), help="processes that decode")
-    group.add_argument("--amp", choices=AMP, default="none", help="mixed precision")
+    group.add_argument(
+        "--amp", "--amp-dtype", nargs="?", const="float16", choices=AMP, default="none", help="mixed precision"
+    )
     group.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
     group.add_argument("--compile", "--torchcompile", action="store_true", help="use torch.compile")
     group.add_argument("--accumulate", type=positive, default=1, metavar="PARTS", help="parts to compute a batch in")
@@ -230,6 +237,8 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     recipe = recipe_of(args)
     train_files, val_files = open_data(args.data)
     named = build(args, len(train_files.classes))
+    if named.remark and how.first:
+        print(f"{args.init}: {named.remark}", file=sys.stderr)
     check_outputs(named, len(train_files.classes), recipe.eval_crop)
     preprocessing = preprocessing_of(named, recipe, args)
     if recipe.augment == "pad-crop":
@@ -265,7 +274,12 @@ def finish(
     name = args.recipe or args.preset.replace("-", "_")
     filters = f"_lpf{args.filter_size}" if args.filter_size else ""
     weights = trainer.run.save_weights(
-        result.state_dict(), f"{re.sub(r'[^A-Za-z0-9_.-]', '_', args.model)}{filters}_{name}"
+        result.state_dict(),
+        f"{re.sub(r'[^A-Za-z0-9_.-]', '_', args.model)}{filters}_{name}",
+        classes=tuple(train_files.classes),
+        preprocessing=val.preprocessing,
+        license=args.license,
+        dataset=args.data.stem,
     )
     result.load_state_dict(load_weights(weights))
     accuracy = top1(result, val, dataclasses.replace(trainer.how, rank=0, world=1))

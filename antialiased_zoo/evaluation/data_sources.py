@@ -34,12 +34,13 @@ def register_data_source(name: str, source: DataSource) -> None:
     DATA_SOURCES[name] = source
 
 
-def open_data(text: str, labels: str | os.PathLike[str] | None = None) -> LabelledImages:
+def open_data(text: str, labels: str | os.PathLike[str] | None = None, *, labelled: bool = True) -> LabelledImages:
     """Opens the data set that a command line names.
 
     Args:
         text: See `DATA_GRAMMAR`.
         labels: For a folder or zip whose images are not in class folders; see `read_labels`.
+        labelled: False takes a folder's or zip's images from anywhere below it; their targets then mean nothing.
 
     Raises:
         FileNotFoundError: Nothing there.
@@ -47,7 +48,7 @@ def open_data(text: str, labels: str | os.PathLike[str] | None = None) -> Labell
     """
     kind, colon, place = text.partition(":")
     if not colon or kind not in DATA_SOURCES:
-        return open_images(text, labels=labels)
+        return open_images(text, labels=labels, labelled=labelled)
     if labels is not None:
         raise ValueError(f"{kind}: has labels of its own; give no others")
     return DATA_SOURCES[kind](place)

@@ -59,6 +59,7 @@ class Built:
         classes: Names of the outputs; ``None`` if unknown.
         antialiased: Whether the source has dealt with ``filter_size``.
         license: Of the weights, as the source states it; empty if it states none.
+        remark: What a report must say of the weights.
     """
 
     model: nn.Module
@@ -67,6 +68,7 @@ class Built:
     classes: Sequence[str] | None = None
     antialiased: bool = False
     license: str = ""
+    remark: str = ""
 
 
 ModelSource = Callable[[Request], Built]

@@ -15,7 +15,7 @@ from ..transform import antialias_
 from ..weights import Preprocessing, checkpoints
 from ..zoo import ARCHITECTURES, create_model
 from .model_sources import MODEL_SOURCES, Built, Request, existing_file, one_line
-from .stated import from_record
+from .stated import from_file
 
 GRAMMAR = (
     "[LABEL=]MODEL; MODEL is NAME:FILTER[:WEIGHTS] for a network of the zoo (resnet50:lpf4:finetuned), or timm:NAME, "
@@ -38,6 +38,7 @@ class NamedModel:
         classes: Names of its classes in its order; ``None`` if unknown.
         stated_by: Where the preprocessing was found.
         license: Of the weights, as their source states it; empty if it states none.
+        remark: What a report must say of its weights; empty for most.
     """
 
     label: str
@@ -47,6 +48,7 @@ class NamedModel:
     classes: Sequence[str] | None = None
     stated_by: str = ""
     license: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ def new_model(
     request = Request(spec.request.name, filter_size, weights, num_classes, options, progress)
     with one_line(text):
         file = existing_file(weights)
-        if file:
+        if file and spec.source == "zoo" and checkpoints.read_contents(file).config is not None:
+            built = _fine_tuned(request, file)
+        elif file:
             built = _from_file(spec.source, request, file, num_classes)
         else:
             built = MODEL_SOURCES[spec.source](request)
@@ -166,8 +170,22 @@ def new_model(
     return _named_model(text, text, built)
 
 
+def _fine_tuned(request: Request, file: Path) -> Built:
+    """Builds a network of the zoo with the tensors of a file that says which network it belongs to.
+
+    That network may have another structure: fine-tuning an antialiased network starts from the baseline's tensors.
+    """
+    trained = create_model(request.name, pretrained=file, num_classes=request.num_classes, progress=False)
+    model = create_model(request.name, request.filter_size, False, request.num_classes, **dict(request.options))
+    difference = trained.config.difference(model.config)
+    model.load_state_dict(dict(trained.state_dict()))  # as a plain dict, which does not insist on the structure
+    facts = trained.config
+    return Built(model, facts.preprocessing, "the record in its weights", antialiased=True, remark=difference)
+
+
 def _named_model(label: str, text: str, built: Built) -> NamedModel:
-    return NamedModel(label, text, built.model, built.preprocessing, built.classes, built.stated_by, built.license)
+    facts = (built.model, built.preprocessing, built.classes, built.stated_by, built.license, built.remark)
+    return NamedModel(label, text, *facts)
 
 
 def _antialias(built: Built, request: Request) -> None:
@@ -177,7 +195,7 @@ def _antialias(built: Built, request: Request) -> None:
 
 def _from_file(source: str, request: Request, file: Path, num_classes: int | None) -> Built:
     """Builds a model with a file's tensors, whose head is the recorded one's, the network's own, or the data's."""
-    preprocessing, classes = from_record(file)
+    stated = from_file(file)
 
     def attempt(outputs: int | None) -> Built:
         if source == "zoo":
@@ -185,15 +203,16 @@ def _from_file(source: str, request: Request, file: Path, num_classes: int | Non
             model = create_model(request.name, request.filter_size, file, outputs, progress=False, **options)
             return Built(model)
         built = MODEL_SOURCES[source](replace(request, weights="none", num_classes=outputs))
-        _load(built.model, file)
+        built = replace(built, remark=_load(built.model, file))
         _antialias(built, request)
         return built
 
-    heads = [len(classes)] if classes else list(dict.fromkeys((request.num_classes, None, num_classes)))
+    known = len(stated.classes) if stated.classes else None
+    heads = [known] if known else list(dict.fromkeys((request.num_classes, None, num_classes)))
     built = _first_that_fits(attempt, heads)
-    if preprocessing:
-        return replace(built, preprocessing=preprocessing, stated_by="the record beside its weights", classes=classes)
-    return replace(built, classes=classes)
+    if stated.preprocessing:
+        built = replace(built, preprocessing=stated.preprocessing, stated_by=stated.by)
+    return replace(built, classes=stated.classes)
 
 
 def _first_that_fits(attempt: Callable[[int | None], Built], heads: Sequence[int | None]) -> Built:
@@ -206,10 +225,15 @@ def _first_that_fits(attempt: Callable[[int | None], Built], heads: Sequence[int
     raise first or ValueError("no head to try")
 
 
-def _load(model: nn.Module, file: Path) -> None:
-    """Loads tensors by name, or by position where all names differ but every shape and kind is the same in order."""
+def _load(model: nn.Module, file: Path) -> str:
+    """Loads tensors by name, or by position where names differ but every shape and kind is the same in order.
+
+    Returns:
+        What a report must say of it.
+    """
     try:
         checkpoints.load_into(model, file)
+        return ""
     except TensorMismatchError as error:
         found, wanted = checkpoints.read_tensors(file), model.state_dict()
         # A weight stands for a weight, a running mean for a running mean: the last part of a name says the kind.
@@ -219,3 +243,5 @@ def _load(model: nn.Module, file: Path) -> None:
         if not all(tensor.isfinite().all() for tensor in found.values()):
             raise ValueError(f"{file} holds values that are not finite") from error
         model.load_state_dict(dict(zip(wanted, found.values(), strict=True)))
+        first = next((a, b) for a, b in zip(found, wanted, strict=True) if a != b)
+        return f"weights matched by position, since names differ ({first[0]} for {first[1]}) but all shapes agree"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..weights import Preprocessing
+from ..weights import Preprocessing, checkpoints
 
 
 def from_timm(config: Mapping[str, Any]) -> tuple[Preprocessing, str]:
@@ -46,15 +46,37 @@ def from_torchvision(transforms: Any) -> Preprocessing:
         raise ValueError(f"torchvision's {type(transforms).__name__} is not for classification: {error}") from error
 
 
-def from_record(weights: Path) -> tuple[Preprocessing | None, Sequence[str] | None]:
-    """Reads preprocessing and classes from the JSON that training writes beside weights; ``None`` for what it lacks."""
+@dataclass(frozen=True)
+class Stated:
+    """What is stated of weights in a file, and where.
+
+    Attributes:
+        preprocessing: ``None`` if nothing states it.
+        classes: Names of the outputs; ``None`` if unknown.
+        by: Where this was found; empty if nowhere.
+    """
+
+    preprocessing: Preprocessing | None = None
+    classes: Sequence[str] | None = None
+    by: str = ""
+
+
+def from_file(weights: Path) -> Stated:
+    """Reads the JSON that training writes beside weights, or else the record that the file itself holds.
+
+    Raises:
+        CheckpointError: The file is not sound.
+    """
     record = weights.with_suffix(".json")
-    if not record.is_file():
-        return None, None
-    entry = json.loads(record.read_text()).get("entry", {})
-    stated = entry.get("preprocessing")
-    facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in (stated or {}).items()}
-    return Preprocessing(**facts) if stated else None, entry.get("classes")
+    if record.is_file():
+        entry = json.loads(record.read_text()).get("entry", {})
+        if stated := entry.get("preprocessing"):
+            facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
+            return Stated(Preprocessing(**facts), entry.get("classes"), "the record beside its weights")
+        if entry.get("classes"):
+            return Stated(classes=entry["classes"])
+    config = checkpoints.read_contents(weights).config
+    return Stated() if config is None else Stated(config.preprocessing, config.classes, "the record in its weights")
 
 
 def changed(

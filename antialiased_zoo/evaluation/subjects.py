@@ -42,7 +42,8 @@ class Subject:
     def note(self) -> str:
         """Says which preprocessing and protocol are used, and why."""
         facts = f"{described(self.protocol.preprocessing)} ({self.preprocessing_from})"
-        return f"{self.named.label}: {facts}; protocol {self.protocol.name} ({self.protocol.why})"
+        remark = f"; {self.named.remark}" if self.named.remark else ""
+        return f"{self.named.label}: {facts}; protocol {self.protocol.name} ({self.protocol.why}){remark}"
 
     def match(self, classes: Sequence[str], given: str | None = None) -> ClassMap:
         """Matches a data set's classes with the model's outputs, as `match_classes`."""

@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+from ..weights import NetworkConfig
 
 State = dict[str, Any]
 
@@ -58,15 +61,19 @@ class RunFolder:
             )
         return state
 
-    def save_weights(self, tensors: dict[str, Tensor], stem: str) -> Path:
+    def save_weights(self, tensors: Mapping[str, Tensor], stem: str, **facts: Any) -> Path:
         """Writes half-precision safetensors as ``<stem>-<first 8 hex digits of its SHA-256>.safetensors``.
+
+        A state dict of a network of the zoo says which network it belongs to, and so does the file.
 
         Args:
             tensors: A state dict. Integers stay as they are, and so does a tensor that half precision cannot
                 hold (running variances may exceed 65,504).
             stem: ``<model>[_lpf<filter size>]_<recipe>``.
+            **facts: What the file's record says besides: fields of `NetworkConfig`, such as ``classes``.
         """
-        content = save({name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()})
+        halved = {name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()}
+        content = save(halved, _metadata(tensors, facts))
         path = self.path / f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
         _write_atomically(path, lambda file: file.write(content))
         return path
@@ -113,6 +120,13 @@ def versions() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "cuda": str(torch.version.cuda) if torch.cuda.is_available() else "none",
     }
+
+
+def _metadata(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, str] | None:
+    stated = getattr(tensors, "_metadata", {}).get("", {}).get(NetworkConfig.KEY)
+    if stated is None:
+        return None
+    return {"format": "pt", NetworkConfig.KEY: replace(NetworkConfig.from_json(stated), **facts).to_json()}
 
 
 def _halved(tensor: Tensor) -> Tensor:

@@ -7,15 +7,18 @@ import pytest
 import torch
 from torch import nn
 
+import antialiased_zoo as az
 from antialiased_zoo import antialias
 from antialiased_zoo.errors import CheckpointError
 from antialiased_zoo.evaluation import (
     MODEL_SOURCES,
     Built,
+    Options,
     changed,
     load_named,
     match_classes,
     new_model,
+    prepare,
     register_model_source,
 )
 from antialiased_zoo.evaluation.classes import imagenet_ids, imagenet_names
@@ -82,6 +85,11 @@ def test_a_file_fits_by_position_only_where_kinds_and_shapes_agree(tmp_path):
     other = {f"net._{name}": tensor for name, tensor in trained.state_dict().items()}
     torch.save(other, tmp_path / "renamed.pth")
     named = load_named(f"timm:resnet18:lpf3:{tmp_path / 'renamed.pth'}", num_classes=7)
+    assert named.remark.startswith(
+        "weights matched by position, since names differ (net._conv1.weight for conv1.weight"
+    )
+    torch.save(trained.state_dict(), tmp_path / "same.pth")
+    assert load_named(f"timm:resnet18:lpf3:{tmp_path / 'same.pth'}", num_classes=7).remark == ""
     for tensor, expected in zip(named.model.state_dict().values(), trained.state_dict().values(), strict=True):
         assert torch.equal(tensor, expected)
     image = torch.rand(1, 3, 64, 64)
@@ -94,6 +102,15 @@ def test_a_file_fits_by_position_only_where_kinds_and_shapes_agree(tmp_path):
     torch.save(dict(swapped), tmp_path / "swapped.pth")
     with pytest.raises(CheckpointError):
         load_named(f"timm:resnet18:{tmp_path / 'swapped.pth'}", num_classes=7)
+
+
+def test_a_file_states_its_own_preprocessing_and_classes(tmp_path):
+    facts = Preprocessing(72, 64, mean=(0.4, 0.4, 0.4))
+    az.save_pretrained(az.resnet18(2, num_classes=2), tmp_path, classes=("cat", "dog"), preprocessing=facts)
+    named = load_named(f"resnet18:lpf2:{tmp_path / 'model.safetensors'}", num_classes=5)
+    assert (named.preprocessing, named.classes) == (facts, ("cat", "dog"))
+    assert named.stated_by == "the record in its weights"
+    assert prepare(f"a=resnet18:lpf2:{tmp_path / 'model.safetensors'}", Options()).protocol.preprocessing == facts
 
 
 def test_a_file_keeps_its_own_head_whatever_the_data_has(tmp_path):

@@ -102,6 +102,17 @@ def test_what_a_model_states_is_used_and_said(folder, tmp_path, script, capsys):
     assert found["preprocessing_from"] == "its default_cfg, --mean, --std, --interpolation, --crop-pct"
 
 
+def test_consistency_needs_no_class_folders(folder, tmp_path, script):
+    for path in sorted(folder.glob("*/*.png")):
+        path.rename(folder / path.name)
+        path.parent.rmdir() if not list(path.parent.iterdir()) else None
+    with pytest.raises(ValueError, match="or give their labels"):
+        script(["a=situations:net", *FEW, "--data", str(folder)])
+    found = record(script, folder, tmp_path / "out", "a=situations:net", *FEW, "--metrics", "circular")["a"]
+    assert found["images"] == 12
+    assert list(found["figures"]) == ["circular_consistency"]
+
+
 def test_wordnet_folders_are_matched_with_imagenets_outputs(folder, tmp_path, script):
     found = record(script, folder, tmp_path / "out", "t=situations:thousand", *FEW, "--metrics", "accuracy")["t"]
     assert found["classes"] == "by wordnet id"

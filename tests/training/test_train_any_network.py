@@ -75,7 +75,9 @@ def test_epochs_keep_the_shares_of_the_image_sizes(script):
 
 def test_settings_have_the_names_of_timm_and_torchvision(script):
     theirs = ["--output", "o", "--data-dir", "d", "--wd", "0.1", "--smoothing", "0.2", "--model-ema-decay", "0.9"]
+    theirs += ["--model-kwargs", "width=2", "--amp", "--amp-dtype", "bfloat16"]
     ours = ["--out", "o", "--data", "d", "--weight-decay", "0.1", "--label-smoothing", "0.2", "--ema", "0.9"]
+    ours += ["--model-args", "width=2", "--amp", "bfloat16"]
     both = [script.parse(["m", "--filter-size", "3", "--preset", "cifar10", *names]) for names in (theirs, ours)]
     assert both[0] == both[1]
 

@@ -62,11 +62,14 @@ def test_fine_tuning_starts_from_given_weights(script, tmp_path):
     path = RunFolder(tmp_path).save_weights(trained, "net_test")
     options = ["--filter-size", "4", "--preset", "imagenet-mobilenet-finetune", "--init", str(path)]
     args = script.parse(["mobilenet_v2", "--data", "d", "--out", "o", *options, "--model-args", "width_mult=0.1"])
-    loaded = script.build(args, 4).model.state_dict()
+    named = script.build(args, 4)
+    assert "saved from mobilenet_v2(filter_size=None), the network is mobilenet_v2(filter_size=4)" in named.remark
+    loaded = named.model.state_dict()
     assert loaded.keys() == trained.keys()
     for name, tensor in trained.items():
         torch.testing.assert_close(loaded[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
     assert all(tensor.dtype is not torch.float16 for tensor in loaded.values())
+    assert script.build(args, 7).model.classifier[1].out_features == 7  # a new head for other data
 
 
 def test_the_recorded_command_repeats_the_run(script, tmp_path, monkeypatch):
@@ -153,7 +156,11 @@ def check_record(data, weights):
 
 
 def check_accuracy(data, weights, record):
-    from antialiased_zoo import create_model
+    from antialiased_zoo import create_model, from_pretrained
+
+    config = from_pretrained(weights).config  # the file says itself which network it is
+    assert (config.model, config.filter_size, config.classes) == ("mobilenet_v2", 4, ("blue", "red"))
+    assert (config.preprocessing.crop, config.license, config.dataset) == (16, "MIT", data.stem)
 
     model = create_model("mobilenet_v2", filter_size=4, num_classes=2, width_mult=0.1)
     model.load_state_dict(load_weights(weights))

@@ -1,0 +1,30 @@
+"""docs/metrics.md lists every flag of the two scripts beside other projects', and no other."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLAG = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
+
+
+def flags(text):
+    """Return the flags in a text; ``--no-x`` is the same setting as ``--x``."""
+    return {re.sub("^--no-", "--", flag) for flag in FLAG.findall(text)}
+
+
+@pytest.mark.parametrize("name", ["evaluate", "train"])
+def test_the_table_has_every_flag(name, capsys):
+    spec = importlib.util.spec_from_file_location(f"{name}_flags", ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(SystemExit):
+        module.parse(["--help"])
+    shown = flags(capsys.readouterr().out.partition("positional arguments:")[2]) - {"-h", "--help"}
+    section = (
+        (ROOT / "docs" / "metrics.md").read_text().partition(f"### `scripts/{name}.py`\n")[2].partition("\n### ")[0]
+    )
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert flags(" ".join(row.split("|")[1] for row in rows)) == shown
