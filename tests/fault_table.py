@@ -12,10 +12,10 @@ from filelock import FileLock
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "faults.md"
 INTRODUCTION = """# What the loader does when things go wrong
 
-Written by the tests (`UPDATE_FAULTS=1 pytest tests/weights`), which fail where this
-page no longer holds: each line is what `hub.fetch` or `checkpoints.load_entry` really did, against a server on
-loopback or a damaged cache. After every one of them the tests make sure that the cache shows the right file or none,
-and holds nothing else but at most one part to resume from.
+Written by the tests (`UPDATE_FAULTS=1 pytest tests/weights tests/cli`), which fail where this page no
+longer holds: each line is what the loader or the command really did, against a server on loopback, a
+damaged cache or a file made to harm. After every fault of the network and the cache the tests make sure
+that the cache shows the right file or none, and holds nothing else but at most one part to resume from.
 """
 
 

@@ -198,7 +198,7 @@ def _classes(record: Mapping[str, Any]) -> tuple[str, ...] | None:
         return None
     classes = _typed(record, "classes", list)
     if not all(isinstance(c, str) and c.isprintable() for c in classes) or len(set(classes)) != len(classes):
-        raise ValueError("classes must be different names")
+        raise ValueError("classes must be different names, without unprintable characters")
     if len(classes) != record.get("num_classes"):
         raise ValueError(f"classes holds {len(classes)} names, num_classes is {record.get('num_classes')!r}")
     return tuple(classes)

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fault_server import FaultServer
+from fault_table import write
 from fetching import CONTENT, DIGEST, NAME
 from PIL import Image
 
@@ -29,6 +31,15 @@ ENTRY = {
     "num_classes": 2,
     "preprocessing": {},
 }
+
+
+ROWS: dict[str, tuple[str, ...]] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _table() -> Iterator[None]:
+    yield
+    write("The command", ("situation", "outcome"), ROWS, 17)
 
 
 @pytest.fixture
@@ -102,6 +113,9 @@ class TestDoctor:
         assert out.strip().endswith(NAME)
         assert "offers 200,000 bytes" in err
         assert "antialiased-zoo doctor resnet18" in err
+        ROWS["`download A B`, and no source gives A"] = (
+            "B is fetched; A's reasons, and what else can be had; exit code 1",
+        )
 
     def test_one_unreadable_file_does_not_end_the_list(self, capsys: pytest.CaptureFixture[str]) -> None:
         (cache.folder() / NAME).mkdir(parents=True)
@@ -109,6 +123,7 @@ class TestDoctor:
         rows = capsys.readouterr().out.splitlines()
         assert "error" in rows[1]
         assert len(rows) == 5
+        ROWS["`list`, and one file cannot be read"] = ("every line is there; the file's says `error`",)
 
 
 def test_the_error_says_what_can_be_had(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +137,9 @@ def test_the_error_says_what_can_be_had(monkeypatch: pytest.MonkeyPatch, capsys:
 
     with pytest.raises(OSError, match='pretrained="timm_bt"'):
         az.resnet50(4, pretrained=True, progress=False)
+    ROWS["`download resnet50` offline"] = (
+        "the error names what is on this machine, and what others have; exit code 1",
+    )
 
 
 @pytest.mark.parametrize("name", [f"{NAME[:-4]} (1).pth", f"{NAME}.tar", f"{NAME[:-4]}(2).pth.tar"])
@@ -133,6 +151,7 @@ def test_a_copy_under_a_browsers_name_is_pointed_out(name: str, server: FaultSer
     with pytest.raises(OSError, match="rename it to") as caught:
         get(f"{server.url}/404/{NAME}")
     assert name in str(caught.value)
+    ROWS[f"a copy of {NAME} called `{name}`, and no source"] = (f"the error names it: rename it to {NAME}",)
 
 
 def test_photos_are_looked_at_before_weights_are_fetched(
@@ -142,6 +161,7 @@ def test_photos_are_looked_at_before_weights_are_fetched(
     assert cli.main(["predict", "missing.jpg"]) == 1
     assert "missing.jpg" in capsys.readouterr().err
     assert server.requests == []
+    ROWS["`predict missing.jpg`"] = ("says so; nothing is fetched; exit code 1",)
 
 
 def test_offline_the_packaged_network_answers(
@@ -154,6 +174,7 @@ def test_offline_the_packaged_network_answers(
     assert (len(out.splitlines()), err) == (1, "")
     assert cli.main(["predict", str(tmp_path / "é.png"), "--weights", "resnet50"]) == 1
     assert "az.efficientnet_lite0(filter_size=4" in capsys.readouterr().err  # what is on this machine
+    ROWS["`predict` offline"] = ("the packaged network answers",)
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:99", ""])
@@ -161,7 +182,10 @@ def test_devices_that_are_not_there(device: str, tmp_path: Path, capsys: pytest.
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     weights = "mobilenet_v2:lpf4:cifar10"
     assert cli.main(["predict", str(tmp_path / "a.png"), "--weights", weights, "--device", device]) == 1
-    assert f"--device {device} cannot be used here" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"--device {device} cannot be used here" in err
+    assert len(err.splitlines()) == 1
+    ROWS[f"`predict --device '{device}'`"] = ("one line: it cannot be used here, and torch's reason; exit code 1",)
 
 
 def test_weights_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,6 +224,7 @@ def test_names_that_the_terminal_cannot_spell(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
     assert rb"\xe9.png" in done.stdout
+    ROWS["`predict`, and names that the terminal cannot spell"] = ("every answer, the names' characters escaped",)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes")
@@ -211,3 +236,27 @@ def test_a_reader_who_has_gone() -> None:
     os.close(writing)
     assert done.returncode == 141
     assert done.stderr == b""
+    ROWS["`list \\| head`, and the reader goes"] = ("silence; exit code 141",)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT")
+@pytest.mark.parametrize("module", ["argparse", "antialiased_zoo.weights", "PIL", "torch", "torchvision"])
+def test_ctrl_c_while_something_is_imported(module: str, tmp_path: Path) -> None:
+    """The signal comes when the module is looked for: in the first seconds a command does nothing but import."""
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    code = f"""
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from antialiased_zoo.cli import main
+sys.exit(main(["predict", {str(tmp_path / "a.png")!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert done.stderr.startswith("interrupted")
+    assert len(done.stderr.splitlines()) == 1
+    ROWS[f"Ctrl-C while {module} is imported"] = ("one line; exit code 130",)

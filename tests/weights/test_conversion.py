@@ -7,16 +7,27 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from fault_table import write
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from antialiased_zoo.errors import UnsafePickleError
 from antialiased_zoo.weights import checkpoints
+
+ROWS: dict[str, tuple[str, ...]] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _table() -> Iterator[None]:
+    yield
+    write("Pickles and what is made of them", ("situation", "outcome"), ROWS, 8)
+
 
 DTYPES = [
     torch.float64,
@@ -54,6 +65,7 @@ def test_its_mode_is_the_umasks(umask: int, mode: int, tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "w.st").stat().st_mode & 0o777 == mode
+    ROWS[f"conversion under the umask {umask:03o}"] = (f"a file of mode {mode:04o}",)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
@@ -74,6 +86,7 @@ checkpoints.convert(folder / "w.pth", folder / "w.st", torch.nn.Linear(1, 1).sta
 
     cache.sweep(tmp_path / "w.st")
     assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
+    ROWS["SIGKILL in mid-conversion"] = ("a temporary file, which the next conversion removes",)
 
 
 class Greedy:
@@ -94,8 +107,10 @@ def test_memory_that_the_file_does_not_hold_is_not_taken(kind: str, tmp_path: Pa
         torch.save({"state_dict": Greedy()}, path, _use_new_zipfile_serialization=False)
     tracemalloc.start()
     try:
-        with pytest.raises(UnsafePickleError, match="bytearray"):
+        with pytest.raises(UnsafePickleError, match="bytearray") as caught:
             checkpoints.load_into(nn.Linear(1, 1), path)
         assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+        what = str(caught.value).replace(str(path), path.name)
+        ROWS[f"a pickle ({kind}) that takes 8 GiB"] = (f"UnsafePickleError, before any is taken: {what}",)
     finally:
         tracemalloc.stop()

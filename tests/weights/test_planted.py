@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fault_server import FaultServer
+from fault_table import write
 from fetching import CONTENT, DIGEST, NAME, get, wanted
 
 from antialiased_zoo.errors import CacheError, ManifestError
@@ -22,6 +23,14 @@ pytestmark = [
     pytest.mark.timeout(60),
 ]
 OWN = (".part", ".part.json", ".verified")
+ROWS: dict[str, tuple[str, ...]] = {}
+RIGHT = "the right file"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _table() -> Iterator[None]:
+    yield
+    write("Cache folders that others write to", ("what lies there", "outcome"), ROWS, 21)
 
 
 @pytest.fixture
@@ -40,6 +49,7 @@ def test_links_are_not_written_through(
     (folder / f"{NAME}{suffix}").symlink_to(precious)
     assert get(f"{server.url}/{fault}/{NAME}").read_bytes() == CONTENT
     assert precious.read_bytes() == b"precious"
+    ROWS[f"a link under {NAME}{suffix}"] = (f"{RIGHT}; what the link points to is as before",)
 
 
 @pytest.mark.parametrize("suffix", OWN)
@@ -49,6 +59,7 @@ def test_second_names_are_not_written_through(suffix: str, folder: Path, server:
     os.link(precious, folder / f"{NAME}{suffix}")
     assert get(f"{server.url}/good/{NAME}").read_bytes() == CONTENT
     assert precious.read_bytes() == b"precious"
+    ROWS[f"another file's second name under {NAME}{suffix}"] = (f"{RIGHT}; the other file is as before",)
 
 
 @pytest.mark.parametrize("suffix", [*OWN, ".lock"])
@@ -56,12 +67,14 @@ def test_pipes_are_not_waited_for(suffix: str, folder: Path, server: FaultServer
     os.mkfifo(folder / f"{NAME}{suffix}")
     assert get(f"{server.url}/good/{NAME}").read_bytes() == CONTENT
     assert get(f"{server.url}/404/{NAME}").read_bytes() == CONTENT
+    ROWS[f"a pipe under {NAME}{suffix}"] = (f"{RIGHT}, at once",)
 
 
 @pytest.mark.parametrize("suffix", OWN)
 def test_devices_are_not_read(suffix: str, folder: Path, server: FaultServer) -> None:
     (folder / f"{NAME}{suffix}").symlink_to("/dev/zero")
     assert get(f"{server.url}/good/{NAME}").read_bytes() == CONTENT
+    ROWS[f"a link to /dev/zero under {NAME}{suffix}"] = (RIGHT,)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
@@ -71,8 +84,10 @@ def test_under_the_files_own_name(kind: str, folder: Path, server: FaultServer) 
         os.mkfifo(path)
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(CacheError, match="a pipe or a device"):
+    with pytest.raises(CacheError, match="a pipe or a device") as caught:
         get(f"{server.url}/good/{NAME}")
+    what = str(caught.value).replace(str(cache.folder()), "CACHE")
+    ROWS[f"a {'pipe' if kind == 'pipe' else 'link to /dev/zero'} under {NAME}"] = (f"CacheError: {what}",)
     assert [verdict.status for verdict in hub.verify([wanted("https://x.invalid/x")])] == ["unreadable"]
 
 
@@ -80,8 +95,11 @@ def test_manifests(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):
-        with pytest.raises(ManifestError, match="a pipe or a device"):
+        with pytest.raises(ManifestError, match="a pipe or a device") as caught:
             manifest.load([tmp_path / name])
+    ROWS["a pipe or /dev/zero as the manifest"] = (
+        f"ManifestError: {str(caught.value).replace(str(tmp_path / 'zero'), 'FILE')}",
+    )
 
 
 @pytest.fixture
@@ -117,6 +135,7 @@ def test_another_users_part_in_a_shared_folder_is_named_and_passed_by(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert part.read_bytes() == CONTENT[:10]
     assert {path.name for path in folder.iterdir()} == {NAME, f"{NAME}.verified", f"{NAME}.part", f"{NAME}.part.json"}
+    ROWS["another user's interrupted part"] = (f"{RIGHT}, under a name of its own; the log names the part",)
 
 
 def test_containers_with_one_host_name_do_not_sweep_each_others_parts(
@@ -133,6 +152,7 @@ def test_containers_with_one_host_name_do_not_sweep_each_others_parts(
     (folder / dead).touch()
     get(f"{server.url}/good/{NAME}")
     assert {path.name for path in folder.iterdir()} == {NAME, f"{NAME}.verified", ours, *theirs}
+    ROWS["temporary files of a container with the same host name"] = (f"{RIGHT}; the files stay",)
 
 
 def test_a_nan_check_does_not_outlive_its_file(folder: Path, server: FaultServer) -> None:
@@ -146,6 +166,7 @@ def test_a_nan_check_does_not_outlive_its_file(folder: Path, server: FaultServer
     stamps.write(path, stamps.Stamp.of("0" * 64, path.stat(), finite=True))  # of another file
     assert next(hub.verify([wanted("https://x.invalid/x")])).status == "ok"
     assert not stamps.is_finite(path)
+    ROWS["a newer file under an old stamp"] = ("hashed, and searched for NaN, anew",)
 
 
 def test_stamps_of_older_versions_still_pin(folder: Path, server: FaultServer) -> None:
@@ -161,13 +182,19 @@ def test_stamps_of_older_versions_still_pin(folder: Path, server: FaultServer) -
 
 def test_short_digests_are_said_once(folder: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(hub.MIRROR, f"{server.url}/good")
-    with pytest.warns(hub.ShortDigestWarning, match=rf"a mirror.*8 hex digits.*{DIGEST}"):
+    with pytest.warns(hub.ShortDigestWarning, match=rf"a mirror.*8 hex digits.*{DIGEST}") as caught:
         path = get("https://no-such-host.invalid/x", full=False)
+    ROWS["8 digits of the digest are public; the file comes from a mirror"] = (told(caught),)
     path.with_name(f"{NAME}.verified").unlink()
     with pytest.warns(hub.ShortDigestWarning, match=rf"by hand.*{DIGEST}") as caught:
         get("https://no-such-host.invalid/x", full=False)
     assert caught[0].filename.endswith("fetching.py")  # the caller's line, not one of this package
     assert len(caught) == 1
+    ROWS["8 digits of the digest are public; the file was put there by hand"] = (told(caught),)
+
+
+def told(caught: pytest.WarningsRecorder) -> str:
+    return f"{RIGHT}; ShortDigestWarning: {caught[0].message}".replace(DIGEST, "...")
 
 
 @pytest.mark.parametrize("full", [True, False])

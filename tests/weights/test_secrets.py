@@ -3,11 +3,13 @@
 import base64
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fault_handler import COMMIT
 from fault_server import FaultServer
+from fault_table import write
 from faults import FAULTS
 from fetching import CONTENT, NAME, get
 
@@ -22,6 +24,19 @@ BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 # What takes long brings nothing new here.
 QUICK = sorted(set(FAULTS) - {"silent", "stalled", "drip", "slow_header", "endless_continue", "endless_trailer",
                               "slow_chunk", "endless", "redirect_drip"})  # fmt: skip
+
+ROWS: dict[str, tuple[str, ...]] = {}
+SAFE: set[str] = set()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _table() -> Iterator[None]:
+    yield
+    if {*QUICK, "403", "500"} == SAFE:
+        what = "a mirror's password and signature, HF_TOKEN, .netrc"
+        secrets = "in no message, log, warning or file, nor in a header to another host"
+        ROWS[f"{what}, under each of {len(SAFE)} faults of the network"] = (secrets,)
+    write("Secrets", ("what holds a secret", "outcome"), ROWS, 13)
 
 
 @pytest.fixture
@@ -70,6 +85,7 @@ def test_every_fault(
     assert {request.headers["Authorization"] for request in mirrored} == {BASIC}
     plain = [request for request in server.requests if request.path == f"/404/{NAME}"]
     assert {request.headers.get("Authorization") for request in plain} <= {None}
+    SAFE.add(fault)
 
 
 @pytest.mark.parametrize("base", [
@@ -82,6 +98,9 @@ def test_malformed_mirrors(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=hub.MIRROR) as caught:
         get("https://no-such-host.invalid/x")
     visible(str(caught.value))
+    for secret, name in {USER: "USER", PASSWORD: "PASSWORD", SIGNATURE: "SIGNATURE"}.items():
+        base = base.replace(secret, name)
+    ROWS[f"the mirror `{base}`"] = (str(caught.value),)
 
 
 @pytest.mark.parametrize("token", ["hf_a\r\nX-Evil: 1", "hf_é", "hf_ a"])
@@ -92,6 +111,7 @@ def test_tokens_that_cannot_be_sent(token: str, server: FaultServer, monkeypatch
         assert get(f"hf://faults/good/{NAME}@{COMMIT}").read_bytes() == CONTENT
     assert "Authorization" not in server.requests[0].headers
     assert "X-Evil" not in server.requests[0].headers
+    ROWS[f"HF_TOKEN={token!r}"] = ("the right file; a warning; the token is not sent",)
 
 
 def test_proxy_with_a_password(
@@ -104,10 +124,13 @@ def test_proxy_with_a_password(
         get(f"http://localhost:9/403/{NAME}")
     assert server.requests[0].headers["Proxy-Authorization"] == BASIC
     visible(str(caught.value) + caplog.text)
+    ROWS["http_proxy=http://USER:PASSWORD@..."] = ("sent to the proxy alone",)
     monkeypatch.setenv("http_proxy", f"socks5://{USER}:{PASSWORD}@127.0.0.1:{server.port}")
     with pytest.raises(SourcesFailedError, match="only http:// proxies") as caught:
         get(f"http://localhost:9/403/{NAME}")
     visible(str(caught.value))
+    reason = caught.value.reasons[0][1].replace(str(server.port), "PORT")
+    ROWS["http_proxy=socks5://USER:PASSWORD@..."] = (f"refused: {reason}",)
 
 
 def test_several_mirrors_are_tried_in_turn(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
