@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[str, ...]] = {}
 @pytest.fixture(scope="module", autouse=True)
 def _table() -> Iterator[None]:
     yield
-    write("The command", ("situation", "outcome"), ROWS, 17)
+    write("The command", ("situation", "outcome"), ROWS, 18)
 
 
 @pytest.fixture
