@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import FetchError, OfflineError, SourcesFailedError, ZooError
-from ..weights import Entry, alternatives, hub, manifest
+from ..weights import Entry, alternatives, checkpoints, hub, manifest
 from . import adapt
 from .doctor import doctor
 from .listing import info, list_weights
@@ -56,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     one = add("download", download, "Fetch weights into torch hub's folder, verified.")
     one.add_argument("weights", nargs="+", metavar="WEIGHTS", help=_SPEC)
     one.add_argument("--quiet", action="store_true", help="no progress bars")
-    one = add("verify", verify, "Hash every cached file anew; move those that fail out of the way.")
+    one = add(
+        "verify",
+        verify,
+        "Check every cached file anew, converted ones against their pickles; move what fails away.",
+    )
     one.add_argument("--json", action="store_true", help="as JSON")
     one = add("doctor", doctor, "Check this machine, and ask every source of weights whether it is alive.")
     one.add_argument("names", nargs="*", metavar="NAME", help="networks to ask for; all by default")
@@ -109,7 +113,7 @@ def download(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Read every cached file anew and print what was found."""
-    verdicts = list(hub.verify(manifest.load()))
+    verdicts = list(hub.verify(manifest.load(), checkpoints.holds_same))
     if options.json:
         say_json([{"path": str(v.path), "status": v.status, "detail": v.detail} for v in verdicts])
     else:

@@ -26,7 +26,7 @@ ROWS: dict[str, tuple[str, ...]] = {}
 @pytest.fixture(scope="module", autouse=True)
 def _table() -> Iterator[None]:
     yield
-    write("Pickles and what is made of them", ("situation", "outcome"), ROWS, 8)
+    write("Pickles and what is made of them", ("situation", "outcome"), ROWS, 9)
 
 
 DTYPES = [
@@ -87,6 +87,35 @@ checkpoints.convert(folder / "w.pth", folder / "w.st", torch.nn.Linear(1, 1).sta
     cache.sweep(tmp_path / "w.st")
     assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
     ROWS["SIGKILL in mid-conversion"] = ("a temporary file, which the next conversion removes",)
+
+
+def test_verify_compares_it_with_its_pickle(tmp_path: Path) -> None:
+    from antialiased_zoo.weights import hub
+    from antialiased_zoo.weights.hub import cache, stamps
+    from antialiased_zoo.weights.weights_file import WeightsFile
+
+    cache.make(cache.folder())
+    path, made = cache.folder() / "net.pth", cache.converted(cache.folder() / "net.pth")
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    torch.save(state, path)  # as published: without counters, which conversion adds
+    digest = stamps.sha256(path.open("rb", buffering=0))
+    file = WeightsFile("net.pth", "pickle", ("https://x.invalid/x",), digest)
+
+    def statuses() -> list[str]:
+        return [verdict.status for verdict in hub.verify([file], checkpoints.holds_same)]
+
+    checkpoints.convert(path, made, net.state_dict(), source_sha256=digest)
+    stamps.stamp(made, finite=True)
+    assert statuses() == ["ok", "ok"]
+    # Another file with a stamp that fits it: its own digest does not tell.
+    torch.save({name: tensor + 1 for name, tensor in state.items()}, tmp_path / "other.pth")
+    checkpoints.convert(tmp_path / "other.pth", made, net.state_dict(), source_sha256=digest)
+    stamps.stamp(made, finite=True)
+    assert [verdict.status for verdict in hub.verify([file])] == ["ok", "ok"]
+    assert statuses() == ["ok", "quarantined"]
+    assert not made.exists()
+    ROWS["other tensors in a converted file, under a stamp that fits"] = ("`verify` moves it away",)
 
 
 class Greedy:

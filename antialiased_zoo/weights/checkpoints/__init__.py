@@ -1,6 +1,16 @@
 """From a verified file to tensors in a model, under torchvision's names."""
 
+from .comparison import holds_same
 from .contents import Contents, read_contents
 from .loading import convert, load_entry, load_into, read_state, read_tensors
 
-__all__ = ["Contents", "convert", "load_entry", "load_into", "read_contents", "read_state", "read_tensors"]
+__all__ = [
+    "Contents",
+    "convert",
+    "holds_same",
+    "load_entry",
+    "load_into",
+    "read_contents",
+    "read_state",
+    "read_tensors",
+]

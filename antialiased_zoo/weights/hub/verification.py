@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import CacheError, DigestError, FetchError
+from ...errors import CacheError, DigestError, FetchError, ZooError
 from ..weights_file import WeightsFile
 from . import cache, stamps
 from .fetching import Fetchable, in_place
@@ -27,11 +27,13 @@ class Verdict:
     detail: str
 
 
-def verify(wanted: Iterable[Fetchable]) -> Iterator[Verdict]:
+def verify(wanted: Iterable[Fetchable], same: Callable[[Path, Path], bool] | None = None) -> Iterator[Verdict]:
     """Hash every cached file anew, whatever its stamp says, and move those that fail out of the way.
 
     Args:
         wanted: Entries of the manifest; those without a cached file are passed over.
+        same: Compares a converted file with the pickle that it was made of (`checkpoints.holds_same`); by default only
+            its own digest is checked.
 
     Example:
         >>> from antialiased_zoo.weights import manifest
@@ -43,9 +45,10 @@ def verify(wanted: Iterable[Fetchable]) -> Iterator[Verdict]:
         for path in (*in_place(file), folder / file.file):
             if path.exists():
                 yield _verdict(path, file, may_move=path.parent == folder)
-        made = cache.converted(folder / file.file)
+        source = folder / file.file
+        made = cache.converted(source)
         if made.exists():
-            yield _verdict_of_converted(made)
+            yield _verdict_of_converted(made, source, same if source.exists() else None)
 
 
 def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
@@ -57,10 +60,15 @@ def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
         return Verdict(path, "unreadable", str(error))
 
 
-def _verdict_of_converted(path: Path) -> Verdict:
+def _verdict_of_converted(path: Path, source: Path, same: Callable[[Path, Path], bool] | None) -> Verdict:
     digest = stamps.intact(path, rehash=True)
     if digest is None:
         return _moved(path, "not what was written when it was converted")
+    try:
+        if same and not same(path, source):
+            return _moved(path, f"holds other tensors than {source.name}")
+    except (ZooError, OSError) as error:
+        return _moved(path, f"cannot be compared with {source.name}: {error}")
     return Verdict(path, "ok", digest)
 
 
