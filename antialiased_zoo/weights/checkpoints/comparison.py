@@ -40,5 +40,5 @@ def holds_same(made: Path, source: Path) -> bool:
 def _digest(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], bytes]:
     import torch
 
-    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b""
+    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
     return str(tensor.dtype), tuple(tensor.shape), hashlib.sha256(data).digest()
