@@ -1,6 +1,6 @@
 """Randomised rounds of faults across eight processes that race for the same files; a program and its parts.
 
-    python tests/fetch_rounds.py ROUNDS [SEED]
+    [FETCH_PROCESSES=16] python tests/fetch_rounds.py ROUNDS [SEED]
 
 Every round draws a file, a list of faulty sources, a state of the cache (cold, warm, a wrong copy, a half download, a
 stamp that lies) and which processes are killed on the way. After it, every process that lived must have the right file
@@ -25,7 +25,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-PROCESSES = 8
+PROCESSES = int(os.environ.get("FETCH_PROCESSES", "8"))
 # Faults after which a source has given the file, and faults after which it has not; none takes long.
 HEALING = ("good", "busy", "reset_once", "short_once", "range_ignored", "range_refused", "changed", "changed_silently",
            "no_length", "chunked", "gzipped", "long", "stalled_once")  # fmt: skip
