@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from .. import __version__
 from ..errors import FetchError, OfflineError, SourcesFailedError, ZooError
 from ..weights import Entry, alternatives, checkpoints, hub, manifest
-from . import adapt
+from . import adapt, compare, plan
 from .doctor import doctor
 from .listing import info, list_weights
-from .output import NAME, complain, plain_warnings, say, say_json
+from .output import complain, modules_of_this_folder, plain_warnings, say, say_json
+from .overview import Parser
 from .prediction import DEFAULT, predict
 
 OK, FAILED = 0, 1
@@ -22,7 +23,7 @@ _SPEC = "NAME[:lpfK or :baseline[:RECIPE]], for example resnet50, resnet50:lpf3 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; see `antialiased_zoo.cli.main`."""
     options = _parser().parse_args(arguments)
-    with plain_warnings():
+    with plain_warnings(), modules_of_this_folder():
         try:
             command: Callable[[argparse.Namespace], int] = options.command
             code = command(options)
@@ -37,16 +38,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(NAME, description="Shift-invariant convnets: weights, answers, a demo.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser = Parser(__version__)
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=text, description=text)
+        one = parser.commands.add_parser(name, help=text, description=text)
         one.set_defaults(command=command, find=find)
         return one
 
-    one = add("list", list_weights, "List weights: published figures, licence, what is here, what is alive.")
+    one = add(
+        "list",
+        list_weights,
+        "List weights: top-1 and crop consistency, licence, what is here, alive sources.",
+    )
     one.add_argument("names", nargs="*", metavar="NAME", help="networks to list; all by default")
     one.add_argument("--json", action="store_true", help="as JSON")
     one.add_argument("--markdown", action="store_true", help="published figures as the README's table")
@@ -66,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("names", nargs="*", metavar="NAME", help="networks to ask for; all by default")
     one.add_argument("--json", action="store_true", help="as JSON")
     _add_predict(add("predict", predict, "Classify images."))
+    compare.add_arguments(add("compare", compare.run, compare.HELP))
+    plan.add_arguments(add("plan", plan.run, plan.HELP))
     adapt.add_arguments(add("adapt", adapt.run, adapt.HELP))
     one = add("demo", _demo, "Slide photos under two networks: how often the answer changes, and a picture.")
     one.add_argument("--photo", help="an image file for the curve; by default a cat")

@@ -19,9 +19,10 @@ from urllib.request import getproxies
 from .. import __version__
 from ..errors import CacheError, FetchError
 from ..weights import Entry, hub, manifest, read_small
-from .output import say, say_json, spec_of
+from .output import coloured, say, say_json, spec_of
 
 _RECORD = ".antialiased_zoo_doctor.json"
+_COLOURS = {"alive": "green", "local": "green", "differs": "yellow"}
 _LARGEST = 1024 * 1024
 _PACKAGES = ("torch", "torchvision", "huggingface_hub", "safetensors", "tqdm")
 
@@ -46,7 +47,8 @@ def doctor(options: argparse.Namespace) -> int:
             say(f"{name:14} {value}")
         for spec, findings in found.items():
             for finding in findings:
-                say(f"{finding.status:8} {spec:34} {finding.source}  {finding.detail}")
+                status = coloured(f"{finding.status:8}", _COLOURS.get(finding.status, "red"))
+                say(f"{status} {spec:34} {finding.source}  {finding.detail}")
     return 0 if all(any(f.status in ("alive", "local") for f in findings) for findings in found.values()) else 1
 
 

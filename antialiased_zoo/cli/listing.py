@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import FetchError
 from ..weights import Entry, hub, manifest
 from .doctor import last_findings
-from .output import say, say_json, spec_of
+from .output import coloured, say, say_json, spec_of
 
 
 def list_weights(options: argparse.Namespace) -> int:
@@ -29,14 +29,25 @@ def list_weights(options: argparse.Namespace) -> int:
         say(published_table(known))
         return 0
     found = last_findings()
-    say(f"{'weights':34} {'top-1':>6} {'crop cons.':>10}  {'licence':16} {'digits':6}  cached  {'sources':12}  default")
+    say(f"{'weights (* by default)':37}{'top-1':>6}{'cons.':>6} {'licence':15} {'here':5} alive")
     for entry in entries:
-        figures = [f"{entry.metrics[key]:.2f}" if key in entry.metrics else "" for key in ("acc1", "consistency_crop")]
-        digits = min(len(file.digest) for file in entry.files)
-        row = f"{spec_of(entry):34} {figures[0]:>6} {figures[1]:>10}  {entry.license.name:16} {digits:>6}  "
-        default = "default" if entry.default else ""
-        say(f"{row}{_cached(entry)[0]:6}  {_sources(entry, found):12}  {default}".rstrip())
+        say(_row(entry, found))
     return 0
+
+
+def _row(entry: Entry, found: dict[str, str]) -> str:
+    """An entry in less than 80 columns, for specs of up to 36 letters."""
+    spec = f"{spec_of(entry)}{'*' if entry.default else ''}"
+    top1, crops = (f"{entry.metrics[key]:.2f}" if key in entry.metrics else "" for key in ("acc1", "consistency_crop"))
+    free = entry.license.commercial_use
+    licence = coloured(f"{_shortened(entry.license.name, 15):15}", "green" if free else "yellow")
+    cached = _cached(entry)[0]
+    here = coloured(f"{cached:5}", "green") if cached == "yes" else f"{cached:5}"
+    return f"{spec:37}{top1:>6}{crops:>6} {licence} {here} {_sources(entry, found)}"
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def info(options: argparse.Namespace) -> int:
@@ -70,6 +81,9 @@ def _cached(entry: Entry) -> tuple[str, str | None]:
 
 
 def _sources(entry: Entry, found: dict[str, str]) -> str:
+    """How many sources the last `doctor` found alive, as in 2/3; ? if it was not asked."""
     states = [found[source] for source in entry.sources if source in found]
+    if not states:
+        return "?"
     alive = sum(state in ("alive", "local") for state in states)
-    return f"{alive} of {len(entry.sources)} alive" if states else "not asked"
+    return coloured(f"{alive}/{len(entry.sources)}", "green" if alive else "red")

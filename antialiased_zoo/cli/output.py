@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,18 @@ def say(text: str, stream: TextIO | None = None) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
+_CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33}
+
+
+def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """Return text in a colour for a terminal; as it is for files and pipes, and where ``NO_COLOR`` is set."""
+    stream = stream or sys.stdout
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or sys.platform == "win32"
+    if plain or not text.strip() or not stream.isatty():
+        return text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
 def complain(message: object) -> None:
     """Print one message to the standard error."""
     say(f"{NAME}: {message}", sys.stderr)
@@ -29,6 +42,19 @@ def complain(message: object) -> None:
 def say_json(value: Any, *, indent: int | None = 1) -> None:
     """Print JSON, in ASCII."""
     say(json.dumps(value, indent=indent))
+
+
+@contextlib.contextmanager
+def modules_of_this_folder() -> Iterator[None]:
+    """Let ``MODULE:CALLABLE`` name a module in the current folder, which an installed command does not look in.
+
+    The folder comes last, so that nothing in it takes the place of an installed module.
+    """
+    sys.path.append("")
+    try:
+        yield
+    finally:
+        sys.path.remove("")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,146 @@
+"""What ``antialiased-zoo compare`` does: one photo, shifted step by step, and what two networks say of it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ..errors import ZooError
+from ..evaluation import NamedModel, ShiftProtocol, load_named, protocol_for, read_photo, shift_curves, with_room
+from ..metrics import Stability, diagonal_stability
+from ..weights import Preprocessing, imagenet_classes
+from ..zoo import ARCHITECTURES
+from .output import say, say_json, spec_of
+
+_LABEL = re.compile(r"([^:=/]+)=(.+)")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one network says while the photo slides.
+
+    Attributes:
+        model: Its label.
+        answer: The class at the middle position.
+        changed: Percentage of steps of one pixel after which the answer is another.
+        probability: Of the class that is followed, at each position.
+        wobble: Its largest value minus its smallest, in percent.
+    """
+
+    model: str
+    answer: str
+    changed: float
+    wobble: float
+    probability: list[float]
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Slide the photo, print what came out, and draw it if asked for.
+
+    Raises:
+        ValueError: A model, the photo, the label or the number of shifts does not fit.
+    """
+    photo = read_photo(options.photo)  # before any weights are fetched
+    models = [_load(spec, options) for spec in options.models]
+    if models[0].label == models[1].label:
+        raise ValueError("both models have the same label: name them apart with LABEL=MODEL")
+    protocols = [protocol_for(with_room(model.preprocessing or Preprocessing())) for model in models]
+    shifts = _shifts(options.shifts, protocols)
+    names = [_names(model, protocol) for model, protocol in zip(models, protocols, strict=True)]
+    label = options.label or _followed(models[0], protocols[0], names[0], photo)
+    found = [
+        _answers(model, protocol, known, photo, shifts, label)
+        for model, protocol, known in zip(models, protocols, names, strict=True)
+    ]
+    if options.json:
+        say_json({"photo": options.photo, "shifts": shifts, "class": label, "models": [asdict(one) for one in found]})
+    else:
+        say(_table(found, options.photo, label, shifts))
+    if options.plot:
+        _draw(found, photo, label, options.plot)
+
+
+def _load(spec: str, options: argparse.Namespace) -> NamedModel:
+    """The network of a spec; one of the zoo without weights gets those that the other commands give it."""
+    match = _LABEL.fullmatch(spec)
+    rest = match[2] if match else spec
+    name, _, tail = rest.partition(":")
+    if name in ARCHITECTURES and ":" not in tail:
+        try:
+            rest = spec_of(options.find(rest))
+        except ZooError:
+            if tail != "baseline":
+                raise
+            rest = f"{rest}:torchvision"  # which has the baselines that the manifest has not
+    return load_named(f"{match[1]}={rest}" if match else rest, progress=not options.quiet)
+
+
+def _shifts(wanted: int | None, protocols: Sequence[ShiftProtocol]) -> int:
+    most = min(len(protocol.diagonal_offsets) - 1 for protocol in protocols)
+    if wanted is not None and not 1 <= wanted <= most:
+        raise ValueError(f"--shifts must be 1 to {most} for these networks, got {wanted}")
+    return wanted or most
+
+
+def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
+    """The names of a network's classes, or numbers where nobody names them."""
+    with torch.inference_mode():
+        outputs = model.model.eval()(torch.zeros(1, 3, protocol.size, protocol.size)).shape[-1]
+    return list(model.classes or imagenet_classes(outputs) or (f"class {index}" for index in range(outputs)))
+
+
+def _slide(
+    model: NamedModel, protocol: ShiftProtocol, photo: Image.Image, shifts: int, followed: int | None = None
+) -> Stability:
+    """The network's answers at so many steps, around the centre."""
+    first = (len(protocol.diagonal_offsets) - 1 - shifts) // 2
+    offsets = protocol.diagonal_offsets[first : first + shifts + 1]
+    canvas = protocol.padded(protocol.prepare(photo)[None])
+    return diagonal_stability(model.model.eval(), canvas, followed, protocol.size, offsets)
+
+
+def _followed(model: NamedModel, protocol: ShiftProtocol, names: Sequence[str], photo: Image.Image) -> str:
+    return names[int(_slide(model, protocol, photo, 0).prediction)]
+
+
+def _answers(
+    model: NamedModel,
+    protocol: ShiftProtocol,
+    names: Sequence[str],
+    photo: Image.Image,
+    shifts: int,
+    label: str,
+) -> Answers:
+    if label not in names:
+        some = ", ".join(names[:5])
+        raise ValueError(f"{model.label} knows no class {label!r}, only {some} ...: choose another --label")
+    found = _slide(model, protocol, photo, shifts, names.index(label))
+    predicted, probability = found.prediction[0], found.probability[0].tolist()
+    changed = 100 * float((predicted[1:] != predicted[:-1]).double().mean())
+    wobble = 100 * (max(probability) - min(probability))
+    return Answers(model.label, names[int(predicted[shifts // 2])], changed, wobble, probability)
+
+
+def _table(found: Sequence[Answers], photo: str, label: str, shifts: int) -> str:
+    width = max(len(one.model) for one in found)
+    rows = [
+        f'{Path(photo).name}, {shifts} steps of one pixel down and right; probability of "{label}"',
+        f"{'':{width}}  {'changes':>8}  {'wobble':>7}  {'lowest':>7}  answer in the middle",
+    ]
+    for one in found:
+        changed, wobble, lowest = f"{one.changed:.1f}%", f"{one.wobble:.1f}%", f"{100 * min(one.probability):.1f}%"
+        rows.append(f"{one.model:{width}}  {changed:>8}  {wobble:>7}  {lowest:>7}  {one.answer}")
+    return "\n".join(rows)
+
+
+def _draw(found: Sequence[Answers], photo: Image.Image, label: str, path: str) -> None:
+    curves = {one.model: (range(len(one.probability)), one.probability) for one in found}
+    caption = "the photo, sliding one pixel\ndown and right at a time"
+    ylabel = f'probability of "{label}"'
+    shift_curves(curves, ylabel=ylabel, photo=photo, caption=caption).savefig(path, dpi=150)

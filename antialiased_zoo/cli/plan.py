@@ -1,0 +1,66 @@
+"""``antialiased-zoo plan``: where antialiasing would put blurs in a network, and what they would cost."""
+
+from __future__ import annotations
+
+import argparse
+
+from .output import say
+
+HELP = "Print where blurs would go in a network, and why; nothing is changed or downloaded."
+_MODEL = (
+    "MODULE:CALLABLE that gives a network (MODULE may be a file in this folder), timm:NAME, torchvision:NAME, or a "
+    "network of the zoo"
+)
+_INPUT = "side in pixels, or sizes such as 3x224x224: adds multiply-adds and activations"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help=_MODEL)
+    parser.add_argument("--input", metavar="SIZE", help=_INPUT)
+    parser.add_argument("--filter-size", type=int, default=4, help="of the blurs that are costed; default: %(default)s")
+    parser.add_argument("--stem-stride", type=int, default=2, help="that the first convolution keeps; default: 2")
+    parser.add_argument("--graph", action="store_true", help="place blurs in the graph: functions are treated too")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan, and how much of the network it treats."""
+    from ..evaluation import load_named
+    from ..transform import plan
+    from ..zoo import ARCHITECTURES
+
+    size = _input_size(options.input)
+    known = ARCHITECTURES.get(options.model)
+    model = load_named(_without_weights(options.model)).model
+    found = plan(
+        model.eval(),
+        input_size=size,
+        filter_size=options.filter_size,
+        stem_stride=options.stem_stride,
+        graph=options.graph,
+        **(known.structure if known else {}),
+    )
+    say(str(found))
+    say(f"{len(found.treated)} of {len(found.sites)} ops that stride get a blur")
+    return 0
+
+
+def _without_weights(text: str) -> str:
+    """The spec with random weights, so that nothing is fetched."""
+    from ..zoo import ARCHITECTURES
+
+    if text in ARCHITECTURES:
+        return f"{text}:baseline"
+    source, _, name = text.partition(":")
+    return f"{text}:none" if source in ("timm", "torchvision", "hf-hub") and ":" not in name else text
+
+
+def _input_size(text: str | None) -> tuple[int, ...] | None:
+    """Turn 224, 3x224x224 or 1x3x224x224 into the shape of a batch."""
+    if text is None:
+        return None
+    try:
+        sizes = tuple(int(number) for number in text.lower().split("x"))
+    except ValueError:
+        raise ValueError(f"--input {text!r}: expected a side such as 224, or sizes such as 3x224x224") from None
+    return {1: (1, 3, *sizes * 2), 2: (1, 3, *sizes), 3: (1, *sizes)}.get(len(sizes), sizes)
