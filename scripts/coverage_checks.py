@@ -92,7 +92,7 @@ def check(name: str, build: Callable[[], nn.Module], shapes: Sequence[Sequence[S
     elif not plan.treated:
         found.form = "unchanged"
     outputs, ops = zip(*ran, strict=True)
-    _describe(found, plan, ops)
+    _describe(found, model, plan, ops)
     mine = _in_place(found, model)
     if found.form == "unchanged":
         return found
@@ -100,7 +100,7 @@ def check(name: str, build: Callable[[], nn.Module], shapes: Sequence[Sequence[S
         mine = az.antialias(model, graph=True)
         if mine.state_dict().keys() != model.state_dict().keys():
             found.faults.append("state-dict keys changed in the graph")
-    _check_strides(found, plan, mine, inputs, outputs)
+    _check_strides(found, model, plan, mine, inputs, outputs)
     _check_identity(found, model, inputs, outputs)
     return found
 
@@ -149,14 +149,14 @@ def _run(
     raise ValueError("no shapes were given")
 
 
-def _describe(found: Coverage, plan: az.Plan, ran: Sequence[Counter[StridedOp]]) -> None:
+def _describe(found: Coverage, model: nn.Module, plan: az.Plan, ran: Sequence[Counter[StridedOp]]) -> None:
     found.strided, found.treated = len(plan.sites), len(plan.treated)
     found.skipped = dict(Counter(site.reason for site in plan.skipped))
     found.notes = list(plan.notes)
     ops = set().union(*ran)
     found.seen = len(ops)
-    listed = Counter(place for site in plan.sites for place in [_place(site)])
-    unlisted = [op for op in ops if not listed[op.path, op.kind]]
+    listed = {place for site in plan.sites for place in _places(site, model)}
+    unlisted = [op for op in ops if (op.path, op.kind) not in listed]
     unread = [op for op in unlisted if any(_says(note, op.path) for note in plan.notes)]
     found.unread = sorted(str(op) for op in unread)
     found.unlisted = sorted(str(op) for op in unlisted if op not in unread)
@@ -170,9 +170,10 @@ def _says(note: str, path: str) -> bool:
     return any(f"{path}.".startswith(f"{about}.") for about in note.split(": ")[0].split(", "))
 
 
-def _place(site: Any) -> tuple[str, str]:
-    """Where the recorder sees a site: a function belongs to the module that calls it."""
-    return site.name.split(":")[0], site.kind
+def _places(site: Any, model: nn.Module) -> list[tuple[str, str]]:
+    """Where the recorder may see a site, under any name: a function belongs to the module that calls it."""
+    module = model.get_submodule(site.name.split(":")[0])
+    return [(name, site.kind) for name, m in model.named_modules(remove_duplicate=False) if m is module]
 
 
 def _in_place(found: Coverage, model: nn.Module) -> nn.Module:
@@ -206,10 +207,11 @@ def _identities(model: nn.Module) -> dict[str, int]:
 
 
 def _check_strides(
-    found: Coverage, plan: az.Plan, mine: nn.Module, inputs: Sequence[Tensor], outputs: Sequence[Any]
+    found: Coverage, model: nn.Module, plan: az.Plan, mine: nn.Module, inputs: Sequence[Tensor], outputs: Sequence[Any]
 ) -> None:
     """The sizes stay, and what strides in the antialiased network is what the plan says."""
-    kept = [_place(site) for site in plan.sites if not site.placement or max(site.keep) > 1]
+    left = [site for site in plan.sites if not site.placement or max(site.keep) > 1]
+    kept = {place for site in left for place in _places(site, model)}
     kinds = {kind for _, kind in kept}
     still: set[str] = set()
     found.effect = 0.0

@@ -108,6 +108,21 @@ def _split(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | 
     return ("slice", ()) if dims > 4 and dim > 1 and args[0]._base is not None else None
 
 
+def _reduction(kind: str) -> Reader:
+    """A reduction over windows that a view has put side by side."""
+
+    def read(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]] | None:
+        dims = args[1] if len(args) > 1 and isinstance(args[1], (tuple, list)) else args[1:2]
+        split = args[0].dim() > 4 and args[0]._base is not None
+        return (kind, ()) if split and dims and all(dim % args[0].dim() > 2 for dim in dims) else None
+
+    return read
+
+
+def _deformed(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]]:
+    return "conv", (args[5], args[6])
+
+
 def _index(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | None:
     old, new = args[0].shape[2:], result.shape[2:]
     return ("slice", ()) if len(old) == len(new) and any(n < o for o, n in zip(old, new, strict=True)) else None
@@ -136,6 +151,13 @@ _READERS: dict[str, Reader] = {
     **{f"_adaptive_avg_pool{n}d": _smaller("adaptive", 1) for n in (2, 3)},
     **{f"adaptive_max_pool{n}d": _smaller("adaptive", 1) for n in (2, 3)},
     **{f"fractional_max_pool{n}d": _smaller("fractional", 1) for n in (2, 3)},
+    "deform_conv2d": _deformed,
+    **{name: _reduction("avgpool") for name in ("mean", "sum")},
+    **{name: _reduction("maxpool") for name in ("amax", "amin", "max", "min")},
+    "unbind": _split,
+    "gather": _index,
+    "as_strided": _smaller("slice", 0),
+    **{f"grid_sampler_{n}d": _smaller("slice", 0) for n in (2, 3)},
     "slice": _slice,
     "select": _split,
     "index_select": _index,

@@ -13,5 +13,7 @@ from .ops import register_strided_op
 from .options import Shortcut as Shortcut
 from .options import StemPool as StemPool
 from .plans import Plan
+from .structures import forget_structure as forget_structure
+from .structures import register_structure as register_structure
 
 __all__ = ["Plan", "antialias", "antialias_", "plan", "register_activation", "register_strided_op"]

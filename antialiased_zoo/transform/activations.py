@@ -1,9 +1,9 @@
-"""What keeps a map's places: which ops are linear at each place, and which are nonlinearities."""
+"""The modules that work on each place of a map by itself, and those that norm a map by its own statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,38 +12,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-#: What an op does at each place of a map, apart from the others: affine, or a nonlinearity.
-Role = Literal["linear", "nonlinear"]
-
-_NOT_POINTWISE = (activations.MultiheadAttention, activations.Softmax, activations.Softmax2d, activations.LogSoftmax)
+# What these do depends on the axis.
+_BY_AXIS = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.GLU)
 ACTIVATIONS = tuple(
-    cls
-    for name in activations.__all__
-    if isinstance(cls := getattr(activations, name), type) and cls not in _NOT_POINTWISE
+    cls for name in activations.__all__ if isinstance(cls := getattr(activations, name), type) and cls not in _BY_AXIS
 )
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+NORMS = (_NormBase, nn.GroupNorm)
 
-_NONLINEAR = frozenset(
-    [
-        *("abs", "celu", "clamp", "clamp_max", "clamp_min", "clip", "cos", "elu", "erf", "exp", "expm1", "gelu"),
-        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log", "log1p", "logsigmoid"),
-        *("maximum", "minimum", "fmax", "fmin", "mish", "pow", "prelu", "reciprocal", "relu", "relu6", "rrelu"),
-        *("rsqrt", "selu", "sigmoid", "sign", "silu", "sin", "softplus", "softshrink", "softsign", "sqrt"),
-        *("square", "tanh", "tanhshrink", "threshold", "where", "gt", "ge", "lt", "le", "eq", "ne", "expit", "glu"),
-    ]
-)
-_LINEAR = frozenset(
-    [
-        *("alpha_dropout", "batch_norm", "bfloat16", "clone", "contiguous", "detach", "double", "dropout", "dropout1d"),
-        *("dropout2d", "dropout3d", "feature_alpha_dropout", "feature_dropout", "float", "half", "neg", "negative"),
-        *("positive", "to", "type", "type_as"),
-    ]
-)
-_SUMS = frozenset(["add", "iadd", "sub", "isub", "subtract", "rsub"])
-_PRODUCTS = frozenset(["mul", "imul", "multiply"])
-_QUOTIENTS = frozenset(["div", "truediv", "itruediv", "divide", "true_divide"])
-# These change the number of channels: only along the channels do they keep a map's places.
-_CHANNELS = frozenset(["chunk", "split", "tensor_split", "cat", "concat", "glu"])
 # These take their statistics over the map at hand, so they differ on a dense map and on its subsampled one.
 MAP_NORM_FUNCTIONS = frozenset(["group_norm", "instance_norm", "layer_norm"])
 
@@ -96,15 +71,11 @@ def function_name(target: Any) -> str:
 
 def is_activation(module: nn.Module | None) -> bool:
     """True for a module that is a pointwise nonlinearity."""
-    if isinstance(module, nn.GLU):
-        return module.dim == 1
     return isinstance(module, (*ACTIVATIONS, *_registered_modules))
 
 
 def is_map_norm(module: nn.Module | None) -> bool:
-    """True for norms whose statistics are the map's own: group and instance norms, and layer norms over a map."""
-    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
-        return type(module).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward)  # others permute to channels-last
+    """True for norms whose statistics are the map's own."""
     return isinstance(module, (_InstanceNorm, nn.GroupNorm))
 
 
@@ -113,33 +84,12 @@ def inner_activations(module: nn.Module) -> list[str]:
     return [name for name, child in module.named_modules() if name and is_activation(child)]
 
 
-def role_of_module(module: nn.Module) -> Role | None:
-    """What a module does at each place of a map; None if it does not keep the places."""
-    if is_activation(module):
-        return "nonlinear"
-    if isinstance(module, (*NORMS, nn.RMSNorm)) and not is_map_norm(module):
-        return "nonlinear" if inner_activations(module) else "linear"
-    return "linear" if isinstance(module, (_DropoutNd, nn.Identity)) else None
+def keeps_places(module: nn.Module) -> bool:
+    """True for a module that works on each place of a map by itself."""
+    norm = isinstance(module, NORMS) and not is_map_norm(module)
+    return norm or is_activation(module) or isinstance(module, (_DropoutNd, nn.Identity))
 
 
-def role_of_function(target: Any, read: int, given: int, dim: Any) -> Role | None:
-    """What a function or method does at each place of a map; None if it does not keep the places.
-
-    Args:
-        target: A graph node's target.
-        read: How many of its arguments depend on the map.
-        given: How many arguments are tensors or numbers that it combines.
-        dim: Its argument ``dim``, or None.
-    """
-    if target in _registered_functions:
-        return "nonlinear"
-    name = function_name(target)
-    if name in _CHANNELS:
-        return None if dim != 1 else "nonlinear" if name == "glu" else "linear"
-    if name in _SUMS:
-        return "linear"
-    if name in _PRODUCTS or name in _QUOTIENTS:
-        return "linear" if read == 1 else "nonlinear"
-    if name in ("max", "min"):
-        return "nonlinear" if given == 2 and dim is None else None
-    return "nonlinear" if name in _NONLINEAR else "linear" if name in _LINEAR else None
+def is_registered(function: Any) -> bool:
+    """True for a function given to `register_activation`."""
+    return function in _registered_functions

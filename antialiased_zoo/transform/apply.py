@@ -36,6 +36,7 @@ from .ops import row_of
 from .options import PlanOptions
 from .planner import plan
 from .plans import Plan, Site
+from .structures import note_structure, published_structure
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _DOWNSAMPLE = (Downsample1d, Downsample, Downsample3d)
@@ -48,6 +49,7 @@ class Options(PlanOptions, total=False):
 
     pad_type: str
     wide: bool
+    like: str | None
 
 
 class Filtering(NamedTuple):
@@ -83,10 +85,13 @@ def antialias(
     filtering = _checked(Filtering(filter_size, options.get("pad_type", "reflect"), options.get("wide", False)))
     if "optimizers" in options:
         raise TypeError("antialias() returns a copy, which no optimizer knows: use antialias_(), or make one after it")
+    options = _resolved(options)
     model = copy.deepcopy(model)
     chosen = cast(PlanOptions, {name: value for name, value in options.items() if name not in ("pad_type", "wide")})
     if graph and len(plan(model, **chosen).treated) < len((found := plan(model, graph=True, **chosen)).treated):
-        return apply_plan(model, found, filtering)
+        made = apply_plan(model, found, filtering)
+        note_structure(made, filter_size, options)
+        return made
     return antialias_(model, filter_size, **options)
 
 
@@ -97,13 +102,15 @@ def antialias_(
     pad_type: str = "reflect",
     wide: bool = False,
     optimizers: Optimizer | Iterable[Optimizer] = (),
+    like: str | None = None,
     **options: Unpack[PlanOptions],
 ) -> _Model:
     """Antialias a model in place: each strided op is evaluated densely, then blurred and subsampled.
 
     Parameters stay the same objects under the same names, and the state dict has the same keys, so checkpoints
-    load and optimizers go on. Convolutions stay where they are with a smaller stride; the blur is a child
-    (``blur_before``, ``blur_after``) of the module beside it. Pools are replaced. A second call changes nothing.
+    load and optimizers go on. A state dict's metadata say how the model was antialiased, and loading one compares.
+    Convolutions stay where they are with a smaller stride; the blur is a child (``blur_before``, ``blur_after``) of
+    the module beside it. Pools are replaced. A second call changes nothing.
     Every op returns the size that it returned before, for every input.
 
     Args:
@@ -115,6 +122,8 @@ def antialias_(
         wide: Widen binomial taps for strides above 2 (`antialiased_zoo.wide_taps`).
         optimizers: The model's optimizers, for those who come from libraries that must change them. They are only
             checked to be this model's, and go on: parameters stay the same objects, and blurs have none.
+        like: Name of a published network (``"resnet50"``, ``"densenet121"``): its options are the defaults, so that a
+            network with the same parts in another library's classes computes what its weights were trained for.
         **options: Any of the following.
 
             * ``stem_stride`` (2): stride that the convolution reading the image keeps: 2 in the paper, 1
@@ -138,8 +147,8 @@ def antialias_(
         The same model.
 
     Raises:
-        ValueError: If an option is out of range, or an optimizer holds no parameter of the model; the model is then as
-            it was.
+        ValueError: If an option is out of range, ``like`` names no known network, or an optimizer holds no parameter of
+            the model; the model is then as it was.
         TypeError: If ``optimizers`` are none.
 
     Warns:
@@ -154,12 +163,15 @@ def antialias_(
     """
     filtering = _checked(Filtering(filter_size, pad_type, wide))
     _check_optimizers(model, [optimizers] if isinstance(optimizers, Optimizer) else optimizers)
+    options = cast(PlanOptions, _resolved({**options, "like": like}))
     with _as_before_on_error(model):
         mended = mend(model)
         found = plan(model, **options)
         if not found.treated and not mended:
             warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
         apply_plan(model, found, filtering)
+        if found.treated:
+            note_structure(model, filter_size, {**options, "pad_type": pad_type, "wide": wide})
     if "torch._dynamo" in sys.modules:  # compiled code does not notice a new hook: it is made anew when next called
         torch.compiler.reset()
     return model
@@ -192,6 +204,13 @@ def _as_before_on_error(model: nn.Module) -> Iterator[None]:
                 attributes[name].clear()
                 attributes[name].update(content)
         raise
+
+
+def _resolved(options: Options) -> Options:
+    """Put the options of the network that is named by ``like`` in its place, below those that are given."""
+    given = {name: value for name, value in options.items() if name != "like"}
+    like = options.get("like")
+    return cast(Options, {**(published_structure(like) if like is not None else {}), **given})
 
 
 def _checked(filtering: Filtering) -> Filtering:
@@ -227,10 +246,19 @@ def _apply(model: nn.Module, site: Site, filtering: Filtering, found: Plan) -> N
     attach(host, where, blur)
     if site.keeper is not None:
         served = [other for other in found.treated if other is site or other.shares == site.name]
-        keeper, start = model.get_submodule(site.keeper), len(f"{site.keeper}.") if site.keeper else 0
-        convs = [(other.name[start:], other.stride, other.keep) for other in served if other.keep != other.stride]
-        known = frozenset(name for name, _ in keeper.named_modules())
-        keep(keeper, Link(convs, site.placement.host[start:], where, blur, known))
+        keeper = model.get_submodule(site.keeper)
+        convs = [
+            (path, other.stride, other.keep)
+            for other in served
+            if other.keep != other.stride
+            for path in _names(keeper, model.get_submodule(other.name))
+        ]
+        known = frozenset(name for name, _ in keeper.named_modules(remove_duplicate=False))
+        keep(keeper, Link(convs, tuple(_names(keeper, host)), where, blur, known))
+
+
+def _names(keeper: nn.Module, module: nn.Module) -> list[str]:
+    return [name for name, found in keeper.named_modules(remove_duplicate=False) if found is module]
 
 
 def _in_place_of(module: nn.Module, site: Site, filtering: Filtering) -> nn.Module:
@@ -283,9 +311,25 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         if hasattr(old, name):
             new.add_module(name, old.get_submodule(name))
     for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child is old:
-                parent._modules[name] = new
+        for name, value in (*vars(parent).items(),):
+            if name == "_modules" or type(value) in (list, tuple, dict):
+                vars(parent)[name] = _with_replaced(value, old, new)
+
+
+def _with_replaced(value: Any, old: nn.Module, new: nn.Module) -> Any:
+    """A container that holds one module in place of another; the same object, unless it does."""
+    if value is old:
+        return new
+    if isinstance(value, dict):
+        found = {name: _with_replaced(item, old, new) for name, item in value.items()}
+        if any(found[name] is not item for name, item in value.items()):
+            value = value.copy()
+            value.update(found)
+    elif type(value) in (list, tuple):
+        items = [_with_replaced(item, old, new) for item in value]
+        if any(item is not before for item, before in zip(items, value, strict=True)):
+            return type(value)(items)
+    return value
 
 
 def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.GraphModule:
@@ -301,9 +345,10 @@ def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.G
         if not site.node:
             _apply(model, site, filtering, found)
             continue
-        path = next(name for name in names if not hasattr(model, name))
-        model.add_module(path, _like(model, model, _blur_of(site, filtering)))
-        _rewire(graph, nodes, site, path)
+        if not site.shares:
+            path = next(name for name in names if not hasattr(model, name))
+            model.add_module(path, _like(model, model, _blur_of(site, filtering)))
+            _rewire(graph, nodes, site, path)
         if site.placement and site.placement.where != "instead" and site.keep != site.stride:
             _set_stride(model, nodes[site.node], site.keep)
     graph.lint()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -16,14 +16,11 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd
 
 from ..layers import Blurred
 from . import activations
-from .activations import Role, function_name, is_map_norm, role_of_function, role_of_module
+from .activations import function_name, is_map_norm
+from .following import Following
 from .tracing import Tracer
 
 _AVERAGES = (_AvgPoolNd, _AdaptiveAvgPoolNd)
-_TUPLES = ("chunk", "split", "tensor_split")
-_CHANNELS = (*_TUPLES, "cat", "concat", "glu", "getitem")
-# Functions whose other arguments hold a number for each channel.
-_BY_CHANNEL = ("batch_norm", "prelu")
 # Where the functions of a graph come from that hide no strided op.
 _READABLE = ("torch.", "torchvision.ops", "_operator", "builtins", "math")
 
@@ -41,12 +38,13 @@ class Dataflow:
     Args:
         model: The network; it is not run and may be on the meta device.
         training: The mode to read it in; the model's own by default.
+        hidden: Ids of modules that are also called by code that is not read.
 
     Raises:
         UntraceableError: If the model's own forward cannot be traced.
     """
 
-    def __init__(self, model: nn.Module, training: bool | None = None) -> None:
+    def __init__(self, model: nn.Module, training: bool | None = None, hidden: frozenset[int] = frozenset()) -> None:
         self.model = model
         self._modules = dict(model.named_modules())
         self.names = _all_names(model)
@@ -67,15 +65,28 @@ class Dataflow:
                     ) from error
                 classes |= {type(module)}
                 self.opaque |= {p: str(error) for p, m in self._modules.items() if type(m) is type(module)}
+        # What their modules return is not what is read: only what reads it can hold a blur.
+        self.rebound = _rebind_in_place(self.graph, self.module)
+        iterated = {tracer.submodule_paths[module] for module in tracer.iterated if module in tracer.submodule_paths}
+        self._iterated = iterated | {path for path in self.opaque if _may_run_its_children(self._modules[path])}
+        self._hidden = hidden | {
+            id(inner)
+            for path in self.opaque
+            for inner in self._modules[path].modules()
+            if inner is not self._modules[path]
+        }
         new = ((name, value) for name, value in vars(tracer.root).items() if name not in vars(model))
         self.constants = {name: value for name, value in new if isinstance(value, Tensor)}
         self._nodes = list(self.graph.nodes)
+        self._followed: dict[tuple[fx.Node, ...], Following] = {}
         self._order = {node: index for index, node in enumerate(self._nodes)}
 
     def unread(self) -> dict[str, list[str]]:
         """Functions that the model keeps from being traced (`torch.fx.wrap`), and the modules that call each."""
         found: dict[str, list[str]] = {}
         for node in self.graph.nodes:
+            if isinstance(self.module(node), torch.jit.ScriptModule):
+                found.setdefault("TorchScript", []).append(str(node.target))
             if node.op != "call_function" or isinstance(node.target, (type, torch._ops.OpOverload)):
                 continue
             if not f"{node.target.__module__}.".startswith(_READABLE):
@@ -126,8 +137,17 @@ class Dataflow:
         )
 
     def called_once(self, path: str) -> bool:
-        """True if the model calls the module at ``path`` at just one place."""
-        return self._tracer.calls[path] == 1
+        """True if the model calls the module at ``path`` at just one place, and no code that is not read may."""
+        return self._tracer.calls[path] == 1 and id(self._modules[path]) not in self._hidden
+
+    def is_hidden(self, path: str) -> bool:
+        """True if code that is not read may call the module at ``path``, too."""
+        return id(self._modules[path]) in self._hidden
+
+    @property
+    def called(self) -> frozenset[int]:
+        """Ids of the modules that the model calls in the code that is read."""
+        return frozenset(id(self._modules[path]) for path, count in self._tracer.calls.items() if count)
 
     def called_above(self, *paths: str) -> str | None:
         """The nearest module above all of some modules that the model calls; None above the model itself."""
@@ -147,99 +167,32 @@ class Dataflow:
         name = str(node.target)
         return self.constants[name] if name in self.constants else operator.attrgetter(name)(self.model)
 
-    def _is_per_channel(self, node: fx.Node, ndim: int) -> bool:
-        """True for a value that comes from no input and is the same at each place of a map of ``ndim`` axes."""
-        try:
-            shape = self._evaluated(node).shape
-        except Exception:  # it depends on an input, or is no tensor
-            return False
-        places = [size for axis, size in enumerate(shape, start=-len(shape)) if axis not in (-1 - ndim, -2 - ndim)]
-        return all(size == 1 for size in places)
-
-    def _evaluated(self, node: Any) -> Any:
-        """A value that comes from no input, on the meta device."""
-        if not isinstance(node, fx.Node):
-            return node
-        if node.op == "get_attr":
-            value = self._attribute(node)
-            return value.detach().to("meta") if isinstance(value, Tensor) else value
-        if node.op not in ("call_function", "call_method"):
-            raise ValueError(f"{node} depends on an input")
-        args, kwargs = fx.map_arg((node.args, node.kwargs), self._evaluated)
-        target: Any = node.target
-        return getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
-
-    def _role(self, node: fx.Node, read: set[fx.Node], ndim: int) -> Role | None:
-        """What a node does at each place of the map that ``read`` holds; None if it does not keep the places."""
-        if node.op == "call_module":
-            module = self.module(node)
-            return None if module is None else role_of_module(module)
-        if node.op not in ("call_function", "call_method"):
-            return None
-        inputs = node.all_input_nodes
-        name = function_name(node.target)
-        if not all(n in read or name in _BY_CHANNEL or self._is_per_channel(n, ndim) for n in inputs):
-            return None
-        if node.target is operator.getitem:  # of a chunk, or a slice of the channels
-            whole = slice(None)
-            of_tuple = function_name(inputs[0].target) in _TUPLES
-            index = node.args[1]
-            of_channels = isinstance(index, tuple) and len(index) == 2 and index[0] == whole
-            channels = of_channels and isinstance(index[1], slice) and index[1].step in (None, 1)  # type: ignore[index]
-            return "linear" if (of_tuple and isinstance(index, int)) or channels else None
-        if name in ("div", "truediv") and inputs and node.args[0] not in read:
-            return "nonlinear"  # one over the map
-        arguments = [a for a in node.args if isinstance(a, (fx.Node, int, float))]
-        depends = sum(n in read for n in inputs)
-        return role_of_function(node.target, depends, len(arguments), _dim(node))
-
     def is_map_norm(self, node: fx.Node) -> bool:
         """True for norms whose statistics are those of the map itself, as modules or as functions."""
-        return is_map_norm(self.module(node)) or function_name(node.target) in activations.MAP_NORM_FUNCTIONS
+        module = self.module(node)
+        own = is_map_norm(module) or isinstance(module, (nn.LayerNorm, nn.RMSNorm))
+        return own or function_name(node.target) in activations.MAP_NORM_FUNCTIONS
 
-    def nonlinear_ends(self, sources: list[fx.Node]) -> list[fx.Node]:
-        """Nodes through which all that follows from some maps passes, once a nonlinearity has been applied.
+    def follow(self, *sources: fx.Node) -> Following:
+        """What follows the values of some convolutions, in the graph's order, and keeps their places."""
+        if sources not in self._followed:
+            conv = self.module(sources[0])
+            known = isinstance(conv, _ConvNd)
+            ndim = len(conv.kernel_size) if known else self.ndim_before(sources[0]) or 2
+            channels = conv.out_channels if known else self._out_channels(sources[0])
+            self._followed[sources] = Following(sources, self._nodes, ndim, channels, self.module, self._attribute)
+        return self._followed[sources]
 
-        The first is the end of the first nonlinearity (a module, a function, or several ops such as
-        ``x * torch.sigmoid(x)``); the others follow it by ops that are affine at each place, so that a blur gives the
-        same after each of them. Empty if something else reads the maps first.
-
-        Args:
-            sources: Values of convolutions that are added up; in the graph's order.
-        """
-        found: list[fx.Node] = []
-        nonlinear = False
-        for node, role, meets in self._followed(sources):
-            if role == "nonlinear" and found:
-                break
-            nonlinear = nonlinear or role == "nonlinear"
-            if meets and nonlinear:
-                found.append(node)
-        return found
-
-    def _followed(self, sources: list[fx.Node]) -> Iterator[tuple[fx.Node, Role | None, bool]]:
-        """Each node that keeps the places of some maps, and whether all that was read before passes through it."""
-        conv = self.module(sources[0])
-        ndim = len(conv.kernel_size) if isinstance(conv, _ConvNd) else self.ndim_before(sources[0]) or 2
-        members: set[fx.Node] = set()
-        last_use = -1
-        for node in self._nodes[self._order[sources[0]] :]:
-            role: Role | None = None
-            if node not in sources:
-                if members.isdisjoint(node.all_input_nodes):
-                    continue
-                role = self._role(node, members, ndim)
-                if role is None:
-                    return
-            members.add(node)
-            meets = members.issuperset(sources) and last_use <= self._order[node]
-            yield node, role, meets and function_name(node.target) not in _TUPLES
-            last_use = max([last_use, *(self._order[user] for user in node.users)])
+    def _out_channels(self, node: fx.Node) -> int | None:
+        """Channels that a convolution by function returns, where its weight is a tensor of the model."""
+        weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
+        is_tensor = isinstance(weight, fx.Node) and weight.op == "get_attr"
+        return int(self._attribute(weight).shape[0]) if is_tensor else None
 
     def first_unfollowed(self, node: fx.Node) -> fx.Node | None:
         """The first op that reads a map, through ops that keep its places, and does not keep them itself."""
-        members = [member for member, *_ in self._followed([node])]
-        readers = {user for member in members for user in member.users} - set(members)
+        members = self.follow(node).members
+        readers = {user for member in members for user in member.users} - members
         return min(readers, key=self._order.__getitem__, default=None)
 
     def is_linear_reader(self, node: fx.Node) -> bool:
@@ -254,31 +207,12 @@ class Dataflow:
         module = self.module(node)
         return type(module).__name__ if module is not None else str(getattr(node.target, "__name__", node.target))
 
-    def changes_channels(self, sources: list[fx.Node], end: fx.Node) -> bool:
-        """True if the number of channels changes on the way to the end of a nonlinearity."""
-        for node, *_ in self._followed(sources):
-            if isinstance(self.module(node), nn.GLU) or function_name(node.target) in _CHANNELS:
-                return True
-            if node is end:
-                break
-        return False
-
-    def linear_ends(self, sources: list[fx.Node]) -> list[fx.Node]:
-        """Nodes through which all that follows from some maps passes, before any nonlinearity; the last one first."""
-        found = []
-        for node, role, meets in self._followed(sources):
-            if role == "nonlinear":
-                break
-            if meets and node not in sources:
-                found.append(node)
-        return found[::-1]
-
     def modules_taking(self, node: fx.Node) -> Iterator[str]:
         """Modules around a node that are given what it reads, and give that to nothing else; outermost first."""
         (source, *_) = node.all_input_nodes
         for path in self._tracer.takes[source]:
             readers = [user for user in source.users if f"{self.owner(user)}.".startswith(f"{path}.")]
-            if readers == [node] and self.called_once(path) and not runs_its_children(self._modules[path]):
+            if readers == [node] and self.called_once(path) and path not in self._iterated:
                 yield path
 
     def modules_returning(self, node: fx.Node) -> Iterator[str]:
@@ -289,21 +223,46 @@ class Dataflow:
         """
         for path in self._tracer.returns[node]:
             inside = any(f"{self.owner(user)}.".startswith(f"{path}.") for user in node.users)
-            if self.called_once(path) and not inside and not runs_its_children(self._modules[path]):
+            if self.called_once(path) and not inside and path not in self._iterated:
                 yield path
 
 
-def runs_its_children(module: nn.Module) -> bool:
-    """True if a module's forward goes over its children, whatever they are."""
-    if isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
-        return True
+def _may_run_its_children(module: nn.Module) -> bool:
+    """True if the code of a module that cannot be traced names what goes over its children, whatever they are."""
+    own = type(module).__mro__[: type(module).__mro__.index(nn.Module)]
+    codes = [getattr(inspect.unwrap(function), "__code__", None) for cls in own for function in vars(cls).values()]
     names: set[str] = set()
-    codes = [getattr(inspect.unwrap(type(module).forward), "__code__", None)]
     for code in codes:  # grows: comprehensions are code objects of their own
         if code is not None:
             names |= set(code.co_names)
             codes += [const for const in code.co_consts if inspect.iscode(const)]
     return not names.isdisjoint(("children", "named_children", "_modules", "modules", "named_modules"))
+
+
+def _rebind_in_place(graph: fx.Graph, module: Callable[[fx.Node], nn.Module | None]) -> set[fx.Node]:
+    """Let what reads a value after an op that changes it in place read that op's value, which is the same tensor.
+
+    Returns:
+        The ops whose value is read by another name than what they return.
+    """
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    found = set()
+    for node in graph.nodes:
+        source = node.args[0] if node.args else None
+        if isinstance(source, fx.Node) and _is_in_place(node, module(node)):
+            later = [user for user in source.users if order[user] > order[node]]
+            source.replace_all_uses_with(node, delete_user_cb=later.__contains__)
+            found |= {node} if later else set()
+    return found
+
+
+def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    if node.op == "call_module":
+        return getattr(module, "inplace", False) is True
+    name = node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))
+    return node.kwargs.get("inplace") is True or (
+        node.op in ("call_function", "call_method") and name.endswith("_") and not name.endswith("__")
+    )
 
 
 def _all_names(model: nn.Module) -> dict[str, list[str]]:
@@ -313,15 +272,6 @@ def _all_names(model: nn.Module) -> dict[str, list[str]]:
     for name, module in model.named_modules(remove_duplicate=False):
         names[first.setdefault(id(module), name)].append(name)
     return names
-
-
-def _dim(node: fx.Node) -> Any:
-    """The argument ``dim`` of a function that has one."""
-    place = {"chunk": 2, "split": 2, "tensor_split": 2, "cat": 1, "concat": 1, "glu": 1, "max": 1, "min": 1}
-    name = function_name(node.target)
-    given = node.args[place[name]] if name in place and len(node.args) > place[name] else node.kwargs.get("dim")
-    default = {"glu": -1, "chunk": 0, "split": 0, "tensor_split": 0, "cat": 0, "concat": 0}.get(name)
-    return default if given is None else None if isinstance(given, fx.Node) else given
 
 
 def _attends(names: set[str]) -> bool:

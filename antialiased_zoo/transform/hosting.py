@@ -26,21 +26,27 @@ class Link:
     """What belongs together: convolutions that gave up a stride, and the blur that took it; paths from the keeper.
 
     Attributes:
-        convs: Path, stride before, stride kept, of each convolution; none where nothing was given up.
-        host: Path of the module that the blur stands beside.
+        convs: Path, stride before, stride kept, of each convolution under each of its names; none where nothing was
+            given up.
+        hosts: Paths of the module that the blur stands beside: other tools may replace it under one name alone.
         where: "before" or "after" the host.
         blur: The blur.
         known: Paths that there were, to tell what is new.
     """
 
     convs: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
-    host: str
+    hosts: tuple[str, ...]
     where: Where
     blur: nn.Module
     known: frozenset[str] = field(repr=False)
 
     def __post_init__(self) -> None:
         self.child = f"blur_{self.where}"
+
+    @property
+    def host(self) -> str:
+        """The first of the host's paths."""
+        return self.hosts[0]
 
 
 # Hooks and not wrappers, so that the host keeps its class, its name and its parameters' names, whatever it is.
@@ -154,9 +160,10 @@ def _check(keeper: nn.Module) -> None:
 
 
 def _holds(keeper: nn.Module, link: Link) -> bool:
-    host = _at(keeper, link.host)
-    if host is None or link.child not in host._modules or _calls(host, link.where) != 1:
-        return False
+    for path in link.hosts:
+        host = _at(keeper, path)
+        if host is None or link.child not in host._modules or _calls(host, link.where) != 1:
+            return False
     for path, _, kept in link.convs:
         conv = _at(keeper, path)
         if conv is None or (getattr(conv, "stride", None) != kept and not _wraps(conv, kept)):
@@ -185,13 +192,17 @@ def _convs(module: nn.Module) -> list[_ConvNd]:
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _mend(keeper: nn.Module, link: Link) -> None:
     link.convs = [found for conv in link.convs for found in _dense_again(keeper, link, *conv)]
-    host = _at(keeper, link.host)
-    if host is None:
-        raise _error(keeper, link, f"there is no module {link.host!r} any more to blur {link.where}")
-    if link.child not in host._modules:
+    hosts = [(_at(keeper, path), path) for path in link.hosts]
+    for host, path in hosts:
+        if host is None:
+            raise _error(keeper, link, f"there is no module {path!r} any more to blur {link.where}")
+    found = [host for host, _ in hosts if host is not None]
+    if any(link.child not in host._modules for host in found):
         _detach(keeper, link)
-        attach(host, link.where, _like(link.blur, keeper))
-    _hook_once(host, link.where)
+    for host in found:
+        if link.child not in host._modules:
+            attach(host, link.where, _like(link.blur, keeper))
+        _hook_once(host, link.where)
 
 
 def _dense_again(

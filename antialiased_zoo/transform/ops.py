@@ -152,7 +152,7 @@ def _read_conv(module: _ConvNd) -> Op:
 
 
 def _call_conv(given: dict[str, Any], name: str) -> Op | None:
-    transposed = given.get("transposed", False)
+    transposed = name == "convolution" and given.get("transposed", False)  # elsewhere that place holds the groups
     ndim = int(name[4]) if name[4:5].isdigit() else len(given.get("stride", (1, 1)))
     stride, padding, dilation = (_each(given.get(key, default), ndim) for key, default in _CONV_DEFAULTS)
     if transposed or stride is None:
@@ -229,6 +229,30 @@ def _call_index(given: dict[str, Any], _: str) -> Op | None:
     return None if given.get("dim") in (0, 1) else Op("slice", (), left=_SLICE)
 
 
+def _call_deformed(given: dict[str, Any], _: str) -> Op | None:
+    stride = _each(given.get("stride", 1), 2)
+    return Op("conv", stride or (), left=_DEFORMED)
+
+
+def _call_reduction(given: dict[str, Any], name: str) -> Op | None:
+    """A pool over the windows that a view has put side by side: ``x.view(n, c, h // 2, 2, w // 2, 2).mean((3, 5))``."""
+    source, dims = given.get("input"), given.get("dim")
+    dims = dims if isinstance(dims, (tuple, list)) else (dims,)
+    if not isinstance(source, fx.Node) or not all(isinstance(dim, int) and (dim < 0 or dim > 2) for dim in dims):
+        return None
+    sizes: Any = source.args[1:]
+    sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+    name_before = function_name(source.target)
+    split = name_before == "unfold" or (name_before in ("view", "reshape", "_unsafe_view") and len(sizes) > 4)
+    return Op("avgpool" if name in ("mean", "sum") else "maxpool", (), left=_WINDOWS) if split else None
+
+
+def _call_select(given: dict[str, Any], _: str) -> Op | None:
+    source, dim = given.get("input"), given.get("dim")
+    split = isinstance(source, fx.Node) and function_name(source.target) in _SPLITS
+    return Op("slice", (), left=_SLICE) if split and dim not in (0, 1) else None
+
+
 def _call_slice(given: dict[str, Any], _: str) -> Op | None:
     step = given.get("step", 1)
     return Op("slice", (step,), left=_SLICE) if isinstance(step, int) and step > 1 else None
@@ -238,17 +262,13 @@ def _of_getitem(node: fx.Node) -> Op | None:
     index, source = node.args[1], node.args[0]
     if not isinstance(index, tuple):
         return None
-    known = [part.step for part in index if isinstance(part, slice) and isinstance(part.step, int)]
-    if known and max(known) > 1:
-        return Op("slice", tuple(known), left=_SLICE)
+    steps = [part.step for part in index if isinstance(part, slice)]
+    known = tuple(step for step in steps if isinstance(step, int))
+    if max(known, default=1) > 1 or any(isinstance(step, fx.Node) for step in steps):
+        return Op("slice", known if max(known, default=1) > 1 else (), left=_SLICE)
     spatial = index[index.index(Ellipsis) + 1 :] if Ellipsis in index else index[2:]
     picks = any(isinstance(part, (fx.Node, list)) for part in spatial)
-    split = isinstance(source, fx.Node) and function_name(source.target) in (
-        "view",
-        "reshape",
-        "unflatten",
-        "_unsafe_view",
-    )
+    split = isinstance(source, fx.Node) and function_name(source.target) in _SPLITS
     if picks or (split and any(type(part) is int for part in spatial)):
         return Op("slice", (), left=_SLICE)
     return None
@@ -271,6 +291,9 @@ _SLICE = "picks places by their index: whether along an image is not known"
 _RESIZE = "resizes: where that is downwards, antialias=True makes interpolate low-pass filter"
 _UNSHUFFLE = "moves pixels into channels: none is dropped, and no blur can stand between"
 _QUANTIZED = "quantized: its maps have no blur; antialias the network first, and quantise it then"
+_DEFORMED = "its offsets are those of the strided map: it has no dense evaluation"
+_WINDOWS = "pools the windows of a view: no op of its own, whose stride could be given up"
+_SPLITS = ("view", "reshape", "unflatten", "_unsafe_view")
 _FRACTIONAL = "pools at random places"
 _CONV_DEFAULTS = (("stride", 1), ("padding", 0), ("dilation", 1))
 _POOL_DEFAULTS: dict[str, Any] = {"kernel_size": 1, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
@@ -343,10 +366,21 @@ _ROWS = [
         lambda given, _: _unshuffle(given.get("downscale_factor")),
     ),
     StridedOp(
-        functions=("index_select", "take_along_dim", "gather"),
+        functions=("index_select", "take_along_dim", "gather", "as_strided", "grid_sample", "grid_sampler"),
         arguments=("input", "dim", "index"),
         read_call=_call_index,
     ),
+    StridedOp(
+        functions=("deform_conv2d",),
+        arguments=("input", "offset", "weight", "bias", "stride"),
+        read_call=_call_deformed,
+    ),
+    StridedOp(
+        functions=("mean", "sum", "amax", "amin", "max", "min"),
+        arguments=("input", "dim"),
+        read_call=_call_reduction,
+    ),
+    StridedOp(functions=("select", "unbind"), arguments=("input", "dim"), read_call=_call_select),
     StridedOp(functions=("slice",), arguments=("input", "dim", "start", "end", "step"), read_call=_call_slice),
     StridedOp(
         (nn.Unfold,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from torch import nn
@@ -59,24 +60,25 @@ def _is_new(module: nn.Module, site: Site, seen: set[int]) -> bool:
     return not known
 
 
-def _plan(model: nn.Module, options: Placing, graph: bool, whole: bool) -> Plan:
+def _plan(model: nn.Module, options: Placing, graph: bool, whole: bool, hidden: frozenset[int] = frozenset()) -> Plan:
     try:
-        flow = Dataflow(model)
+        flow = Dataflow(model, hidden=hidden)
     except UntraceableError as error:
-        return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one")
+        return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one", hidden)
     unread = flow.unread().items()
     notes = (f"{', '.join(paths)}: calls {name}, which is kept from being traced" for name, paths in unread)
     found = Plan(tuple(Walk(flow, options, graph, whole).sites()), tuple(notes), graph)
     for path, why in flow.opaque.items():
-        part = _plan_parts(
-            model.get_submodule(path), options, f"cannot be traced ({why}): its parts were read one by one"
-        )
+        note = f"cannot be traced ({why}): its parts were read one by one"
+        part = _plan_parts(model.get_submodule(path), options, note, hidden | flow.called)
         found = _joined(found, part, path)
     return found
 
 
-def _plan_parts(model: nn.Module, options: Placing, note: str) -> Plan:
+def _plan_parts(model: nn.Module, options: Placing, note: str, hidden: frozenset[int]) -> Plan:
     found = Plan(notes=(f"{type(model).__name__} {note}",))
+    parts = Counter(id(module) for child in model.children() for module in child.modules())
+    hidden |= {module for module, count in parts.items() if count > 1}
     for name, child in model.named_children():
         op = read_module(child)
         up = read_upsampling_module(child, ndim=None) if options.upsample is not None else None
@@ -85,7 +87,7 @@ def _plan_parts(model: nn.Module, options: Placing, note: str) -> Plan:
             site = upsampled(child, up, site, options, hasattr(child, "blur_after"), Placement(name, "after"))
             found = Plan((*found.sites, site) if up.strides else found.sites, found.notes, found.graph)
         elif op is None:
-            found = _joined(found, _plan(child, options, graph=False, whole=False), name)
+            found = _joined(found, _plan(child, options, graph=False, whole=False, hidden=hidden), name)
         elif op.strides:
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
@@ -98,7 +100,7 @@ def _joined(outer: Plan, inner: Plan, path: str) -> Plan:
     sites = tuple(
         replace(
             site,
-            name=f"{path}.{site.name}",
+            name=f"{path}{'' if site.name.startswith(':') else '.'}{site.name}",
             placement=replace(site.placement, host=f"{path}.{site.placement.host}") if site.placement else None,
             shares=f"{path}.{site.shares}" if site.shares else "",
             keeper=None if site.keeper is None else f"{path}.{site.keeper}".rstrip("."),

@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from ..layers import StrideOffsets
 from .activations import inner_activations
+from .following import End
 from .graph import Dataflow
 from .ops import KINDS, Op, read_op
 from .options import Placing
@@ -51,7 +52,8 @@ class Walk:
         """Name the nearest module that is called and holds both the op and its blur."""
         if site.placement is None or site.placement.where == "instead":
             return site
-        return replace(site, keeper=self.flow.called_above(site.name, site.placement.host))
+        names = [name for path in (site.name, site.placement.host) for name in self.flow.names[path]]
+        return replace(site, keeper=self.flow.called_above(*names))
 
     def _site(self, node: fx.Node, op: Op, reads_image: bool) -> Site:
         module = self.flow.module(node)
@@ -114,6 +116,8 @@ class Walk:
 
     def _conv(self, node: fx.Node, op: Op, site: Site, reads_image: bool) -> Site:
         module = self.flow.module(node)
+        if module is not None and self.flow.is_hidden(site.name):
+            return replace(site, reason="code that cannot be traced may call it, too")
         if module is not None and not self.flow.called_once(site.name) and not self.graph:
             return replace(
                 site, reason="called at several places, which need blurs of their own (graph=True gives them)"
@@ -133,7 +137,7 @@ class Walk:
             return replace(site, reason=f"reads the image: keeps its stride of {max(keep)} (stem_stride={limit})")
         if any(stride % k for stride, k in zip(op.stride, keep, strict=True)):
             return replace(site, reason=f"reads the image: stem_stride={limit} does not divide its stride")
-        cuts = op.window is not None and op.window.size == op.stride and not self.flow.nonlinear_ends([node])
+        cuts = op.window is not None and op.window.size == op.stride and not self.flow.follow(node).nonlinear_ends()
         if cuts and self.flow.has_attention:
             return replace(site, reason="cuts the image into a transformer's patches")
         blur_stride = tuple(stride // k for stride, k in zip(op.stride, keep, strict=True))
@@ -155,17 +159,15 @@ class Walk:
                 return self._skipped(op, site, _own_forward(module))
             site = replace(site, offsets=_shifted(offsets))
         sources = [node]
-        ends = self.flow.nonlinear_ends(sources)
+        ends = self.flow.follow(*sources).nonlinear_ends()
         if not ends and not site.offsets:
             sources = self._branches(node, op)
-            ends = self.flow.nonlinear_ends(sources) if len(sources) > 1 else []
+            ends = self.flow.follow(*sources).nonlinear_ends() if len(sources) > 1 else []
         if ends:
             return self._after(ends, sources, op, site)
-        if len(sources) > 1 and (
-            end := next(filter(None, map(self._place_after, self.flow.linear_ends(sources))), None)
-        ):
+        if len(sources) > 1 and (found := self._first_place(self.flow.follow(*sources).affine_ends())):
             reason = f"linear: after the sum of {len(sources)} branches"
-            return replace(site, placement=end, reason=reason, branch=True)
+            return replace(site, placement=found[0], reason=reason, branch=True)
         if not op.is_pointwise or site.offsets or not before:
             return replace(site, placement=Placement(self._rebuilt(node) or here, "after"), reason=self._linear(node))
         if self.options.shortcut == "stride":
@@ -178,19 +180,21 @@ class Walk:
         """The outermost module around a convolution that can be made anew as one convolution, and returns its value."""
         if self.graph:
             return None
-        paths = [path for end in self.flow.linear_ends([node]) for path in self.flow.modules_returning(end)]
+        ends = self.flow.follow(node).affine_ends()
+        paths = [path for end in ends for path in self.flow.modules_returning(end.node)]
         around = (path for path in paths[::-1] if str(node.target).startswith(f"{path}."))
         return next(filter(self._rebuilds, around), None)
 
     def _rebuilds(self, path: str) -> bool:
         return any(hasattr(self.flow.model.get_submodule(path), name) for name in _REBUILD)
 
-    def _after(self, ends: list[fx.Node], sources: list[fx.Node], op: Op, site: Site) -> Site:
+    def _after(self, ends: list[End], sources: list[fx.Node], op: Op, site: Site) -> Site:
         """A blur after a nonlinearity, which may be that of several branches' sum."""
-        placement = next(filter(None, map(self._place_after, ends)), None)
-        if placement is None:
+        found = self._first_place(ends)
+        if found is None:
             return self._skipped(op, site, _NO_PLACE)
-        if self.flow.changes_channels(sources, ends[-1]):
+        placement, end = found
+        if end.channels != site.channels:
             site = replace(site, channels=None)
         if len(sources) == 1:
             return replace(site, placement=placement, reason="after the nonlinearity")
@@ -198,14 +202,15 @@ class Walk:
         return replace(site, placement=placement, reason=reason, branch=True)
 
     def _branches(self, node: fx.Node, op: Op) -> list[fx.Node]:
-        """Convolutions beside this one that read the same map with the same stride."""
+        """Convolutions beside this one that read the same map with the same stride, and have no nonlinearity alone."""
         source = node.all_input_nodes[0]
         found = []
         for user in source.users:
             module = self.flow.module(user)
             other = read_op(user, module)
             plain = module is None or (_is_plain(module) and self.flow.called_once(str(user.target)))
-            if other and other.kind == "conv" and other.stride == op.stride and plain and self._is_chosen(user):
+            alike = plain and other is not None and (other.kind, other.stride) == ("conv", op.stride)
+            if alike and self._is_chosen(user) and not self.flow.follow(user).nonlinear_ends():
                 found.append(user)
         return found if node in found else [node]
 
@@ -232,18 +237,24 @@ class Walk:
     def _skipped(self, op: Op, site: Site, reason: str) -> Site:
         return replace(site, keep=op.stride, blur_stride=1, reason=reason)
 
+    def _first_place(self, ends: list[End]) -> tuple[Placement, End] | None:
+        """The first place that there is for a blur after one of some nodes."""
+        places = ((self._place_after(end.node), end) for end in ends)
+        return next(((place, end) for place, end in places if place is not None), None)
+
     def _place_after(self, node: fx.Node) -> Placement | None:
         """A module whose output is the node's value, or else the one module that reads it."""
         if self.graph:
             return Placement(node.name, "after")
         module = self.flow.module(node)
-        if module is not None and self.flow.called_once(str(node.target)):
+        rebound = node in self.flow.rebound
+        if module is not None and not rebound and self.flow.called_once(str(node.target)):
             inner = inner_activations(module)
             path = f"{node.target}.{inner[0]}" if len(inner) == 1 else str(node.target)
             if len(self.flow.names[path]) == 1:  # a norm's own activation outlives the norm's conversion
                 return Placement(path, "after")
             return Placement(str(node.target), "after")
-        for path in self.flow.modules_returning(node):
+        for path in () if rebound else self.flow.modules_returning(node):
             return Placement(path, "after")
         if len(node.users) == 1:
             (user,) = node.users

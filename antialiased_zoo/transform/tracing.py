@@ -7,9 +7,10 @@ for by an object that shares its tensors and whose own class overrides ``__call_
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import MethodType
 from typing import Any, cast
 
@@ -25,11 +26,28 @@ from .ops import registered_ops
 
 # Library modules that hold what the plan looks for, so that their inside need not be traced.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
+_KNOWN_FORWARDS = frozenset(cls.forward for cls in ACTIVATIONS)
 # Wrappers that call the module they hold, and the attribute that holds it.
 _WRAPPERS: dict[type[nn.Module], str] = {
     nn.DataParallel: "module",
     nn.parallel.DistributedDataParallel: "module",
 }
+
+
+def _wrapped(module: nn.Module) -> str | None:
+    """Name of the module that a wrapper calls; None for other modules."""
+    compiled = sys.modules.get("torch._dynamo.eval_frame")  # what is not imported has made no wrapper
+    if compiled is not None and isinstance(module, compiled.OptimizedModule):
+        return "_orig_mod"
+    return next((name for cls, name in _WRAPPERS.items() if isinstance(module, cls)), None)
+
+
+def _whole_functions() -> tuple[Callable[..., Any], ...]:
+    """Functions of torchvision's whose inside cannot be traced, and which stride."""
+    loaded = sys.modules.get("torchvision.ops.deform_conv")
+    return (loaded.deform_conv2d,) if loaded is not None else ()
+
+
 # Functions marked with `torch.fx.wrap` are swapped in their modules' namespaces while a trace runs: one trace at a
 # time. The wrappers hand ordinary tensors on to the functions themselves, so other threads notice nothing.
 _ONE_TRACE = threading.Lock()
@@ -40,8 +58,9 @@ class Tracer(fx.Tracer):
 
     # A stored GraphModule makes its tracer anew, without arguments.
     def __init__(self, opaque: frozenset[type[nn.Module]] = frozenset()) -> None:
-        super().__init__()
+        super().__init__(autowrap_functions=_whole_functions())
         self.opaque = opaque
+        self.iterated: set[nn.Module] = set()  # stand-ins whose children somebody goes over
         self.calls: dict[str, int] = defaultdict(int)
         self.returns: dict[fx.Node, list[str]] = defaultdict(list)
         self.takes: dict[fx.Node, list[str]] = defaultdict(list)
@@ -66,6 +85,7 @@ class Tracer(fx.Tracer):
             fx_trace._patch_wrapped_functions(self._patcher)
             for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
                 self.wrap_math(namespace)
+            self.iterated.clear()
             self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
         return self.graph
 
@@ -75,10 +95,11 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """True for what is not looked into."""
-        kept = (
-            isinstance(m, (*_LEAVES, *registered_activations(), *registered_ops())) or original_class(m) in self.opaque
-        )
-        return kept or (super().is_leaf_module(m, module_qualified_name) and not isinstance(m, tuple(_WRAPPERS)))
+        if original_class(m) in self.opaque or isinstance(m, (*registered_activations(), *registered_ops())):
+            return True
+        if isinstance(m, ACTIVATIONS) and type(m).forward not in _KNOWN_FORWARDS:
+            return False
+        return isinstance(m, _LEAVES) or (super().is_leaf_module(m, module_qualified_name) and _wrapped(m) is None)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -89,7 +110,7 @@ class Tracer(fx.Tracer):
         if args and isinstance(args[0], fx.Proxy):
             self.takes[args[0].node].append(path)
         self._inside.append(path)
-        wrapped = next((name for cls, name in _WRAPPERS.items() if isinstance(m, cls)), None)
+        wrapped = _wrapped(m)
         try:
             result = getattr(m, wrapped)(*args, **kwargs) if wrapped else super().call_module(m, forward, args, kwargs)
         except Exception as error:
@@ -107,6 +128,30 @@ class Tracer(fx.Tracer):
         node = super().create_node(*args, **kwargs)
         self.owner[node] = self._inside[-1]
         return node
+
+
+class _Children(dict[str, Any]):
+    """A module's children; notes when somebody goes over them, whatever they are."""
+
+    def __init__(self, children: dict[str, Any], note: Callable[[], None]) -> None:
+        super().__init__(children)
+        self._note = note
+
+    def __iter__(self) -> Iterator[str]:
+        self._note()
+        return super().__iter__()
+
+    def keys(self) -> Any:
+        self._note()
+        return super().keys()
+
+    def values(self) -> Any:
+        self._note()
+        return super().values()
+
+    def items(self) -> Any:
+        self._note()
+        return super().items()
 
 
 class StandIns:
@@ -130,6 +175,7 @@ class StandIns:
             nn.Module.__init__(twin)
             return twin
         vars(twin).update({name: self._remade(value) for name, value in vars(module).items()})
+        vars(twin)["_modules"] = _Children(vars(twin)["_modules"], lambda: self._tracer.iterated.add(twin))
         vars(twin)["_compiled_call_impl"] = None
         vars(twin)["training"] = self._training
         return twin
@@ -161,7 +207,14 @@ class StandIns:
             def get(m: nn.Module, name: str) -> Any:
                 return tracer.getattr(name, base.__getattr__(m, name), tracer.parameter_proxies)
 
+            def named_modules(m: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                before = set(tracer.iterated)  # as `parameters()` does: it runs none of them
+                found = list(base.named_modules(m, *args, **kwargs))
+                tracer.iterated = before
+                return iter(found)
+
             body = {"__call__": call, "__getattr__": get, "__module__": base.__module__, "_stands_for": base}
+            body["named_modules"] = named_modules
             self._classes[base] = type(base.__name__, (base,), body)
         return self._classes[base]
 

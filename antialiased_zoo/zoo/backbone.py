@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import StructureMismatchError
+from ..transform import forget_structure
 from ..weights import NetworkConfig
 from .checkpointing import run_checkpointed
 from .feature_info import measure
@@ -258,6 +259,7 @@ def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: Networ
     backbone._drop_rate = 0.0
     backbone._config = config
     backbone._fingerprint = fingerprint(model)
+    forget_structure(backbone)  # the record of a network of the zoo says more
     backbone.register_state_dict_post_hook(_note_structure)  # type: ignore[no-untyped-call]
     backbone.register_load_state_dict_pre_hook(_check_structure)  # type: ignore[no-untyped-call]
     return backbone

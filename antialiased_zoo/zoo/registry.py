@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 from torch import Tensor, nn
 from torchvision.models import get_model
 
+from ..transform import register_structure
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -83,6 +85,7 @@ def add_architecture(architecture: Architecture) -> None:
     if not architecture.name.isidentifier():
         raise ValueError(f"a network's name must be a Python identifier, got {architecture.name!r}")
     _TABLE[architecture.name] = architecture
+    register_structure(architecture.name, architecture.structure)
 
 
 def find_architecture(name: str) -> Architecture:

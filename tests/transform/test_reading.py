@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from strided_ops import strided_ops
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import DeformConv2d, FrozenBatchNorm2d, deform_conv2d
 
 import antialiased_zoo as az
 from antialiased_zoo.transform import Op
@@ -39,6 +39,15 @@ STRIDED: dict[str, Callable[[Tensor], Tensor]] = {
     "split at the end": lambda x: x.reshape(1, 4, 16, 8, 2)[..., 0],
     "aten": lambda x: torch.ops.aten.avg_pool2d(x, [2, 2], [2, 2]),
     "aten overload": lambda x: torch.ops.aten.max_pool2d.default(x, [2, 2], [2, 2]),
+    "depthwise": lambda x: F.conv2d(x, torch.ones(4, 1, 3, 3), None, 2, 1, 1, 4),
+    "aten convolution": lambda x: torch.ops.aten.conv2d.default(x, torch.ones(4, 1, 3, 3), None, [2], [1], [1], 4),
+    "mean of a view": lambda x: x.view(1, 4, 8, 2, 8, 2).mean((3, 5)),
+    "maximum of a view": lambda x: x.reshape(1, 4, 8, 2, 16).max(3).values,
+    "one of a view": lambda x: x.view(1, 4, 16, 8, 2).select(-1, 0),
+    "all of a view": lambda x: x.view(1, 4, 16, 8, 2).unbind(-1)[0],
+    "computed step": lambda x: x[:, :, :: x.shape[1] // 2],
+    "strides": lambda x: x.as_strided((1, 4, 8, 8), (1024, 256, 32, 2)),
+    "deformed": lambda x: deform_conv2d(x, torch.zeros(1, 18, 8, 8), torch.ones(4, 4, 3, 3), stride=2, padding=1),
     "keywords": lambda x: F.max_pool2d(input=x, kernel_size=2),
 }
 
@@ -51,6 +60,19 @@ def test_every_strided_function_is_in_the_plan_and_seen_by_the_recorder(
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Calls(function))
     _, ran = strided_ops(net, torch.randn(1, 3, 16, 16))
     assert {op.kind for op in ran} == {site.kind for site in az.plan(net, graph=graph).sites} != set()
+
+
+def test_a_deformable_convolution_is_in_the_plan() -> None:
+    class Deforms(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = DeformConv2d(4, 4, 3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x, torch.zeros(1, 18, 7, 7))
+
+    (site,) = az.plan(nn.Sequential(nn.Conv2d(3, 4, 3), Deforms())).sites
+    assert (site.name, site.kind, site.placement) == ("1.conv:deform_conv2d", "conv", None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,279 @@
+"""What follows a convolution at each place of its map, found by trying it out on small random maps.
+
+Names of functions do not say what a network computes: an activation may be one function or ten, behind a permutation
+of axes or a split of channels. So the nodes behind a convolution are run on a random map and on every other place of
+it: what keeps the places gives the same values at those. The model itself is not run, and its weights are not read.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.modules.conv import _ConvNd
+
+from .activations import function_name, inner_activations, is_activation, is_map_norm, is_registered, keeps_places
+
+#: What stands between two nodes does at each place: an affine map, a norm over channels, or anything else.
+Role = Literal["affine", "norm", "nonlinear"]
+
+_SIZES = (6, 10, 14)  # even, each half odd, and none like another: so no reshaping or reversing goes unnoticed
+_IMAGES = 2
+_GUESSED_CHANNELS = 8
+_MOST_NODES = 48  # of one nonlinearity
+_MOST_NUMBERS = 1 << 20  # of a constant
+# They mix channels, as the next convolution does: a blur comes before them.
+_READERS = ("addmm", "baddbmm", "bilinear", "bmm", "conv", "einsum", "linear", "matmul", "mm", "tensordot")
+_MIXING = (_ConvNd, nn.Linear, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention, nn.Embedding)
+# Random, or by a batch's statistics: in evaluation an affine map at each place.
+_AFFINE = ("alpha_dropout", "batch_norm", "dropout", "feature_alpha_dropout", "feature_dropout")
+
+
+class _UnknownError(Exception):
+    """A value that depends on more than the maps that are followed."""
+
+
+@dataclass(frozen=True)
+class End:
+    """A node through which all that was read of some maps passes.
+
+    Attributes:
+        node: The node; its value is a map of the same size.
+        role: What lies between the end before and this one.
+        channels: Of the map.
+    """
+
+    node: fx.Node
+    role: Role
+    channels: int
+
+
+class Following:
+    """The nodes that follow the values of some convolutions and keep their places.
+
+    Args:
+        sources: Values that are added up, or one; in the graph's order.
+        nodes: The graph's nodes.
+        ndim: Spatial axes of the maps.
+        channels: Of the maps; None if not known.
+        module: Gives the module that a node calls, or None.
+        attribute: Gives the tensor that a node reads from the model.
+
+    Attributes:
+        ends: Where all that was read so far passes through one node, in order.
+        members: The nodes that were followed, the sources among them.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[fx.Node],
+        nodes: Sequence[fx.Node],
+        ndim: int,
+        channels: int | None,
+        module: Callable[[fx.Node], nn.Module | None],
+        attribute: Callable[[fx.Node], Any],
+    ) -> None:
+        self.sources = sources
+        self.ends: list[End] = []
+        self.members: set[fx.Node] = set()
+        self.channels = channels or _GUESSED_CHANNELS
+        self._size = _SIZES[:ndim]
+        self._module, self._attribute = module, attribute
+        self._generator = torch.Generator().manual_seed(0)
+        self._constants: dict[fx.Node, Any] = {}
+        self._copies: dict[nn.Module, nn.Module] = {}
+        self._values: dict[fx.Node, tuple[Any, Any]] = {}  # for the map, and for every other place of it
+        # A user's functions may draw numbers: the process' own generator goes on as if they had not.
+        with torch.no_grad(), torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            self._follow(nodes)
+
+    def nonlinear_ends(self) -> list[End]:
+        """Ends of the nonlinearities, the last one's first, each before those that follow it by an affine map."""
+        groups: list[list[End]] = []
+        for end in self.ends:
+            if end.role == "nonlinear":
+                groups.append([end])
+            elif end.role == "affine" and groups:
+                groups[-1].append(end)
+        return [end for group in reversed(groups) for end in group]
+
+    def affine_ends(self) -> list[End]:
+        """Ends before any nonlinearity or norm, the last one first."""
+        found: list[End] = []
+        for end in self.ends:
+            if end.role != "affine":
+                break
+            found.insert(0, end)
+        return found
+
+    def _follow(self, nodes: Sequence[fx.Node]) -> None:
+        order = {node: index for index, node in enumerate(nodes)}
+        start, since, last_use = list(self.sources), list[fx.Node](), -1
+        for node in nodes[order[self.sources[0]] :]:
+            if node in self.sources:
+                self._values[node] = self._random_map()
+            elif self._values.keys().isdisjoint(node.all_input_nodes):
+                continue
+            else:
+                values = self._tried(node)
+                if values is None and self.members.isdisjoint(node.all_input_nodes):
+                    continue  # it reads a size
+                if values is None or len(since) == _MOST_NODES:
+                    return
+                self._values[node] = values
+                since.append(node)
+            if _same(*self._values[node]):  # the batch's size, a dtype: it says nothing of the map
+                continue
+            self.members.add(node)
+            meets = self.members.issuperset(self.sources) and last_use <= order[node]
+            last_use = max([last_use, *(order[user] for user in node.users)])
+            if meets and node not in self.sources and self._keeps_places(*self._values[node]):
+                self.ends.append(End(node, self._role(start, since), self._values[node][0].shape[1]))
+                start, since = [node], []
+
+    def _tried(self, node: fx.Node) -> tuple[Any, Any] | None:
+        """A node's values for the map and for every other place of it; None if it ends what is followed."""
+        name = function_name(node.target)
+        if node.op == "output" or (node.op != "call_module" and name.startswith(_READERS)):
+            return None
+        try:
+            return self._run(node, lambda n: self._value(n)[0]), self._run(node, lambda n: self._value(n)[1])
+        except Exception:  # a model's own code may raise anything
+            return None
+
+    def _run(self, node: fx.Node, value: Callable[[fx.Node], Any]) -> Any:
+        def given(n: fx.Node) -> Any:
+            found = value(n)
+            return found.clone() if isinstance(found, Tensor) else found  # what runs may change it in place
+
+        args: Any
+        args, kwargs = fx.map_arg((node.args, node.kwargs), given)
+        target: Any = node.target
+        if node.op == "call_module":
+            return self._run_module(node, *args, **kwargs)
+        if is_registered(target):
+            return F.silu(args[0] if args else next(iter(kwargs.values())))
+        if function_name(target).startswith(_AFFINE):
+            return args[0] if args else kwargs["input"]
+        return getattr(args[0], target)(*args[1:], **kwargs) if node.op == "call_method" else target(*args, **kwargs)
+
+    def _run_module(self, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
+        module = self._module(node)
+        if module is None or is_map_norm(module):
+            raise _UnknownError
+        if keeps_places(module):
+            x = args[0] if args else next(iter(kwargs.values()))
+            return F.silu(x) if is_activation(module) or inner_activations(module) else x
+        if module not in self._copies:
+            self._copies[module] = _drawn_copy(module, self._drawn)
+        return self._copies[module].forward(*args, **kwargs)
+
+    def _value(self, node: fx.Node) -> tuple[Any, Any]:
+        if node in self._values:
+            return self._values[node]
+        if node not in self._constants:
+            self._constants[node] = self._constant(node)
+        return self._constants[node], self._constants[node]
+
+    def _constant(self, node: fx.Node) -> Any:
+        """A value that comes from no input: parameters and buffers are drawn, so that those at zero hide nothing."""
+        if node.op in ("call_function", "call_method"):
+            return self._run(node, lambda n: self._value(n)[0])
+        if node.op != "get_attr":
+            raise _UnknownError
+        value = self._attribute(node)
+        if not isinstance(value, Tensor):
+            return value
+        if (value.is_meta and not value.is_floating_point()) or value.numel() > _MOST_NUMBERS:
+            raise _UnknownError
+        return self._drawn(value.shape) if value.is_floating_point() else value.cpu()
+
+    def _drawn(self, shape: Sequence[int]) -> Tensor:
+        """Numbers fit for variances and slopes: none near 0 or 1."""
+        return torch.rand(tuple(shape), generator=self._generator, dtype=torch.float32) / 2 + 0.25
+
+    def _random_map(self) -> tuple[Tensor, Tensor]:
+        x = self._random((_IMAGES, self.channels, *self._size))
+        return x, self._every_other(x)
+
+    def _random(self, shape: Sequence[int]) -> Tensor:
+        """Numbers of both signs and of all sizes up to some hundreds."""
+        one, other = (torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32) for _ in range(2))
+        return 3 * one * other.exp()
+
+    def _every_other(self, x: Tensor) -> Tensor:
+        places = (slice(None), slice(None), *(slice(None, None, 2) for _ in self._size))
+        return x[places]
+
+    def _keeps_places(self, dense: Any, sparse: Any) -> bool:
+        if not isinstance(dense, Tensor) or not dense.is_floating_point():
+            return False
+        if dense.dim() != 2 + len(self._size) or (dense.shape[0], *dense.shape[2:]) != (_IMAGES, *self._size):
+            return False
+        kept = self._every_other(dense)
+        return kept.shape == sparse.shape and _near(kept, sparse, 1e-3)
+
+    def _role(self, start: Sequence[fx.Node], between: Sequence[fx.Node]) -> Role:
+        """What lies between some nodes and the last of those that follow, by its values at chosen points."""
+        a, b = ({node: self._random(self._values[node][0].shape) for node in start} for _ in range(2))
+        inputs = (a, b, *_blends(a, b, ((0.5, 0.5), (8, 0), (1, 0.05))))
+        at_a, at_b, at_middle, at_larger, nearby = (self._ran(given, between) for given in inputs)
+        if _near(at_a + at_b, 2 * at_middle, 1e-2, at_a.abs() + at_b.abs()):
+            return "affine"
+        return "norm" if _near(at_larger, at_a, 1e-2) and not _near(nearby, at_a, 1e-3) else "nonlinear"
+
+    def _ran(self, start: dict[fx.Node, Any], between: Sequence[fx.Node]) -> Tensor:
+        values = dict(start)
+        for node in between:
+            if node not in values:
+                values[node] = self._run(node, lambda n: values[n] if n in values else self._value(n)[0])
+        result: Tensor = values[between[-1]]
+        return result.float()
+
+
+def _blends(
+    a: dict[fx.Node, Tensor], b: dict[fx.Node, Tensor], weights: Sequence[tuple[float, float]]
+) -> Iterator[dict[fx.Node, Tensor]]:
+    for one, other in weights:
+        yield {node: one * a[node] + other * b[node] for node in a}
+
+
+def _drawn_copy(module: nn.Module, drawn: Callable[[Sequence[int]], Tensor]) -> nn.Module:
+    """A copy of a module, its weights and statistics drawn, that works on each image by itself."""
+    tensors = [*module.parameters(), *module.buffers()]
+    mixes = any(isinstance(inner, _MIXING) for inner in module.modules())
+    unknown = any(t.is_meta and not t.is_floating_point() for t in tensors)
+    if mixes or unknown or sum(t.numel() for t in tensors) > _MOST_NUMBERS:
+        raise _UnknownError
+    twin = copy.deepcopy(module).eval()
+    twin = (twin.to_empty(device="cpu") if any(t.is_meta for t in tensors) else twin.cpu()).float()
+    for tensor in (*twin.parameters(), *twin.buffers()):
+        if tensor.is_floating_point():
+            tensor.copy_(drawn(tensor.shape))
+    return twin
+
+
+def _same(one: Any, other: Any) -> bool:
+    """True for values that do not depend on the map at hand."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+def _near(one: Tensor, other: Tensor, tolerance: float, size: Tensor | None = None) -> bool:
+    """True if two tensors differ by little of a size, their largest value if none is given."""
+    one, other = one.float(), other.float()
+    finite = one.isfinite()
+    if not torch.equal(finite, other.isfinite()):
+        return False
+    one, other = one[finite], other[finite]
+    largest = torch.cat([one.abs(), other.abs(), one.new_zeros(1)]).max()
+    allowed = tolerance * largest if size is None else tolerance * size[finite] + 1e-5 * largest
+    return bool(((one - other).abs() <= allowed).all())

@@ -1,0 +1,125 @@
+"""Which options make which published network, and a record in a state dict of those that its tensors were made for.
+
+Blurs have no parameters, so that tensors fit networks of any structure: only a record tells them apart.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from torch import nn
+
+from ..layers import FilterSize, binomial_taps, read_filter_size
+from .ops import KINDS
+from .options import Placing
+
+#: Name of the record in a state dict's metadata; the zoo's networks have theirs under the same one.
+RECORD = "antialiased_zoo"
+_ATTRIBUTE = "_antialiased_as"
+# Options that leave out some of a network.
+_PARTIAL = {"kinds": KINDS, "min_channels": 0, "where": None}
+# The paper's networks, as the authors published them: patterns of names, and the options that differ from the defaults.
+_PUBLISHED: dict[str, Mapping[str, Any]] = {
+    r"(wide_)?resne(x)?t\d.*": {"stem_pool": "max2"},
+    r"densenet\d+": {"avg_pool": "blur"},
+    r"alexnet|vgg\d+(_bn)?|mobilenet_v2": {},
+}
+_registered: dict[str, Mapping[str, Any]] = {}
+
+
+def register_structure(name: str, options: Mapping[str, Any]) -> None:
+    """Let ``antialias(model, like=name)`` know a network.
+
+    Args:
+        name: What the network is called.
+        options: Those options of `antialias_` that differ from its defaults.
+
+    Example:
+        >>> register_structure("my_resnet", {"shortcut": "stride"})
+    """
+    _registered[name] = dict(options)
+
+
+def published_structure(name: str) -> Mapping[str, Any]:
+    """Options that make a network of a published one's structure.
+
+    Raises:
+        ValueError: If no network of that name is known.
+    """
+    if name in _registered:
+        return _registered[name]
+    found = next((options for pattern, options in _PUBLISHED.items() if re.fullmatch(pattern, str(name))), None)
+    if found is None:
+        near = difflib.get_close_matches(str(name), ["resnet50", "densenet121", "vgg16", "alexnet", "mobilenet_v2"], 2)
+        raise ValueError(
+            f"no structure is known by the name {name!r}{f', did you mean {near[0]!r}?' if near else ''}: like= takes "
+            "the name of a published network, such as 'resnet50', or one given to register_structure()"
+        )
+    return found
+
+
+def note_structure(model: nn.Module, filter_size: FilterSize, options: Mapping[str, Any]) -> None:
+    """Let a model's state dict say how it was antialiased, and let loading one compare."""
+    whole = all(options.get(name, default) == default for name, default in _PARTIAL.items())
+    structure = _structure(options)
+    record = {"model": type(model).__name__, "filter_size": filter_size, "structure": structure}
+    if vars(model).get(_ATTRIBUTE, record) != record or not whole:
+        record = {}  # one part in one way, the rest in another: no record can state that
+    if _ATTRIBUTE not in vars(model):
+        model.register_state_dict_post_hook(_write)  # type: ignore[no-untyped-call]
+        model.register_load_state_dict_pre_hook(_compare)  # type: ignore[no-untyped-call]
+    setattr(model, _ATTRIBUTE, record)
+
+
+def _structure(options: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {**{f.name: f.default for f in fields(Placing)}, "pad_type": "reflect", "wide": False}
+    return {k: options.get(k, default) for k, default in defaults.items() if k not in (*_PARTIAL, "upsample")}
+
+
+def forget_structure(model: nn.Module) -> None:
+    """Keep no record any more: for networks that have another of their own."""
+    for hooks, hook in ((model._state_dict_hooks, _write), (model._load_state_dict_pre_hooks, _compare)):
+        for key in [key for key, value in hooks.items() if _hook_of(value) is hook]:
+            del hooks[key]
+    vars(model).pop(_ATTRIBUTE, None)
+
+
+def _hook_of(value: Any) -> Callable[..., Any]:
+    return getattr(value, "hook", value)  # type: ignore[no-any-return]
+
+
+def _write(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
+    if record := vars(module).get(_ATTRIBUTE):
+        metadata[RECORD] = json.dumps(record)
+
+
+def _compare(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any], *rest: Any) -> None:
+    record, stated = vars(module).get(_ATTRIBUTE), metadata.get(RECORD)
+    errors: list[str] = rest[-1]
+    if record and isinstance(stated, str) and (difference := _difference(json.loads(stated), record)):
+        errors.append(
+            f"the tensors were saved from a {difference}. antialias_(model, filter_size, like=...) gives a published "
+            "network's structure; load_state_dict(dict(state)) loads the tensors all the same"
+        )
+
+
+def _difference(stated: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """What differs between the network that tensors were saved from and this one; "" if nothing does."""
+    if stated["filter_size"] is None:  # not antialiased at all
+        return ""
+    theirs = {**_structure({}), **stated["structure"]}
+    differ = [f"{k}={theirs[k]!r}, here {v!r}" for k, v in record["structure"].items() if theirs[k] != v]
+    if _taps(stated["filter_size"]) != _taps(record["filter_size"]):
+        differ.insert(0, f"filter_size={stated['filter_size']}, here {record['filter_size']}")
+    return f"{stated['model']} with {' and '.join(differ)}" if differ else ""
+
+
+def _taps(filter_size: FilterSize | Sequence[float]) -> tuple[float, ...]:
+    size = read_filter_size(filter_size if isinstance(filter_size, int) else tuple(filter_size))
+    taps = binomial_taps(size) if isinstance(size, int) else size
+    return tuple(round(tap / sum(taps), 6) for tap in taps)

@@ -1,0 +1,171 @@
+"""One module at several places, some of which are hard to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import antialiased_zoo as az
+
+
+def assert_same_places(net: nn.Module, x: Tensor) -> None:
+    torch.testing.assert_close(az.antialias(net, 1, kinds=("conv", "maxpool"))(x), net(x))
+    assert az.antialias(net)(x).shape == net(x).shape
+
+
+class Listed(nn.Module):
+    """Pools that are also in plain lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.two = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.MaxPool2d(2)
+        self.pools, self.by_name = [self.one], {"two": (self.two,)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.by_name["two"][0](self.pools[0](self.conv(x)))
+
+
+def test_a_pool_is_replaced_in_plain_lists_too() -> None:
+    net, x = Listed(), torch.randn(1, 3, 40, 40)
+    mine = az.antialias(net)
+    assert mine.pools[0] is mine.one
+    assert mine.by_name["two"][0] is mine.two
+    blurred = az.max_blur_pool2d(az.max_blur_pool2d(net.conv(x), 2), 2)
+    torch.testing.assert_close(mine(x), blurred)
+    assert type(net.pools[0]) is nn.MaxPool2d
+
+
+def run_children(module: nn.Module, x: Tensor) -> Tensor:
+    for child in module.children():
+        x = child(x)
+    return x
+
+
+class ByHelper(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, 2, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(run_children(self, x))
+
+
+class ByName(ByHelper):
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self._modules:
+            x = self._modules[name](x)
+        return x
+
+
+class ByIndex(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        for index in range(len(self)):
+            x = self[index](x)
+        return F.relu(x)
+
+
+class Untraceable(ByHelper):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.through(x) if x.sum() < 1e9 else x
+
+    def through(self, x: Tensor) -> Tensor:
+        return run_children(self, x) if x is None else nn.Sequential(*self.children())(x)
+
+
+@pytest.mark.parametrize(
+    "make", [ByHelper, ByName, lambda: ByIndex(nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU(), nn.BatchNorm2d(4)), Untraceable]
+)
+def test_a_block_that_goes_over_its_children_holds_no_blur_of_its_own(make: Callable[[], nn.Module]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), make(), nn.Conv2d(4, 4, 1)).eval()
+    assert_same_places(net, torch.randn(1, 3, 43, 40))
+
+
+def test_reading_parameters_is_no_going_over_children() -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.conv(x.to(next(self.parameters()).dtype)))
+
+    end = nn.Sequential(nn.Dropout(), nn.Flatten())
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Reads(), end).eval()
+    assert str(az.plan(net).sites[0].placement) in ("after 1", "before 2.0")
+
+
+class Hidden(nn.Module):
+    """Calls what it is given, if the values say so."""
+
+    def __init__(self, conv: nn.Module, act: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.act = conv, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv(x)) if x.sum() < 1e9 else x
+
+
+class Shares(nn.Module):
+    """Calls a convolution and an activation, and has them called by code that cannot be traced."""
+
+    def __init__(self, share: str) -> None:
+        super().__init__()
+        self.stem, self.conv, self.act = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), nn.ReLU()
+        self.hidden = Hidden(self.conv if share == "conv" else nn.Conv2d(4, 4, 3, 2), self.act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.hidden(self.act(self.conv(self.stem(x))))
+
+
+@pytest.mark.parametrize("share", ["conv", "act"])
+def test_what_hidden_code_calls_too_is_left(share: str) -> None:
+    net = Shares(share).eval()
+    assert_same_places(net, torch.randn(1, 3, 40, 43))
+    if share == "conv":
+        assert "cannot be traced may call it" in az.plan(net).sites[0].reason
+
+
+def test_parts_that_share_an_activation() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            act = nn.ReLU()
+            self.one = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), act)
+            self.two = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), act, nn.Conv2d(4, 4, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.two(self.one(x)) if x.sum() < 1e9 else x
+
+    assert_same_places(nn.Sequential(nn.Conv2d(3, 4, 3), Parts()).eval(), torch.randn(1, 3, 40, 43))
+
+
+class InPlace(nn.Module):
+    """Two readers of a value that a module changes in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(4, 4, 3, 2), nn.ReLU(inplace=True)
+        self.left, self.right = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        y = self.act(x)
+        return self.left(x) + self.right(y)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_value_changed_in_place_has_two_names(graph: bool) -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), InPlace(), nn.MaxPool2d(2)).eval(), torch.randn(1, 3, 40, 43)
+    torch.testing.assert_close(az.antialias(net, 1, graph=graph)(x), net(x))
+    assert len(az.plan(net, graph=graph).treated) == (2 if graph else 1)
+
+
+def test_wrappers_that_compile_are_looked_through_and_scripts_are_noted() -> None:
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
+    assert len(az.plan(nn.Sequential(torch.compile(body, backend="eager"), nn.MaxPool2d(2))).treated) == 2
+    scripted = nn.Sequential(torch.jit.script(body), nn.MaxPool2d(2))
+    assert any(note.startswith("0: ") and "TorchScript" in note for note in az.plan(scripted).notes)

@@ -1,0 +1,97 @@
+"""A published network's structure in a host of the user's own, and the record that tells structures apart."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import antialiased_zoo as az
+from antialiased_zoo.transform import structures
+from antialiased_zoo.weights import NetworkConfig
+from antialiased_zoo.zoo import ARCHITECTURES
+
+
+def test_every_published_network_has_its_structure_without_the_zoo() -> None:
+    assert structures.RECORD == NetworkConfig.KEY
+    for name in az.list_models():
+        published = [
+            options for pattern, options in structures._PUBLISHED.items() if structures.re.fullmatch(pattern, name)
+        ]
+        assert published in ([ARCHITECTURES[name].structure], []), name
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+def test_a_host_gets_a_published_structure(name: str) -> None:
+    torch.manual_seed(0)
+    ours = az.create_model(name, 4, num_classes=5).eval()
+    host = torchvision.models.get_model(name, num_classes=5).eval()
+    host.load_state_dict(ours.state_dict())
+    x = torch.randn(1, 3, 64, 65)
+    torch.testing.assert_close(az.antialias(host, 4, like=name)(x), ours(x))
+    assert not torch.allclose(az.antialias(host, 4)(x), ours(x), rtol=1e-3)
+    torch.testing.assert_close(
+        az.antialias(host, 4, like=name, stem_pool="max", avg_pool="fit")(x), az.antialias(host, 4)(x)
+    )
+
+
+def test_an_unknown_name_is_an_error_before_anything_changes() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
+    before = repr(net)
+    with pytest.raises(ValueError, match="did you mean 'resnet50'"):
+        az.antialias_(net, like="resnet_50")
+    assert repr(net) == before
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, 2), nn.ReLU())
+
+
+def saved(net: nn.Module) -> dict[str, torch.Tensor]:
+    file = io.BytesIO()
+    torch.save(net.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def test_loading_compares_structures() -> None:
+    state = saved(az.antialias(small(), 3))
+    az.antialias(small(), 3).load_state_dict(state)
+    small().load_state_dict(state)
+    copy.deepcopy(az.antialias(small(), 3)).load_state_dict(state)
+    for net in (
+        az.antialias(small(), 5),
+        az.antialias(small(), 3, stem_pool="max2"),
+        az.antialias(small(), 3, wide=True),
+    ):
+        with pytest.raises(RuntimeError, match="saved from a Sequential with"):
+            net.load_state_dict(state)
+        net.load_state_dict(dict(state))
+    az.antialias(small(), [1, 2, 1], kinds=("maxpool",)).load_state_dict(state)  # a part: no record can state that
+
+
+def test_a_part_of_a_larger_network_is_compared_too() -> None:
+    def whole(size: int) -> nn.Module:
+        return nn.Sequential(az.antialias(small(), size), nn.Conv2d(4, 2, 1))
+
+    state = saved(whole(3))
+    whole([1, 2, 1]).load_state_dict(state)
+    with pytest.raises(RuntimeError, match="filter_size=3, here 4"):
+        whole(4).load_state_dict(state)
+
+
+def test_a_network_of_the_zoo_in_a_host(tmp_path: Path) -> None:
+    state = saved(az.resnet18(4, num_classes=5))
+    az.antialias(torchvision.models.resnet18(num_classes=5), 4, like="resnet18").load_state_dict(state)
+    with pytest.raises(RuntimeError, match="stem_pool='max2', here 'max'"):
+        az.antialias(torchvision.models.resnet18(num_classes=5), 4).load_state_dict(state)
+
+
+def test_a_registered_structure() -> None:
+    structures.register_structure("toy", {"stem_pool": "blur"})
+    assert type(az.antialias(small(), like="toy")[2]) is az.Downsample
