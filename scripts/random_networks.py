@@ -1,6 +1,6 @@
 """Random small networks, and what must hold of `antialias` on each: the property test of the transform.
 
-python scripts/random_networks.py 2000             # seeds 0 to 1999; goes on where a log says that it stopped
+python scripts/random_networks.py 2000             # seeds 0 to 1999
 python scripts/random_networks.py 1 --first 1234   # one of them
 
 They share modules, give them several names, gate, branch, add up, change values in place, call functions, wrap parts,
@@ -241,9 +241,17 @@ TOOLS: dict[str, Callable[[Any], Any]] = {
 def faults(net: Net, tool: str, size: tuple[int, int]) -> list[str]:
     """What does not hold of a network; nothing should be here."""
     shapes = [((3, *size), (3, size[0] + 5, size[1] + 2))]
+    try:
+        net(torch.randn(1, 3, *size))
+    except RuntimeError:
+        return []  # its own maps get too small for its padding
     found = list(check("random", lambda: copy.deepcopy(net), shapes).faults)
     # A random network may not depend on what was treated: its effect is no promise.
     found = [fault for fault in found if "too little to prove" not in fault]
+    in_graph = {site.name for site in az.plan(net, graph=True).treated}
+    for site in az.plan(net).skipped:
+        if ("graph=True" in site.reason) != (site.name in in_graph):
+            found.append(f"{site.name}: {site.reason!r} is not true of the graph")
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         x = torch.randn(1, 3, *size)

@@ -33,7 +33,8 @@ merged into the plain network do.
 An antialiased model checks before each forward that every convolution which gave up its stride is
 still together with its blur. What a tool took apart is put together again at that moment; where
 that is not possible, `LostBlurError` says what was lost. `plan(model)` lists what is missing, and a
-second `antialias_(model)` puts it back without a forward.
+second `antialias_(model)` puts it back without a forward. Of what has no modules any more (an
+exported graph), `antialias_` warns that there is nothing to treat: antialias the network first.
 """
 
 
@@ -129,6 +130,16 @@ def _int8_fx(net: Any) -> Any:
     return convert_fx(prepared)
 
 
+def _int8_export(net: Any) -> Any:
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = prepare_pt2e(torch.export.export(net, (IMAGES,)).module(), quantizer)
+    prepared(IMAGES)
+    return convert_pt2e(prepared)
+
+
 def _reparameterized(net: Any) -> Any:
     from timm.utils import reparameterize_model
 
@@ -213,6 +224,7 @@ TOOLS = (
     Tool("`fuse_modules` (convolution, norm)", _fused),
     Tool("`fuse_modules` (convolution, norm, ReLU)", _fused_with_relu),
     Tool("FX int8 (`prepare_fx`, `convert_fx`)", _int8_fx, 0.1),
+    Tool("PT2E int8 (`prepare_pt2e`, `convert_pt2e`)", _int8_export, 0.1, needs="torchao"),
     Tool("an activation for another", lambda n: swapped(n, lambda c: nn.Hardswish() if type(c) is nn.ReLU6 else None)),
     Tool("a convolution for another, with its stride", lambda net: swapped(net, _wider)),
     Tool("peft LoRA on convolutions", _lora, needs="peft", reference=lambda net: net.merge_and_unload()),
@@ -249,7 +261,11 @@ def _outcomes(tool: Tool) -> tuple[str, str]:
 
 def _try(run: Callable[[], Tensor]) -> Tensor | str:
     try:
-        return run()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "nothing in .* was left to antialias")
+            return run()
+    except UserWarning as warning:
+        return f"warning: {warning}"
     except Exception as error:  # of the tool, or of this package
         return f"error: {type(error).__name__}: {str(error).strip().splitlines()[0][:110]}"
 

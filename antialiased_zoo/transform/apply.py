@@ -163,7 +163,7 @@ def antialias_(
     """
     filtering = _checked(Filtering(filter_size, pad_type, wide))
     _check_optimizers(model, [optimizers] if isinstance(optimizers, Optimizer) else optimizers)
-    options = cast(PlanOptions, _resolved({**options, "like": like}))
+    options = cast(PlanOptions, _resolved(cast(Options, {**options, "like": like})))
     with _as_before_on_error(model):
         mended = mend(model)
         found = plan(model, **options)
@@ -253,8 +253,9 @@ def _apply(model: nn.Module, site: Site, filtering: Filtering, found: Plan) -> N
             if other.keep != other.stride
             for path in _names(keeper, model.get_submodule(other.name))
         ]
+        norms = [path for norm in site.norms for path in _names(keeper, model.get_submodule(norm))]
         known = frozenset(name for name, _ in keeper.named_modules(remove_duplicate=False))
-        keep(keeper, Link(convs, tuple(_names(keeper, host)), where, blur, known))
+        keep(keeper, Link(convs, tuple(_names(keeper, host)), where, blur, tuple(norms), known))
 
 
 def _names(keeper: nn.Module, module: nn.Module) -> list[str]:

@@ -151,8 +151,8 @@ class Following:
             found = value(n)
             return found.clone() if isinstance(found, Tensor) else found  # what runs may change it in place
 
-        args: Any
-        args, kwargs = fx.map_arg((node.args, node.kwargs), given)
+        taken: Any = fx.map_arg((node.args, node.kwargs), given)
+        args, kwargs = taken
         target: Any = node.target
         if node.op == "call_module":
             return self._run_module(node, *args, **kwargs)

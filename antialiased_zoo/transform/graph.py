@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd
 
@@ -21,6 +22,7 @@ from .following import Following
 from .tracing import Tracer
 
 _AVERAGES = (_AvgPoolNd, _AdaptiveAvgPoolNd)
+_REBUILD = ("deploy", "fuse", "merge", "reparam")
 # Where the functions of a graph come from that hide no strided op.
 _READABLE = ("torch.", "torchvision.ops", "_operator", "builtins", "math")
 
@@ -64,10 +66,11 @@ class Dataflow:
                         f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                     ) from error
                 classes |= {type(module)}
-                self.opaque |= {p: str(error) for p, m in self._modules.items() if type(m) is type(module)}
+                self.opaque |= {p: str(error) for p, m in self._modules.items() if p and type(m) is type(module)}
         # What their modules return is not what is read: only what reads it can hold a blur.
         self.rebound = _rebind_in_place(self.graph, self.module)
-        iterated = {tracer.submodule_paths[module] for module in tracer.iterated if module in tracer.submodule_paths}
+        paths = tracer.submodule_paths or {}
+        iterated = {paths[module] for module in tracer.iterated if module in paths}
         self._iterated = iterated | {path for path in self.opaque if _may_run_its_children(self._modules[path])}
         self._hidden = hidden | {
             id(inner)
@@ -150,11 +153,23 @@ class Dataflow:
         return frozenset(id(self._modules[path]) for path, count in self._tracer.calls.items() if count)
 
     def called_above(self, *paths: str) -> str | None:
-        """The nearest module above all of some modules that the model calls; None above the model itself."""
+        """The nearest module above all of some modules that the model calls, and that no method of its own replaces.
+
+        "" is the model itself; None where one of them is the model.
+        """
         above = paths[0].rpartition(".")[0] if all(paths) else None
-        while above and not (self._tracer.calls[above] and all(path.startswith(f"{above}.") for path in paths)):
+        while above and not (
+            self._tracer.calls[above]
+            and all(path.startswith(f"{above}.") for path in paths)
+            and not rebuilds(self._modules[above])
+        ):
             above = above.rpartition(".")[0]
         return above
+
+    def norms_before(self, end: fx.Node, sources: list[fx.Node]) -> tuple[str, ...]:
+        """Batch norms among the nodes that follow some maps, up to one of them."""
+        members = [node for node in self.follow(*sources).members if self._order[node] <= self._order[end]]
+        return tuple(sorted(str(node.target) for node in members if isinstance(self.module(node), _NormBase)))
 
     def is_fixed(self, node: fx.Node) -> bool:
         """True if the value comes from buffers and constants alone: from no input and no parameter."""
@@ -177,17 +192,19 @@ class Dataflow:
         """What follows the values of some convolutions, in the graph's order, and keeps their places."""
         if sources not in self._followed:
             conv = self.module(sources[0])
-            known = isinstance(conv, _ConvNd)
-            ndim = len(conv.kernel_size) if known else self.ndim_before(sources[0]) or 2
-            channels = conv.out_channels if known else self._out_channels(sources[0])
-            self._followed[sources] = Following(sources, self._nodes, ndim, channels, self.module, self._attribute)
+            if isinstance(conv, _ConvNd):
+                facts: tuple[int, int | None] = (len(conv.kernel_size), conv.out_channels)
+            else:
+                facts = (self.ndim_before(sources[0]) or 2, self._out_channels(sources[0]))
+            self._followed[sources] = Following(sources, self._nodes, *facts, self.module, self._attribute)
         return self._followed[sources]
 
     def _out_channels(self, node: fx.Node) -> int | None:
         """Channels that a convolution by function returns, where its weight is a tensor of the model."""
         weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
-        is_tensor = isinstance(weight, fx.Node) and weight.op == "get_attr"
-        return int(self._attribute(weight).shape[0]) if is_tensor else None
+        if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+            return None
+        return int(self._attribute(weight).shape[0])
 
     def first_unfollowed(self, node: fx.Node) -> fx.Node | None:
         """The first op that reads a map, through ops that keep its places, and does not keep them itself."""
@@ -225,6 +242,11 @@ class Dataflow:
             inside = any(f"{self.owner(user)}.".startswith(f"{path}.") for user in node.users)
             if self.called_once(path) and not inside and path not in self._iterated:
                 yield path
+
+
+def rebuilds(module: nn.Module) -> bool:
+    """True if a module has a method by which its library folds its branches and norms into one, and replaces it."""
+    return any(word in name for name in dir(type(module)) for word in _REBUILD)
 
 
 def _may_run_its_children(module: nn.Module) -> bool:

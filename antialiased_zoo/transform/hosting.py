@@ -6,6 +6,7 @@ with what is there before each forward: a blur that was lost is put back, and wh
 
 # No `from __future__ import annotations`, and no comments on types in the hooks: torch.jit.script reads both.
 # mypy: disable-error-code="no-untyped-def,no-any-return"
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Optional, Tuple, cast  # noqa: UP035  # as TorchScript knows them
@@ -16,9 +17,11 @@ from torch.jit import is_scripting  # type: ignore[attr-defined]  # public, and 
 from torch.nn.modules.conv import _ConvNd
 
 from ..errors import LostBlurError
+from .activations import is_map_norm
 from .plans import Where
 
 _LINKS = "_blur_links"
+_ONE_MEND = threading.Lock()
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Link:
         hosts: Paths of the module that the blur stands beside: other tools may replace it under one name alone.
         where: "before" or "after" the host.
         blur: The blur.
+        norms: Paths of the batch norms between them.
         known: Paths that there were, to tell what is new.
     """
 
@@ -38,6 +42,7 @@ class Link:
     hosts: tuple[str, ...]
     where: Where
     blur: nn.Module
+    norms: tuple[str, ...]
     known: frozenset[str] = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -164,6 +169,8 @@ def _holds(keeper: nn.Module, link: Link) -> bool:
         host = _at(keeper, path)
         if host is None or link.child not in host._modules or _calls(host, link.where) != 1:
             return False
+    if any(is_map_norm(_at(keeper, path)) for path in link.norms):
+        return False
     for path, _, kept in link.convs:
         conv = _at(keeper, path)
         if conv is None or (getattr(conv, "stride", None) != kept and not _wraps(conv, kept)):
@@ -191,7 +198,20 @@ def _convs(module: nn.Module) -> list[_ConvNd]:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _mend(keeper: nn.Module, link: Link) -> None:
-    link.convs = [found for conv in link.convs for found in _dense_again(keeper, link, *conv)]
+    with _ONE_MEND:
+        if not _holds(keeper, link):  # another thread may have been first
+            _put_back(keeper, link)
+
+
+def _put_back(keeper: nn.Module, link: Link) -> None:
+    for path in link.norms:
+        if is_map_norm(_at(keeper, path)):
+            kind = type(_at(keeper, path)).__name__
+            raise _error(keeper, link, f"{path!r} is a {kind} now, whose statistics of the dense map are other ones")
+    convs = [(conv[0], list(_dense_again(keeper, link, *conv))) for conv in link.convs]
+    moved = {path: found[0][0] for path, found in convs if len(found) == 1}
+    link.convs = [conv for _, found in convs for conv in found]
+    link.hosts = tuple(moved.get(path, path) for path in link.hosts)
     hosts = [(_at(keeper, path), path) for path in link.hosts]
     for host, path in hosts:
         if host is None:

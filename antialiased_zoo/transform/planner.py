@@ -67,12 +67,26 @@ def _plan(model: nn.Module, options: Placing, graph: bool, whole: bool, hidden: 
         return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one", hidden)
     unread = flow.unread().items()
     notes = (f"{', '.join(paths)}: calls {name}, which is kept from being traced" for name, paths in unread)
-    found = Plan(tuple(Walk(flow, options, graph, whole).sites()), tuple(notes), graph)
+    sites = Walk(flow, options, graph, whole).sites()
+    if whole and not graph:
+        sites = _with_graph_mentioned(sites, flow, options)
+    found = Plan(tuple(sites), tuple(notes), graph)
     for path, why in flow.opaque.items():
         note = f"cannot be traced ({why}): its parts were read one by one"
         part = _plan_parts(model.get_submodule(path), options, note, hidden | flow.called)
         found = _joined(found, part, path)
     return found
+
+
+def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -> list[Site]:
+    """Say of each op that modules alone cannot treat, but a graph can, that it can."""
+    if all(site.placement for site in sites):
+        return sites
+    treated = {site.name for site in Walk(flow, options, graph=True, whole=True).sites() if site.placement}
+    return [
+        replace(site, reason=f"{site.reason} (graph=True can)") if not site.placement and site.name in treated else site
+        for site in sites
+    ]
 
 
 def _plan_parts(model: nn.Module, options: Placing, note: str, hidden: frozenset[int]) -> Plan:
@@ -103,6 +117,8 @@ def _joined(outer: Plan, inner: Plan, path: str) -> Plan:
             name=f"{path}{'' if site.name.startswith(':') else '.'}{site.name}",
             placement=replace(site.placement, host=f"{path}.{site.placement.host}") if site.placement else None,
             shares=f"{path}.{site.shares}" if site.shares else "",
+            norms=tuple(f"{path}.{norm}" for norm in site.norms),
+            node="",  # of the part's own graph
             keeper=None if site.keeper is None else f"{path}.{site.keeper}".rstrip("."),
         )
         for site in inner.sites

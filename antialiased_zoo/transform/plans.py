@@ -95,7 +95,9 @@ class Site:
         window: A pool's window.
         filter_size: Of the blur after an op that upsamples; None for the others, which share one.
         offsets: Where the blur starts, for an op whose padding depends on its stride; else None.
-        node: The op's node in the graph.
+        node: The op's node in the graph; "" in parts that are read by themselves.
+        norms: Names of the batch norms between the op and its blur: they may not become norms of the map's own
+            statistics, which a dense map would change.
         branch: True for one of several convolutions whose sum one blur follows.
         keeper: The module above the op and its blur that checks, before each forward, that they are still together.
         shares: Name of the branch whose blur this one shares, if it is not the first.
@@ -115,6 +117,7 @@ class Site:
     filter_size: FilterSize | None = None
     offsets: StrideOffsets | None = None
     node: str = ""
+    norms: tuple[str, ...] = ()
     branch: bool = False
     shares: str = ""
     keeper: str | None = None

@@ -10,7 +10,7 @@ from torch import fx, nn
 from ..layers import StrideOffsets
 from .activations import inner_activations
 from .following import End
-from .graph import Dataflow
+from .graph import Dataflow, rebuilds
 from .ops import KINDS, Op, read_op
 from .options import Placing
 from .plans import Placement, Pool, Site
@@ -70,7 +70,7 @@ class Walk:
         if self.options.where is not None and (module is None or not self.options.where(module, name)):
             return replace(site, reason="left out by where")
         if module is None and not self.graph:
-            return replace(site, reason="a function: modules alone cannot take its stride (graph=True can)")
+            return replace(site, reason="a function: modules alone cannot take its stride")
         if op.kind == "conv":
             return self._conv(node, op, site, reads_image)
         if op.kind not in KINDS:
@@ -82,7 +82,7 @@ class Walk:
     def _upsampling(self, node: fx.Node, op: Op, site: Site) -> Site:
         module = self.flow.module(node)
         if module is None and not self.graph:
-            return replace(site, reason="a function: modules alone cannot blur after it (graph=True can)")
+            return replace(site, reason="a function: modules alone cannot blur after it")
         placement = Placement(site.node if self.graph else site.name, "after")
         return upsampled(module, op, site, self.options, self.flow.is_blurred(node), placement)
 
@@ -119,9 +119,7 @@ class Walk:
         if module is not None and self.flow.is_hidden(site.name):
             return replace(site, reason="code that cannot be traced may call it, too")
         if module is not None and not self.flow.called_once(site.name) and not self.graph:
-            return replace(
-                site, reason="called at several places, which need blurs of their own (graph=True gives them)"
-            )
+            return replace(site, reason="called at several places, which need blurs of their own")
         if module is not None and hasattr(module, "blur_before"):
             return replace(site, reason="has a blur before it already")
         if op.in_channels is not None and op.in_channels < self.options.min_channels:
@@ -149,7 +147,7 @@ class Walk:
         before = bool(node.args) or self.graph  # a hook is given no keyword arguments
         if self.options.placement == "before_conv":
             if not before:
-                return self._skipped(op, site, "its input is given by keyword: a graph alone can blur it (graph=True)")
+                return self._skipped(op, site, "its input is given by keyword, which a hook cannot blur")
             dense = replace(site, keep=op.stride, blur_stride=1, channels=op.in_channels)
             return replace(dense, placement=Placement(here, "before"), reason="a dense blur first (placement)")
         module = self.flow.module(node)
@@ -186,7 +184,7 @@ class Walk:
         return next(filter(self._rebuilds, around), None)
 
     def _rebuilds(self, path: str) -> bool:
-        return any(hasattr(self.flow.model.get_submodule(path), name) for name in _REBUILD)
+        return rebuilds(self.flow.model.get_submodule(path))
 
     def _after(self, ends: list[End], sources: list[fx.Node], op: Op, site: Site) -> Site:
         """A blur after a nonlinearity, which may be that of several branches' sum."""
@@ -196,6 +194,8 @@ class Walk:
         placement, end = found
         if end.channels != site.channels:
             site = replace(site, channels=None)
+        if not self.graph:
+            site = replace(site, norms=self.flow.norms_before(end.node, sources))
         if len(sources) == 1:
             return replace(site, placement=placement, reason="after the nonlinearity")
         reason = f"after the nonlinearity behind the sum of {len(sources)} branches"
@@ -327,9 +327,7 @@ _PLAIN_FORWARDS = frozenset(
         *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     )
 )
-# Methods by which libraries fold a module's branches and norms into one convolution: they replace the module.
-_REBUILD = ("fuse", "reparameterize", "switch_to_deploy")
-_NO_PLACE = "modules alone cannot hold a blur between the nonlinearity and its readers (graph=True can)"
+_NO_PLACE = "modules alone cannot hold a blur between the nonlinearity and its readers"
 _POOL_REASONS: dict[Pool, str] = {
     "max": "dense maximum, then blur",
     "max2": "dense 2x2 maximum, then blur",

@@ -26,7 +26,7 @@ from .ops import registered_ops
 
 # Library modules that hold what the plan looks for, so that their inside need not be traced.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
-_KNOWN_FORWARDS = frozenset(cls.forward for cls in ACTIVATIONS)
+_KNOWN_FORWARDS = frozenset(vars(cls).get("forward") for cls in ACTIVATIONS)
 # Wrappers that call the module they hold, and the attribute that holds it.
 _WRAPPERS: dict[type[nn.Module], str] = {
     nn.DataParallel: "module",
