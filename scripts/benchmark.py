@@ -3,8 +3,8 @@
 With --device cuda it runs the part "gpu" alone, for some minutes; the same command goes on where it stopped.
 
 Contestants take turns, so that a shared machine's moods fall on all of them alike; every ratio is the median of the
-turns' ratios, with their quartiles. Each contestant has a process of its own, as it would have at its user's, unless
---one-process is given. Peers that are not installed are left out.
+turns' ratios, with their quartiles. All are in one process unless --no-one-process is given. Peers that are not
+installed are left out.
 """
 
 from __future__ import annotations
@@ -53,15 +53,16 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="networks and training under torch.compile")
     parser.add_argument(
         "--one-process",
-        dest="contestants",
-        action="store_const",
-        const=together,
-        default=each_apart,
-        help="layers, networks and training with all contestants in one process",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="all contestants in one process, or a process for each",
     )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; default: %(default)s")
     parser.add_argument("--out", type=Path, help="a folder for PART.json and PART.md")
     options = parser.parse_args()
     options.device = torch.device(options.device)
+    options.contestants = together if options.one_process else each_apart
+    torch.set_num_threads(options.threads)
     if options.short:
         options.networks, options.turns = list(SHORT), 5
     options.parts = options.parts or (["gpu"] if options.device.type == "cuda" else list(PARTS))
@@ -71,19 +72,24 @@ def main() -> None:
         options.parts.remove("gpu")
         gpu(options)
     for part in options.parts:
-        report(part, list(PARTS[part](options)), options)
+        rows = []
+        for row in PARTS[part](options):
+            rows.append(row)
+            keep(part, rows, options)
+        print(report(rows, options), flush=True)
 
 
-def report(part: str, rows: list[Row], options: argparse.Namespace) -> None:
-    """Show what one part found, and keep it at once: the next may take long."""
-    facts = machine(options.device)
-    text = f"{json.dumps(facts)}\n{markdown(rows)}\n"
-    print(text, flush=True)
+def report(rows: list[Row], options: argparse.Namespace) -> str:
+    return f"{json.dumps(machine(options.device))}\n{markdown(rows)}\n"
+
+
+def keep(part: str, rows: list[Row], options: argparse.Namespace) -> None:
+    """Write what one part has found so far: the rest may take long."""
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-        found = {"machine": facts, "arguments": sys.argv[1:], "rows": [asdict(row) for row in rows]}
+        found = {"machine": machine(options.device), "arguments": sys.argv[1:], "rows": [asdict(row) for row in rows]}
         (options.out / f"{part}.json").write_text(json.dumps(found, indent=1) + "\n")
-        (options.out / f"{part}.md").write_text(text)
+        (options.out / f"{part}.md").write_text(report(rows, options))
 
 
 if __name__ == "__main__":
