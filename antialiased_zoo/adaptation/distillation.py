@@ -55,10 +55,11 @@ def distill(
             compares answers alone.
         shifts: By how many pixels, to the right and downwards, the teacher's views are moved.
         ema: Decay of the exponential moving average of the weights that the student ends with; 0 takes the last.
-        held_out: Batches of images to watch the agreement on (share of equal top answers), the same at every reading.
-            The student then ends with the weights that agreed most.
+        held_out: Batches of images to compare both on, the same at every reading: percent of equal top answers, and the
+            mean Kullback-Leibler divergence. The student ends with the weights of the lowest divergence, which says the
+            same as the agreement with less noise.
         check_every: Steps between two looks at ``held_out``.
-        patience: Stop after so many looks without a better agreement.
+        patience: Stop after so many looks without a lower divergence.
         folder: Where a checkpoint is kept: run again with the same arguments, a killed run goes on from there and
             ends with the same bits (on a CPU, with the same number of threads and a loader that gives the same
             batches).

@@ -169,26 +169,27 @@ class Distillation:
             return
         now = {name: p.detach().clone() for name, p in self.trained.items()}
         self._take_tensors(self.average)
-        entry["agreement"] = self._agreement(held_out, answers)
-        before = self.best.get("agreement", -1.0)
-        if entry["agreement"] >= before:  # of equals, the one trained longest; but patience counts from the first
+        entry["agreement"], entry["divergence"] = self._compared(held_out, answers)
+        if entry["divergence"] < self.best.get("divergence", math.inf):
             tensors = {name: p.detach().clone() for name, p in self.trained.items()}
-            look = len(self.log) if entry["agreement"] > before else self.best["look"]
-            self.best = {"agreement": entry["agreement"], "look": look, "tensors": tensors}
+            self.best = {"divergence": entry["divergence"], "look": len(self.log), "tensors": tensors}
         self._take_tensors(now)
 
-    def _agreement(self, held_out: Iterable[Any], answers: list[Tensor]) -> float:
-        counts = torch.zeros(2, dtype=torch.int64, device=self.how.device)
+    def _compared(self, held_out: Iterable[Any], answers: list[Tensor]) -> tuple[float, float]:
+        """Percent of images with the teacher's top answer, and the mean divergence from its answers."""
+        sums = torch.zeros(3, device=self.how.device)
         for place, batch in enumerate(held_out):
             images = self._to_device(batch).contiguous(memory_format=self.how.memory_format)
             if place == len(answers):  # the teacher's do not change
-                answers.append(self.teacher(images).argmax(1))
-            same = self.student(images).argmax(1) == answers[place]
-            counts += torch.stack([same.sum(), torch.tensor(len(same), device=same.device)])
-        right, count = self.how.total(counts).tolist()
+                answers.append(self.teacher(images).float().log_softmax(1))
+            found, wanted = self.student(images).float().log_softmax(1), answers[place]
+            same = (found.argmax(1) == wanted.argmax(1)).sum()
+            divergence = F.kl_div(found, wanted, reduction="sum", log_target=True)
+            sums += torch.stack([same, divergence, same.new_tensor(len(images))]).float()
+        right, divergence, count = self.how.total(sums).tolist()
         if not count:
             raise ValueError("held_out gave no batch: nothing to agree on")
-        return 100 * float(right) / float(count)
+        return 100 * right / count, divergence / count
 
     @torch.no_grad()
     def _take_tensors(self, tensors: dict[str, Tensor]) -> None:

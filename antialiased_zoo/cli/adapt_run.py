@@ -38,7 +38,7 @@ from ..transform import antialias
 from ..weights import Preprocessing, manifest
 from ..zoo import ARCHITECTURES
 
-# So many photos, the last ones, are kept from training: the agreement on them chooses the weights.
+# So many photos, the last ones, are kept from training: how near both are on them chooses the weights.
 _HELD_OUT = 64
 _MEASURES = ("agreement", "crop_consistency", "circular_consistency", "wobble")
 
