@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from .. import __version__
 from ..errors import FetchError, OfflineError, SourcesFailedError, ZooError
 from ..weights import Entry, alternatives, checkpoints, hub, manifest
-from . import adapt, compare, plan
+from . import adapt, compare, export, plan
 from .doctor import doctor
 from .listing import info, list_weights
 from .output import complain, modules_of_this_folder, plain_warnings, say, say_json
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_arguments(add("compare", compare.run, compare.HELP))
     plan.add_arguments(add("plan", plan.run, plan.HELP))
     adapt.add_arguments(add("adapt", adapt.run, adapt.HELP))
+    export.add_arguments(add("export", export.run, export.HELP), _SPEC)
     one = add("demo", _demo, "Slide photos under two networks: how often the answer changes, and a picture.")
     one.add_argument("--photo", help="an image file for the curve; by default a cat")
     one.add_argument("--label", help="the class that the curve follows; by default the baseline's answer")

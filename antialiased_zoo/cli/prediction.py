@@ -32,7 +32,7 @@ def predict(options: argparse.Namespace) -> int:
             result = 1
             continue
         if model is None:
-            model, entry = _network(options)
+            model, entry = network(options)
         guesses = classify(model, entry, photo, options.top)
         if options.json:
             say_json({"image": path, "predictions": [asdict(guess) for guess in guesses]}, indent=None)
@@ -52,7 +52,8 @@ def _photos(paths: list[str]) -> Iterator[tuple[str, Image.Image | None]]:
             yield path, None
 
 
-def _network(options: argparse.Namespace) -> tuple[nn.Module, Entry]:
+def network(options: argparse.Namespace) -> tuple[nn.Module, Entry]:
+    """The network that ``--weights``, ``--model``, ``--classes`` and ``--device`` describe, and its record."""
     from ..zoo import create_model
 
     device = _device(options.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,7 +37,7 @@ def sliced(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
 def dense_maximum(x: Tensor, window: Window, blur: Blur) -> Tensor:
     """Torch's max pool at stride 1, as far as ``ceil_mode`` needs it; padding is never the maximum."""
     missing = window.missing(x.shape[2:], blur.stride)
-    if any(missing):
+    if window.ceil_mode and (torch.compiler.is_compiling() or any(missing)):  # one graph, whatever is missing
         x = F.pad(x, [p for more in reversed(missing) for p in (0, more)], value=float("-inf"))
     pool = _MAX_POOLS[len(window.size) - 1]
     return pool(x, window.size, 1, window.padding, window.dilation)

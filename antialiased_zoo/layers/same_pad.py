@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,11 +23,12 @@ class SamePadConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Pad as the stride and the size want it, then convolve."""
         (top, bottom), (left, right) = (self._around(axis, input.shape[axis - 2]) for axis in (0, 1))
-        if (top, left) == (bottom, right):  # always at stride 1: the convolution pads, which takes no copy
+        if max(self.stride) == 1 and (top, left) == (bottom, right):  # the convolution pads, which takes no copy
             return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
         return super().forward(F.pad(input, (left, right, top, bottom)))
 
     def _around(self, axis: int, size: int) -> tuple[int, int]:
-        span, stride = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1, self.stride[axis]
-        total = max(0, (math.ceil(size / stride) - 1) * stride + span - size)
+        reach, stride = self.dilation[axis] * (self.kernel_size[axis] - 1), self.stride[axis]
+        # Nothing is decided by the size, so that compiled code is one graph for all sizes.
+        total = reach if stride == 1 else cast(int, torch.sym_max(0, (size - 1) // stride * stride + 1 + reach - size))
         return total // 2, total - total // 2

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,17 @@ class Window:
     def _out(self, dense: int, n: int, stride: int, padding: int) -> int:
         if not self.ceil_mode:
             return (dense - 1) // stride + 1
-        out = -(-(dense - 1) // stride) + 1
         # A window that would start past the input is left out.
-        return out - 1 if (out - 1) * stride >= n + padding else out
+        return cast(int, torch.sym_min(-(-(dense - 1) // stride) + 1, -(-(n + padding) // stride)))
 
     def missing(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
         """How far past the dense pool's end each axis must go to reach the last window that ``ceil_mode`` adds."""
         if not self.ceil_mode:
             return [0] * len(size)
         ends = [(n - 1) * s + 1 for n, s in zip(self.out_size(size, stride), stride, strict=True)]
-        return [max(0, end - dense) for end, dense in zip(ends, self.dense_size(size), strict=True)]
+        return [
+            cast(int, torch.sym_max(0, end - dense)) for end, dense in zip(ends, self.dense_size(size), strict=True)
+        ]
 
 
 def _each(value: int | Sequence[int], ndim: int) -> tuple[int, ...]:

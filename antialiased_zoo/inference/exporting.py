@@ -1,0 +1,161 @@
+"""A network as a file for other runtimes: ONNX, torch's own exported program, or an AOTInductor package."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+#: Axes of a batch of images that may stay open.
+AXES = {"batch": 0, "height": 2, "width": 3}
+
+#: What `load_exported` returns: ``(N, C, H, W)`` to the network's output.
+Exported: TypeAlias = Callable[[Tensor], Tensor]
+
+#: The version of ONNX's operators that is written: torch's exporter has its own for each operator here.
+OPSET = 18
+
+
+def export_model(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    format: str = "onnx",
+    input_size: Sequence[int] = (3, 224, 224),
+    dynamic: Sequence[str] = (),
+) -> Path:
+    """Write a network in evaluation mode as a file for another runtime.
+
+    Args:
+        model: The network, antialiased or not, on a CPU or a GPU; its mode stays as it is.
+        path: The file to write.
+        format: "onnx" (opset 18; ONNX Runtime, TensorRT), "pt2" (`torch.export`) or "aoti" (a compiled AOTInductor
+            package for this machine's kind of CPU or GPU).
+        input_size: ``(C, H, W)`` of the image that it is traced with: the only one that it takes, unless...
+        dynamic: ...an axis is open: any of "batch", "height" and "width". Without "batch" it takes one image.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        ImportError: If the format needs a package that is not installed.
+
+    Example:
+        >>> import antialiased_zoo as az, tempfile
+        >>> model, file = nn.Sequential(nn.Conv2d(3, 8, 3), az.Downsample(8)), f"{tempfile.mkdtemp()}/net.pt2"
+        >>> network = az.load_exported(az.export_model(model, file, format="pt2", dynamic=["height"]))
+        >>> network(torch.ones(1, 3, 66, 224)).shape
+        torch.Size([1, 8, 32, 111])
+    """
+    if format not in _FORMATS:
+        raise ValueError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
+    if unknown := [axis for axis in dynamic if axis not in AXES]:
+        raise ValueError(f"dynamic axes are {', '.join(AXES)}; got {', '.join(unknown)}")
+    path = Path(path)
+    tensor = next(iter(model.parameters()), torch.empty(0))
+    # Two images: torch takes a size of 1 for one that never changes.
+    shape = (2 if "batch" in dynamic else 1, *input_size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(tensor)
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            _FORMATS[format](model.eval(), images, tuple(dynamic), path)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return path
+
+
+def load_exported(path: str | os.PathLike[str], format: str | None = None) -> Exported:
+    """Load a file of `export_model` as a function of a batch of images.
+
+    ONNX files run in ONNX Runtime on the CPU, with as many threads as torch has.
+
+    Args:
+        path: The file.
+        format: As in `export_model`; by default it follows from what is in the file.
+
+    Raises:
+        ImportError: If ONNX Runtime is needed and not installed.
+    """
+    format = format or _format_of(Path(path))
+    return _LOADERS[format](str(path))
+
+
+def _export_program(model: nn.Module, images: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:
+    # AUTO lets torch find the range of sizes that the network takes; a named range must lie within it.
+    shapes = {AXES[axis]: torch.export.Dim.AUTO for axis in dynamic}
+    return torch.export.export(model, (images,), dynamic_shapes=(shapes,))
+
+
+def _save_program(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
+    torch.export.save(_export_program(model, images, dynamic), path)
+
+
+def _save_package(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
+    from torch._inductor import aoti_compile_and_package  # as torch's documentation has it
+
+    if path.suffix != ".pt2":
+        raise ValueError(f"an AOTInductor package is a file named *.pt2, got {path}")
+    aoti_compile_and_package(_export_program(model, images, dynamic), package_path=str(path.resolve()))
+
+
+def _save_onnx(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
+    _require("onnx", "onnxscript")
+    program = torch.onnx.export(
+        _export_program(model, images, dynamic),
+        input_names=["images"],
+        output_names=["output"],
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    cast(Any, program).save(path, external_data=False)
+
+
+def _require(*packages: str) -> None:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ImportError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+
+
+def _load_onnx(path: str) -> Exported:
+    _require("onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: torch.from_numpy(session.run(None, {name: images.cpu().numpy()})[0])
+
+
+def _load_program(path: str) -> Exported:
+    return cast(Exported, torch.export.load(path).module())
+
+
+def _load_package(path: str) -> Exported:
+    return cast(Exported, torch._inductor.aoti_load_package(path))
+
+
+def _format_of(path: Path) -> str:
+    import zipfile
+
+    if not zipfile.is_zipfile(path):
+        return "onnx"
+    with zipfile.ZipFile(path) as file:
+        return "aoti" if any("/aotinductor/" in name for name in file.namelist()) else "pt2"
+
+
+_FORMATS: dict[str, Callable[[nn.Module, Tensor, Sequence[str], Path], None]] = {
+    "onnx": _save_onnx,
+    "pt2": _save_program,
+    "aoti": _save_package,
+}
+_LOADERS: dict[str, Callable[[str], Exported]] = {"onnx": _load_onnx, "pt2": _load_program, "aoti": _load_package}

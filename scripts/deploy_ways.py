@@ -1,0 +1,195 @@
+"""The ways in which a network leaves Python, each measured for one network; `deploy_checks.py` runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import resource
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from antialiased_zoo.inference import export_model, load_exported
+
+AXES = ("batch", "height", "width")
+#: What is exported is traced at the first size; open axes are then tried at the others, of which one is odd.
+SIZES = ((2, 3, 128, 160), (1, 3, 160, 128), (3, 3, 131, 97))
+Row = dict[str, Any]
+
+
+def export(model: nn.Module, dynamic: Sequence[str]) -> Row:
+    """`torch.export`, and what it gives at each size that is allowed."""
+    return _exported(model, "pt2", dynamic)
+
+
+def export_named(model: nn.Module) -> Row:
+    """`torch.export` with named axes, each with the range of sizes that a user would ask for."""
+    ranges = {"batch": (1, 64), "height": (64, 512), "width": (64, 512)}
+    shapes = {axis: torch.export.Dim(name, min=ranges[name][0], max=ranges[name][1]) for name, axis in _axes()}
+    with clock() as row:
+        program = torch.export.export(model, (_images(SIZES[0]),), dynamic_shapes=(shapes,))
+    row["nodes"] = len(program.graph.nodes)
+    return row | _compare(model, program.module(), SIZES)
+
+
+def onnx(model: nn.Module, dynamic: Sequence[str]) -> Row:
+    """ONNX by torch's exporter, run in ONNX Runtime."""
+    import onnx as package
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        row = _exported(model, "onnx", dynamic, path)
+        row["nodes"] = len(package.load(path).graph.node)
+        row["milliseconds"] = latency(load_exported(path), _images((1, 3, 224, 224)))
+    return row
+
+
+def aoti(model: nn.Module) -> Row:
+    """An AOTInductor package with open axes."""
+    return _exported(model, "aoti", AXES)
+
+
+def trace(model: nn.Module) -> Row:
+    """`torch.jit.trace`, with gradients and without, each with torch's own check of the graph."""
+    images = _images((1, 3, 224, 224))
+    with clock() as row:
+        for mode in (torch.enable_grad, torch.no_grad):
+            with mode():
+                traced = torch.jit.trace(model, images)
+    return row | _compare(model, traced, [(1, 3, 224, 224)])
+
+
+def script(model: nn.Module) -> Row:
+    """`torch.jit.script`."""
+    with clock() as row:
+        scripted = torch.jit.script(model)
+    return row | _compare(model, scripted, SIZES)
+
+
+def legacy_onnx(model: nn.Module) -> Row:
+    """ONNX by torch's old exporter, with open axes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/net.onnx"
+        options: Any = {"dynamo": False, "opset_version": 17, "input_names": ["images"]}
+        with clock() as row, contextlib.redirect_stdout(io.StringIO()):
+            axes = {"images": {axis: name for name, axis in _axes()}}
+            torch.onnx.export(model, (_images(SIZES[0]),), path, dynamic_axes=axes, **options)
+        return row | _compare(model, load_exported(path), SIZES)
+
+
+def compiled(model: nn.Module, dynamic: bool | None) -> Row:
+    """`torch.compile` at three sizes: the time that each takes, and how many graphs were made."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    network = torch.compile(model, dynamic=dynamic)
+    row: Row = {"each": [], "difference": 0.0, "graphs": []}
+    for size in SIZES:
+        with clock() as one:
+            network(_images(size))
+        row["each"].append(one["seconds"])
+        row["graphs"].append(counters["stats"]["unique_graphs"])
+        row["difference"] = max(row["difference"], _compare(model, network, [size])["difference"])
+    return row | {"seconds": round(sum(row["each"]), 1)}
+
+
+@contextlib.contextmanager
+def clock() -> Iterator[Row]:
+    """Processor seconds of this process and of those that it starts: these hardly depend on what else is running."""
+    row: Row = {}
+    before = _processor_seconds()
+    yield row
+    row["seconds"] = round(_processor_seconds() - before, 1)
+
+
+def latency(network: Callable[[Tensor], Tensor], images: Tensor, rounds: int = 7) -> float:
+    """Median processor milliseconds of a call."""
+    network(images)
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        network(images)
+        times.append(1e3 * (time.process_time() - start))
+    return round(statistics.median(times), 1)
+
+
+def _processor_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _exported(model: nn.Module, format: str, dynamic: Sequence[str], path: Path | None = None) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        path = path or Path(folder) / "net.pt2"
+        with clock() as row:
+            export_model(model, path, format=format, dynamic=dynamic)
+        network = load_exported(path)
+        if format == "pt2":
+            row["nodes"] = len(torch.export.load(path).graph.nodes)
+        return row | _compare(model, network, SIZES if dynamic else [(1, *SIZES[0][1:])])
+
+
+def _compare(model: nn.Module, network: Callable[[Tensor], Tensor], sizes: Sequence[tuple[int, ...]]) -> Row:
+    """The largest difference at any of the sizes, relative to the largest output."""
+    worst = 0.0
+    for size in sizes:
+        images = _images(size)
+        with torch.no_grad():
+            expected, got = model(images), network(images)
+        if got.shape != expected.shape:
+            raise ValueError(f"at {size} the output is {tuple(got.shape)}, not {tuple(expected.shape)}")
+        difference = float((got - expected).abs().max() / expected.abs().max())
+        if not math.isfinite(difference):
+            raise ValueError(f"at {size} the difference is {difference}")
+        worst = max(worst, difference)
+    return {"difference": worst}
+
+
+def _images(size: tuple[int, ...]) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(1))
+
+
+def _axes() -> list[tuple[str, int]]:
+    return [("batch", 0), ("height", 2), ("width", 3)]
+
+
+CHECKS: dict[str, Callable[[nn.Module], Row]] = {
+    "export": lambda model: export(model, ()),
+    "export dynamic": lambda model: export(model, AXES),
+    "export named": export_named,
+    "ONNX": lambda model: onnx(model, ()),
+    "ONNX dynamic": lambda model: onnx(model, AXES),
+    "trace": trace,
+    "script": script,
+    "ONNX legacy": legacy_onnx,
+    "compile": lambda model: compiled(model, None),
+    "compile dynamic": lambda model: compiled(model, True),
+    "AOTInductor": aoti,
+}
+
+
+def build(library: str, name: str) -> nn.Module:
+    """A network of one of the libraries, untrained."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if library == "torchvision":
+            import torchvision
+
+            return torchvision.models.get_model(name).eval()
+        if library == "antialiased-cnns":
+            import antialiased_cnns
+
+            return getattr(antialiased_cnns, name)().eval()
+        import antialiased_zoo as az
+
+        return az.create_model(name).eval()

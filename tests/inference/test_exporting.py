@@ -1,0 +1,97 @@
+"""Networks as files: each format computes what the network computes, at every size that is left open."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import antialiased_zoo as az
+
+AXES = ("batch", "height", "width")
+SIZES = ((2, 3, 40, 36), (1, 3, 33, 47), (3, 3, 64, 44))
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1, ceil_mode=True)),
+        *(nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(), nn.AvgPool2d(2)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
+    )
+    return az.antialias(net, stem_stride=1).eval()
+
+
+@pytest.mark.parametrize("format", ["pt2", "onnx", "aoti"])
+def test_each_format_at_open_sizes(format: str, tmp_path: Path) -> None:
+    if format == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package)
+    if format == "aoti" and shutil.which("g++") is None:
+        pytest.skip("AOTInductor needs a C++ compiler")
+    net = small_network()
+    path = az.export_model(net, tmp_path / "net.pt2", format=format, input_size=SIZES[0][1:], dynamic=AXES)
+    exported = az.load_exported(path)  # the format is read from the file
+    for size in SIZES:
+        images = torch.randn(size)
+        with torch.no_grad():
+            torch.testing.assert_close(exported(images), net(images), rtol=1e-4, atol=1e-5)
+
+
+LAYERS = {
+    "reflect": az.Downsample(4, filt_size=5),
+    "replicate": az.Downsample(4, "replicate", 7, stride=3),
+    "zero": az.Downsample(pad_type="zero", filt_size=3, stride=(2, 1)),
+    "max": az.MaxBlurPool2d((3, 2), stride=2, padding=1, ceil_mode=True),
+    "average": az.AvgBlurPool2d(2),
+    "average of more than the blur": az.AvgBlurPool2d((6, 5), 3, stride=(2, 3), padding=(1, 0)),
+    "upsample": az.BlurUpsample(4),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_each_layer_exports_with_named_ranges_and_as_a_small_graph(name: str) -> None:
+    """One graph for every size in the range: pads, one convolution, and arithmetic on sizes."""
+    layer = LAYERS[name]
+    height, width = (torch.export.Dim(axis, min=8, max=64) for axis in ("height", "width"))
+    program = torch.export.export(layer, (torch.randn(2, 4, 16, 24),), dynamic_shapes=({2: height, 3: width},))
+    for size in ((8, 8), (64, 33), (9, 10)):
+        x = torch.randn(2, 4, *size)
+        torch.testing.assert_close(program.module()(x), layer(x))
+    operators = [node.target for node in program.graph.nodes if "aten" in str(node.target)]
+    assert len([op for op in operators if "conv" in str(op)]) == 1
+    assert len(operators) <= 7, operators
+
+
+def test_the_modes_of_a_model_stay_and_the_export_is_of_evaluation(tmp_path: Path) -> None:
+    net = small_network().train()
+    net[1].eval()
+    path = az.export_model(net, tmp_path / "net.pt2", format="pt2", input_size=(3, 32, 32))
+    assert [net.training, net[0].training, net[1].training] == [True, True, False]
+    images = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(az.load_exported(path)(images), net.eval()(images))
+    with pytest.raises((ValueError, RuntimeError, AssertionError)):  # what was not left open is not taken
+        az.load_exported(path)(torch.randn(1, 3, 36, 32))
+
+
+def test_arguments_are_checked(tmp_path: Path) -> None:
+    net = nn.Conv2d(3, 4, 1)
+    with pytest.raises(ValueError, match="format must be one of onnx, pt2, aoti, got 'onxx'"):
+        az.export_model(net, tmp_path / "a", format="onxx")
+    with pytest.raises(ValueError, match="dynamic axes are batch, height, width; got depth"):
+        az.export_model(net, tmp_path / "a", dynamic=("batch", "depth"))
+    with pytest.raises(ValueError, match=r"named \*\.pt2"):
+        az.export_model(net, tmp_path / "a.so", format="aoti")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_shows_the_record() -> None:
+    from deploy_tables import put_table
+
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "deploy.md").read_text()
+    assert put_table(page, json.loads((root / "results" / "deploy" / "checks.json").read_text())) == page
