@@ -33,6 +33,9 @@ def calls() -> None:
     az.densenet169(drop_rate=0.1)
     az.densenet201(bn_size=2)
     az.mobilenet_v2(width_mult=0.5)
+    az.efficientnet_lite0(dropout=0.1)
+    az.efficientnet_lite1(norm_layer=torch.nn.InstanceNorm2d)
+    az.efficientnet_lite2(shortcut="stride")
     az.create_model("resnet18", features_only=True, out_indices=(1, 2)).feature_info.channels()
     az.create_model("resnet18", num_classes=3).reset_classifier(4)
     az.list_models("resnet*", pretrained=True)[0].upper()
@@ -47,6 +50,7 @@ def calls() -> None:
     az.vgg16(replace_stride_with_dilation=None)  # wrong
     az.densenet121(stem_pool="max3")  # wrong
     az.mobilenet_v2(num_classes="ten")  # wrong
+    az.efficientnet_lite0(width_mult=0.5)  # wrong
     az.create_model("resnet18", droput=0.1)  # wrong
     az.create_model("resnet18", features_only=True).get_classifier().nothing()  # wrong
     az.create_model("resnet18", features_only=True).feature_info.chanels()  # wrong
