@@ -188,28 +188,37 @@ def run_check(title: str, name: str) -> None:
     CHECKS[title](name)
 
 
-def table(names: list[str]) -> str:
-    """The table as Markdown; a check that fails ends the script."""
-    lines = ["| network | " + " | ".join(CHECKS) + " |", "| --- " * (len(CHECKS) + 1) + "|"]
+def rows(names: list[str]) -> dict[str, str]:
+    """The table's rows by network; a check that fails ends the script."""
+    made = {}
     for name in names:
         for title in CHECKS:
             torch.manual_seed(0)
             run_check(title, name)
-        lines.append(f"| `{name}` | " + " | ".join("yes" for _ in CHECKS) + " |")
-        print(lines[-1], flush=True)
-    return "\n".join(lines)
+        made[name] = f"| `{name}` | " + " | ".join("yes" for _ in CHECKS) + " |"
+        print(made[name], flush=True)
+    return made
+
+
+def write(made: dict[str, str]) -> None:
+    """Put rows into the page's table, in the zoo's order; those of other networks stay if they have every column."""
+    before, rest = PAGE.read_text().split("<!-- networks -->\n")
+    table, after = rest.split("<!-- /networks -->")
+    head = "| network | " + " | ".join(CHECKS) + " |"
+    known = {line.split("`")[1]: line for line in table.splitlines()[2:]} if table.startswith(head) else {}
+    known |= made
+    lines = [head, "| --- " * (len(CHECKS) + 1) + "|", *(known[name] for name in az.list_models() if name in known)]
+    PAGE.write_text(f"{before}<!-- networks -->\n" + "\n".join(lines) + f"\n<!-- /networks -->{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="networks; all by default")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/backbones.md")
+    parser.add_argument("--write", action="store_true", help="put the rows into docs/backbones.md")
     options = parser.parse_args()
-    made = table(options.names or az.list_models())
+    made = rows(options.names or az.list_models())
     if options.write:
-        before, rest = PAGE.read_text().split("<!-- networks -->\n")
-        after = rest.split("<!-- /networks -->")[1]
-        PAGE.write_text(f"{before}<!-- networks -->\n{made}\n<!-- /networks -->{after}")
+        write(made)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ from .cost import plan
 from .graph import Dataflow as Dataflow
 from .graph import UntraceableError as UntraceableError
 from .hosting import BLUR_HOOKS as BLUR_HOOKS
+from .hosting import check as check
+from .hosting import check_blurs as check_blurs
+from .hosting import take_links as take_links
 from .ops import Op as Op
 from .ops import register_strided_op
 from .options import Shortcut as Shortcut

@@ -8,7 +8,7 @@ with what is there before each forward: a blur that was lost is put back, and wh
 # mypy: disable-error-code="no-untyped-def,no-any-return"
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Tuple, cast  # noqa: UP035  # as TorchScript knows them
 
 import torch
@@ -76,7 +76,7 @@ def blur_after(self, input: Tuple[Tensor], output: Tensor) -> Tensor:  # noqa: U
 def check_blurs(self, input: Tuple[Tensor]) -> None:  # noqa: UP006
     """Forward pre-hook of a keeper: compare what is there with what there was."""
     if not is_scripting():
-        _check(self)
+        check(self)
 
 
 # These work on each image by itself, unlike what a user's own hooks may do.
@@ -158,10 +158,24 @@ def _with_first_blurred(host: nn.Module, args: Tuple[Any, ...]) -> Tuple[Any, ..
     return (_child(host, "blur_before")(args[0]), *args[1:])
 
 
-def _check(keeper: nn.Module) -> None:
-    for link in keeper._blur_links:  # type: ignore[union-attr]
+def check(keeper: nn.Module) -> None:
+    """Put back each blur that a module keeps and that was lost; for code that goes past the module's own call."""
+    for link in getattr(keeper, _LINKS, ()):
         if not _holds(keeper, link):
             _mend(keeper, link)
+
+
+def take_links(keeper: nn.Module, source: nn.Module, path: str) -> None:
+    """Keep what another module keeps, where its children lie below ``path`` in the new keeper.
+
+    What lies partly outside the new keeper is left out: it cannot be checked from there.
+    """
+    prefix = f"{path}." if path else ""
+    for link in links_of(source):
+        convs = [(prefix + conv, stride, kept) for conv, stride, kept in link.convs]
+        if all(_at(keeper, place) is not None for place in (prefix + link.host, *(conv for conv, *_ in convs))):
+            known = frozenset(prefix + name for name in link.known)
+            keep(keeper, replace(link, convs=convs, host=prefix + link.host, known=known))
 
 
 def _holds(keeper: nn.Module, link: Link) -> bool:

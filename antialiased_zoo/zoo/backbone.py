@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import StructureMismatchError
-from ..transform import forget_structure
+from ..transform import check, forget_structure
 from ..weights import NetworkConfig
 from .checkpointing import run_checkpointed
 from .feature_info import measure
@@ -85,6 +85,7 @@ class Backbone(nn.Module, metaclass=_BackboneType):
         if self.grad_checkpointing and torch.is_grad_enabled():
             x = run_checkpointed(self, self.layout, x)
         else:
+            check(self)
             for name in self.layout.body:
                 x = getattr(self, name)(x)
         return self.layout.body_activation(x) if self.layout.body_activation else x

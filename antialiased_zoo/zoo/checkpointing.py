@@ -14,11 +14,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from .registry import Layout
-from .units import segments
+from .units import check_containers, segments
 
 
 def run_checkpointed(model: nn.Module, layout: Layout, x: Tensor) -> Tensor:
     """Apply a network's body segment by segment, each recomputed in the backward pass."""
+    check_containers(model, layout)
     for segment in segments(model, layout):
         part = nn.Sequential(*(module for _, module in segment))
         if torch.compiler.is_compiling():  # the compiler recomputes without running the norms' updates again

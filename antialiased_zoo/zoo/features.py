@@ -12,10 +12,11 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 from typing_extensions import Unpack
 
 from ..layers import FilterSize
+from ..transform import take_links
 from .feature_info import FeatureInfo
 from .options import DEFAULT_FILTER_SIZE, BuilderOptions, Pretrained
 from .registry import Layout
-from .units import stage_ends, units
+from .units import containers, stage_ends, units
 
 
 class FeatureMaps(nn.Module):
@@ -61,9 +62,9 @@ class FeatureMaps(nn.Module):
         self._names = {name: stage for name, stage in ends.items() if stage in wanted}
         self._activation = layout.body_activation if last == len(chain) - 1 else None
         self._keys = _keys(out_map, wanted)
-        self._adopt(network)
+        self._adopt(network, layout)
 
-    def _adopt(self, network: nn.Module) -> None:
+    def _adopt(self, network: nn.Module, layout: Layout) -> None:
         """Hold the units under their own names, in containers of the classes that hold them in the network."""
         for name in self._chain:
             *path, last = name.split(".")
@@ -73,6 +74,8 @@ class FeatureMaps(nn.Module):
                     parent.add_module(part, nn.Sequential())
                 parent = parent.get_submodule(part)
             parent.add_module(last, network.get_submodule(name))
+        for name, container in containers(network, layout):
+            take_links(self, container, name)
         self.train(network.training)
 
     def forward(self, x: Tensor) -> list[Tensor] | OrderedDict[str, Tensor]:

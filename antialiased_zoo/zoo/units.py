@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from torch import nn
 
+from ..transform import check, check_blurs
 from .registry import Layout
 
 Unit = tuple[str, nn.Module]
@@ -17,10 +18,35 @@ def units(model: nn.Module, layout: Layout) -> list[Unit]:
     return list(_expanded((name, model.get_submodule(name)) for name in layout.body))
 
 
+def check_containers(model: nn.Module, layout: Layout) -> None:
+    """Check the blurs that the body's containers keep, which a chain of units goes past."""
+    for _, container in containers(model, layout):
+        check(container)
+
+
+def containers(model: nn.Module, layout: Layout) -> Iterator[Unit]:
+    """The network and the modules of its body that `units` takes apart, by qualified name."""
+    yield "", model
+    chain = [(name, model.get_submodule(name)) for name in layout.body]
+    while chain:
+        name, module = chain.pop(0)
+        if _is_plain(module):
+            yield name, module
+            chain += [(f"{name}.{child}", part) for child, part in module.named_children()]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a container does no more than apply its children in order.
+
+    A subclass may do more, and hooks belong to the whole, but for the transform's check of what it keeps.
+    """
+    hooks = {*module._forward_pre_hooks.values(), *module._forward_hooks.values()}
+    return type(module) is nn.Sequential and hooks <= {check_blurs}
+
+
 def _expanded(chain: Iterable[Unit]) -> Iterator[Unit]:
     for name, module in chain:
-        # A subclass may do more than apply its children in order, and hooks belong to the whole.
-        if type(module) is nn.Sequential and not module._forward_hooks and not module._forward_pre_hooks:
+        if _is_plain(module):
             yield from _expanded((f"{name}.{child}", part) for child, part in module.named_children())
         else:
             yield name, module

@@ -24,7 +24,7 @@ import antialiased_zoo as az
 from antialiased_zoo.zoo import ARCHITECTURES
 from antialiased_zoo.zoo.options import CommonOptions
 
-FAMILIES = ("alexnet", "vgg11_bn", "resnet18", "densenet121", "mobilenet_v2")
+FAMILIES = ("alexnet", "vgg11_bn", "resnet18", "densenet121", "mobilenet_v2", "efficientnet_lite0")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -37,7 +37,7 @@ def test_each_family_passes_the_tables_checks(name: str, check: str) -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("name", FAMILIES)
 def test_it_is_torchvisions_class_and_computes_the_same(name: str) -> None:
-    plain = torchvision.models.get_model(name, num_classes=3).eval()
+    plain = ARCHITECTURES[name].build(num_classes=3).eval()
     ours = az.create_model(name, None, num_classes=3).eval()
     assert isinstance(ours, type(plain))
     assert isinstance(ours, az.Backbone)
@@ -112,6 +112,22 @@ def test_layers_beyond_the_last_map_are_left_out() -> None:
             az.create_model("resnet18", features_only=True, out_indices=wrong)
 
 
+@pytest.mark.parametrize(("name", "options"), [("alexnet", {}), ("resnet18", {"stem_stride": 1}), ("mobilenet_v2", {})])
+@pytest.mark.parametrize("way", ["maps", "body", "checkpointed"])
+def test_a_blur_that_another_tool_drops_is_put_back(name: str, options: dict[str, int], way: str) -> None:
+    network = az.create_model(name, num_classes=2, **options).train()
+    maps = az.zoo.FeatureMaps(network)
+    network.set_grad_checkpointing(way == "checkpointed")
+    run = {"maps": lambda x: maps(x)[-1]}.get(way, network.forward_features)
+    image = torch.randn(2, 3, 96, 96)
+    before = run(image).shape
+    for root in (maps, network):  # a user swaps activations, some of which hold a blur
+        for path, module in list(root.named_modules()):
+            if isinstance(module, (nn.ReLU, nn.ReLU6)):
+                root.set_submodule(path, nn.Hardswish())
+    assert run(image).shape == before
+
+
 def test_feature_info_is_timms() -> None:
     ours = az.create_model("resnet50", features_only=True, out_indices=(1, 2, 3, 4)).feature_info
     theirs = timm.create_model("resnetblur50", features_only=True, out_indices=(1, 2, 3, 4)).feature_info
@@ -165,17 +181,13 @@ def test_a_segmenter_overfits_its_tiny_set() -> None:
     assert (answer & masks).sum() / (answer | masks).sum() > 0.8
 
 
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
+@pytest.mark.parametrize("name", FAMILIES)
 def test_typed_keywords_are_the_builders(name: str) -> None:
-    options = ARCHITECTURES[name].options
-    own = set(get_type_hints(options)) - set(get_type_hints(CommonOptions))
-    model_class = type(az.create_model(name, None, num_classes=1)) if name in FAMILIES else None
-    if model_class is None:
-        pytest.skip("one network of each family shows the class's signature")
-    builder = set(inspect.signature(model_class._base).parameters)
-    assert own == builder - {"num_classes", "features", "block", "layers"} | (
-        {"block"} if name == "mobilenet_v2" else set()
-    )
+    architecture = ARCHITECTURES[name]
+    taken = architecture.builder or type(az.create_model(name, None, num_classes=1))._base
+    own = set(get_type_hints(architecture.options)) - set(get_type_hints(CommonOptions))
+    chosen_by_name = {"features", "layers"} | (set() if name == "mobilenet_v2" else {"block"})
+    assert own == set(inspect.signature(taken).parameters) - chosen_by_name - {"num_classes"}
 
 
 @pytest.mark.parametrize(
