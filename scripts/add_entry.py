@@ -1,6 +1,6 @@
 """Adds one weights file of this project's own to the manifest, after checking everything about it.
 
-    python scripts/publish.py antialiased_zoo/weights/NAME.safetensors [NAME.json]
+    python scripts/add_entry.py antialiased_zoo/weights/packaged/NAME.safetensors [NAME.json]
 
 The JSON (by default the record that scripts/train.py wrote beside the weights) states what a manifest entry
 states: model, filter_size, recipe, dataset, num_classes, classes, preprocessing, metrics, command, license, either
@@ -16,11 +16,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from antialiased_zoo.weights import manifest
 from antialiased_zoo.weights.checkpoints.loading import read_state
 from antialiased_zoo.weights.entry import Entry
 from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.hub.digest import sha256
+from antialiased_zoo.zoo import find_architecture
 
 # What an entry takes from the training's JSON; whatever else stands there (losses, times) stays there.
 FIELDS = (
@@ -31,7 +35,7 @@ FIELDS = (
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path, help="a .safetensors file in antialiased_zoo/weights")
+    parser.add_argument("weights", type=Path, help="a .safetensors file in antialiased_zoo/weights/packaged")
     parser.add_argument("facts", type=Path, nargs="?", help="the training's JSON")
     parser.add_argument("--manifest", type=Path, default=manifest.own_path())
     parser.add_argument("--source", help="where others get the file; by default it is part of the package")
@@ -39,13 +43,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
-        entry = publish(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
+        entry = add_entry(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"publish.py: {error}") from error
+        raise SystemExit(f"add_entry.py: {error}") from error
     print(f"{entry.name}: {entry.file}, SHA-256 {entry.files[0].sha256}")
 
 
-def publish(
+def add_entry(
     weights: Path, facts: dict[str, Any], path: Path, *, source: str | None = None, replace: bool = False
 ) -> Entry:
     """Check a weights file and its facts, and put its entry into the manifest at ``path``.
@@ -90,13 +94,10 @@ def record_of(weights: Path, facts: dict[str, Any], source: str | None) -> dict[
     }
 
 
-def _network(entry: Entry) -> Any:
-    """Build torchvision's network on the meta device: the transform does not change any name or shape."""
-    import torch
-    from torchvision.models import get_model
-
+def _network(entry: Entry) -> nn.Module:
+    """Build the plain network on the meta device: the transform does not change any name or shape."""
     with torch.device("meta"):
-        return get_model(entry.model, weights=None, num_classes=entry.num_classes)
+        return find_architecture(entry.model).build(entry.num_classes)
 
 
 if __name__ == "__main__":

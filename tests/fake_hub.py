@@ -9,7 +9,9 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
+
+LARGE = (".safetensors", ".pth")
 
 
 class FakeHub(ThreadingHTTPServer):
@@ -99,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             code = "EntryNotFound" if repo in self.server.repos else "RepoNotFound"
             return self.answer(b"", 404, X_Error_Code=code)
         content = state[1][name]
-        if name.endswith(".safetensors"):
+        if name.endswith(LARGE):
             digest = hashlib.sha256(content).hexdigest()
         else:
             digest = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -117,6 +119,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer({"url": f"{self.server.url}/{repo}", "id": repo}, status)
         if path == "/api/validate-yaml":
             return self.answer({"errors": [], "warnings": []})
+        if found := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)/paths-info/(\w+)", path):
+            state, facts = self.server.at(found[1], found[2]), parse_qs(body.decode())
+            files = state[1] if state else {}
+            return self.answer([self.info(name, files[name]) for name in facts["paths"] if name in files])
         if found := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)/preupload/(\w+)", path):
             state = self.server.at(found[1], "main")
             return self.answer({"files": [self.mode(file["path"], state) for file in json.loads(body)["files"]]})
@@ -126,8 +132,16 @@ class Handler(BaseHTTPRequestHandler):
             return self.take_commit(found[1], [json.loads(line) for line in body.splitlines() if line.strip()])
         return self.answer({"error": path}, 404)
 
+    def info(self, path: str, content: bytes) -> dict[str, Any]:
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        facts = {"type": "file", "path": path, "size": len(content), "oid": git}
+        if path.endswith(LARGE):
+            digest = hashlib.sha256(content).hexdigest()
+            facts["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 134}
+        return facts
+
     def mode(self, path: str, state: tuple[str, dict[str, bytes]] | None) -> dict[str, Any]:
-        large = path.endswith(".safetensors")
+        large = path.endswith(LARGE)
         content = state[1].get(path) if state else None
         if content is None:
             oid = None

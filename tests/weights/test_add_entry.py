@@ -1,4 +1,4 @@
-"""scripts/publish.py, on a copy of the manifest."""
+"""scripts/add_entry.py, on a copy of the manifest."""
 
 import hashlib
 import json
@@ -13,12 +13,12 @@ from antialiased_zoo.errors import CheckpointError
 from antialiased_zoo.weights import manifest
 
 
-class TestPublish:
+class TestAddEntry:
     @pytest.fixture
     def script(self) -> dict[str, object]:
         import runpy
 
-        return runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "publish.py"))
+        return runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "add_entry.py"))
 
     def facts(self) -> dict[str, object]:
         return {
@@ -69,6 +69,6 @@ class TestPublish:
         listed.write_bytes(manifest.own_path().read_bytes())
         before = listed.read_bytes()
         with pytest.raises(CheckpointError):
-            script["publish"](self.weights(tmp_path / "net.safetensors", classes=3), self.facts(), listed)
+            script["add_entry"](self.weights(tmp_path / "net.safetensors", classes=3), self.facts(), listed)
         assert listed.read_bytes() == before
         assert {p.name for p in tmp_path.iterdir()} == {"m.json", "net.safetensors"}

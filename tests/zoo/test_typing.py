@@ -1,4 +1,4 @@
-"""A user's script under mypy and pyright: right calls pass, each wrong one is refused."""
+"""A user's script under mypy and basedpyright (pyright, from pip): each wrong call is refused, and no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 CALLS = Path(__file__).with_name("typed_calls.py")
 CHECKERS = {
     "mypy": ("mypy", "--strict", "--config-file=", "--follow-imports=silent", "--ignore-missing-imports"),
-    "pyright": ("pyright", "--pythonpath", sys.executable),
+    "basedpyright": ("basedpyright", "--level", "error", "--pythonpath", sys.executable),
 }
 
 

@@ -1,0 +1,140 @@
+"""Puts the zoo's weights where others can load them: a folder to serve, or a repository of the Hugging Face Hub.
+
+    python scripts/publish.py mirror/ 'resnet*' --recipe finetuned
+    python scripts/publish.py hf-hub:OWNER/NAME
+
+Each file is fetched and verified first. A file that is there already is left alone, so an interrupted run goes on when
+the command is given again. A file that cannot be had, or is not accepted, is named at the end; the others are uploaded
+all the same. Load from there with ANTIALIASED_ZOO_MIRROR set to the folder's address, or to
+https://huggingface.co/OWNER/NAME/resolve/main
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Protocol
+
+from huggingface_hub import HfApi
+from tqdm.auto import tqdm
+
+from antialiased_zoo.weights import Entry, hub, manifest, repository
+from antialiased_zoo.weights.hub import cache
+from antialiased_zoo.weights.hub.digest import sha256
+
+CARD = "README.md"
+
+
+class Target(Protocol):
+    """A place that holds files by name."""
+
+    def digest(self, name: str) -> str | None:
+        """The SHA-256 of the weights that are there under this name; None if there are none."""
+
+    def put(self, content: Path | bytes, name: str) -> None:
+        """Put a file there; it is visible when it is complete."""
+
+
+class Folder:
+    """A folder of this machine, made if need be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def digest(self, name: str) -> str | None:  # noqa: D102  # as in `Target`
+        return digest_of(self.path / name) if (self.path / name).is_file() else None
+
+    def put(self, content: Path | bytes, name: str) -> None:  # noqa: D102
+        with cache.replacing(self.path / name) as temporary:
+            if isinstance(content, Path):
+                shutil.copyfile(content, temporary)
+            else:
+                temporary.write_bytes(content)
+
+
+class HubRepository:
+    """A model repository of the hub, made if need be; each file is a commit of its own."""
+
+    def __init__(self, name: str, api: HfApi) -> None:
+        self.api = api
+        self.name = api.create_repo(name, exist_ok=True).repo_id
+
+    def digest(self, name: str) -> str | None:  # noqa: D102  # as in `Target`
+        found = self.api.get_paths_info(self.name, [name])
+        return next((file.lfs.sha256 for file in found if getattr(file, "lfs", None)), None)
+
+    def put(self, content: Path | bytes, name: str) -> None:  # noqa: D102  # the client makes no empty commit
+        self.api.upload_file(
+            path_or_fileobj=content, path_in_repo=name, repo_id=self.name, commit_message=f"Add {name}"
+        )
+
+
+def publish(target: Target, entries: Sequence[Entry], progress: bool = True) -> dict[str, str]:
+    """Upload what is not there yet, then a card that lists everything that is.
+
+    Returns:
+        For each file that is not there now, why.
+    """
+    failed, there = {}, {}
+    for entry in tqdm(entries, unit="file", disable=None if progress else True):
+        try:
+            path = hub.fetch(entry, progress=progress)
+            there[entry.name] = wanted = digest_of(path)
+            if target.digest(entry.file) != wanted:
+                target.put(path, entry.file)
+        except Exception as error:  # the hub's client has no base for its errors: network, answer, file
+            failed[entry.file] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    present = [entry for entry in entries if entry.file not in failed]
+    if present:
+        target.put(card(present, there).encode(), CARD)
+    return failed
+
+
+def card(entries: Sequence[Entry], digests: dict[str, str]) -> str:
+    """A model card with one row for each file."""
+    return "\n".join(_card_lines(entries, digests)) + "\n"
+
+
+def _card_lines(entries: Sequence[Entry], digests: dict[str, str]) -> Iterator[str]:
+    licenses = sorted({entry.license.name for entry in entries})
+    stated = licenses[0].lower() if len(licenses) == 1 else "other"
+    yield from ("---", "library_name: antialiased-zoo", "pipeline_tag: image-classification", f"license: {stated}")
+    yield from ("tags:", "- antialiasing", "- blurpool", "---", "", "# Weights of antialiased-zoo", "")
+    yield "With `ANTIALIASED_ZOO_MIRROR` set to this place's address, antialiased-zoo loads these files from here."
+    yield from ("", "| network | file | trained on | metrics, percent | licence | SHA-256 |", "| --- " * 6 + "|")
+    for entry in entries:
+        metrics = ", ".join(f"{name} {value:.2f}" for name, value in sorted(entry.metrics.items()))
+        facts = (entry.name, entry.file, entry.dataset, metrics or "not stated", entry.license.name)
+        yield f"| {' | '.join(facts)} | `{digests[entry.name]}` |"
+    yield from ("", 'How each was measured: `antialiased_zoo.get_weights(...).meta["preprocessing"]`.')
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return sha256(file)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", help="a folder, or hf-hub:OWNER/NAME")
+    parser.add_argument("networks", nargs="*", default=["*"], help="names, with * and ?; all by default")
+    parser.add_argument("--recipe", default="*", help="only weights made so")
+    options = parser.parse_args(arguments)
+    of_recipe = [entry for entry in manifest.load() if fnmatchcase(entry.recipe, options.recipe)]
+    entries = [entry for entry in of_recipe if any(fnmatchcase(entry.model, name) for name in options.networks)]
+    if not entries:
+        raise SystemExit("publish.py: the manifest has no such weights; antialiased-zoo list shows them")
+    name = options.target.removeprefix(repository.PREFIX)
+    target: Target = Folder(Path(name)) if name == options.target else HubRepository(name, HfApi())
+    failed = publish(target, entries)
+    for file, reason in failed.items():
+        print(f"{file}: {reason}", file=sys.stderr)
+    print(f"{len(entries) - len(failed)} of {len(entries)} files are in {options.target}")
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

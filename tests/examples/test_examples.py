@@ -1,0 +1,93 @@
+"""Every example, run on tiny data: it does what it says it does."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+
+FOLDER = Path(__file__).parents[2] / "examples"
+
+
+def example(name: str, *peers: str) -> ModuleType:
+    """An example as a module; skipped where a library that it shows is not installed."""
+    for peer in peers:
+        pytest.importorskip(peer)
+    spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def save_stripes(folder: Path, count: int, classes: int = 2, size: int = 40) -> None:
+    """Grey photos of stripes, one direction for each class."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for label in range(classes):
+        for number in range(count):
+            noise = torch.randint(0, 60, (size, size), dtype=torch.uint8)
+            noise[:, number % 4 :: 6] += 120
+            pixels = noise if label == 0 else noise.T
+            (folder / str(label)).mkdir(exist_ok=True)
+            Image.fromarray(pixels.contiguous().numpy()).save(folder / str(label) / f"{number}.png")
+
+
+def test_each_is_under_80_lines_and_has_a_test() -> None:
+    here = Path(__file__).read_text()
+    for path in FOLDER.glob("*.py"):
+        assert len(path.read_text().splitlines()) < 80, path
+        assert f'example("{path.stem}"' in here, path
+
+
+def test_finetune_greyscale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    save_stripes(tmp_path / "train", 32)
+    save_stripes(tmp_path / "val", 8)
+    sizes = ["--size", "32", "--train-photos", "32", "--test-photos", "8", "--epochs", "2", "--seeds", "2"]
+    found = example("finetune_greyscale").main([str(tmp_path), *sizes])
+    assert [set(by_filter) for by_filter in found] == [{None, 4}, {None, 4}]
+    for by_filter in found:
+        for figures in by_filter.values():
+            assert figures["accuracy"] >= 0.75  # two directions of stripes
+    assert "crop consistency: baseline" in capsys.readouterr().out
+
+
+def test_detector_overfits_its_tiny_set() -> None:
+    assert example("detector").main(["--images", "2"]) > 0.6
+
+
+def test_segmentation_unet_overfits_its_tiny_set() -> None:
+    assert example("segmentation_unet", "segmentation_models_pytorch").main([]) > 0.8
+
+
+def test_own_network() -> None:
+    first, last = example("own_network").main()
+    assert last < 0.5 * first
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_module(tmp_path: Path) -> None:
+    network = example("lightning_module", "lightning").main(["--folder", str(tmp_path)])
+    assert network.num_classes == 10
+    assert network.config.filter_size == 4
+
+
+def test_layer_decay_moves_early_layers_less() -> None:
+    moved = example("layer_decay", "timm").main(["--layer-decay", "0.3"])
+    assert moved["conv1"] < 0.1 * moved["layer4.1.conv2"]
+
+
+def test_lora() -> None:
+    first, last = example("lora", "peft").main([])
+    assert last < 0.8 * first
+
+
+def test_distillation(tmp_path: Path) -> None:
+    save_stripes(tmp_path, 8)
+    sizes = ["--size", "64", "--steps", "2", "--batch-size", "8"]
+    found = example("distillation").main([str(tmp_path), *sizes])
+    assert len(found) == 3
+    assert all(0 <= agreement <= 100 for agreement in found)
