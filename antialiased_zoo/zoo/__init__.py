@@ -1,10 +1,11 @@
 """The networks: one table, and how a network is built from a row of it."""
 
 from .backbone import Backbone
-from .factories import create_model, list_models, register_network
+from .factories import create_model, list_models
 from .features import BackboneWithFPN, FeatureMaps, backbone_with_fpn
 from .networks import *  # a factory for each row
 from .published import published_table as published_table
+from .registration import register_network
 from .registry import ARCHITECTURES as ARCHITECTURES
 from .registry import find_architecture as find_architecture
 from .saving import from_pretrained, push_to_hub, save_pretrained

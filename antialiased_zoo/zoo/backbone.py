@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import copyreg
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import StructureMismatchError
-from ..transform import check, forget_structure
+from ..transform import check
 from ..weights import NetworkConfig
 from .checkpointing import run_checkpointed
 from .feature_info import measure
@@ -33,11 +32,11 @@ _POOLS: dict[str, Callable[[Tensor, Any], Tensor]] = {
 }
 
 
-class _BackboneType(type):
+class BackboneType(type):
     """Class of the classes that `backbone_class` makes: pickled as the call that makes them."""
 
 
-class Backbone(nn.Module, metaclass=_BackboneType):
+class Backbone(nn.Module, metaclass=BackboneType):
     """A network of the zoo: torchvision's class with timm's methods.
 
     `create_model` gives each network a class that inherits from this one and from torchvision's, so that
@@ -227,66 +226,3 @@ class Backbone(nn.Module, metaclass=_BackboneType):
         from .saving import push_to_hub
 
         return push_to_hub(self, repo_id, **options)
-
-
-_CLASSES: dict[type[nn.Module], type[Backbone]] = {}
-
-
-def backbone_class(base: type[nn.Module]) -> type[Backbone]:
-    """The class that adds `Backbone` to a network's own class; one for each, with the same name."""
-    if base not in _CLASSES:
-        facts = {"__module__": __name__, "__doc__": base.__doc__, "_base": base}
-        made = cast(type[Backbone], _BackboneType(base.__name__, (Backbone, base), facts))
-        _CLASSES.setdefault(base, made)  # whichever thread was first
-    return _CLASSES[base]
-
-
-def _reduce(cls: _BackboneType) -> str | tuple[Callable[..., Any], tuple[type, ...]]:
-    made = cls in _CLASSES.values()  # a subclass of such a class, FSDP's say, is not ours to pickle
-    return (backbone_class, (cast(Any, cls)._base,)) if made else cls.__qualname__
-
-
-copyreg.pickle(_BackboneType, _reduce)
-
-
-def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: NetworkConfig) -> Backbone:
-    """Give a network `Backbone`'s methods, by its class: nothing refers back to it, so copies are whole copies."""
-    model.__class__ = backbone_class(type(model))
-    backbone = cast(Backbone, model)
-    backbone.layout = layout
-    backbone.head_hidden_size = head_hidden_size
-    backbone.global_pool = config.global_pool
-    backbone.grad_checkpointing = False
-    backbone._drop_rate = 0.0
-    backbone._config = config
-    backbone._fingerprint = fingerprint(model)
-    forget_structure(backbone)  # the record of a network of the zoo says more
-    backbone.register_state_dict_post_hook(_note_structure)  # type: ignore[no-untyped-call]
-    backbone.register_load_state_dict_pre_hook(_check_structure)  # type: ignore[no-untyped-call]
-    return backbone
-
-
-def _note_structure(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
-    """Let the state dict say which network it belongs to, in the metadata that torch keeps beside the tensors."""
-    backbone = cast(Backbone, module)
-    if backbone._fingerprint == fingerprint(module):
-        metadata[NetworkConfig.KEY] = backbone.config.to_json()
-
-
-def _check_structure(
-    module: nn.Module,
-    state: Any,
-    prefix: str,
-    metadata: dict[str, Any],
-    strict: bool,
-    missing: list[str],
-    unexpected: list[str],
-    errors: list[str],
-) -> None:
-    stated, backbone = metadata.get(NetworkConfig.KEY), cast(Backbone, module)
-    if stated is None or backbone._fingerprint != fingerprint(module):
-        return
-    if difference := NetworkConfig.from_json(stated).difference(backbone._config):
-        errors.append(
-            f"{difference}. Build the same network; load_state_dict(dict(state)) loads the tensors all the same"
-        )

@@ -14,7 +14,8 @@ from ..errors import CheckpointError, StructureMismatchError
 from ..layers import FilterSize
 from ..transform import Options, antialias_
 from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, imagenet_classes, jsonable, warn
-from .backbone import Backbone, bind
+from .backbone import Backbone
+from .binding import bind
 from .heads import first_conv, fit_ends, head_sizes, renew_head, take_channels
 from .registry import Architecture
 

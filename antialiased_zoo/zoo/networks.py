@@ -11,7 +11,7 @@ import torch.nn.functional as _F
 
 from . import efficientnet_lite as _lite
 from . import options as _options
-from .factories import register_network as _network
+from .registration import register_network as _network
 
 
 def _alexnet(name: str) -> _options.AlexNetFactory:

@@ -10,8 +10,8 @@ import publish
 import pytest
 import torch
 from fake_hub import FakeHub
-from fault_server import FaultServer
 from huggingface_hub import HfApi
+from plain_server import served
 from safetensors.torch import save_file
 
 import antialiased_zoo as az
@@ -66,8 +66,8 @@ def test_a_folder_that_is_served_is_a_mirror(
     assert "license: mit" in card
     assert all(f"acc1 {90 + k}.00" in card for k in (2, 3, 4))
     assert {path.name for path in (tmp_path / "mirror").iterdir()} == {"README.md", *(e.file for e in entries)}
-    with FaultServer(tmp_path / "mirror") as server:
-        loads_from(f"{server.url}/ok", entries, monkeypatch)
+    with served(tmp_path / "mirror") as address:
+        loads_from(address, entries, monkeypatch)
 
 
 def test_a_hub_is_uploaded_to_in_steps_and_is_a_mirror(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -18,7 +19,9 @@ from safetensors.torch import load_file, save_file
 
 import antialiased_zoo as az
 from antialiased_zoo.errors import CheckpointError, MalformedFileError, StructureMismatchError
-from antialiased_zoo.weights import NetworkConfig
+from antialiased_zoo.weights import NetworkConfig, find_weights
+from antialiased_zoo.zoo import find_architecture
+from antialiased_zoo.zoo.building import network_config
 
 IMAGE = torch.randn(2, 3, 64, 64)
 
@@ -98,6 +101,41 @@ def test_another_structure_never_passes_in_silence(saved: dict[str, object], wan
     else:
         with pytest.raises(RuntimeError, match="the tensors were saved from resnet18"):
             network.load_state_dict(state, assign=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    saved=STRUCTURES,
+    wanted=st.fixed_dictionaries({}, optional={"shortcut": st.sampled_from(["blur", "stride"]),
+                                               "stem_stride": st.sampled_from([1, 2]),
+                                               "filter_size": st.sampled_from([None, 2, 3])}),
+)  # fmt: skip
+def test_a_files_structure_is_followed_or_another_one_is_refused(
+    saved: dict[str, Any], wanted: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "property.safetensors"
+    structure = {name: value for name, value in saved.items() if name != "filter_size"}
+    config = NetworkConfig("resnet18", saved["filter_size"], structure)
+    save_file({"x": torch.zeros(1)}, path, {NetworkConfig.KEY: config.to_json()})
+
+    def built() -> NetworkConfig:
+        chosen = "filter_size" in wanted
+        weights = find_weights("resnet18", wanted.get("filter_size", 4), path, chosen)
+        given = {name: value for name, value in wanted.items() if name != "filter_size"}
+        return network_config(find_architecture("resnet18"), weights, wanted.get("filter_size", 4), given, {})
+
+    without_blur = saved["filter_size"] is None and wanted.get("filter_size") is None
+    if without_blur or all(saved[name] == value for name, value in wanted.items()):
+        assert not built().difference(config)
+    else:
+        with pytest.raises(StructureMismatchError, match=r"saved from resnet18.*the network is resnet18"):
+            built()
+
+
+def test_tensors_in_a_network_that_was_changed_are_a_warning() -> None:
+    changed = az.antialias_(az.resnet18(None), 4)
+    with pytest.warns(UserWarning, match=r"saved from resnet18\(filter_size=3.*nothing tells"):
+        changed.load_state_dict(az.resnet18(3).state_dict())
 
 
 def test_a_network_that_was_changed_says_so_and_its_state_dict_claims_nothing(tmp_path: Path) -> None:
@@ -185,6 +223,13 @@ assert torch.equal(again.fc.bias, model.fc.bias) and torch.equal(old.fc.bias + 1
 assert old.config.classes == ("cat", "dog")
 assert az.resnet18(pretrained="hf-hub:me/mine", num_classes=7).fc.out_features == 7
 assert az.create_model("hf-hub:me/mine").config.filter_size == 3
+for name, options in (("mobilenet_v2", {"width_mult": 0.25}), ("densenet121", {"growth_rate": 4}),
+                      ("efficientnet_lite0", {}), ("alexnet", {})):
+    model = az.create_model(name, 2, num_classes=2, **options)
+    model.push_to_hub(f"me/{name}", token="hf_x")
+    again = az.from_pretrained(f"hf-hub:me/{name}")
+    assert again.config == model.config
+    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items())
 for wrong in ("hf-hub:me/none", "hf-hub:me/mine@0123456"):
     try:
         az.from_pretrained(wrong)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from fault_server import FaultServer
+from plain_server import served
 from safetensors.torch import save_file
 from torch import nn
 
@@ -89,9 +89,9 @@ def test_safetensors_a_folder_and_a_url(network: az.Backbone, tmp_path: Path) ->
     assert torch.equal(read.classifier[1].weight, network.classifier[1].weight)
     network.save_pretrained(tmp_path / "folder")
     assert az.mobilenet_v2(pretrained=tmp_path / "folder").config == network.config
-    with FaultServer(tmp_path / "folder") as server:
+    with served(tmp_path / "folder") as address:
         digest = hashlib.sha256((tmp_path / "folder" / "model.safetensors").read_bytes()).hexdigest()
-        url = f"{server.url}/model.safetensors"
+        url = f"{address}/model.safetensors"
         assert az.mobilenet_v2(pretrained=f"{url}#sha256={digest}").config == network.config
         with pytest.raises(ValueError, match="states no digest"):
             az.mobilenet_v2(pretrained=url)

@@ -1,0 +1,83 @@
+"""Gives a network its class, made of `Backbone` and of the network's own, and ties its state dict to its structure."""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Callable
+from typing import Any, cast
+
+from torch import nn
+
+from ..transform import forget_structure
+from ..weights import NetworkConfig, warn
+from .backbone import Backbone, BackboneType
+from .fingerprint import fingerprint
+from .registry import Layout
+
+_CLASSES: dict[type[nn.Module], type[Backbone]] = {}
+
+
+def backbone_class(base: type[nn.Module]) -> type[Backbone]:
+    """The class that adds `Backbone` to a network's own class; one for each, with the same name."""
+    if base not in _CLASSES:
+        facts = {"__module__": __name__, "__doc__": base.__doc__, "_base": base}
+        made = cast(type[Backbone], BackboneType(base.__name__, (Backbone, base), facts))
+        _CLASSES.setdefault(base, made)  # whichever thread was first
+    return _CLASSES[base]
+
+
+def _reduce(cls: BackboneType) -> str | tuple[Callable[..., Any], tuple[type, ...]]:
+    made = cls in _CLASSES.values()  # a subclass of such a class, FSDP's say, is not ours to pickle
+    return (backbone_class, (cast(Any, cls)._base,)) if made else cls.__qualname__
+
+
+copyreg.pickle(BackboneType, _reduce)
+
+
+def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: NetworkConfig) -> Backbone:
+    """Give a network `Backbone`'s methods, by its class: nothing refers back to it, so copies are whole copies."""
+    model.__class__ = backbone_class(type(model))
+    backbone = cast(Backbone, model)
+    backbone.layout = layout
+    backbone.head_hidden_size = head_hidden_size
+    backbone.global_pool = config.global_pool
+    backbone.grad_checkpointing = False
+    backbone._drop_rate = 0.0
+    backbone._config = config
+    backbone._fingerprint = fingerprint(model)
+    forget_structure(backbone)  # the record of a network of the zoo says more
+    backbone.register_state_dict_post_hook(_note_structure)  # type: ignore[no-untyped-call]
+    backbone.register_load_state_dict_pre_hook(_check_structure)  # type: ignore[no-untyped-call]
+    return backbone
+
+
+def _note_structure(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
+    """Let the state dict say which network it belongs to, in the metadata that torch keeps beside the tensors."""
+    backbone = cast(Backbone, module)
+    if backbone._fingerprint == fingerprint(module):
+        metadata[NetworkConfig.KEY] = backbone.config.to_json()
+
+
+def _check_structure(
+    module: nn.Module,
+    state: Any,
+    prefix: str,
+    metadata: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    stated, backbone = metadata.get(NetworkConfig.KEY), cast(Backbone, module)
+    if stated is None:
+        return
+    saved = NetworkConfig.from_json(stated)
+    if backbone._fingerprint != fingerprint(module):
+        warn(
+            f"the tensors were saved from {saved.describe()}; this {backbone._config.model} has other blurs or strides "
+            "than create_model() gave it, so nothing tells whether they fit"
+        )
+    elif difference := saved.difference(backbone._config):
+        errors.append(
+            f"{difference}. Build the same network; load_state_dict(dict(state)) loads the tensors all the same"
+        )
