@@ -7,7 +7,6 @@ import argparse
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
 import antialiased_zoo as az
@@ -27,17 +26,18 @@ def photos(folder: str, size: int, per_class: int) -> tuple[Tensor, Tensor]:
 def train(model: nn.Module, images: Tensor, classes: Tensor, epochs: int) -> None:
     """AdamW and one cycle; each photo is flipped and shifted at random. At the end batch norms are measured anew."""
     augment = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(images.shape[-1], padding=images.shape[-1] // 8)])
-    loader = DataLoader(TensorDataset(images, classes), batch_size=32, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, epochs * len(loader))
+    steps = len(images) // 32
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, epochs * steps)
     for _ in range(epochs):
-        for batch, labels in loader:
-            loss = nn.functional.cross_entropy(model(torch.stack([augment(image) for image in batch])), labels)
+        for batch in torch.randperm(len(images)).split(32)[:steps]:
+            inputs = torch.stack([augment(image) for image in images[batch]])
+            loss = nn.functional.cross_entropy(model(inputs), classes[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    az.recalibrate(model, loader, progress=False)
+    az.recalibrate(model, images.split(32), progress=False)
 
 
 def measure(model: nn.Module, images: Tensor, classes: Tensor) -> dict[str, float]:

@@ -86,11 +86,17 @@ def publish(target: Target, entries: Sequence[Entry], progress: bool = True) -> 
             if target.digest(entry.file) != wanted:
                 target.put(path, entry.file)
         except Exception as error:  # the hub's client has no base for its errors: network, answer, file
-            failed[entry.file] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            failed[entry.file] = _reason(error)
     present = [entry for entry in entries if entry.file not in failed]
     if present:
         target.put(card(present, there).encode(), CARD)
     return failed
+
+
+def _reason(error: BaseException) -> str:
+    """An error and what caused it, each by its first line."""
+    stated = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return f"{stated} ({_reason(error.__cause__)})" if error.__cause__ else stated
 
 
 def card(entries: Sequence[Entry], digests: dict[str, str]) -> str:

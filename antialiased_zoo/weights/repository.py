@@ -56,6 +56,8 @@ def _linked(url: str) -> WeightsFile:
             "-<8 or more hex digits of its SHA-256>.pth"
         )
     kind = "safetensors" if file.endswith(".safetensors") else "pickle"
+    if fragment and not in_name:  # many are called model.safetensors: each has a name of its own in the cache
+        file = f"{Path(file).stem}-{fragment[:8]}{Path(file).suffix}"
     digests = {"sha256": fragment} if fragment else {"sha256_prefix": in_name[1] if in_name else None}
     return WeightsFile(file, kind, (address,), **digests)
 

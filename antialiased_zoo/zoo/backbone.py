@@ -194,17 +194,25 @@ class Backbone(nn.Module, metaclass=BackboneType):
 
     @property
     def config(self) -> NetworkConfig:
-        """What the network is now.
+        """What `create_model` built, with the head and the channels that there are now.
+
+        No error for a network that other tools have changed since: they look for this attribute on their way.
+        """
+        return self._config.with_sizes(self.num_classes, self.in_chans, self.global_pool)
+
+    @property
+    def config_to_save(self) -> NetworkConfig:
+        """The same, if it builds this network again.
 
         Raises:
-            StructureMismatchError: If its blurs or strides were changed since `create_model` built it.
+            StructureMismatchError: If blurs or strides were changed since `create_model` built it.
         """
         if self._fingerprint != fingerprint(self):
             raise StructureMismatchError(
                 f"this {self._config.model} has other blurs or strides than create_model() gave it, so no options of "
                 "create_model() build it again: save its state dict, and the code that changed it"
             )
-        return self._config.with_sizes(self.num_classes, self.in_chans, self.global_pool)
+        return self.config
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:

@@ -63,9 +63,6 @@ class ResNetOptions(CommonOptions, total=False):
 class DenseNetOptions(CommonOptions, total=False):
     """And those of torchvision's DenseNets."""
 
-    growth_rate: int
-    block_config: tuple[int, int, int, int]
-    num_init_features: int
     bn_size: int
     drop_rate: float
     memory_efficient: bool

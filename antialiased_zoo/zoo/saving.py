@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
@@ -66,7 +66,8 @@ def save_pretrained(
         "license": license,
         "dataset": dataset,
     }
-    config = replace(model.config, **cast(Any, {name: value for name, value in given.items() if value is not None}))
+    stated: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    config = replace(model.config_to_save, **stated)
     if config.classes is not None and len(config.classes) != config.num_classes:
         raise ValueError(f"classes holds {len(config.classes)} names, the network has {config.num_classes} classes")
     folder = Path(folder)

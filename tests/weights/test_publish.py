@@ -73,6 +73,7 @@ def test_a_folder_that_is_served_is_a_mirror(
 def test_a_hub_is_uploaded_to_in_steps_and_is_a_mirror(
     entries: list[manifest.Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # the fake hub has no such store
     with FakeHub() as server:
         target = publish.HubRepository("me/zoo", HfApi(endpoint=server.url, token="hf_x"))
         server.refuse = 1

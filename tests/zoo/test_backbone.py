@@ -186,7 +186,8 @@ def test_typed_keywords_are_the_builders(name: str) -> None:
     architecture = ARCHITECTURES[name]
     taken = architecture.builder or type(az.create_model(name, None, num_classes=1))._base
     own = set(get_type_hints(architecture.options)) - set(get_type_hints(CommonOptions))
-    chosen_by_name = {"features", "layers"} | (set() if name == "mobilenet_v2" else {"block"})
+    chosen_by_name = {"features", "layers", "growth_rate", "block_config", "num_init_features"}
+    chosen_by_name |= set() if name == "mobilenet_v2" else {"block"}
     assert own == set(inspect.signature(taken).parameters) - chosen_by_name - {"num_classes"}
 
 

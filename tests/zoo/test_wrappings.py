@@ -93,6 +93,7 @@ def test_safetensors_a_folder_and_a_url(network: az.Backbone, tmp_path: Path) ->
         digest = hashlib.sha256((tmp_path / "folder" / "model.safetensors").read_bytes()).hexdigest()
         url = f"{address}/model.safetensors"
         assert az.mobilenet_v2(pretrained=f"{url}#sha256={digest}").config == network.config
+        assert az.weights.repository.open_place(f"{url}#sha256={digest}").path.name == f"model-{digest[:8]}.safetensors"
         with pytest.raises(ValueError, match="states no digest"):
             az.mobilenet_v2(pretrained=url)
         with pytest.raises(az.errors.FetchError):

@@ -28,7 +28,7 @@ def calls() -> None:
     az.resnext101_32x8d(pool_only=True)
     az.wide_resnet50_2(memory_format=torch.channels_last)
     az.wide_resnet101_2(wide=True)
-    az.densenet121(growth_rate=16)
+    az.densenet121(bn_size=2)
     az.densenet161(memory_efficient=True)
     az.densenet169(drop_rate=0.1)
     az.densenet201(bn_size=2)
@@ -49,6 +49,7 @@ def calls() -> None:
     az.alexnet(width_mult=0.5)  # wrong
     az.vgg16(replace_stride_with_dilation=None)  # wrong
     az.densenet121(stem_pool="max3")  # wrong
+    az.densenet121(growth_rate=16)  # wrong
     az.mobilenet_v2(num_classes="ten")  # wrong
     az.efficientnet_lite0(width_mult=0.5)  # wrong
     az.create_model("resnet18", droput=0.1)  # wrong
