@@ -173,9 +173,10 @@ def take_links(keeper: nn.Module, source: nn.Module, path: str) -> None:
     prefix = f"{path}." if path else ""
     for link in links_of(source):
         convs = [(prefix + conv, stride, kept) for conv, stride, kept in link.convs]
-        if all(_at(keeper, place) is not None for place in (prefix + link.host, *(conv for conv, *_ in convs))):
+        hosts, norms = (tuple(prefix + name for name in names) for names in (link.hosts, link.norms))
+        if all(_at(keeper, place) is not None for place in (*hosts, *norms, *(conv for conv, *_ in convs))):
             known = frozenset(prefix + name for name in link.known)
-            keep(keeper, replace(link, convs=convs, host=prefix + link.host, known=known))
+            keep(keeper, replace(link, convs=convs, hosts=hosts, norms=norms, known=known))
 
 
 def _holds(keeper: nn.Module, link: Link) -> bool:

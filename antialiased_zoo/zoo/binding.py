@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import nn
 
 from ..transform import forget_structure
-from ..weights import NetworkConfig, warn
+from ..weights import NetworkConfig
 from .backbone import Backbone, BackboneType
 from .fingerprint import fingerprint
 from .registry import Layout
@@ -69,15 +69,9 @@ def _check_structure(
     errors: list[str],
 ) -> None:
     stated, backbone = metadata.get(NetworkConfig.KEY), cast(Backbone, module)
-    if stated is None:
-        return
-    saved = NetworkConfig.from_json(stated)
-    if backbone._fingerprint != fingerprint(module):
-        warn(
-            f"the tensors were saved from {saved.describe()}; this {backbone._config.model} has other blurs or strides "
-            "than create_model() gave it, so nothing tells whether they fit"
-        )
-    elif difference := saved.difference(backbone._config):
+    if stated is None or backbone._fingerprint != fingerprint(module):
+        return  # the transform checks what it has changed
+    if difference := NetworkConfig.from_json(stated).difference(backbone._config):
         errors.append(
             f"{difference}. Build the same network; load_state_dict(dict(state)) loads the tensors all the same"
         )

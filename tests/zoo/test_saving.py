@@ -132,18 +132,19 @@ def test_a_files_structure_is_followed_or_another_one_is_refused(
             built()
 
 
-def test_tensors_in_a_network_that_was_changed_are_a_warning() -> None:
+def test_another_structures_tensors_are_refused_by_a_network_that_was_changed() -> None:
     changed = az.antialias_(az.resnet18(None), 4)
-    with pytest.warns(UserWarning, match=r"saved from resnet18\(filter_size=3.*nothing tells"):
+    with pytest.raises(RuntimeError, match=r"saved from a resnet18 with filter_size=3, here 4"):
         changed.load_state_dict(az.resnet18(3).state_dict())
+    changed.load_state_dict(changed.state_dict())
 
 
-def test_a_network_that_was_changed_says_so_and_its_state_dict_claims_nothing(tmp_path: Path) -> None:
+def test_a_network_that_was_changed_says_so_and_its_state_dict_makes_no_claim_of_ours(tmp_path: Path) -> None:
     model = az.resnet18(None)
     az.antialias_(model, 4)
     with pytest.raises(StructureMismatchError, match="other blurs or strides"):
         model.save_pretrained(tmp_path)
-    assert NetworkConfig.KEY not in model.state_dict()._metadata[""]
+    assert '"model": "resnet18"' not in model.state_dict()._metadata[""].get(NetworkConfig.KEY, "")
 
 
 def test_what_no_file_can_hold_must_be_given_again(tmp_path: Path) -> None:
