@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from PIL import Image
+
+from antialiased_zoo import metrics
 
 FOLDER = Path(__file__).parents[2] / "examples"
 
@@ -91,3 +94,17 @@ def test_distillation(tmp_path: Path) -> None:
     found = example("distillation").main([str(tmp_path), *sizes])
     assert len(found) == 3
     assert all(0 <= agreement <= 100 for agreement in found)
+
+
+def test_the_greyscale_figures_are_the_records() -> None:
+    root = FOLDER.parent
+    record = (root / "results" / "greyscale" / "efficientnet_lite0.txt").read_text()
+    page = (root / "docs" / "finetuning.md").read_text()
+    runs = re.findall(r"seed \d, filter (\w+): accuracy ([\d.]+), consistency ([\d.]+)", record)
+    assert len(runs) == 6
+    for at, title in ((1, "top-1 accuracy"), (2, "crop consistency")):
+        before, after = ([float(run[at]) for run in runs if run[0] == k] for k in ("None", "4"))
+        gains = metrics.average([b - a for a, b in zip(before, after, strict=True)], -1.0)
+        figures = [figure.times(100) for figure in (metrics.average(before), metrics.average(after), gains)]
+        cells = " | ".join(f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}]" for figure in figures)
+        assert f"| {title} | {cells} |" in page

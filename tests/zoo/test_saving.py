@@ -224,6 +224,13 @@ assert torch.equal(again.fc.bias, model.fc.bias) and torch.equal(old.fc.bias + 1
 assert old.config.classes == ("cat", "dog")
 assert az.resnet18(pretrained="hf-hub:me/mine", num_classes=7).fc.out_features == 7
 assert az.create_model("hf-hub:me/mine").config.filter_size == 3
+for name, options in (("mobilenet_v2", {"width_mult": 0.25}), ("densenet121", {}),
+                      ("efficientnet_lite0", {}), ("alexnet", {})):
+    model = az.create_model(name, 2, num_classes=2, **options)
+    model.push_to_hub(f"me/{name}", token="hf_x")
+    again = az.from_pretrained(f"hf-hub:me/{name}")
+    assert again.config == model.config
+    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items())
 for wrong in ("hf-hub:me/none", "hf-hub:me/mine@0123456"):
     try:
         az.from_pretrained(wrong)
