@@ -155,6 +155,16 @@ def test_the_readmes_costs_are_the_plans() -> None:
     assert f"training by {round(100 * float(kept) - 100)}%" in prose
 
 
+def test_the_speeds_are_the_records() -> None:
+    rows = json.loads((ROOT / "results" / "benchmark" / "networks.json").read_text())["rows"]
+    table = page("speed").partition("<!-- nine -->")[2].partition("<!-- /nine -->")[0].strip().splitlines()[2:]
+    assert len(table) == 9
+    for row in table:
+        case, *cells = (cell.strip() for cell in row.strip("| ").split("|"))
+        mine = [found["ratios"] for found in rows if found["case"] == case]
+        assert cells == [f"{of[peer][1]:.2f}" for of in mine for peer in ("antialiased-cnns", "torchvision")]
+
+
 def test_contributing_runs() -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{block}"
