@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.fx import _symbolic_trace
 
 
 def is_jit_tracing() -> bool:
@@ -43,3 +45,30 @@ def conv2d_reordered(
     # torch's public convolution would put such a weight back into torch's layout first.
     convolve = torch.ops.mkldnn._convolution_pointwise
     return cast(Tensor, convolve(x, weight, bias, padding, stride, dilation, groups, "none", [], ""))
+
+
+def is_compiled_wrapper(module: nn.Module) -> bool:
+    """True for what `torch.compile` returns for a module; it holds the module as ``_orig_mod``."""
+    compiled = sys.modules.get("torch._dynamo.eval_frame")  # what is not imported has made no wrapper
+    return compiled is not None and isinstance(module, compiled.OptimizedModule)
+
+
+def forget_compiled_code() -> None:
+    """Let compiled models be compiled anew at their next call, for what their guards do not notice."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
+def trace_patcher() -> Any:
+    """A context in which functions can be replaced while a model is traced."""
+    return _symbolic_trace._Patcher()
+
+
+def patch_wrapped_functions(patcher: Any) -> None:
+    """Replace what `torch.fx.wrap` marked, as `torch.fx.Tracer.trace` does."""
+    _symbolic_trace._patch_wrapped_functions(patcher)
+
+
+def wrap_functions(patcher: Any, namespace: dict[str, Any], ids: set[int]) -> None:
+    """Replace a tracer's ``autowrap_functions`` in one module's namespace."""
+    _symbolic_trace._autowrap_check(patcher, namespace, ids)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
-import torch
 from torch import fx, nn
 from torch.optim import Optimizer
 from typing_extensions import Unpack
@@ -28,6 +26,7 @@ from ..layers import (
     MaxBlurPool2d,
     MaxBlurPool3d,
     OffsetDownsample,
+    forget_compiled_code,
     read_filter_size,
 )
 from .graph import Dataflow, UntraceableError
@@ -172,8 +171,7 @@ def antialias_(
         apply_plan(model, found, filtering)
         if found.treated:
             note_structure(model, filter_size, {**options, "pad_type": pad_type, "wide": wide})
-    if "torch._dynamo" in sys.modules:  # compiled code does not notice a new hook: it is made anew when next called
-        torch.compiler.reset()
+    forget_compiled_code()  # it does not notice a new hook
     return model
 
 

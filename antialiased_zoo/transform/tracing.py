@@ -16,11 +16,10 @@ from typing import Any, cast
 
 import torch
 from torch import fx, nn
-from torch.fx import _symbolic_trace as fx_trace
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
-from ..layers import Blurred
+from ..layers import Blurred, is_compiled_wrapper, patch_wrapped_functions, trace_patcher, wrap_functions
 from .activations import ACTIVATIONS, NORMS, registered_activations
 from .ops import registered_ops
 
@@ -36,8 +35,7 @@ _WRAPPERS: dict[type[nn.Module], str] = {
 
 def _wrapped(module: nn.Module) -> str | None:
     """Name of the module that a wrapper calls; None for other modules."""
-    compiled = sys.modules.get("torch._dynamo.eval_frame")  # what is not imported has made no wrapper
-    if compiled is not None and isinstance(module, compiled.OptimizedModule):
+    if is_compiled_wrapper(module):
         return "_orig_mod"
     return next((name for cls, name in _WRAPPERS.items() if isinstance(module, cls)), None)
 
@@ -81,8 +79,8 @@ class Tracer(fx.Tracer):
             if isinstance(value, (torch.Tensor, torch.ScriptObject))
         }
         forward, args = self.create_args_for_root(type(model).forward, True)
-        with _ONE_TRACE, fx_trace._Patcher() as self._patcher:
-            fx_trace._patch_wrapped_functions(self._patcher)
+        with _ONE_TRACE, trace_patcher() as self._patcher:
+            patch_wrapped_functions(self._patcher)
             for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
                 self.wrap_math(namespace)
             self.iterated.clear()
@@ -91,7 +89,7 @@ class Tracer(fx.Tracer):
 
     def wrap_math(self, namespace: dict[str, Any]) -> None:
         """Let functions of ``math`` that a module has imported take proxies."""
-        fx_trace._autowrap_check(self._patcher, namespace, self._autowrap_function_ids)
+        wrap_functions(self._patcher, namespace, self._autowrap_function_ids)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """True for what is not looked into."""

@@ -46,8 +46,41 @@ def test_reorder_conv2d_weight_and_conv2d_reordered() -> None:
     torch.testing.assert_close(ours, F.conv2d(x, weight, bias, 2, 1))
 
 
+def test_is_compiled_wrapper() -> None:
+    module = torch.nn.ReLU()
+    assert torch_internals.is_compiled_wrapper(torch.compile(module, backend="eager"))
+    assert not torch_internals.is_compiled_wrapper(module)
+
+
+def test_forget_compiled_code() -> None:
+    compilations = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        compilations.append(graph)
+        return graph
+
+    compiled = torch.compile(torch.nn.ReLU(), backend=backend)
+    for _ in range(2):
+        compiled(torch.ones(1))
+    assert len(compilations) == 1
+    torch_internals.forget_compiled_code()
+    compiled(torch.ones(1))
+    assert len(compilations) == 2
+
+
+def test_functions_are_replaced_while_a_model_is_traced() -> None:
+    namespace = {"relu": F.relu}
+    with torch_internals.trace_patcher() as patcher:
+        torch_internals.patch_wrapped_functions(patcher)
+        torch_internals.wrap_functions(patcher, namespace, {id(F.relu)})
+        assert namespace["relu"] is not F.relu
+    assert namespace["relu"] is F.relu
+
+
 def test_private_names_stand_in_one_file() -> None:
     package = Path(antialiased_zoo.__file__).parent
-    private = re.compile(r"torch\.(_C|_dynamo|_functorch|_subclasses|ops\.\w+\._|ops\.aten\.mkldnn)")
+    private = re.compile(
+        r"torch\.fx import _|torch\.(_C|_dynamo|fx\._|_functorch|_subclasses|ops\.\w+\._|ops\.aten\.mkldnn)"
+    )
     found = {path.name for path in package.rglob("*.py") if private.search(path.read_text())}
     assert found <= {"torch_internals.py"}, found
