@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
+from ways import fails_on_oldest
 
 import antialiased_zoo as az
 
@@ -238,6 +239,7 @@ def test_a_fixed_filter_is_left_alone(graph: bool) -> None:
     assert "fixed filter" in site.reason
 
 
+@fails_on_oldest
 def test_a_graph_keeps_unused_tensors_and_is_pickled() -> None:
     net, x = Unused().eval(), torch.randn(1, 3, 33, 40)
     mine = az.antialias(net, graph=True)
