@@ -174,15 +174,22 @@ def _draw(
         label: (shifts, _slide(model, [photo], protocol, shifts, wanted).probability[0].tolist())
         for label, model in models.items()
     }
-    before, after = (found[label]["changed"] for label in models)
+    headlines = []
+    for text, name in (
+        ("steps of one pixel that change the answer", "changed"),
+        ("mean step of the probability", "step"),
+    ):
+        before, after = (found[label][name] for label in models)
+        headlines.append(f"{text}: {_interval(before)} to {_interval(after)}")
     figure = shift_curves(
         curves,
-        title=(
-            f"A step of one pixel changes the answer in {before.value:.1f}% [{before.low:.1f}, {before.high:.1f}], "
-            f"antialiased {after.value:.1f}% [{after.low:.1f}, {after.high:.1f}]\n({len(PHOTOS)} photos); one of them:"
-        ),
+        title="\n".join([*headlines, f"({len(PHOTOS)} photos, baseline to antialiased); one of them:"]),
         ylabel=f'probability of "{name}"',
         photo=photo,
         caption="the photo, sliding one pixel\ndown and right at a time",
     )
     figure.savefig(output, dpi=150)
+
+
+def _interval(figure: Figure) -> str:
+    return f"{figure.value:.1f}% [{figure.low:.1f}, {figure.high:.1f}]"
