@@ -104,7 +104,8 @@ def _smaller(kind: str, most: int) -> Reader:
 
 def _split(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | None:
     """One of the places that a view has put side by side, such as ``x.view(n, c, h, w // 2, 2)[..., 0]``."""
-    dim, dims = args[1] % args[0].dim(), args[0].dim()
+    dims = args[0].dim()
+    dim = (args[1] if len(args) > 1 else 0) % dims  # `unbind` without an axis takes the first
     return ("slice", ()) if dims > 4 and dim > 1 and args[0]._base is not None else None
 
 

@@ -175,11 +175,11 @@ def _draw(
         for label, model in models.items()
     }
     headlines = []
-    for text, name in (
+    for text, kind in (
         ("steps of one pixel that change the answer", "changed"),
         ("mean step of the probability", "step"),
     ):
-        before, after = (found[label][name] for label in models)
+        before, after = (found[label][kind] for label in models)
         headlines.append(f"{text}: {_interval(before)} to {_interval(after)}")
     figure = shift_curves(
         curves,

@@ -67,6 +67,8 @@ def note_structure(model: nn.Module, filter_size: FilterSize, options: Mapping[s
     """Let a model's state dict say how it was antialiased, and let loading one compare."""
     whole = all(options.get(name, default) == default for name, default in _PARTIAL.items())
     structure = _structure(options)
+    if structure["placement"] == _structure({})["placement"]:
+        del structure["placement"]  # the zoo's records know no other
     record = {"model": type(model).__name__, "filter_size": filter_size, "structure": structure}
     if vars(model).get(_ATTRIBUTE, record) != record or not whole:
         record = {}  # one part in one way, the rest in another: no record can state that

@@ -17,7 +17,7 @@ from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, imag
 from .backbone import Backbone
 from .binding import bind
 from .heads import first_conv, fit_ends, head_sizes, renew_head, take_channels
-from .registry import Architecture
+from .registry import ARCHITECTURES, Architecture
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ def network_config(
 
 def _followed(contents: checkpoints.Contents, config: NetworkConfig, kwargs: Mapping[str, Any]) -> NetworkConfig:
     own = cast(NetworkConfig, contents.config)
+    if own.model not in ARCHITECTURES:  # the class of a network that `antialias_` was given: the tensors' names decide
+        own = replace(own, model=config.model)
     if difference := own.difference(config):
         raise StructureMismatchError(
             f"{contents.path}: {difference}. Leave the options out to follow the file; to use its tensors in another "

@@ -36,6 +36,7 @@ class FeatureMaps(nn.Module):
         ValueError: If the network states no stages, or an index is out of range.
 
     Example:
+        >>> import torch
         >>> import antialiased_zoo as az
         >>> maps = az.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4))
         >>> maps.feature_info.channels(), maps.feature_info.reduction()
@@ -153,6 +154,7 @@ def backbone_with_fpn(
         A module with ``out_channels``, ``(N, 3, H, W)`` to a dict of maps.
 
     Example:
+        >>> import torch
         >>> backbone = backbone_with_fpn("resnet18")
         >>> list(backbone(torch.zeros(1, 3, 64, 64)))
         ['0', '1', '2', '3', 'pool']
