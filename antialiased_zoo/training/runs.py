@@ -126,7 +126,8 @@ def _metadata(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[s
     stated = getattr(tensors, "_metadata", {}).get("", {}).get(NetworkConfig.KEY)
     if stated is None:
         return None
-    return {"format": "pt", NetworkConfig.KEY: replace(NetworkConfig.from_json(stated), **facts).to_json()}
+    # One key: safetensors writes several in an order that changes from run to run, and with it the digest.
+    return {NetworkConfig.KEY: replace(NetworkConfig.from_json(stated), **facts).to_json()}
 
 
 def _halved(tensor: Tensor) -> Tensor:
