@@ -114,8 +114,8 @@ def _difference(stated: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     """What differs between the network that tensors were saved from and this one; "" if nothing does."""
     if stated["filter_size"] is None:  # not antialiased at all
         return ""
-    theirs = {**_structure({}), **stated["structure"]}
-    differ = [f"{k}={theirs[k]!r}, here {v!r}" for k, v in record["structure"].items() if theirs[k] != v]
+    theirs, ours = ({**_structure({}), **of["structure"]} for of in (stated, record))
+    differ = [f"{k}={theirs[k]!r}, here {v!r}" for k, v in ours.items() if theirs[k] != v]
     if _taps(stated["filter_size"]) != _taps(record["filter_size"]):
         differ.insert(0, f"filter_size={stated['filter_size']}, here {record['filter_size']}")
     return f"{stated['model']} with {' and '.join(differ)}" if differ else ""

@@ -95,3 +95,10 @@ def test_a_network_of_the_zoo_in_a_host(tmp_path: Path) -> None:
 def test_a_registered_structure() -> None:
     structures.register_structure("toy", {"stem_pool": "blur"})
     assert type(az.antialias(small(), like="toy")[2]) is az.Downsample
+
+
+@pytest.mark.parametrize("placements", [("before_conv", "after_nonlinearity"), ("after_nonlinearity", "before_conv")])
+def test_another_placement_is_another_structure(placements: tuple[str, str]) -> None:
+    saved, other = (az.antialias(torchvision.models.resnet18(), placement=placement) for placement in placements)
+    with pytest.raises(RuntimeError, match=f"placement='{placements[0]}', here '{placements[1]}'"):
+        other.load_state_dict(saved.state_dict())
