@@ -166,8 +166,7 @@ def test_the_speeds_are_the_records() -> None:
 
 
 def test_contributing_runs() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{block}"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(python_blocks("CONTRIBUTING.md"))
     subprocess.run([sys.executable, "-c", code], check=True)  # a process of its own: it registers a network
 
 

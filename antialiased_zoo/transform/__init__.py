@@ -5,6 +5,7 @@ from .apply import Options as Options
 from .apply import antialias, antialias_
 from .apply import replace_module as replace_module
 from .cost import plan
+from .downsamplers import Downsampler, register_downsampler
 from .graph import Dataflow as Dataflow
 from .graph import UntraceableError as UntraceableError
 from .hosting import BLUR_HOOKS as BLUR_HOOKS
@@ -19,4 +20,13 @@ from .plans import Plan
 from .structures import forget_structure as forget_structure
 from .structures import register_structure as register_structure
 
-__all__ = ["Plan", "antialias", "antialias_", "plan", "register_activation", "register_strided_op"]
+__all__ = [
+    "Downsampler",
+    "Plan",
+    "antialias",
+    "antialias_",
+    "plan",
+    "register_activation",
+    "register_downsampler",
+    "register_strided_op",
+]

@@ -8,27 +8,14 @@ import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from torch import fx, nn
 from torch.optim import Optimizer
 from typing_extensions import Unpack
 
-from ..layers import (
-    AvgBlurPool1d,
-    AvgBlurPool2d,
-    AvgBlurPool3d,
-    Downsample,
-    Downsample1d,
-    Downsample3d,
-    FilterSize,
-    MaxBlurPool1d,
-    MaxBlurPool2d,
-    MaxBlurPool3d,
-    OffsetDownsample,
-    forget_compiled_code,
-    read_filter_size,
-)
+from ..layers import FilterSize, Window, forget_compiled_code
+from .downsamplers import Downsampler, make_downsampler, upsampling_blur
 from .graph import Dataflow, UntraceableError
 from .hosting import Link, attach, keep, mend
 from .ops import row_of
@@ -38,9 +25,8 @@ from .plans import Plan, Site
 from .structures import note_structure, published_structure
 
 _Model = TypeVar("_Model", bound=nn.Module)
-_DOWNSAMPLE = (Downsample1d, Downsample, Downsample3d)
-_MAX = (MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d)
-_AVG = (AvgBlurPool1d, AvgBlurPool2d, AvgBlurPool3d)
+# Options that say how a map is downsampled; the others say where.
+_HOW = ("downsampler", "pad_type", "wide")
 
 
 class Options(PlanOptions, total=False):
@@ -48,15 +34,8 @@ class Options(PlanOptions, total=False):
 
     pad_type: str
     wide: bool
+    downsampler: str
     like: str | None
-
-
-class Filtering(NamedTuple):
-    """How the blurs filter."""
-
-    size: FilterSize
-    pad_type: str = "reflect"
-    wide: bool = False
 
 
 def antialias(
@@ -81,14 +60,19 @@ def antialias(
         >>> type(antialias(model)[2]).__name__, type(model[2]).__name__
         ('MaxBlurPool2d', 'MaxPool2d')
     """
-    filtering = _checked(Filtering(filter_size, options.get("pad_type", "reflect"), options.get("wide", False)))
+    way = make_downsampler(
+        options.get("downsampler", "blur"),
+        filter_size,
+        options.get("pad_type", "reflect"),
+        options.get("wide", False),
+    )
     if "optimizers" in options:
         raise TypeError("antialias() returns a copy, which no optimizer knows: use antialias_(), or make one after it")
     options = _resolved(options)
     model = copy.deepcopy(model)
-    chosen = cast(PlanOptions, {name: value for name, value in options.items() if name not in ("pad_type", "wide")})
+    chosen = cast(PlanOptions, {name: value for name, value in options.items() if name not in _HOW})
     if graph and len(plan(model, **chosen).treated) < len((found := plan(model, graph=True, **chosen)).treated):
-        made = apply_plan(model, found, filtering)
+        made = apply_plan(model, found, way)
         note_structure(made, filter_size, options)
         return made
     return antialias_(model, filter_size, **options)
@@ -100,6 +84,7 @@ def antialias_(
     *,
     pad_type: str = "reflect",
     wide: bool = False,
+    downsampler: str = "blur",
     optimizers: Optimizer | Iterable[Optimizer] = (),
     like: str | None = None,
     **options: Unpack[PlanOptions],
@@ -119,6 +104,7 @@ def antialias_(
             sequence, normalised to sum to one.
         pad_type: Padding of the blurs: "reflect", "replicate" or "zero".
         wide: Widen binomial taps for strides above 2 (`antialiased_zoo.wide_taps`).
+        downsampler: "blur", or a name given to `register_downsampler`.
         optimizers: The model's optimizers, for those who come from libraries that must change them. They are only
             checked to be this model's, and go on: parameters stay the same objects, and blurs have none.
         like: Name of a published network (``"resnet50"``, ``"densenet121"``): its options are the defaults, so that a
@@ -160,7 +146,7 @@ def antialias_(
         >>> antialias_(model, stem_stride=1)[1].blur_after
         Downsample(8, filt_size=4, stride=(2, 2), reflect)
     """
-    filtering = _checked(Filtering(filter_size, pad_type, wide))
+    way = make_downsampler(downsampler, filter_size, pad_type, wide)
     _check_optimizers(model, [optimizers] if isinstance(optimizers, Optimizer) else optimizers)
     options = cast(PlanOptions, _resolved(cast(Options, {**options, "like": like})))
     with _as_before_on_error(model):
@@ -168,20 +154,21 @@ def antialias_(
         found = plan(model, **options)
         if not found.treated and not mended:
             warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
-        apply_plan(model, found, filtering)
+        apply_plan(model, found, way)
         if found.treated:
-            note_structure(model, filter_size, {**options, "pad_type": pad_type, "wide": wide})
+            how = {"downsampler": downsampler, "pad_type": pad_type, "wide": wide}
+            note_structure(model, filter_size, {**options, **how})
     forget_compiled_code()  # it does not notice a new hook
     return model
 
 
-def apply_plan(model: nn.Module, found: Plan, filtering: Filtering) -> nn.Module:
+def apply_plan(model: nn.Module, found: Plan, way: Downsampler) -> nn.Module:
     """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
     if found.graph:
-        return _apply_to_graph(model, found, filtering)
+        return _apply_to_graph(model, found, way)
     with _as_before_on_error(model):
         for site in found.treated:
-            _apply(model, site, filtering, found)
+            _apply(model, site, way, found)
     return model
 
 
@@ -211,12 +198,6 @@ def _resolved(options: Options) -> Options:
     return cast(Options, {**(published_structure(like) if like is not None else {}), **given})
 
 
-def _checked(filtering: Filtering) -> Filtering:
-    """Complain before anything is changed."""
-    Downsample(filt_size=filtering.size, pad_type=filtering.pad_type, wide=filtering.wide)
-    return filtering
-
-
 def _check_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
     own = set(map(id, model.parameters()))
     for optimizer in optimizers:
@@ -229,18 +210,18 @@ def _check_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> None
             )
 
 
-def _apply(model: nn.Module, site: Site, filtering: Filtering, found: Plan) -> None:
+def _apply(model: nn.Module, site: Site, way: Downsampler, found: Plan) -> None:
     if site.placement is None:
         return
     module, host, where = model.get_submodule(site.name), model.get_submodule(site.placement.host), site.placement.where
     if where == "instead":
-        replace_module(model, module, _like(module, model, _in_place_of(module, site, filtering)))
+        replace_module(model, module, _like(module, model, _in_place_of(module, site, way)))
         return
     if site.keep != site.stride:
         cast(nn.Conv2d, module).stride = site.keep
     if site.shares:
         return
-    blur = _like(module, model, _blur_of(site, filtering))
+    blur = _like(module, model, _blur_of(site, way))
     attach(host, where, blur)
     if site.keeper is not None:
         served = [other for other in found.treated if other is site or other.shares == site.name]
@@ -260,37 +241,32 @@ def _names(keeper: nn.Module, module: nn.Module) -> list[str]:
     return [name for name, found in keeper.named_modules(remove_duplicate=False) if found is module]
 
 
-def _in_place_of(module: nn.Module, site: Site, filtering: Filtering) -> nn.Module:
+def _in_place_of(module: nn.Module, site: Site, way: Downsampler) -> nn.Module:
     """What replaces a pool, or an op that was registered."""
     row = row_of(module)
     if row is None or row.blurred is None:
-        return _blur_of(site, filtering)
+        return _blur_of(site, way)
 
     def blur(channels: int | None = None, stride: Sequence[int] = site.stride) -> nn.Module:
-        return _blur_of(replace(site, channels=channels, blur_stride=tuple(stride), window=None), filtering)
+        return _blur_of(replace(site, channels=channels, blur_stride=tuple(stride), window=None), way)
 
     return row.blurred(module, blur)
 
 
-def _blur_of(site: Site, filtering: Filtering) -> nn.Module:
-    size, pad_type, wide = filtering
+def _blur_of(site: Site, way: Downsampler) -> nn.Module:
+    stride, window = site.stride, site.window
+    if site.filter_size is not None:
+        return upsampling_blur(site.filter_size, stride, site.channels, way.pad_type)
+    if site.blur_stride == 1:
+        return way.dense(stride, site.channels)
+    stride = cast("tuple[int, ...]", site.blur_stride)
     if site.offsets:
-        return OffsetDownsample(site.offsets, cast("tuple[int, ...]", site.blur_stride), pad_type, size, wide)
-    ndim = len(site.stride) - 1
-    window = site.window
-    if site.filter_size is not None:  # as in BlurUpsample, taps for the factor
-        wide = isinstance(read_filter_size(site.filter_size), int)
-        return _DOWNSAMPLE[ndim](site.channels, pad_type, site.filter_size, site.stride, 0, wide, dense=True)
+        return way.subsample_at(site.offsets, stride)
     if window is None or site.pool == "blur":
-        dense = site.blur_stride == 1
-        stride = site.stride if dense else site.blur_stride
-        return _DOWNSAMPLE[ndim](site.channels, pad_type, size, stride, 0, wide, dense)
-    if site.pool == "max2":
-        return _MAX[ndim](2, size, site.stride, pad_type=pad_type, wide=wide)
+        return way.subsample(stride, site.channels)
     if site.pool == "fit":
-        return _AVG[ndim](window.size, size, site.stride, window.padding, window.ceil_mode, pad_type, wide)
-    facts = (window.padding, window.dilation, window.ceil_mode)
-    return _MAX[ndim](window.size, size, site.stride, *facts, pad_type, wide)
+        return way.avg_pool(window, stride)
+    return way.max_pool(Window.make(2, 0, 1, False, len(stride)) if site.pool == "max2" else window, stride)
 
 
 def _like(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
@@ -331,7 +307,7 @@ def _with_replaced(value: Any, old: nn.Module, new: nn.Module) -> Any:
     return value
 
 
-def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.GraphModule:
+def _apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphModule:
     """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
     flow = Dataflow(model)
     _warn_of_modes(model, flow)
@@ -342,11 +318,11 @@ def _apply_to_graph(model: nn.Module, found: Plan, filtering: Filtering) -> fx.G
     names = (f"blur_{index}" for index in itertools.count())  # a graph that was treated before has some
     for site in found.treated:
         if not site.node:
-            _apply(model, site, filtering, found)
+            _apply(model, site, way, found)
             continue
         if not site.shares:
             path = next(name for name in names if not hasattr(model, name))
-            model.add_module(path, _like(model, model, _blur_of(site, filtering)))
+            model.add_module(path, _like(model, model, _blur_of(site, way)))
             _rewire(graph, nodes, site, path)
         if site.placement and site.placement.where != "instead" and site.keep != site.stride:
             _set_stride(model, nodes[site.node], site.keep)

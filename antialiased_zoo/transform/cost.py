@@ -13,7 +13,8 @@ from typing_extensions import Unpack
 
 from ..layers import FilterSize
 from . import planner
-from .apply import Filtering, apply_plan
+from .apply import apply_plan
+from .downsamplers import Downsampler, make_downsampler
 from .options import PlanOptions
 from .plans import Cost, Plan, Site, Totals
 
@@ -25,6 +26,7 @@ def plan(
     filter_size: FilterSize = 4,
     pad_type: str = "reflect",
     wide: bool = False,
+    downsampler: str = "blur",
     graph: bool = False,
     **options: Unpack[PlanOptions],
 ) -> Plan:
@@ -45,6 +47,7 @@ def plan(
         filter_size: Of the blurs whose cost is measured.
         pad_type: Of the blurs whose cost is measured.
         wide: Of the blurs whose cost is measured.
+        downsampler: See `antialias_`; the one whose cost is measured.
         graph: Place blurs between the nodes of a graph instead of beside modules: functions and shared modules can
             be treated too, but the transformed model becomes a `torch.fx.GraphModule`.
         **options: The other options of `antialias_`.
@@ -68,16 +71,16 @@ def plan(
     found = planner.plan(model, graph=graph, **options)
     if input_size is None:
         return found
-    size, filtering = tuple(input_size), Filtering(filter_size, pad_type, wide)
+    size, way = tuple(input_size), make_downsampler(downsampler, filter_size, pad_type, wide)
     if not size or not all(isinstance(n, int) and n > 0 for n in size):
         raise ValueError(f"input_size must be the shape of a batch, such as (1, 3, 224, 224), got {input_size!r}")
     try:
-        return _with_costs(model, found, size, filtering, on_meta=True)
+        return _with_costs(model, found, size, way, on_meta=True)
     except Exception as error:  # a model's own code may raise anything where there are no values
         note = f"costs: run on zeros, since the model does not run without values ({_first_line(error)})"
     try:
         found = replace(found, notes=(*found.notes, note))
-        return _with_costs(model, found, size, filtering, on_meta=False)
+        return _with_costs(model, found, size, way, on_meta=False)
     except Exception as error:
         name, shape = type(model).__name__, "x".join(map(str, size))
         raise ValueError(f"{name} does not run on one input of {shape} zeros: {_first_line(error)}") from error
@@ -112,12 +115,12 @@ def cost_of(model: nn.Module, input_size: Sequence[int]) -> Cost:
     return Cost(counter.get_total_flops() // 2, sum(tensor.untyped_storage().nbytes() for tensor in kept.values()))
 
 
-def _with_costs(model: nn.Module, found: Plan, size: tuple[int, ...], filtering: Filtering, on_meta: bool) -> Plan:
+def _with_costs(model: nn.Module, found: Plan, size: tuple[int, ...], way: Downsampler, on_meta: bool) -> Plan:
     """Treat one site after the other, in copies, and note what each adds."""
 
     def cost(sites: tuple[Site, ...]) -> Cost:
         twin = _without_data(model) if on_meta else copy.deepcopy(model)
-        twin = apply_plan(twin, replace(found, sites=sites), filtering).eval()
+        twin = apply_plan(twin, replace(found, sites=sites), way).eval()
         for parameter in twin.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         return cost_of(twin.to("meta") if on_meta else twin, size)

@@ -67,8 +67,6 @@ def note_structure(model: nn.Module, filter_size: FilterSize, options: Mapping[s
     """Let a model's state dict say how it was antialiased, and let loading one compare."""
     whole = all(options.get(name, default) == default for name, default in _PARTIAL.items())
     structure = _structure(options)
-    if structure["placement"] == _structure({})["placement"]:
-        del structure["placement"]  # the zoo's records know no other
     record = {"model": type(model).__name__, "filter_size": filter_size, "structure": structure}
     if vars(model).get(_ATTRIBUTE, record) != record or not whole:
         record = {}  # one part in one way, the rest in another: no record can state that
@@ -79,7 +77,12 @@ def note_structure(model: nn.Module, filter_size: FilterSize, options: Mapping[s
 
 
 def _structure(options: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = {**{f.name: f.default for f in fields(Placing)}, "pad_type": "reflect", "wide": False}
+    defaults = {
+        **{f.name: f.default for f in fields(Placing)},
+        "pad_type": "reflect",
+        "wide": False,
+        "downsampler": "blur",
+    }
     return {k: options.get(k, default) for k, default in defaults.items() if k not in (*_PARTIAL, "upsample")}
 
 

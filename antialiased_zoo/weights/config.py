@@ -20,6 +20,8 @@ DEFAULTS: Mapping[str, Any] = {
     "shortcut": "blur",
     "stem_pool": "max",
     "avg_pool": "fit",
+    "placement": "after_nonlinearity",
+    "downsampler": "blur",
     "pad_type": "reflect",
     "wide": False,
 }

@@ -1,0 +1,164 @@
+"""Ways to downsample: which module takes over a stride. One class each, registered under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from ..layers import (
+    AvgBlurPool1d,
+    AvgBlurPool2d,
+    AvgBlurPool3d,
+    Downsample,
+    Downsample1d,
+    Downsample3d,
+    FilterSize,
+    MaxBlurPool1d,
+    MaxBlurPool2d,
+    MaxBlurPool3d,
+    OffsetDownsample,
+    StrideOffsets,
+    Window,
+    read_filter_size,
+)
+from .ops import register_strided_op
+
+_BLUR = (Downsample1d, Downsample, Downsample3d)
+_MAX_BLUR = (MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d)
+_AVG_BLUR = (AvgBlurPool1d, AvgBlurPool2d, AvgBlurPool3d)
+_MAX: tuple[Callable[..., nn.Module], ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_AVG: tuple[Callable[..., nn.Module], ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+
+
+class Downsampler:
+    """A way to downsample. Subclass it, override `subsample`, and give the class to `register_downsampler`.
+
+    The other methods have defaults, or say that this way does not offer what they do.
+
+    Attributes:
+        modules: Classes of the modules that it makes; the transform does not trace into them.
+
+    Args:
+        filter_size: See `antialias_`; as are the others.
+        pad_type: Of the filters.
+        wide: Whether filters are widened for strides above 2.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    modules: tuple[type[nn.Module], ...] = ()
+
+    def __init__(self, filter_size: FilterSize = 4, pad_type: str = "reflect", wide: bool = False) -> None:
+        Downsample(filt_size=filter_size, pad_type=pad_type, wide=wide)  # checks the arguments
+        self.filter_size = filter_size
+        self.pad_type = pad_type
+        self.wide = wide
+
+    def subsample(self, stride: tuple[int, ...], channels: int | None) -> nn.Module:
+        """The module that subsamples a dense map.
+
+        Args:
+            stride: One for each spatial axis.
+            channels: Of the map, where they are known.
+
+        Returns:
+            A module from ``(N, C, *spatial)`` to ``ceil(size / stride)`` along each spatial axis.
+        """
+        raise NotImplementedError
+
+    def dense(self, stride: tuple[int, ...], channels: int | None) -> nn.Module:
+        """The module that filters a map as for a stride, and keeps its size: for ``placement="before_conv"``."""
+        raise self._lacks("no filter before a convolution that keeps its stride (placement='before_conv')")
+
+    def subsample_at(self, offsets: StrideOffsets, stride: tuple[int, ...]) -> nn.Module:
+        """As `subsample`, for an op whose first output depends on the map's size ("SAME" padding)."""
+        raise self._lacks("nothing for an op whose padding depends on its stride; leave it out with where=")
+
+    def max_pool(self, window: Window, stride: tuple[int, ...]) -> nn.Module:
+        """What replaces a max pool: a dense maximum, then `subsample`."""
+        if window.ceil_mode:
+            raise self._lacks("nothing for a max pool with ceil_mode=True; leave it out with where=")
+        pool = _MAX[len(stride) - 1](window.size, 1, window.padding, window.dilation)
+        return nn.Sequential(pool, self.subsample(stride, None))
+
+    def avg_pool(self, window: Window, stride: tuple[int, ...]) -> nn.Module:
+        """What replaces an average pool and keeps its size: a dense average, then `subsample`."""
+        if window.ceil_mode:
+            raise self._lacks("nothing for an average pool with ceil_mode=True; leave it out with where=")
+        return nn.Sequential(_AVG[len(stride) - 1](window.size, 1, window.padding), self.subsample(stride, None))
+
+    def _lacks(self, what: str) -> ValueError:
+        return ValueError(f"{type(self).__name__} has {what}")
+
+
+class Blur(Downsampler):
+    """The paper's way: a low-pass filter, then every stride-th place."""
+
+    def subsample(self, stride: tuple[int, ...], channels: int | None) -> nn.Module:  # noqa: D102
+        return self._blur(stride, channels, dense=False)
+
+    def dense(self, stride: tuple[int, ...], channels: int | None) -> nn.Module:  # noqa: D102
+        return self._blur(stride, channels, dense=True)
+
+    def subsample_at(self, offsets: StrideOffsets, stride: tuple[int, ...]) -> nn.Module:  # noqa: D102
+        return OffsetDownsample(offsets, stride, self.pad_type, self.filter_size, self.wide)
+
+    def max_pool(self, window: Window, stride: tuple[int, ...]) -> nn.Module:  # noqa: D102
+        facts = (window.padding, window.dilation, window.ceil_mode, self.pad_type, self.wide)
+        return _MAX_BLUR[len(stride) - 1](window.size, self.filter_size, stride, *facts)
+
+    def avg_pool(self, window: Window, stride: tuple[int, ...]) -> nn.Module:  # noqa: D102
+        facts = (window.padding, window.ceil_mode, self.pad_type, self.wide)
+        return _AVG_BLUR[len(stride) - 1](window.size, self.filter_size, stride, *facts)
+
+    def _blur(self, stride: Sequence[int], channels: int | None, dense: bool) -> nn.Module:
+        return _BLUR[len(stride) - 1](channels, self.pad_type, self.filter_size, stride, 0, self.wide, dense)
+
+
+_REGISTERED: dict[str, type[Downsampler]] = {"blur": Blur}
+
+
+def register_downsampler(name: str, downsampler: type[Downsampler]) -> None:
+    """Let ``antialias(model, downsampler=name)`` know a way to downsample.
+
+    Args:
+        name: Any name that is not taken; registering a class of the same name again replaces it.
+        downsampler: A subclass of `Downsampler`.
+
+    Raises:
+        TypeError: If it is no subclass of `Downsampler`.
+        ValueError: If the name is another one's.
+
+    Example:
+        >>> class Nearest(Downsampler):
+        ...     def subsample(self, stride, channels):
+        ...         return nn.MaxPool2d(1, stride)
+        >>> register_downsampler("nearest", Nearest)
+    """
+    if not isinstance(downsampler, type) or not issubclass(downsampler, Downsampler):
+        raise TypeError(f"downsampler must be a subclass of Downsampler, got {downsampler!r}")
+    known = _REGISTERED.setdefault(name, downsampler)
+    if known.__qualname__ != downsampler.__qualname__:  # a notebook runs a cell again
+        raise ValueError(f"{name!r} is {known.__qualname__} already: choose another name")
+    _REGISTERED[name] = downsampler
+    if downsampler.modules:
+        register_strided_op(downsampler.modules, lambda _: None)
+
+
+def make_downsampler(name: str, filter_size: FilterSize, pad_type: str, wide: bool) -> Downsampler:
+    """The registered way of a name, with its options.
+
+    Raises:
+        ValueError: If there is none of that name, or an option is out of range.
+    """
+    if name not in _REGISTERED:
+        raise ValueError(f"downsampler must be one of {tuple(_REGISTERED)}, got {name!r}")
+    return _REGISTERED[name](filter_size, pad_type, wide)
+
+
+def upsampling_blur(filter_size: FilterSize, stride: tuple[int, ...], channels: int | None, pad_type: str) -> nn.Module:
+    """The dense blur after an op that upsamples; binomial taps are widened for the factor, as in `BlurUpsample`."""
+    wide = isinstance(read_filter_size(filter_size), int)
+    return _BLUR[len(stride) - 1](channels, pad_type, filter_size, stride, 0, wide, dense=True)
