@@ -109,6 +109,10 @@ def _split(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | 
     return ("slice", ()) if dims > 4 and dim > 1 and args[0]._base is not None else None
 
 
+def _chunks(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]] | None:
+    return _split((args[0], *args[2:]), None)
+
+
 def _reduction(kind: str) -> Reader:
     """A reduction over windows that a view has put side by side."""
 
@@ -133,8 +137,10 @@ def _windows(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]]:
     return "unshuffle", (args[3],)
 
 
-def _slice(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]] | None:
-    return ("slice", (args[4],)) if len(args) > 4 else None
+def _slice(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | None:
+    if len(args) > 4:
+        return "slice", (args[4],)
+    return _split(args, result) if args[0].shape != result.shape else None
 
 
 def _unshuffle(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]]:
@@ -156,6 +162,7 @@ _READERS: dict[str, Reader] = {
     **{name: _reduction("avgpool") for name in ("mean", "sum")},
     **{name: _reduction("maxpool") for name in ("amax", "amin", "max", "min")},
     "unbind": _split,
+    **dict.fromkeys(("split", "split_with_sizes"), _chunks),
     "gather": _index,
     "as_strided": _smaller("slice", 0),
     **{f"grid_sampler_{n}d": _smaller("slice", 0) for n in (2, 3)},

@@ -40,6 +40,7 @@ from .modules import Blurred as Blurred
 from .offset_downsample import OffsetDownsample as OffsetDownsample
 from .offset_downsample import StrideOffsets as StrideOffsets
 from .same_pad import SamePadConv2d as SamePadConv2d
+from .torch_internals import TorchDispatchMode as TorchDispatchMode
 from .torch_internals import conv2d_reordered as conv2d_reordered
 from .torch_internals import forget_compiled_code as forget_compiled_code
 from .torch_internals import is_compiled_wrapper as is_compiled_wrapper

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.fx import _symbolic_trace
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 
 def is_jit_tracing() -> bool:

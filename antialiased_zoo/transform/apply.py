@@ -6,6 +6,7 @@ import contextlib
 import copy
 import itertools
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -17,7 +18,7 @@ from typing_extensions import Unpack
 from ..layers import FilterSize, Window, forget_compiled_code
 from .downsamplers import Downsampler, make_downsampler, upsampling_blur
 from .graph import Dataflow, UntraceableError
-from .hosting import Link, attach, keep, mend
+from .hosting import Link, attach, keep, links_of, mend
 from .ops import row_of
 from .options import PlanOptions
 from .planner import plan
@@ -158,7 +159,7 @@ def antialias_(
         if found.treated:
             how = {"downsampler": downsampler, "pad_type": pad_type, "wide": wide}
             note_structure(model, filter_size, {**options, **how})
-    forget_compiled_code()  # it does not notice a new hook
+        forget_compiled_code()  # it does not notice a new hook
     return model
 
 
@@ -166,28 +167,24 @@ def apply_plan(model: nn.Module, found: Plan, way: Downsampler) -> nn.Module:
     """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
     if found.graph:
         return _apply_to_graph(model, found, way)
-    with _as_before_on_error(model):
-        for site in found.treated:
-            _apply(model, site, way, found)
+    for site in found.treated:
+        _apply(model, site, way, found)
     return model
 
 
 @contextlib.contextmanager
 def _as_before_on_error(model: nn.Module) -> Iterator[None]:
-    """Put every attribute, child and hook of a model's modules back if an error occurs."""
-    before = [
-        (module, dict(vars(module)), {k: v.copy() for k, v in vars(module).items() if isinstance(v, dict)})
-        for module in model.modules()
-    ]
+    """Put every attribute, child, hook and link of a model's modules back if an error occurs."""
+    modules = list(model.modules())
+    held = [value for module in modules for value in vars(module).values() if type(value) in (dict, OrderedDict, list)]
+    links = [link for module in modules for link in links_of(module)]
+    before = [(mutable, copy.copy(mutable)) for mutable in (*map(vars, (*modules, *links)), *held)]
     try:
         yield
     except BaseException:
-        for module, attributes, contents in before:
-            vars(module).clear()
-            vars(module).update(attributes)
-            for name, content in contents.items():
-                attributes[name].clear()
-                attributes[name].update(content)
+        for mutable, content in before:
+            mutable.clear()
+            (mutable.extend if isinstance(mutable, list) else mutable.update)(content)
         raise
 
 
@@ -328,6 +325,10 @@ def _apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.Graph
             _set_stride(model, nodes[site.node], site.keep)
     graph.lint()
     made = fx.GraphModule(model, graph, type(model).__name__)
+    for name, tensor in flow.constants.items():
+        if isinstance(tensor, nn.Parameter):  # of a module in a plain list: in no state dict before, nor now
+            delattr(made, name)
+            vars(made)[name] = tensor
     _keep_unused(model, made)
     return made
 

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .activations import function_name, inner_activations, is_activation, is_map_norm, is_registered, keeps_places
+from .randomness import run_apart
 
 #: What stands between two nodes does at each place: an affine map, a norm over channels, or anything else.
 Role = Literal["affine", "norm", "nonlinear"]
@@ -28,7 +29,7 @@ _GUESSED_CHANNELS = 8
 _MOST_NODES = 48  # of one nonlinearity
 _MOST_NUMBERS = 1 << 20  # of a constant
 # They mix channels, as the next convolution does: a blur comes before them.
-_READERS = ("addmm", "baddbmm", "bilinear", "bmm", "conv", "einsum", "linear", "matmul", "mm", "tensordot")
+_READERS = ("addmm", "baddbmm", "bilinear", "bmm", "conv", "linear", "matmul", "mm", "tensordot")
 _MIXING = (_ConvNd, nn.Linear, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention, nn.Embedding)
 # Random, or by a batch's statistics: in evaluation an affine map at each place.
 _AFFINE = ("alpha_dropout", "batch_norm", "dropout", "feature_alpha_dropout", "feature_dropout")
@@ -67,6 +68,7 @@ class Following:
     Attributes:
         ends: Where all that was read so far passes through one node, in order.
         members: The nodes that were followed, the sources among them.
+        pending: The first node that was followed past the last end.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Following:
         self.sources = sources
         self.ends: list[End] = []
         self.members: set[fx.Node] = set()
+        self.pending: fx.Node | None = None
         self.channels = channels or _GUESSED_CHANNELS
         self._size = _SIZES[:ndim]
         self._module, self._attribute = module, attribute
@@ -88,8 +91,7 @@ class Following:
         self._constants: dict[fx.Node, Any] = {}
         self._copies: dict[nn.Module, nn.Module] = {}
         self._values: dict[fx.Node, tuple[Any, Any]] = {}  # for the map, and for every other place of it
-        # A user's functions may draw numbers: the process' own generator goes on as if they had not.
-        with torch.no_grad(), torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.device("cpu"):
             self._follow(nodes)
 
     def nonlinear_ends(self) -> list[End]:
@@ -124,7 +126,7 @@ class Following:
                 if values is None and self.members.isdisjoint(node.all_input_nodes):
                     continue  # it reads a size
                 if values is None or len(since) == _MOST_NODES:
-                    return
+                    break
                 self._values[node] = values
                 since.append(node)
             if _same(*self._values[node]):  # the batch's size, a dtype: it says nothing of the map
@@ -135,11 +137,13 @@ class Following:
             if meets and node not in self.sources and self._keeps_places(*self._values[node]):
                 self.ends.append(End(node, self._role(start, since), self._values[node][0].shape[1]))
                 start, since = [node], []
+        self.pending = next((node for node in since if node in self.members), None)
 
     def _tried(self, node: fx.Node) -> tuple[Any, Any] | None:
         """A node's values for the map and for every other place of it; None if it ends what is followed."""
         name = function_name(node.target)
-        if node.op == "output" or (node.op != "call_module" and name.startswith(_READERS)):
+        mixes = node.op != "call_module" and (name.startswith(_READERS) or (name == "einsum" and _sums(node)))
+        if node.op == "output" or mixes:
             return None
         try:
             return self._run(node, lambda n: self._value(n)[0]), self._run(node, lambda n: self._value(n)[1])
@@ -156,11 +160,13 @@ class Following:
         target: Any = node.target
         if node.op == "call_module":
             return self._run_module(node, *args, **kwargs)
-        if is_registered(target):
+        if is_registered(target) or function_name(target) == "rrelu":  # its slopes are random
             return F.silu(args[0] if args else next(iter(kwargs.values())))
         if function_name(target).startswith(_AFFINE):
             return args[0] if args else kwargs["input"]
-        return getattr(args[0], target)(*args[1:], **kwargs) if node.op == "call_method" else target(*args, **kwargs)
+        if node.op == "call_method":
+            return run_apart(getattr(args[0], target), *args[1:], **kwargs)
+        return run_apart(target, *args, **kwargs)
 
     def _run_module(self, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
         module = self._module(node)
@@ -171,7 +177,7 @@ class Following:
             return F.silu(x) if is_activation(module) or inner_activations(module) else x
         if module not in self._copies:
             self._copies[module] = _drawn_copy(module, self._drawn)
-        return self._copies[module].forward(*args, **kwargs)
+        return run_apart(self._copies[module].forward, *args, **kwargs)
 
     def _value(self, node: fx.Node) -> tuple[Any, Any]:
         if node in self._values:
@@ -256,6 +262,13 @@ def _drawn_copy(module: nn.Module, drawn: Callable[[Sequence[int]], Tensor]) -> 
         if tensor.is_floating_point():
             tensor.copy_(drawn(tensor.shape))
     return twin
+
+
+def _sums(node: fx.Node) -> bool:
+    """True unless an einsum only multiplies: each of its axes is in the result."""
+    equation = node.args[0] if node.args else ""
+    taken, arrow, given = equation.partition("->") if isinstance(equation, str) else ("", "", "")
+    return not arrow or not set(taken) - set(", ") <= set(given)
 
 
 def _same(one: Any, other: Any) -> bool:

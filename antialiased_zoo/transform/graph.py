@@ -39,7 +39,7 @@ class Dataflow:
 
     Args:
         model: The network; it is not run and may be on the meta device.
-        training: The mode to read it in; the model's own by default.
+        training: The mode to read it in; each module's own by default.
         hidden: Ids of modules that are also called by code that is not read.
 
     Raises:
@@ -55,7 +55,7 @@ class Dataflow:
         while True:
             self._tracer = tracer = Tracer(classes)
             try:
-                self.graph = tracer.trace_model(model, model.training if training is None else training)
+                self.graph = tracer.trace_model(model, training)
                 break
             except Exception as error:  # a model's own code may raise anything when it meets a proxy
                 failed, where = tracer.failure
@@ -118,6 +118,10 @@ class Dataflow:
                 codes.append(getattr(inspect.unwrap(node.target), "__code__", None))
             names.add("softmax" if isinstance(module, nn.Softmax) else function_name(node.target))
         return _attends(names) or any(_attends(set(code.co_names)) for code in codes if code is not None)
+
+    def is_loose(self, node: fx.Node) -> bool:
+        """True for a function that a module runs which is nobody's child: a plain list holds it, say."""
+        return node in self._tracer.loose
 
     def owner(self, node: fx.Node) -> str:
         """Qualified name of the module in whose forward the op stands; "" for the model itself."""
@@ -208,9 +212,10 @@ class Dataflow:
 
     def first_unfollowed(self, node: fx.Node) -> fx.Node | None:
         """The first op that reads a map, through ops that keep its places, and does not keep them itself."""
-        members = self.follow(node).members
-        readers = {user for member in members for user in member.users} - members
-        return min(readers, key=self._order.__getitem__, default=None)
+        found = self.follow(node)
+        readers = {user for member in found.members for user in member.users} - found.members
+        pending = {found.pending} if found.pending is not None else set()
+        return min(readers | pending, key=self._order.__getitem__, default=None)
 
     def is_linear_reader(self, node: fx.Node) -> bool:
         """True for ops that are linear but do not keep a map's places: convolutions, averages, a network's end."""

@@ -238,24 +238,43 @@ def _call_reduction(given: dict[str, Any], name: str) -> Op | None:
     """A pool over the windows that a view has put side by side: ``x.view(n, c, h // 2, 2, w // 2, 2).mean((3, 5))``."""
     source, dims = given.get("input"), given.get("dim")
     dims = dims if isinstance(dims, (tuple, list)) else (dims,)
-    if not isinstance(source, fx.Node) or not all(isinstance(dim, int) and (dim < 0 or dim > 2) for dim in dims):
+    if not all(isinstance(dim, int) and (dim < 0 or dim > 2) for dim in dims):
         return None
-    sizes: Any = source.args[1:]
-    sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
-    name_before = function_name(source.target)
-    split = name_before == "unfold" or (name_before in ("view", "reshape", "_unsafe_view") and len(sizes) > 4)
-    return Op("avgpool" if name in ("mean", "sum") else "maxpool", (), left=_WINDOWS) if split else None
+    windows = isinstance(source, fx.Node) and function_name(source.target) == "unfold"
+    pools = windows or _is_split(source, whole=True)
+    return Op("avgpool" if name in ("mean", "sum") else "maxpool", (), left=_WINDOWS) if pools else None
 
 
 def _call_select(given: dict[str, Any], _: str) -> Op | None:
-    source, dim = given.get("input"), given.get("dim")
-    split = isinstance(source, fx.Node) and function_name(source.target) in _SPLITS
-    return Op("slice", (), left=_SLICE) if split and dim not in (0, 1) else None
+    picks = _is_split(given.get("input")) and given.get("dim") not in (0, 1)
+    return Op("slice", (), left=_SLICE) if picks else None
+
+
+def _call_part(given: dict[str, Any], _: str) -> Op | None:
+    """A part of an axis, which may be the one that holds what a view has put side by side."""
+    picks = _is_split(given.get("input"), whole=True) and given.get("dim", 0) not in (0, 1)
+    return Op("slice", (), left=_SLICE) if picks else None
 
 
 def _call_slice(given: dict[str, Any], _: str) -> Op | None:
     step = given.get("step", 1)
-    return Op("slice", (step,), left=_SLICE) if isinstance(step, int) and step > 1 else None
+    if isinstance(step, int) and step > 1:
+        return Op("slice", (step,), left=_SLICE)
+    return _call_part(given, "")
+
+
+def _is_split(value: Any, whole: bool = False) -> bool:
+    """True for a view that may put neighbours on an axis side by side, in an axis of their own.
+
+    Args:
+        value: What may be the view.
+        whole: Only if it has more axes than a map of two dimensions, as far as its code tells.
+    """
+    if not isinstance(value, fx.Node) or function_name(value.target) not in _SPLITS:
+        return False
+    sizes: Any = value.args[1:]
+    sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+    return not whole or function_name(value.target) == "unflatten" or len(sizes) > 4
 
 
 def _of_getitem(node: fx.Node) -> Op | None:
@@ -268,8 +287,8 @@ def _of_getitem(node: fx.Node) -> Op | None:
         return Op("slice", known if max(known, default=1) > 1 else (), left=_SLICE)
     spatial = index[index.index(Ellipsis) + 1 :] if Ellipsis in index else index[2:]
     picks = any(isinstance(part, (fx.Node, list)) for part in spatial)
-    split = isinstance(source, fx.Node) and function_name(source.target) in _SPLITS
-    if picks or (split and any(type(part) is int for part in spatial)):
+    parts = _is_split(source, whole=True) and any(isinstance(part, slice) and part != slice(None) for part in spatial)
+    if picks or parts or (_is_split(source) and any(type(part) is int for part in spatial)):
         return Op("slice", (), left=_SLICE)
     return None
 
@@ -381,6 +400,12 @@ _ROWS = [
         read_call=_call_reduction,
     ),
     StridedOp(functions=("select", "unbind"), arguments=("input", "dim"), read_call=_call_select),
+    StridedOp(functions=("narrow", "narrow_copy"), arguments=("input", "dim"), read_call=_call_part),
+    StridedOp(
+        functions=("chunk", "split", "split_with_sizes", "tensor_split"),
+        arguments=("input", "sizes", "dim"),
+        read_call=_call_part,
+    ),
     StridedOp(functions=("slice",), arguments=("input", "dim", "start", "end", "step"), read_call=_call_slice),
     StridedOp(
         (nn.Unfold,),

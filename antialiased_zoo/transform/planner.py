@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 from torch import nn
@@ -14,8 +15,11 @@ from .hosting import lost
 from .ops import read_module
 from .options import Placing, PlanOptions
 from .plans import Placement, Plan, Site
-from .sites import Walk, upsampled
+from .sites import LOOSE, Walk, upsampled
 from .upsampling_ops import read_upsampling_module
+
+# An image has few channels: the first convolution of a part of a model that reads more does not read an image.
+_IMAGE_CHANNELS = 4
 
 
 def plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOptions]) -> Plan:
@@ -33,7 +37,7 @@ def plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOptions
     """
     placing = Placing(**options)
     _check_initialised(model)
-    found = _plan(model, placing, graph, whole=True)
+    found = _plan(model, placing, graph)
     seen: set[int] = set()
     sites = [
         s for s in found.sites if (s.node and graph) or _is_new(model.get_submodule(s.name.split(":")[0]), s, seen)
@@ -60,20 +64,26 @@ def _is_new(module: nn.Module, site: Site, seen: set[int]) -> bool:
     return not known
 
 
-def _plan(model: nn.Module, options: Placing, graph: bool, whole: bool, hidden: frozenset[int] = frozenset()) -> Plan:
+def _plan(
+    model: nn.Module, options: Placing, graph: bool, image: int | None = None, hidden: frozenset[int] = frozenset()
+) -> Plan:
+    """Plan a model, or a part whose maps count as the image up to ``image`` channels; None for the model itself."""
+    known = _IMAGE_CHANNELS if image is None else image
     try:
         flow = Dataflow(model, hidden=hidden)
     except UntraceableError as error:
-        return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one", hidden)
+        return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one", known, hidden)
     unread = flow.unread().items()
     notes = (f"{', '.join(paths)}: calls {name}, which is kept from being traced" for name, paths in unread)
-    sites = Walk(flow, options, graph, whole).sites()
-    if whole and not graph:
+    walk = Walk(flow, options, graph, image)
+    sites = walk.sites()
+    if image is None and not graph:
         sites = _with_graph_mentioned(sites, flow, options)
     found = Plan(tuple(sites), tuple(notes), graph)
     for path, why in flow.opaque.items():
         note = f"cannot be traced ({why}): its parts were read one by one"
-        part = _plan_parts(model.get_submodule(path), options, note, hidden | flow.called)
+        limit = 0 if path in walk.past_image else known
+        part = _plan_parts(model.get_submodule(path), options, note, limit, hidden | flow.called)
         found = _joined(found, part, path)
     return found
 
@@ -82,17 +92,21 @@ def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -
     """Say of each op that modules alone cannot treat, but a graph can, that it can."""
     if all(site.placement for site in sites):
         return sites
-    treated = {site.name for site in Walk(flow, options, graph=True, whole=True).sites() if site.placement}
+    treated = {site.name for site in Walk(flow, options, graph=True, image=None).sites() if site.placement}
     return [
         replace(site, reason=f"{site.reason} (graph=True can)") if not site.placement and site.name in treated else site
         for site in sites
     ]
 
 
-def _plan_parts(model: nn.Module, options: Placing, note: str, hidden: frozenset[int]) -> Plan:
+def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidden: frozenset[int]) -> Plan:
     found = Plan(notes=(f"{type(model).__name__} {note}",))
     parts = Counter(id(module) for child in model.children() for module in child.modules())
     hidden |= {module for module, count in parts.items() if count > 1}
+    for name, held in vars(model).items():
+        for index, inner in enumerate(held if isinstance(held, (list, tuple)) else ()):
+            if isinstance(inner, nn.Module) and id(inner) not in parts:
+                found = replace(found, sites=(*found.sites, *_loose(f":{name}.{index}", inner)))
     for name, child in model.named_children():
         op = read_module(child)
         up = read_upsampling_module(child, ndim=None) if options.upsample is not None else None
@@ -101,12 +115,20 @@ def _plan_parts(model: nn.Module, options: Placing, note: str, hidden: frozenset
             site = upsampled(child, up, site, options, hasattr(child, "blur_after"), Placement(name, "after"))
             found = Plan((*found.sites, site) if up.strides else found.sites, found.notes, found.graph)
         elif op is None:
-            found = _joined(found, _plan(child, options, graph=False, whole=False, hidden=hidden), name)
+            found = _joined(found, _plan(child, options, graph=False, image=image, hidden=hidden), name)
         elif op.strides:
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
     return found
+
+
+def _loose(name: str, module: nn.Module) -> Iterator[Site]:
+    """What strides in a module that is nobody's child."""
+    for path, inner in module.named_modules(prefix=name):
+        op = read_module(inner)
+        if op is not None and op.strides:
+            yield Site(path, op.kind, op.stride, op.stride, 1, op.out_channels, None, LOOSE)
 
 
 def _joined(outer: Plan, inner: Plan, path: str) -> Plan:

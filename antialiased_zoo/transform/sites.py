@@ -17,18 +17,26 @@ from .plans import Placement, Pool, Site
 from .stride_offsets import find_stride_offsets
 from .upsampling_ops import UPSAMPLING, read_upsampling
 
-# An image has few channels: the first convolution of a part of a model that reads more does not read an image.
-_IMAGE_CHANNELS = 4
-
 
 class Walk:
-    """One walk over a graph; each ``_conv``, ``_maxpool`` ... makes the `Site` of one node."""
+    """One walk over a graph; each ``_conv``, ``_maxpool`` ... makes the `Site` of one node.
 
-    def __init__(self, flow: Dataflow, options: Placing, graph: bool, whole: bool) -> None:
+    Args:
+        flow: The traced model, or a part of it.
+        options: Of the plan.
+        graph: Place blurs between the graph's nodes.
+        image: The most channels of a map that counts as the image; None if the model's input does whatever it has.
+
+    Attributes:
+        past_image: Paths of the parts left whole that do not read the image.
+    """
+
+    def __init__(self, flow: Dataflow, options: Placing, graph: bool, image: int | None) -> None:
         self.flow = flow
         self.options = options
         self.graph = graph
-        self.whole = whole
+        self.image = image
+        self.past_image: set[str] = set()
         self.next_max_pool: Pool = options.stem_pool
 
     def sites(self) -> list[Site]:
@@ -40,6 +48,8 @@ class Walk:
             reads_image = past_stem.isdisjoint(node.all_input_nodes)
             if not reads_image or (op and op.kind == "conv") or self.flow.is_opaque(node):
                 past_stem.add(node)
+            if not reads_image and self.flow.is_opaque(node):
+                self.past_image.add(str(node.target))
             if op is None and self.options.upsample is not None:
                 op = read_upsampling(node, self.flow.module(node), self.flow.ndim_before(node))
             if op is not None and op.strides:
@@ -70,7 +80,7 @@ class Walk:
         if self.options.where is not None and (module is None or not self.options.where(module, name)):
             return replace(site, reason="left out by where")
         if module is None and not self.graph:
-            return replace(site, reason="a function: modules alone cannot take its stride")
+            return replace(site, reason=LOOSE if self.flow.is_loose(node) else _FUNCTION)
         if op.kind == "conv":
             return self._conv(node, op, site, reads_image)
         if op.kind not in KINDS:
@@ -124,7 +134,7 @@ class Walk:
             return replace(site, reason="has a blur before it already")
         if op.in_channels is not None and op.in_channels < self.options.min_channels:
             return replace(site, reason=f"reads {op.in_channels} channels (min_channels={self.options.min_channels})")
-        if reads_image and (self.whole or (op.in_channels or 0) <= _IMAGE_CHANNELS):
+        if reads_image and (self.image is None or (op.in_channels or 1) <= self.image):
             return self._stem(node, op, site)
         return self._blurred(node, op, replace(site, keep=(1,) * len(op.stride), blur_stride=op.stride))
 
@@ -327,6 +337,8 @@ _PLAIN_FORWARDS = frozenset(
         *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     )
 )
+_FUNCTION = "a function: modules alone cannot take its stride"
+LOOSE = "a plain list or the like holds its module, where a blur would not move along: nn.ModuleList lets it be treated"
 _NO_PLACE = "modules alone cannot hold a blur between the nonlinearity and its readers"
 _POOL_REASONS: dict[Pool, str] = {
     "max": "dense maximum, then blur",

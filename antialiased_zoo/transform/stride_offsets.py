@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..layers import StrideOffsets, Window
 from .ops import Op
+from .randomness import run_apart
 
 
 def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> StrideOffsets | None:
@@ -34,7 +35,7 @@ def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> Strid
     steps = tuple(stride // k for stride, k in zip(op.stride, keep, strict=True))
     found: list[dict[int, int]] = [{} for _ in steps]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
             for strided, dense in _tries(module, op, keep):
                 first = _first_places(strided, dense, steps)
                 for axis, place in enumerate(first or ()):
@@ -51,24 +52,25 @@ def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> Strid
 
 def _tries(module: nn.Module, op: Op, keep: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
     """The strided and the dense outputs for maps of every remainder of the stride, twice."""
-    strided = _with_random_weights(module)
+    generator = torch.Generator().manual_seed(0)
+    strided = _with_random_weights(module, generator)
     dense = copy.deepcopy(strided)
     dense.stride = tuple(keep)  # type: ignore[assignment]  # what the transform sets
     window = op.window or Window((1,) * len(op.stride), (), (1,) * len(op.stride))
     spans = [d * (k - 1) + 1 for k, d in zip(window.size, window.dilation, strict=True)]
     for extra in range(2 * max(op.stride)):
         size = [span + 2 * stride + extra for span, stride in zip(spans, op.stride, strict=True)]
-        x = torch.randn(1, op.in_channels or 2, *size)
-        yield strided.forward(x), dense.forward(x)
+        x = torch.randn(1, op.in_channels or 2, *size, generator=generator)
+        yield run_apart(strided.forward, x), run_apart(dense.forward, x)
 
 
-def _with_random_weights(module: nn.Module) -> nn.Module:
+def _with_random_weights(module: nn.Module, generator: torch.Generator) -> nn.Module:
     module = copy.deepcopy(module).to_empty(device="cpu").float().eval()
     for parameter in module.parameters():
-        parameter.normal_()
+        parameter.normal_(generator=generator)
     for buffer in module.buffers():
         if buffer.is_floating_point():
-            buffer.uniform_(0.5, 1.5)  # may be a variance
+            buffer.uniform_(0.5, 1.5, generator=generator)  # may be a variance
     return module
 
 

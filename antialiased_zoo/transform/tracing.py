@@ -16,12 +16,14 @@ from typing import Any, cast
 
 import torch
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from ..layers import Blurred, is_compiled_wrapper, patch_wrapped_functions, trace_patcher, wrap_functions
 from .activations import ACTIVATIONS, NORMS, registered_activations
 from .ops import registered_ops
+from .randomness import DrawnLater
 
 # Library modules that hold what the plan looks for, so that their inside need not be traced.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
@@ -59,6 +61,8 @@ class Tracer(fx.Tracer):
         super().__init__(autowrap_functions=_whole_functions())
         self.opaque = opaque
         self.iterated: set[nn.Module] = set()  # stand-ins whose children somebody goes over
+        self.loose: set[fx.Node] = set()  # of modules that are nobody's children
+        self.is_loose = False  # while one of those runs
         self.calls: dict[str, int] = defaultdict(int)
         self.returns: dict[fx.Node, list[str]] = defaultdict(list)
         self.takes: dict[fx.Node, list[str]] = defaultdict(list)
@@ -67,8 +71,8 @@ class Tracer(fx.Tracer):
         self.parameter_proxies: dict[str, fx.Proxy] = {}
         self._inside = [""]
 
-    def trace_model(self, model: nn.Module, training: bool) -> fx.Graph:
-        """Trace a model in the given mode; the model itself is neither run nor changed."""
+    def trace_model(self, model: nn.Module, training: bool | None) -> fx.Graph:
+        """Trace a model in a mode, or in those of its modules; the model itself is neither run nor changed."""
         root = self.root = StandIns(self, training).of(model)
         self.submodule_paths = {module: name for name, module in root.named_modules()}
         self.graph = fx.Graph(tracer_cls=type(self))
@@ -79,7 +83,7 @@ class Tracer(fx.Tracer):
             if isinstance(value, (torch.Tensor, torch.ScriptObject))
         }
         forward, args = self.create_args_for_root(type(model).forward, True)
-        with _ONE_TRACE, trace_patcher() as self._patcher:
+        with _ONE_TRACE, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
             for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
                 self.wrap_math(namespace)
@@ -125,7 +129,18 @@ class Tracer(fx.Tracer):
         """Note the module in whose forward the op stands."""
         node = super().create_node(*args, **kwargs)
         self.owner[node] = self._inside[-1]
+        if self.is_loose:
+            self.loose.add(node)
         return node
+
+    def create_arg(self, a: Any) -> Any:
+        """Let parameters of modules that are nobody's children be constants of the graph."""
+        if not isinstance(a, nn.Parameter) or any(a is known for known in self.root.parameters()):
+            return super().create_arg(a)
+        if a not in self.tensor_attrs:
+            self.tensor_attrs[a] = f"_loose_parameter{len(self.tensor_attrs)}"
+            vars(self.root)[self.tensor_attrs[a]] = a
+        return self.create_node("get_attr", self.tensor_attrs[a], (), {})
 
 
 class _Children(dict[str, Any]):
@@ -155,19 +170,21 @@ class _Children(dict[str, Any]):
 class StandIns:
     """Makes one stand-in for each module of a model; what tracing assigns to it, the model never sees."""
 
-    def __init__(self, tracer: Tracer, training: bool) -> None:
+    def __init__(self, tracer: Tracer, training: bool | None) -> None:
         self._tracer = tracer
         self._training = training
         self._made: dict[int, nn.Module] = {}
-        self._classes: dict[type, type] = {}
+        self._classes: dict[tuple[type, bool], type] = {}
+        self._registered: set[int] = set()
 
     def of(self, module: nn.Module) -> nn.Module:
         """The stand-in of a module."""
+        self._registered = self._registered or set(map(id, module.modules()))  # the first is the model
         if id(module) in self._made:
             return self._made[id(module)]
         scripted = isinstance(module, torch.jit.ScriptModule)
         base = nn.Module if scripted else type(module)
-        twin = cast(nn.Module, object.__new__(self._class(base)))
+        twin = cast(nn.Module, object.__new__(self._class(base, id(module) not in self._registered)))
         self._made[id(module)] = twin
         if scripted:
             nn.Module.__init__(twin)
@@ -175,7 +192,8 @@ class StandIns:
         vars(twin).update({name: self._remade(value) for name, value in vars(module).items()})
         vars(twin)["_modules"] = _Children(vars(twin)["_modules"], lambda: self._tracer.iterated.add(twin))
         vars(twin)["_compiled_call_impl"] = None
-        vars(twin)["training"] = self._training
+        if self._training is not None and id(module) in self._registered:  # train() does not reach the others
+            vars(twin)["training"] = self._training
         return twin
 
     def _remade(self, value: Any) -> Any:
@@ -194,13 +212,22 @@ class StandIns:
             return MethodType(value.__func__, self.of(value.__self__))
         return value
 
-    def _class(self, base: type[nn.Module]) -> type:
-        if base not in self._classes:
+    def _class(self, base: type[nn.Module], loose: bool) -> type:
+        if (base, loose) not in self._classes:
             tracer = self._tracer
 
             def call(m: nn.Module, *args: Any, **kwargs: Any) -> Any:
                 tracer.wrap_math(getattr(base.forward, "__globals__", {}))
                 return tracer.call_module(m, functools.partial(nn.Module.__call__, m), args, kwargs)
+
+            def call_loose(m: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                # No path leads to a module that a plain list holds: its functions are the graph's.
+                tracer.wrap_math(getattr(base.forward, "__globals__", {}))
+                before, tracer.is_loose = tracer.is_loose, True
+                try:
+                    return base.__call__(m, *args, **kwargs)
+                finally:
+                    tracer.is_loose = before
 
             def get(m: nn.Module, name: str) -> Any:
                 return tracer.getattr(name, base.__getattr__(m, name), tracer.parameter_proxies)
@@ -211,10 +238,17 @@ class StandIns:
                 tracer.iterated = before
                 return iter(found)
 
-            body = {"__call__": call, "__getattr__": get, "__module__": base.__module__, "_stands_for": base}
+            body = {
+                "__call__": call_loose if loose else call,
+                "__getattr__": get,
+                "__module__": base.__module__,
+                "_stands_for": base,
+            }
             body["named_modules"] = named_modules
-            self._classes[base] = type(base.__name__, (base,), body)
-        return self._classes[base]
+            if loose and issubclass(base, _NormBase):
+                body["_check_input_dim"] = lambda *_: None  # it compares sizes, which a trace does not know
+            self._classes[base, loose] = type(base.__name__, (base,), body)
+        return self._classes[base, loose]
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:

@@ -77,10 +77,24 @@ def test_functions_are_replaced_while_a_model_is_traced() -> None:
     assert namespace["relu"] is F.relu
 
 
+def test_dispatch_mode() -> None:
+    seen = []
+
+    class Notes(torch_internals.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.append((func.overloadpacket.__name__, torch.Tag.nondeterministic_seeded in func.tags))
+            return func(*args, **(kwargs or {}))
+
+    with Notes():
+        torch.zeros(1).bernoulli_(0.5, generator=torch.Generator())
+    assert seen == [("zeros", False), ("bernoulli_", True)]
+
+
 def test_private_names_stand_in_one_file() -> None:
     package = Path(antialiased_zoo.__file__).parent
     private = re.compile(
         r"torch\.fx import _|torch\.(_C|_dynamo|fx\._|_functorch|_subclasses|ops\.\w+\._|ops\.aten\.mkldnn)"
+        r"|torch\.utils\._(?!pytree)"
     )
     found = {path.name for path in package.rglob("*.py") if private.search(path.read_text())}
     assert found <= {"torch_internals.py"}, found

@@ -221,3 +221,18 @@ def test_branches_share_one_blur_in_a_graph_too() -> None:
     mine = az.antialias(net, graph=True)
     assert mine(x).shape == net(x).shape
     torch.testing.assert_close(az.antialias(net, 1, graph=True)(x), net(x))
+
+
+@pytest.mark.parametrize(
+    ("equation", "place"), [("nchw,c->nchw", "after 3"), ("...,...->...", "after 3"), ("nchw,dc->ndhw", "after 1")]
+)
+def test_an_einsum_that_only_multiplies_is_followed(equation: str, place: str) -> None:
+    factors = torch.rand((4, 4) if "d" in equation else (4,) if "c" in equation else (1, 4, 1, 1))
+    scale = Calls(lambda x: torch.einsum(equation, x, factors))
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), scale, nn.ReLU())
+    assert str(az.plan(net).sites[0].placement) == place
+
+
+def test_a_reason_names_what_does_not_keep_places() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), Calls(lambda x: torch.roll(x, 1, 2)), nn.ReLU())
+    assert "not followed through roll" in az.plan(net).sites[0].reason

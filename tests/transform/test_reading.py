@@ -45,6 +45,10 @@ STRIDED: dict[str, Callable[[Tensor], Tensor]] = {
     "maximum of a view": lambda x: x.reshape(1, 4, 8, 2, 16).max(3).values,
     "one of a view": lambda x: x.view(1, 4, 16, 8, 2).select(-1, 0),
     "all of a view": lambda x: x.view(1, 4, 16, 8, 2).unbind(-1)[0],
+    "narrowed view": lambda x: x.view(1, 4, 16, 8, 2).narrow(-1, 0, 1),
+    "slice of a view": lambda x: x.view(1, 4, 16, 8, 2)[..., 1:],
+    "chunk of a view": lambda x: x.view(1, 4, 16, 8, 2).chunk(2, dim=-1)[0],
+    "split of a view": lambda x: torch.split(x.unflatten(2, (8, 2)), 1, 3)[1],
     "computed step": lambda x: x[:, :, :: x.shape[1] // 2],
     "strides": lambda x: x.as_strided((1, 4, 8, 8), (1024, 256, 32, 2)),
     "deformed": lambda x: deform_conv2d(x, torch.zeros(1, 18, 8, 8), torch.ones(4, 4, 3, 3), stride=2, padding=1),
@@ -336,10 +340,43 @@ def test_a_graph_that_fixes_a_mode_says_so() -> None:
         az.antialias(nn.Sequential(nn.Conv2d(3, 4, 3), Drops()), graph=True)
 
 
+class Same(nn.Conv2d):
+    """A convolution that pads as TensorFlow does, and draws numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        step = self.stride[0]
+        rows, columns = (max((-(-n // step) - 1) * step + 3 - n, 0) for n in x.shape[2:])
+        padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        noise = torch.zeros(1).bernoulli_(0.5)
+        return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride) + 0 * noise
+
+
+def drops(x: Tensor) -> Tensor:
+    return F.dropout(F.rrelu(x, training=True), 0.5) * 0 + x.clamp(min=0)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_graph_draws_numbers_when_it_runs_and_not_when_it_is_traced(graph: bool) -> None:
+    noisy = Calls(lambda x: F.relu(x) * torch.rand(1, 4, 1, 1) + torch.zeros(1, 4, 1, 1).normal_())
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), noisy).eval(), torch.randn(1, 3, 24, 24)
+    state = torch.get_rng_state()
+    mine = az.antialias(net, 1, graph=graph)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(mine(x), mine(x))
+    outputs = []
+    for model in (net, mine):
+        torch.manual_seed(0)
+        outputs.append(model(x))
+    torch.testing.assert_close(*outputs)
+
+
 def test_planning_leaves_other_threads_alone() -> None:
     net = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(4)), nn.MaxPool2d(2)).eval()
+    # What has a forward of its own is tried out, and so is an activation.
+    drawing = nn.Sequential(nn.Conv2d(4, 4, 1), Calls(drops), Same(4, 4, 3, 2), Calls(drops), nn.Conv2d(4, 4, 1))
     x = torch.randn(1, 4, 8, 8)
-    expected, wrong, stop = net(x), [], threading.Event()
+    expected, wrong, stop = net(x), list[str](), threading.Event()
+    numbers: list[float] = []
 
     def run() -> None:
         while not stop.is_set():
@@ -349,19 +386,26 @@ def test_planning_leaves_other_threads_alone() -> None:
             except Exception as error:
                 wrong.append(repr(error))
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
+    def draw() -> None:
+        while not stop.is_set():
+            numbers.append(float(torch.rand(())))
+
+    torch.manual_seed(0)
+    threads = [threading.Thread(target=target) for target in (run, run, draw)]
     call = nn.Module.__call__
     for thread in threads:
         thread.start()
     try:
-        for _ in range(30):
-            assert len(az.plan(net).treated) == 1
+        for _ in range(5):
+            assert len(az.plan(net).treated) == len(az.plan(drawing).treated) == 1
             assert nn.Module.__call__ is call
     finally:
         stop.set()
         for thread in threads:
             thread.join()
     assert wrong == []
+    torch.manual_seed(0)
+    assert numbers == [float(torch.rand(())) for _ in numbers], "planning has drawn numbers, or given some back"
 
 
 # Rows of one's own

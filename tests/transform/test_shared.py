@@ -39,6 +39,49 @@ def test_a_pool_is_replaced_in_plain_lists_too() -> None:
     assert type(net.pools[0]) is nn.MaxPool2d
 
 
+class Loose(nn.Module):
+    """Modules that a plain list alone holds, so that they are nobody's children."""
+
+    def __init__(self, traceable: bool = True) -> None:
+        super().__init__()
+        self.traceable, self.stem, self.down, self.act = traceable, nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), nn.ReLU()
+        self.parts = [nn.MaxPool2d(2), nn.Sequential(nn.Conv2d(4, 4, 3, 2), nn.BatchNorm2d(4).eval())]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.parts[1](self.parts[0](self.stem(x))) if self.traceable or x.sum() < 1e9 else x
+        return self.act(self.down(x))
+
+
+def test_what_a_plain_list_holds_is_in_the_plan_and_a_graph_treats_it() -> None:
+    net, x = Loose(), torch.randn(1, 3, 60, 60)
+    plan = az.plan(net)
+    assert [(site.kind, bool(site.placement)) for site in plan.sites] == [
+        *(("maxpool", False), ("conv", False), ("conv", True))
+    ]
+    assert all("plain list" in site.reason and "graph=True can" in site.reason for site in plan.skipped)
+    assert plan.treated[0].reason == "after the nonlinearity"
+    assert [site.kind for site in az.plan(Loose(traceable=False)).sites] == ["maxpool", "conv", "conv"]
+    mine = az.antialias(net, 1, graph=True)
+    assert all(site.placement for site in az.plan(net, graph=True).sites)
+    torch.testing.assert_close(mine(x), net(x))
+    assert mine.state_dict().keys() == net.state_dict().keys()
+
+
+class ReadsValues(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(4, 4, 3, 2), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x) if x.sum() < 1e9 else x
+
+
+def test_a_part_that_cannot_be_traced_reads_the_image_only_where_it_is_first() -> None:
+    later = nn.Sequential(nn.Conv2d(3, 4, 3), ReadsValues())
+    assert str(az.plan(later).sites[0].placement) == "after 1.block.1"
+    assert az.plan(ReadsValues()).sites[0].reason.startswith("reads the image")
+
+
 def run_children(module: nn.Module, x: Tensor) -> Tensor:
     for child in module.children():
         x = child(x)
