@@ -16,9 +16,9 @@ from tool_table import IMAGES, Block, Branches
 from torch import nn
 
 import antialiased_zoo as az
-from antialiased_zoo.transform import apply, hosting, structures
+from antialiased_zoo.transform import apply, downsamplers, hosting, structures
 
-FILES = {module.__file__ for module in (apply, hosting, structures)}
+FILES = {module.__file__ for module in (apply, downsamplers, hosting, structures)}
 Line = tuple[str, int]
 
 
