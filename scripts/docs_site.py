@@ -15,7 +15,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from antialiased_zoo.weights import Entry, Manifest, manifest
+from antialiased_zoo.weights import TIMM, Entry, Manifest, manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
@@ -91,20 +91,20 @@ def _site_path(path: Path) -> str:
 def _network_pages(known: Manifest) -> Iterator[tuple[str, str]]:
     """One page for each network, from its entries in the manifest."""
     for name in dict.fromkeys(entry.model for entry in known):
-        yield f"network/{name}.md", _network_page(name, known.of_model(name))
+        yield f"network/{name.replace(':', '_')}.md", _network_page(name, known.of_model(name))
 
 
 def _network_page(name: str, entries: Sequence[Entry]) -> str:
     blurred = [entry for entry in entries if entry.filter_size is not None]
     best = next((entry for entry in blurred if entry.default), (blurred or entries)[0])
     rows = "\n".join(map(_row, entries))
+    plain = "" if name.startswith(TIMM) else f"model = az.{name}(filter_size=4)  # without weights\n"
     return f"""# {name}
 
 ```python
 import antialiased_zoo as az
 
-model = az.{name}(filter_size=4)  # without weights
-model = {_call(best)}
+{plain}model = {_call(best)}
 ```
 
 Top-1 accuracy and crop consistency in percent, as published or as measured here.
@@ -121,7 +121,8 @@ Preprocessing of `{best.recipe}`: {_preprocessing(best)}
 
 def _row(entry: Entry) -> str:
     figures = [f"{entry.metrics[key]:.2f}" if key in entry.metrics else "" for key in ("acc1", "consistency_crop")]
-    size = "none" if entry.filter_size is None else str(entry.filter_size)
+    own = "timm's own" if entry.model.startswith(TIMM) else "none"
+    size = own if entry.filter_size is None else str(entry.filter_size)
     digest = entry.files[0].digest
     kind = "full SHA-256" if len(digest) == 64 else f"{len(digest)} digits"
     hosts = ", ".join(
@@ -136,6 +137,8 @@ def _host(source: str) -> str:
 
 
 def _call(entry: Entry) -> str:
+    if entry.model.startswith(TIMM):
+        return f'az.create_model("{entry.model}", pretrained="{entry.recipe}")'
     return f'az.{entry.model}(filter_size={entry.filter_size}, pretrained="{entry.recipe}")'
 
 

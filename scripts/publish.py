@@ -7,6 +7,10 @@ Each file is fetched and verified first. A file that is there already is left al
 the command is given again. A file that cannot be had, or is not accepted, is named at the end; the others are uploaded
 all the same. Load from there with ANTIALIASED_ZOO_MIRROR set to the folder's address, or to
 https://huggingface.co/OWNER/NAME/resolve/main
+
+The card states the full SHA-256 of each file. Of most, the author made only eight hex digits public: enough against
+accidents, not against a forger, who makes another file with those eight within minutes. Such rows are marked: their
+digest is the one that was found here, so it is worth as much as the place from which the file came.
 """
 
 import argparse
@@ -25,6 +29,10 @@ from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.hub.digest import sha256
 
 CARD = "README.md"
+_SHORT = (
+    "\\* The author made only the first eight digits of this digest public. A file with the same eight can be forged "
+    "within minutes: the full digest is the one that was found when this card was written."
+)
 
 
 class Target(Protocol):
@@ -114,7 +122,10 @@ def _card_lines(entries: Sequence[Entry], digests: dict[str, str]) -> Iterator[s
     for entry in entries:
         metrics = ", ".join(f"{name} {value:.2f}" for name, value in sorted(entry.metrics.items()))
         facts = (entry.name, entry.file, entry.dataset, metrics or "not stated", entry.license.name)
-        yield f"| {' | '.join(facts)} | `{digests[entry.name]}` |"
+        mark = "" if entry.files[0].sha256 else " \\*"
+        yield f"| {' | '.join(facts)} | `{digests[entry.name]}`{mark} |"
+    if not all(entry.files[0].sha256 for entry in entries):
+        yield from ("", _SHORT)
     yield from ("", 'How each was measured: `antialiased_zoo.get_weights(...).meta["preprocessing"]`.')
 
 

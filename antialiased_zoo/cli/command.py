@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import FetchError, OfflineError, SourcesFailedError, ZooError
-from ..weights import Entry, alternatives, checkpoints, hub, manifest
+from ..weights import TIMM, Entry, alternatives, checkpoints, hub, manifest
 from . import adapt, compare, export, plan
 from .doctor import doctor
 from .listing import info, list_weights
@@ -17,7 +17,7 @@ from .overview import Parser
 from .prediction import DEFAULT, predict
 
 OK, FAILED = 0, 1
-_SPEC = "NAME[:lpfK or :baseline[:RECIPE]], for example resnet50, resnet50:lpf3 or resnet50:lpf3:timm_bt"
+_SPEC = "NAME[:lpfK or :baseline[:RECIPE]], for example resnet50 or resnet50:lpf3:timm_bt; or timm:NAME"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -96,6 +96,9 @@ def find(spec: str) -> Entry:
     Raises:
         ValueError: It is not understood, or there is none; the message says what there is.
     """
+    if spec.startswith(TIMM):
+        name, _, recipe = spec.removeprefix(TIMM).partition(":")
+        return manifest.load().find(f"{TIMM}{name}", None, recipe or None)
     name, _, rest = spec.partition(":")
     size, _, recipe = rest.partition(":")
     filters = {"": 4, "baseline": None, **{f"lpf{k}": k for k in range(1, 8)}}

@@ -12,6 +12,8 @@ from ..weights import Entry, hub, manifest
 from .doctor import last_findings
 from .output import coloured, say, say_json, spec_of
 
+_SHORT = "~ 8 digits of the SHA-256 are public: no guard against forgery, docs/weights.md"
+
 
 def list_weights(options: argparse.Namespace) -> int:
     """Print a line for each entry."""
@@ -29,15 +31,17 @@ def list_weights(options: argparse.Namespace) -> int:
         say(published_table(known))
         return 0
     found = last_findings()
-    say(f"{'weights (* by default)':37}{'top-1':>6}{'cons.':>6} {'licence':15} {'here':5} alive")
+    say(f"{'weights (* default, ~ short digest)':37}{'top-1':>6}{'cons.':>6} {'licence':15} {'here':5} alive")
     for entry in entries:
         say(_row(entry, found))
+    if any(entry.files[0].sha256 is None for entry in entries):
+        say(_SHORT)
     return 0
 
 
 def _row(entry: Entry, found: dict[str, str]) -> str:
     """An entry in less than 80 columns, for specs of up to 36 letters."""
-    spec = f"{spec_of(entry)}{'*' if entry.default else ''}"
+    spec = f"{spec_of(entry)}{'*' if entry.default else ''}{'' if entry.files[0].sha256 else '~'}"
     top1, crops = (f"{entry.metrics[key]:.2f}" if key in entry.metrics else "" for key in ("acc1", "consistency_crop"))
     free = entry.license.commercial_use
     licence = coloured(f"{_shortened(entry.license.name, 15):15}", "green" if free else "yellow")

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from ..weights import Entry
+from ..weights import TIMM, Entry
 
 NAME = "antialiased-zoo"
 
@@ -67,5 +67,7 @@ def plain_warnings() -> Iterator[None]:
 
 def spec_of(entry: Entry) -> str:
     """Return the words by which the command knows an entry, such as ``resnet50:lpf4:finetuned``."""
+    if entry.model.startswith(TIMM):
+        return f"{entry.model}:{entry.recipe}"
     size = "baseline" if entry.filter_size is None else f"lpf{entry.filter_size}"
     return f"{entry.model}:{size}:{entry.recipe}"

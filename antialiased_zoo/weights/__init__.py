@@ -7,6 +7,7 @@ from . import repository as repository
 from .config import DEFAULTS as DEFAULTS
 from .config import NetworkConfig as NetworkConfig
 from .config import jsonable as jsonable
+from .entry import TIMM as TIMM
 from .entry import Entry as Entry
 from .fallbacks import alternatives as alternatives
 from .manifest import Manifest as Manifest

@@ -14,6 +14,8 @@ from .weights_file import WeightsFile
 
 # The options of the transform that differ between published networks, and the values they can take.
 STRUCTURE = MappingProxyType({"shortcut": ("blur", "stride"), "stem_pool": ("max2", "max", "blur")})
+#: What a model's name begins with where timm builds the network.
+TIMM = "timm:"
 _FILE_FIELDS = tuple(f.name for f in fields(WeightsFile))
 
 
@@ -31,8 +33,8 @@ class Entry:
     """One set of weights.
 
     Attributes:
-        model: the factory's name.
-        filter_size: 1 to 7, or ``None`` for a baseline without blur.
+        model: the factory's name; ``timm:NAME`` for a network that timm builds.
+        filter_size: 1 to 7, or ``None`` for a network to which no blur is added.
         recipe: how the weights were made (``"scratch"``, ``"finetuned"``, ``"timm_bt"`` ...).
         files: the file, and after it any other file with the same weights; the first that can be had is used.
         license: of the weights.
@@ -149,7 +151,8 @@ def _typed(record: Mapping[str, Any], name: str, kind: type, default: Any = _REQ
 
 def _name(record: Mapping[str, Any], name: str) -> str:
     value: str = _typed(record, name, str)
-    if not value.isidentifier() or not value.isascii():
+    plain = value.removeprefix(TIMM) if name == "model" else value
+    if not plain.isidentifier() or not value.isascii():
         raise ValueError(f"{name} is {value!r}; it must be letters, digits and underscores")
     return value
 
@@ -167,6 +170,8 @@ def _filter_size(record: Mapping[str, Any]) -> int | None:
     value: int | None = record["filter_size"]
     if value is not None and (type(value) is not int or not 1 <= value <= 7):
         raise ValueError(f"filter_size is {value!r}; it must be 1 to 7, or null")
+    if value is not None and str(record.get("model")).startswith(TIMM):
+        raise ValueError(f"filter_size is {value}; no blur is added to a network of timm's: write null")
     return value
 
 

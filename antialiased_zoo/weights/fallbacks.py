@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from ..errors import FetchError
 from . import hub, manifest
-from .entry import Entry
+from .entry import TIMM, Entry
 
 #: Networks inside the package; their entries need no network.
 _PACKAGED = "package:"
@@ -37,6 +37,8 @@ def alternatives(entry: Entry) -> str:
 
 
 def _call(entry: Entry) -> str:
+    if entry.model.startswith(TIMM):
+        return f'create_model("{entry.model}", pretrained="{entry.recipe}")'
     return f'{entry.model}(filter_size={entry.filter_size}, pretrained="{entry.recipe}")'
 
 

@@ -6,20 +6,21 @@ import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from typing_extensions import Unpack
 
 from ..layers import FilterSize, read_filter_size
 from ..transform import Shortcut, StemPool
-from ..weights import find_weights, manifest, repository
+from ..weights import TIMM, find_weights, manifest, repository
 from .backbone import Backbone
 from .building import build_network, network_config
 from .features import FeatureMaps
 from .heads import check_count
 from .options import DEFAULT_FILTER_SIZE, BuilderOptions, Pretrained
 from .registry import ARCHITECTURES, Architecture, find_architecture
+from .timm_networks import create_timm_model
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -86,7 +87,8 @@ def create_model(
     """Build a network of the zoo: torchvision's, antialiased by `antialias_` as published, with or without weights.
 
     Args:
-        name: One of `list_models()`, or ``"hf-hub:owner/name"`` (see `from_pretrained`).
+        name: One of `list_models()`, ``"hf-hub:owner/name"`` (see `from_pretrained`), or ``"timm:NAME"`` for a network
+            that timm builds, with timm's own class and methods; those with weights in the manifest are antialiased.
         filter_size: Length of the blur's taps, 1 to 7, or taps of your own, as in `antialias_`; None gives
             torchvision's network untouched. By default the weights' own, else 4.
         pretrained: False; True for the manifest's default weights of this network and filter size (for
@@ -136,6 +138,12 @@ def create_model(
         "wide": wide,
     }
     given = {option: value for option, value in options.items() if value is not None}
+    if name.startswith(TIMM):
+        if features_only:
+            raise ValueError("features_only is for the zoo's own networks; timm's have forward_intermediates()")
+        options = {**given, **kwargs, "in_chans": in_chans}
+        model = create_timm_model(name, filter_size, pretrained, num_classes, progress, **options)
+        return cast(Backbone, model.to(memory_format=memory_format) if memory_format else model)
     if name.startswith(repository.PREFIX):
         contents = repository.open_place(name)
         name, pretrained = contents.stated_config.model, contents.path

@@ -22,6 +22,7 @@ from safetensors.torch import save
 
 import antialiased_zoo as az
 from antialiased_zoo import cli
+from antialiased_zoo.cli.output import spec_of
 from antialiased_zoo.weights.manifest import load
 
 
@@ -61,7 +62,10 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list_shows_every_entry(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
     assert cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {line.split(":")[0] for line in lines[1:]} == set(az.list_models(pretrained=True))
+    assert lines[-1].startswith("~ 8 digits of the SHA-256 are public")
+    marked = {line.split()[0].strip("*~") for line in lines[1:-1] if "~" in line.split()[0]}
+    assert marked == {spec_of(entry) for entry in load() if entry.files[0].sha256 is None}
+    assert {line.split(":")[0] for line in lines[1:-1]} == {*az.list_models(pretrained=True), "timm"}
     (mine,) = [line for line in lines if line.startswith("mobilenet_v2:lpf7:mine")]
     assert "yes" in mine.split()
     assert cli.main(["list", "resnet50", "--json"]) == 0
@@ -87,6 +91,8 @@ def test_info_says_all(capsys: pytest.CaptureFixture[str], weights: Path) -> Non
     assert facts["classes"] == ["cat", "dog", "horse"]
     assert cli.main(["info", "resnet50"]) == 0
     assert "finetuned" in capsys.readouterr().out
+    assert cli.main(["info", "timm:darknetaa53"]) == 0
+    assert "timm:darknetaa53:c2ns_in1k" in capsys.readouterr().out
 
 
 def test_download_prints_where_the_file_is(capsys: pytest.CaptureFixture[str], weights: Path) -> None:

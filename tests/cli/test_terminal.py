@@ -52,8 +52,8 @@ def test_the_list_fits_80_columns_and_marks_defaults(capsys: pytest.CaptureFixtu
     assert max(map(len, lines)) < 80
     assert not COLOUR.search("\n".join(lines))
     (default,) = [line for line in lines if line.startswith("resnet50:lpf4:finetuned")]
-    assert default.split() == ["resnet50:lpf4:finetuned*", "77.41", "91.32", "CC-BY-NC-SA-4.0", "no", "?"]
-    assert any(line.startswith("resnet50:lpf4:scratch ") for line in lines)
+    assert default.split() == ["resnet50:lpf4:finetuned*~", "77.41", "91.32", "CC-BY-NC-SA-4.0", "no", "?"]
+    assert any(line.startswith("resnet50:lpf4:scratch~ ") for line in lines)
     assert len({line.index("CC-") for line in lines if "CC-" in line} | {lines[0].index("licence")}) == 1
 
 

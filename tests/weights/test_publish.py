@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,6 +69,15 @@ def test_a_folder_that_is_served_is_a_mirror(
     assert {path.name for path in (tmp_path / "mirror").iterdir()} == {"README.md", *(e.file for e in entries)}
     with served(tmp_path / "mirror") as address:
         loads_from(address, entries, monkeypatch)
+
+
+def test_the_card_marks_files_with_eight_public_digits(entries: list[manifest.Entry]) -> None:
+    digests = {entry.name: "0" * 64 for entry in entries}
+    assert "forged" not in publish.card(entries, digests)
+    file = replace(entries[1].files[0], sha256=None, sha256_prefix="0" * 8)
+    rows = publish.card([entries[0], replace(entries[1], files=(file,))], digests).splitlines()
+    assert [row.endswith("\\* |") for row in rows if "tiny_lpf" in row] == [False, True]
+    assert sum("can be forged within minutes" in row for row in rows) == 1
 
 
 def test_a_hub_is_uploaded_to_in_steps_and_is_a_mirror(

@@ -2,10 +2,11 @@
 
 from .comparison import holds_same
 from .contents import Contents, read_contents
-from .loading import convert, load_entry, load_into, read_state, read_tensors
+from .loading import check_finite, convert, load_entry, load_into, read_state, read_tensors
 
 __all__ = [
     "Contents",
+    "check_finite",
     "convert",
     "holds_same",
     "load_entry",

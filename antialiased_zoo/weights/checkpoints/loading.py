@@ -136,7 +136,7 @@ def fitted(
     state = _renamed(found, wanted, omit)
     state = {name: _as(tensor, wanted[name], name) for name, tensor in state.items() if not name.startswith(kept)}
     if not known_finite:
-        _check_finite(state)
+        check_finite(state)
     return state
 
 
@@ -172,7 +172,12 @@ def _as(tensor: torch.Tensor, like: torch.Tensor, name: str) -> torch.Tensor:
     return tensor.to(like.dtype)
 
 
-def _check_finite(state: Mapping[str, torch.Tensor]) -> None:
+def check_finite(state: Mapping[str, torch.Tensor]) -> None:
+    """Search tensors for NaN and infinity.
+
+    Raises:
+        NonFiniteError: one holds some; the message names it.
+    """
     for name, tensor in state.items():
         if tensor.is_floating_point():
             flat = tensor.reshape(-1)
@@ -269,7 +274,7 @@ def convert(
         CacheError: the disk refuses.
     """
     state = _renamed(read_pickle(path, scratch=made.parent), wanted, omit)
-    _check_finite(state)
+    check_finite(state)
     metadata = {"format": "pt", "source_sha256": source_sha256, "conversion": _CONVERSION}
     with cache.disk_errors(made.parent), cache.replacing(made) as temporary, create(temporary) as file:
         _write_safetensors(file, state, metadata)
