@@ -412,3 +412,66 @@ def brotli(h: FaultHandler) -> None:
     """claims a compression that was not asked for"""
     h.head(len(h.content), Content_Encoding="br")
     h.wfile.write(h.content)
+
+
+@fault
+def early_hints(h: FaultHandler) -> None:
+    """answers `103 Early Hints` twice, then sends the file"""
+    h.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n" * 2)
+    h.send()
+
+
+@fault
+def endless_hints(h: FaultHandler) -> None:
+    """answers `103 Early Hints` for ever"""
+    while True:
+        h.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+
+
+@fault
+def bad_chunk(h: FaultHandler) -> None:
+    """states a chunk of exabytes, then a negative one"""
+    h.head(None, Transfer_Encoding="chunked")
+    h.wfile.write((b"f" * 20 if h.nth == 1 else b"-5") + b"\r\n" + h.content)
+
+
+@fault
+def two_lengths(h: FaultHandler) -> None:
+    """states two lengths, the first of them wrong"""
+    _raw(h, "HTTP/1.1 200 OK", "Content-Length: 5", f"Content-Length: {len(h.content)}")
+    h.wfile.write(h.content)
+
+
+@fault
+def huge_length(h: FaultHandler) -> None:
+    """states a length of 5,000 digits"""
+    _raw(h, "HTTP/1.1 200 OK", "Content-Length: " + "9" * 5000)
+    h.wfile.write(h.content)
+
+
+@fault
+def part_unasked(h: FaultHandler) -> None:
+    """sends a range that nobody asked for"""
+    h.head(10, 206, Content_Range=f"bytes 5-14/{len(h.content)}")
+    h.wfile.write(h.content[5:15])
+
+
+@fault
+def redirect_no_host(h: FaultHandler) -> None:
+    """redirects to a host whose name cannot be looked up"""
+    h.refuse(302, Location="https://" + "a" * 70 + ".example.org/x")
+
+
+@fault
+def gzip_junk(h: FaultHandler) -> None:
+    """compresses, and sends junk after it"""
+    packed = gzip.compress(h.content, 1) + b"junk" * 10
+    h.head(len(packed), Content_Encoding="gzip")
+    h.wfile.write(packed)
+
+
+@fault
+def no_encoding(h: FaultHandler) -> None:
+    """names its compression by an empty word"""
+    _raw(h, "HTTP/1.1 200 OK", f"Content-Length: {len(h.content)}", "Content-Encoding: ")
+    h.wfile.write(h.content)

@@ -86,6 +86,22 @@ class TestDoctor:
         assert str(cache.folder()) in machine["cache"]
         assert machine["offline"] is False
 
+    def test_mirrors_are_asked_first(
+        self, server: FaultServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bases = [
+            f"http://me:secret@127.0.0.1:{port}/{path}" for port, path in ((1, ""), (server.port, "good?sig=secret"))
+        ]
+        monkeypatch.setenv(hub.MIRROR, " ".join(bases))
+        assert cli.main(["doctor", "--json"]) == 1  # "sized" is of another size everywhere
+        out = capsys.readouterr().out
+        assert "secret" not in out
+        found = json.loads(out)["sources"]
+        states = {name: [row["status"] for row in found if row["weights"].endswith(name)] for name in ("mine", "dead")}
+        assert states["mine"] == ["dead", "alive", "dead", "alive", "alive"]
+        assert states["dead"] == ["dead", "alive", "dead", "dead", "dead"]
+        assert [row["status"] for row in found if row["weights"].endswith("sized")] == ["dead", "differs", "differs"]
+
     def test_list_marks_what_it_found(self, capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["list"])
         assert all(line.endswith(" ?") for line in capsys.readouterr().out.splitlines()[1:])

@@ -91,6 +91,15 @@ NETWORK = {
     "not_http": "no HTTP",
     "many_headers": "no HTTP",
     "brotli": "not asked for",
+    "early_hints": GOOD,
+    "endless_hints": "no answer in time",
+    "bad_chunk": "ended early|no HTTP",
+    "two_lengths": "SHA-256|ended early",
+    "huge_length": GOOD,
+    "part_unasked": "changed between two parts",
+    "redirect_no_host": "[Ff]ailed to resolve|cannot be understood",
+    "gzip_junk": "Content-Encoding",
+    "no_encoding": GOOD,
 }
 ROWS: dict[str, tuple[str, ...]] = {}
 

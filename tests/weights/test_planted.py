@@ -30,7 +30,7 @@ RIGHT = "the right file"
 @pytest.fixture(scope="module", autouse=True)
 def _table() -> Iterator[None]:
     yield
-    write("Cache folders that others write to", ("what lies there", "outcome"), ROWS, 21)
+    write("Cache folders that others write to", ("what lies there", "outcome"), ROWS, 23)
 
 
 @pytest.fixture
@@ -75,6 +75,14 @@ def test_devices_are_not_read(suffix: str, folder: Path, server: FaultServer) ->
     (folder / f"{NAME}{suffix}").symlink_to("/dev/zero")
     assert get(f"{server.url}/good/{NAME}").read_bytes() == CONTENT
     ROWS[f"a link to /dev/zero under {NAME}{suffix}"] = (RIGHT,)
+
+
+@pytest.mark.parametrize("suffix", [".part", ".part.json"])
+def test_folders_under_a_parts_name(suffix: str, folder: Path, server: FaultServer) -> None:
+    (folder / f"{NAME}{suffix}").mkdir()
+    assert get(f"{server.url}/short_once/{NAME}").read_bytes() == CONTENT
+    assert {path.name for path in folder.iterdir()} == {NAME, f"{NAME}.verified", f"{NAME}{suffix}"}
+    ROWS[f"a folder under {NAME}{suffix}"] = (f"{RIGHT}, under a name of its own; the log names the folder",)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])

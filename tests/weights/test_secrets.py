@@ -23,7 +23,7 @@ USER, PASSWORD, SIGNATURE, TOKEN, NETRC = "user-planted", "pass-planted", "sig-p
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 # What takes long brings nothing new here.
 QUICK = sorted(set(FAULTS) - {"silent", "stalled", "drip", "slow_header", "endless_continue", "endless_trailer",
-                              "slow_chunk", "endless", "redirect_drip"})  # fmt: skip
+                              "slow_chunk", "endless", "redirect_drip", "endless_hints"})  # fmt: skip
 
 ROWS: dict[str, tuple[str, ...]] = {}
 SAFE: set[str] = set()
@@ -36,7 +36,7 @@ def _table() -> Iterator[None]:
         what = "a mirror's password and signature, HF_TOKEN, .netrc"
         secrets = "in no message, log, warning or file, nor in a header to another host"
         ROWS[f"{what}, under each of {len(SAFE)} faults of the network"] = (secrets,)
-    write("Secrets", ("what holds a secret", "outcome"), ROWS, 13)
+    write("Secrets", ("what holds a secret", "outcome"), ROWS, 14)
 
 
 @pytest.fixture
@@ -133,6 +133,22 @@ def test_proxy_with_a_password(
     ROWS["http_proxy=socks5://USER:PASSWORD@..."] = (f"refused: {reason}",)
 
 
+def test_a_mirrors_fragment(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv(hub.MIRROR, f"http://127.0.0.1:1/#{SIGNATURE}")
+    with pytest.raises(SourcesFailedError) as caught:
+        get("http://127.0.0.1:1/x")
+    visible(str(caught.value) + caplog.text)
+    ROWS["the mirror `http://127.0.0.1/#SIGNATURE`"] = ("refused or used; the fragment is not shown",)
+
+
+def test_a_proxy_that_writes_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "\x1b[2J")
+    with pytest.raises(SourcesFailedError) as caught:
+        get(f"http://localhost:9/403/{NAME}")
+    assert "\x1b" not in str(caught.value)
+
+
 def test_several_mirrors_are_tried_in_turn(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(hub.MIRROR, f"{server.url}/404 {server.url}/good/")
     assert get("https://no-such-host.invalid/x").read_bytes() == CONTENT
@@ -140,7 +156,8 @@ def test_several_mirrors_are_tried_in_turn(server: FaultServer, monkeypatch: pyt
 
 
 def test_redaction() -> None:
-    assert redacted("https://a:b@h/x?y#z") == "https://h/x?...#z"
+    assert redacted("https://a:b@h/x?y#z") == "https://h/x?..."
+    assert redacted("https://a:b@h/x#z and https://h/y#z") == "https://h/x#... and https://h/y#..."
     assert redacted("a:b@h") == "h"
     assert redacted("https://h/x@y") == "https://h/x@y"
     assert printable("a\x1b[2J\n‮") == r"a\x1b[2J\n\u202e"

@@ -161,7 +161,7 @@ def proxy_for(scheme: str, place: tuple[str, int]) -> SplitResult | None:
             raise ValueError("only http:// proxies are supported (they carry https too)")
         place_of(proxy)
     except (ValueError, SourceError) as error:
-        raise SourceError(f"the proxy {redacted(address)} cannot be used: {printable(error)}") from None
+        raise SourceError(f"the proxy {printable(redacted(address))} cannot be used: {printable(error)}") from None
     return proxy
 
 
@@ -250,8 +250,13 @@ def ssl_context() -> ssl.SSLContext:
     system's certificates, and certifi's where that is installed.
 
     Raises:
-        SourceError: ``REQUESTS_CA_BUNDLE`` cannot be read.
+        SourceError: ``REQUESTS_CA_BUNDLE`` cannot be read, or a variable names a pipe or a device, which could keep
+            OpenSSL waiting for ever.
     """
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        path = os.environ.get(name, "")
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise SourceError(f"{name} names {printable(path)}, which is a pipe or a device, not a file")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle:

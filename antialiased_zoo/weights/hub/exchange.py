@@ -19,6 +19,8 @@ from .redaction import printable
 from .retry import Retry, SourceError
 
 _CHUNK = 1024 * 1024
+# Answers before the answer; http.client passes over 100 by itself.
+_INTERIM = (102, 103)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 10
 _SAFE = "/%:@!$&'()*+,;=~-._?"
@@ -60,7 +62,7 @@ class Answer:
         Raises:
             SourceError: No bytes in time, or fewer than ``retry.slowest`` a second.
         """
-        encoding = self.headers.get("Content-Encoding", "identity").lower()
+        encoding = (self.headers.get("Content-Encoding") or "identity").lower()
         if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
             raise SourceError(f"sent the file in the Content-Encoding {printable(encoding)}, which was not asked for")
         data = self._paced(retry)
@@ -151,6 +153,11 @@ def _ask(place: SplitResult, clock: Clock, network: Network, headers: Mapping[st
         stream.sendall(head(method, target, headers))
         response = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]  # it needs makefile alone
         response.begin()
+        while response.status in _INTERIM:
+            before, response = response, http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
+            # The reader holds what came after; an answer that goes would close it.
+            response.fp, before.fp = before.fp, None  # type: ignore[assignment]
+            response.begin()
     except BaseException:
         stream.close()
         raise

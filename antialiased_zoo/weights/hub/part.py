@@ -52,7 +52,9 @@ class Part:
         self.private = private
         self._name(target)
         if not private and not self._is_ours():
-            _log.warning("%s is somebody else's and cannot be continued or removed; going on without it", self.path)
+            _log.warning(
+                "%s is somebody else's, or a folder: it cannot be continued or removed; going on without it", self.path
+            )
             self.private = True
             self._name(target)
 
@@ -70,7 +72,7 @@ class Part:
             with contextlib.suppress(OSError):
                 path.unlink()
                 continue
-            return path.is_dir()  # which is said where the part is opened
+            return False
         return True
 
     @property

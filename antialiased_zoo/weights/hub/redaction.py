@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@|^[^/?#\s:]*:[^/?#\s]*@")
-# Signed URLs carry their secret in the query.
-_QUERY = re.compile(r"\?[^\s#]*")
+# Signed URLs carry their secret in the query, some links in the fragment.
+_QUERY = re.compile(r"([?#])\S*")
 _LONGEST = 300
 
 
 def redacted(url: str) -> str:
-    """Return a URL, sound or not, without user name, password and query.
+    """Return a URL, sound or not, without user name, password, query and fragment.
 
     Example:
         >>> redacted("https://me:secret@example.org/a?signature=secret")
         'https://example.org/a?...'
     """
-    return _QUERY.sub("?...", _USERINFO.sub("", url))
+    return _QUERY.sub(r"\1...", _USERINFO.sub("", url))
 
 
 def printable(text: object) -> str:

@@ -63,7 +63,7 @@ def _count(text: str) -> int | None:
 
 
 def _is_encoded(answer: Answer) -> bool:
-    return answer.headers.get("Content-Encoding", "identity").lower() != "identity"
+    return (answer.headers.get("Content-Encoding") or "identity").lower() != "identity"
 
 
 def validator(answer: Answer) -> str:
