@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
+import torch
 from torch import Tensor
 
 from . import scriptable
-from .dispatch import blur_pool
+from .dispatch import blur_pool, check_map
 from .filters import FilterSize
 from .modules import Downsample
+from .padding import padded
 
 #: For each spatial axis, and each remainder of the dense map's size by the blur's stride: the first place to keep.
 StrideOffsets = tuple[tuple[int, ...], ...]
@@ -57,21 +60,20 @@ class OffsetDownsample(Downsample):
         self._places = [list(places) for places in offsets]
 
     def _resample(self, x: Tensor) -> Tensor:
-        out, padding = [], []
-        axes = zip(self.blur.taps, self.blur.stride, self.blur.padding, self.offsets, strict=True)
-        for axis, (taps, stride, around, places) in enumerate(axes, start=-self.ndim):
-            n = x.shape[axis]
-            first = places[n % stride]
-            before = around[0] - first
-            if before < 0:
-                x = x.narrow(axis, -before, n + before)
-            out.append(-(-(n - first) // stride))
-            after = (out[-1] - 1) * stride + len(taps) - before - n
-            padding.append((max(0, before), max(0, after)))
-        y = blur_pool(x, self.blur.with_padding(tuple(padding)), self.kernel)
-        for axis, size in enumerate(out, start=-self.ndim):
-            y = y.narrow(axis, 0, size)
-        return y
+        check_map(x, self.blur)
+        if x.dim() == self.ndim + 1:
+            return self._resample(x.unsqueeze(0)).squeeze(0)
+        axes = zip(x.shape[2:], self.blur.stride, self.offsets, strict=True)
+        first = [_at(places, n % stride) for n, stride, places in axes]
+        around = self.blur.padding
+        if all(isinstance(n, int) and n <= before for n, (before, _) in zip(first, around, strict=True)):
+            less = [(before - n, after) for n, (before, after) in zip(first, around, strict=True)]
+            return blur_pool(x, self.blur.with_padding(tuple(less)), self.kernel)
+        # A size that is open, or fewer taps: a copy more. A slice would not do: its layout depends on the size.
+        x = padded(x, self.blur)
+        for axis, n in enumerate(first, start=2):
+            x = x.index_select(axis, torch.arange(n, x.shape[axis], device=x.device))
+        return blur_pool(x, self.blur.with_padding(((0, 0),) * self.ndim), self.kernel)
 
     def _script(self, x: Tensor) -> Tensor:
         before: list[int] = []
@@ -82,3 +84,12 @@ class OffsetDownsample(Downsample):
             before.append(self._before[axis] - first)
             after.append((n - first - 1) // stride * stride + taps - n - before[axis])
         return scriptable.blurred(x, self.kernel, self._stride, self._mode, before, after)
+
+
+def _at(places: Sequence[int], remainder: int) -> int:
+    """``places[remainder]``, as arithmetic: compiled code is then one graph for all sizes."""
+    place, last = places[0], len(places) - 1
+    for r in range(1, len(places)):
+        reached = remainder // r if 2 * r > last else cast(int, torch.sym_min(1, remainder // r))
+        place += (places[r] - places[r - 1]) * reached
+    return place

@@ -61,13 +61,11 @@ def pooled(
     """The size of torch's pool of a map with the given sizes."""
     out: list[int] = []
     for axis in range(len(size)):
-        last = sizes[axis] + 2 * padding[axis] - dilation[axis] * (size[axis] - 1) - 1
-        n = last // stride[axis] + 1
-        if ceil_mode:
-            n = (last + stride[axis] - 1) // stride[axis] + 1
-            if (n - 1) * stride[axis] >= sizes[axis] + padding[axis]:  # it would start past the input
-                n -= 1
-        out.append(n)
+        span = dilation[axis] * (size[axis] - 1) + 1
+        last = sizes[axis] + 2 * padding[axis] - span
+        if ceil_mode:  # see Window.last_place
+            last = sizes[axis] + padding[axis] - 1 + min(0, padding[axis] - span + stride[axis])
+        out.append(last // stride[axis] + 1)
     return out
 
 

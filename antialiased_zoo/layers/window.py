@@ -54,16 +54,18 @@ class Window:
 
     def out_size(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
         """Spatial size of torch's pool with this window and stride."""
-        return [
-            self._out(dense, n, s, p)
-            for dense, n, s, p in zip(self.dense_size(size), size, stride, self.padding, strict=True)
-        ]
+        axes = zip(size, stride, range(len(self.size)), strict=True)
+        return [self.last_place(n, s, axis) // s + 1 for n, s, axis in axes]
 
-    def _out(self, dense: int, n: int, stride: int, padding: int) -> int:
+    def last_place(self, size: int, stride: int, axis: int) -> int:
+        """How far the last window of torch's pool may begin after the first one, before it is rounded to strides."""
+        span = self.dilation[axis] * (self.size[axis] - 1) + 1
+        padding = self.padding[axis]
         if not self.ceil_mode:
-            return (dense - 1) // stride + 1
-        # A window that would start past the input is left out.
-        return cast(int, torch.sym_min(-(-(dense - 1) // stride) + 1, -(-(n + padding) // stride)))
+            return size + 2 * padding - span
+        # The last window may reach past the end, but must start in the input. Which of the two is the narrower does
+        # not depend on the size, so that compiled code has nothing to decide.
+        return size + padding - 1 + min(0, padding - span + stride)
 
     def missing(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
         """How far past the dense pool's end each axis must go to reach the last window that ``ceil_mode`` adds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -71,13 +70,11 @@ class Backbone(nn.Module, metaclass=BackboneType):
         """
         return self.forward_head(self.forward_features(x))
 
-    def __prepare_scriptable__(self) -> nn.Module:
-        """What `torch.jit.script` compiles in this network's place: torchvision's, with the same modules."""
+    def __prepare_scriptable__(self) -> Backbone:
+        """Called by `torch.jit.script`, which compiles the forward of torchvision's class (see `backbone_class`)."""
         if self.global_pool != "avg" or self._drop_rate:
             raise ValueError("torch.jit.script takes networks with global_pool='avg' and drop_rate=0: use torch.export")
-        twin = copy.copy(self)
-        twin.__class__ = cast(Any, self._base)
-        return twin
+        return self
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map, ``(N, num_features, H', W')``, of images ``(N, in_chans, H, W)``."""
@@ -200,7 +197,6 @@ class Backbone(nn.Module, metaclass=BackboneType):
         """
         return self._config.with_sizes(self.num_classes, self.in_chans, self.global_pool)
 
-    @property
     def config_to_save(self) -> NetworkConfig:
         """The same, if it builds this network again.
 
@@ -234,3 +230,7 @@ class Backbone(nn.Module, metaclass=BackboneType):
         from .saving import push_to_hub
 
         return push_to_hub(self, repo_id, **options)
+
+    # TorchScript compiles what is not listed here.
+    __jit_unused_properties__: ClassVar = [name for name, value in vars().items() if isinstance(value, property)]
+    __jit_ignored_attributes__: ClassVar = list(vars()["__annotations__"])

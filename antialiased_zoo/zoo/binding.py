@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import types
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,10 +21,18 @@ _CLASSES: dict[type[nn.Module], type[Backbone]] = {}
 def backbone_class(base: type[nn.Module]) -> type[Backbone]:
     """The class that adds `Backbone` to a network's own class; one for each, with the same name."""
     if base not in _CLASSES:
-        facts = {"__module__": __name__, "__doc__": base.__doc__, "_base": base}
+        facts = {"__module__": __name__, "__doc__": base.__doc__, "_base": base, "forward": _forward_of(base)}
         made = cast(type[Backbone], BackboneType(base.__name__, (Backbone, base), facts))
         _CLASSES.setdefault(base, made)  # whichever thread was first
     return _CLASSES[base]
+
+
+def _forward_of(base: type[nn.Module]) -> Callable[..., Any]:
+    """`Backbone.forward` for Python; for `torch.jit.script`, which reads the source, the forward of ``base``."""
+    forward = types.FunctionType(Backbone.forward.__code__, base.forward.__globals__, "forward")
+    forward.__doc__ = Backbone.forward.__doc__
+    forward.__wrapped__ = base.forward  # type: ignore[attr-defined]  # where inspect finds the source
+    return forward
 
 
 def _reduce(cls: BackboneType) -> str | tuple[Callable[..., Any], tuple[type, ...]]:

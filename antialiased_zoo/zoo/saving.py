@@ -67,7 +67,7 @@ def save_pretrained(
         "dataset": dataset,
     }
     stated: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    config = replace(model.config_to_save, **stated)
+    config = replace(model.config_to_save(), **stated)
     if config.classes is not None and len(config.classes) != config.num_classes:
         raise ValueError(f"classes holds {len(config.classes)} names, the network has {config.num_classes} classes")
     folder = Path(folder)

@@ -36,7 +36,7 @@ def timm_architecture(config: NetworkConfig) -> str | None:
 
 def pretrained_cfg(model: Backbone) -> dict[str, Any]:
     """A network's configuration under timm's keys."""
-    config = model.config_to_save
+    config = model.config_to_save()
     preprocessing = config.preprocessing
     size = preprocessing.crop
     larger = preprocessing.test_crop

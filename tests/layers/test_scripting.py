@@ -51,12 +51,20 @@ def test_what_has_no_average_is_refused() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
 def test_a_network_scripts_and_stays_as_it_is(name: str) -> None:
     net = az.create_model(name, num_classes=3).eval()
-    before, modules = repr(net), copy.copy(dict(net.named_modules()))
+    mine = nn.Sequential(net)  # torch would put a copy of another class into its place
+    before, modules = repr(net), copy.copy(dict(mine.named_modules()))
     x = torch.randn(1, 3, 65, 64)
-    torch.testing.assert_close(torch.jit.script(net)(x), net(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.jit.script(mine)(x), net(x), rtol=1e-4, atol=1e-5)
     assert repr(net) == before
-    assert dict(net.named_modules()) == modules
-    assert net.config.model == name  # which compares its blurs with those it was built with
+    assert dict(mine.named_modules()) == modules
+    assert net.config_to_save().model == name  # which compares its blurs with those it was built with
+
+
+def test_what_torchvisions_forward_does_not_do_is_refused() -> None:
+    net = az.create_model("resnet18")
+    net.reset_classifier(3, "max")
+    with pytest.raises(ValueError, match="global_pool='avg'"):
+        torch.jit.script(net)
 
 
 def test_a_blur_of_a_single_pixel_reflects_it() -> None:
