@@ -13,7 +13,7 @@ from antialiased_zoo.layers.eligibility import is_plain
 #: For what the oldest supported torch cannot do, as docs/deploy.md says; strict, so that a cure is noticed.
 fails_on_oldest = pytest.mark.xfail(
     torch.__version__.startswith("2.6."),
-    reason="torch 2.6 does not find the buffers of a blur that hangs on a hook",
+    reason="torch 2.6 lists a graph's constants in its state dict",
     strict=True,
 )
 

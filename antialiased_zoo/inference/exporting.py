@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -91,7 +91,8 @@ def load_exported(path: str | os.PathLike[str], format: str | None = None) -> Ex
 def _export_program(model: nn.Module, images: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:
     # AUTO lets torch find the range of sizes that the network takes; a named range must lie within it.
     shapes = {AXES[axis]: torch.export.Dim.AUTO for axis in dynamic}
-    return torch.export.export(model, (images,), dynamic_shapes=(shapes,))
+    # Newer torch's default; the compiler's front end of torch 2.6 does not find the buffers of what hangs on a hook.
+    return torch.export.export(model, (images,), dynamic_shapes=(shapes,), strict=False)
 
 
 def _save_program(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
@@ -120,9 +121,11 @@ def _save_onnx(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: P
 
 
 def _require(*packages: str) -> None:
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ImportError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ImportError(f"ONNX needs {package}: pip install 'antialiased-zoo[export]'") from error
 
 
 def _load_onnx(path: str) -> Exported:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import cProfile
+import pstats
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import antialiased_cnns
 import pytest
 import torch
 from torch import nn
@@ -17,23 +21,24 @@ AXES = ("batch", "height", "width")
 SIZES = ((2, 3, 40, 36), (1, 3, 33, 47), (3, 3, 64, 44))
 
 
-def small_network() -> nn.Module:
+def plain_network() -> nn.Module:
     torch.manual_seed(0)
-    net = nn.Sequential(
+    return nn.Sequential(
         *(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1, ceil_mode=True)),
         *(nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(), nn.AvgPool2d(2)),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
-    )
-    return az.antialias(net, stem_stride=1).eval()
+    ).eval()
 
 
-@pytest.mark.parametrize("format", ["pt2", "onnx", "aoti"])
+def small_network() -> nn.Module:
+    return az.antialias(plain_network(), stem_stride=1)
+
+
+@pytest.mark.parametrize("format", ["pt2", "onnx"])
 def test_each_format_at_open_sizes(format: str, tmp_path: Path) -> None:
     if format == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package)
-    if format == "aoti" and shutil.which("g++") is None:
-        pytest.skip("AOTInductor needs a C++ compiler")
     net = small_network()
     path = az.export_model(net, tmp_path / "net.pt2", format=format, input_size=SIZES[0][1:], dynamic=AXES)
     exported = az.load_exported(path)  # the format is read from the file
@@ -41,6 +46,17 @@ def test_each_format_at_open_sizes(format: str, tmp_path: Path) -> None:
         images = torch.randn(size)
         with torch.no_grad():
             torch.testing.assert_close(exported(images), net(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_package_at_open_sizes(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("AOTInductor needs a C++ compiler")
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), az.Downsample(8)).eval()  # each operation more takes seconds to compile
+    path = az.export_model(net, tmp_path / "net.pt2", format="aoti", input_size=SIZES[0][1:], dynamic=AXES)
+    exported = az.load_exported(path)
+    for size in SIZES:
+        images = torch.randn(size)
+        torch.testing.assert_close(exported(images), net(images).detach(), rtol=1e-4, atol=1e-5)
 
 
 LAYERS = {
@@ -95,9 +111,54 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_page_shows_the_record() -> None:
-    from deploy_tables import put_table
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"needs onnx: pip install 'antialiased-zoo\[export\]'"):
+        az.export_model(nn.Conv2d(3, 4, 1), tmp_path / "net.onnx", format="onnx")
 
-    root = Path(__file__).parents[2]
-    page = (root / "docs" / "deploy.md").read_text()
-    assert put_table(page, json.loads((root / "results" / "deploy" / "checks.json").read_text())) == page
+
+def graphs_made(net: nn.Module, dynamic: bool | None) -> list[int]:
+    """How many graphs `torch.compile` has made after each size."""
+    made, graphs = [], []
+
+    def run_as_it_is(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch.compiler.reset()
+    compiled = torch.compile(net, backend=run_as_it_is, dynamic=dynamic)
+    for size in ((2, 3, 40, 36), (4, 3, 33, 47), (3, 3, 64, 44), (5, 3, 51, 38)):
+        images = torch.randn(size)
+        torch.testing.assert_close(compiled(images), net(images))
+        made.append(len(graphs))
+    return made
+
+
+def test_new_sizes_compile_no_oftener_than_in_the_plain_network() -> None:
+    assert graphs_made(small_network(), None) == graphs_made(plain_network(), None) == [1, 2, 2, 2]
+    assert graphs_made(small_network(), True) == [1, 1, 1, 1]
+
+
+def test_exporting_and_tracing_take_as_many_steps_as_the_published_layer() -> None:
+    """Calls of Python functions, which unlike seconds do not depend on the machine."""
+    axes = ({0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
+    images = (torch.randn(2, 8, 20, 24),)
+    ways: dict[str, Callable[[nn.Module], object]] = {
+        "export": lambda net: torch.export.export(net, images, dynamic_shapes=axes),
+        "trace": lambda net: torch.jit.trace(net, images),
+    }
+    for name, way in ways.items():
+        calls = []
+        for blur in (antialiased_cnns.BlurPool(8), antialiased_cnns.BlurPool(8), az.Downsample(8)):  # one to warm up
+            profile = cProfile.Profile()
+            profile.runcall(way, nn.Sequential(nn.Conv2d(8, 8, 3), blur))
+            calls.append(pstats.Stats(profile).total_calls)
+        assert calls[2] <= 1.3 * calls[1], name
+
+
+def test_the_page_shows_the_records() -> None:
+    from deploy_checks import INT8, LATENCY, PAGE, RECORD, read
+    from deploy_tables import put_tables
+
+    page = PAGE.read_text()
+    assert put_tables(page, read(RECORD), read(LATENCY), read(INT8)) == page

@@ -1,0 +1,134 @@
+"""Quantise the packaged networks to eight bits in several ways, and measure what accuracy and consistency become.
+
+    python scripts/deploy_int8.py --cifar10 cifar10.zip --photos photos400.zip --calibration-photos other_photos.zip
+
+It needs `pip install antialiased-zoo[export]` and torchao. Each network's rows are written to results/deploy/int8.json
+when they are known, and are not measured again unless with --again. `deploy_checks.py --page` writes the table of
+docs/deploy.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from deploy_checks import INT8, read
+from deploy_quantise import WAYS, Network
+from torch import Tensor
+
+from antialiased_zoo.evaluation import (
+    Accuracy,
+    Consistency,
+    Evaluation,
+    LabelledImages,
+    Options,
+    Probe,
+    ShiftProtocol,
+    evaluate,
+    open_data,
+    prepare,
+)
+from antialiased_zoo.metrics import Meter
+
+NETWORKS = (
+    *("mobilenet_v2:baseline:cifar10", "mobilenet_v2:lpf4:cifar10"),
+    *("efficientnet_lite0:baseline:imagenet", "efficientnet_lite0:lpf4:distilled"),
+)
+_CALIBRATION = 32  # images
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    args = _parse(arguments)
+    torch.set_num_threads(args.threads)
+    rows: list[dict[str, Any]] = list(read(args.record))
+    for spec in args.networks:
+        if args.again or spec not in {row["network"] for row in rows}:
+            rows = [row for row in rows if row["network"] != spec]
+            rows += _measure(spec, args)
+            args.record.parent.mkdir(parents=True, exist_ok=True)
+            args.record.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), help="default: %(default)s")
+    parser.add_argument("--cifar10", help="an image folder or a zip with train and val, for the networks of CIFAR-10")
+    parser.add_argument("--photos", help="an image folder or a zip of ImageNet's classes, for the others")
+    parser.add_argument("--calibration-photos", help="other photos, whose classes do not matter")
+    parser.add_argument("--limit", type=int, default=1000, help="images, evenly spaced; default: %(default)s")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--record", type=Path, default=INT8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="measure what the record already holds")
+    return parser.parse_args(arguments)
+
+
+def _measure(spec: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    options = Options(batch_size=25)
+    of_cifar = spec.endswith("cifar10")
+    images = _thinned(open_data(f"{args.cifar10}/val" if of_cifar else args.photos), args.limit)
+    others = open_data(f"{args.cifar10}/train" if of_cifar else args.calibration_photos, labelled=False)
+    subject = prepare(spec, options, len(images.classes) if of_cifar else None)
+    seen = _calibration(_thinned(others, _CALIBRATION), subject.protocol)
+    models = {way: _hidden(WAYS[way](copy.deepcopy(subject.named.model).eval(), seen)) for way in args.ways}
+    index = subject.match(images.classes).index
+    found = evaluate(models, images, _probes, subject.protocol, options, dict.fromkeys(models, index))
+    return [
+        {"network": spec, "way": way, "images": found.images, **_figures(found, way, args.ways[0])} for way in models
+    ]
+
+
+def _figures(found: Evaluation, way: str, reference: str) -> dict[str, Any]:
+    meters = {name: meter for probe in found.probes[way].values() for name, meter in probe.meters.items()}
+    same = Meter()
+    same.update(meters["answers"].rows == found.probes[reference]["answers"].meters["answers"].rows)
+    chosen = {"top1": meters["top1"], "crop_consistency": meters["crop_consistency"], "same": same}
+    return {name: meter.figure().times(100).as_dict() for name, meter in chosen.items()}
+
+
+def _thinned(images: LabelledImages, limit: int) -> LabelledImages:
+    if limit < len(images):
+        images.keep([index * len(images) // limit for index in range(limit)])
+    return images
+
+
+def _calibration(images: LabelledImages, protocol: ShiftProtocol) -> Tensor:
+    transform = protocol.preprocessing.build()
+    return torch.stack([transform(images[index][0]) for index in range(len(images))])
+
+
+def _hidden(network: Network) -> Network:
+    """A plain function: an exported program refuses ``eval()``."""
+    return lambda x: network(x)
+
+
+class Answers(Probe):
+    """The class of each centre crop."""
+
+    needs_targets = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meters["answers"] = Meter()
+
+    def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
+        """Returns the centre crop."""
+        return Accuracy().views(indices, protocol)
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Takes in a batch."""
+        self.meters["answers"].update(logits[:, 0].argmax(-1))
+
+
+def _probes() -> dict[str, Probe]:
+    return {"accuracy": Accuracy(), "crop": Consistency("crop"), "answers": Answers()}
+
+
+if __name__ == "__main__":
+    main()
