@@ -127,7 +127,7 @@ def graphs_made(net: nn.Module, dynamic: bool | None) -> list[int]:
 
     torch.compiler.reset()
     compiled = torch.compile(net, backend=run_as_it_is, dynamic=dynamic)
-    for size in ((2, 3, 40, 36), (4, 3, 33, 47), (3, 3, 64, 44), (5, 3, 51, 38)):
+    for size in ((2, 3, 40, 36), (4, 3, 33, 47), (3, 3, 64, 44)):
         images = torch.randn(size)
         torch.testing.assert_close(compiled(images), net(images))
         made.append(len(graphs))
@@ -135,8 +135,8 @@ def graphs_made(net: nn.Module, dynamic: bool | None) -> list[int]:
 
 
 def test_new_sizes_compile_no_oftener_than_in_the_plain_network() -> None:
-    assert graphs_made(small_network(), None) == graphs_made(plain_network(), None) == [1, 2, 2, 2]
-    assert graphs_made(small_network(), True) == [1, 1, 1, 1]
+    assert graphs_made(small_network(), None) == graphs_made(plain_network(), None) == [1, 2, 2]
+    assert graphs_made(small_network(), True) == [1, 1, 1]
 
 
 def test_exporting_and_tracing_take_as_many_steps_as_the_published_layer() -> None:
