@@ -66,7 +66,10 @@ class OffsetDownsample(Downsample):
         axes = zip(x.shape[2:], self.blur.stride, self.offsets, strict=True)
         first = [_at(places, n % stride) for n, stride, places in axes]
         around = self.blur.padding
-        if all(isinstance(n, int) and n <= before for n, (before, _) in zip(first, around, strict=True)):
+        known = not torch.compiler.is_dynamo_compiling() and all(
+            isinstance(n, int) for n in first
+        )  # Dynamo's always are
+        if known and all(n <= before for n, (before, _) in zip(first, around, strict=True)):
             less = [(before - n, after) for n, (before, after) in zip(first, around, strict=True)]
             return blur_pool(x, self.blur.with_padding(tuple(less)), self.kernel)
         # A size that is open, or fewer taps: a copy more. A slice would not do: its layout depends on the size.
