@@ -8,11 +8,12 @@ OLDEST = .venv-oldest
 CORE = tests/layers tests/inference/test_folding.py tests/inference/test_packed_conv.py tests/transform/test_transform.py \
 	tests/transform/test_planner.py tests/zoo/test_hubconf.py --ignore tests/layers/interpreted_gpu_kernel.py
 
-.PHONY: help demo test test-oldest check docs docs-serve bench clean
+.PHONY: help demo test test-slow test-oldest check docs docs-serve bench clean
 
 help:
 	@echo "make demo   two networks judge a sliding photo; writes demo.png"
 	@echo "make test   the test suite"
+	@echo "make test-slow  the tests that repeat for more networks what the suite shows for one of a family"
 	@echo "make check  ruff and mypy"
 	@echo "make test-oldest  the core of the suite with the oldest supported torch"
 	@echo "make docs   the documentation site, in site/; docs-serve shows it while you write"
@@ -29,6 +30,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest $(CORE)

@@ -20,6 +20,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import antialiased_zoo as az
 
 PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
+SIZES = ((224, 224), (193, 257))
 Check = Callable[[str], None]
 CHECKS: dict[str, Check] = {}
 
@@ -48,12 +49,12 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> 
 @column("features")
 @torch.no_grad()
 def features(name: str) -> None:
-    """Maps equal what torchvision's extractor takes from the same modules, at 224 and at 193 x 257."""
+    """Maps equal what torchvision's extractor takes from the same modules, at a square and an odd size."""
     network = build(name).eval()
     maps = az.zoo.FeatureMaps(network)
     nodes = maps.feature_info.module_name()
     theirs = create_feature_extractor(network, {node: node for node in nodes})
-    for size in ((224, 224), (193, 257)):
+    for size in SIZES:
         image = torch.randn(1, 3, *size)
         ours, others = maps(image), theirs(image)
         for at, node in enumerate(nodes):

@@ -15,6 +15,12 @@ torch.set_num_threads(1)
 az.keep_freed_memory()  # fresh memory takes a third of the suite's time
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave slow tests to `make test-slow`."""
+    config.addinivalue_line("markers", "slow: shows for more networks or cases what a quick test shows for one")
+    config.option.markexpr = config.option.markexpr or "not slow"
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible() -> None:
     """A shell ignores SIGINT for what it runs in the background, and every process started from there inherits that."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torchvision
 
 import antialiased_zoo as az
+from antialiased_zoo import cli
 from antialiased_zoo.weights import manifest
 from antialiased_zoo.zoo.published import published_table
 
@@ -66,9 +71,18 @@ def test_the_flags_of_every_command_exist(name: str) -> None:
 @functools.cache
 def flags_of(program: str) -> set[str]:
     script, *command = program.split()
-    start = ["-m", "antialiased_zoo"] if script == "antialiased-zoo" else [str(ROOT / script)]
-    shown = subprocess.run([sys.executable, *start, *command, "--help"], capture_output=True, text=True, check=True)
-    return set(re.findall(r"--[\w-]+", shown.stdout))
+    shown = io.StringIO()
+    arguments, path = (
+        mock.patch.object(sys, "argv", [script, *command, "--help"]),
+        mock.patch.object(sys, "path", [*sys.path]),
+    )
+    run = functools.partial(runpy.run_path, str(ROOT / script), run_name="__main__")
+    if script == "antialiased-zoo":
+        run = functools.partial(cli.main, [*command, "--help"])
+    with arguments, path, contextlib.redirect_stdout(shown), pytest.raises(SystemExit) as end:
+        run()
+    assert not end.value.code
+    return set(re.findall(r"--[\w-]+", shown.getvalue()))
 
 
 def test_layers_shows_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:

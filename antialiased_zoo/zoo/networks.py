@@ -8,19 +8,30 @@ from functools import partial as _partial
 from itertools import accumulate as _accumulate
 
 import torch.nn.functional as _F
+from typing_extensions import Unpack as _Unpack
 
 from . import efficientnet_lite as _lite
 from . import options as _options
+from .options import Factory as _Factory
+from .options import factories_take as _factories_take
 from .registration import register_network as _network
 
 
-def _alexnet(name: str) -> _options.AlexNetFactory:
+def _alexnet_keywords(**kwargs: _Unpack[_options.AlexNetOptions]) -> None: ...
+
+
+@_factories_take(_alexnet_keywords)
+def _alexnet(name: str) -> _Factory[...]:
     stages = ("features.1", "features.4", "features.11", "features.12")
     body = ("features",)
     return _network(name, head="classifier.6", options=_options.AlexNetOptions, body=body, stages=stages)
 
 
-def _vgg(name: str, *convolutions: int) -> _options.VGGFactory:
+def _vgg_keywords(**kwargs: _Unpack[_options.VGGOptions]) -> None: ...
+
+
+@_factories_take(_vgg_keywords)
+def _vgg(name: str, *convolutions: int) -> _Factory[...]:
     """``convolutions`` counts them for each resolution; a pool follows each."""
     modules = 3 if name.endswith("_bn") else 2  # convolution, perhaps a norm, activation
     ends = list(_accumulate(modules * count + 1 for count in convolutions))
@@ -28,7 +39,11 @@ def _vgg(name: str, *convolutions: int) -> _options.VGGFactory:
     return _network(name, head="classifier.6", options=_options.VGGOptions, body=("features",), stages=stages)
 
 
-def _resnet(name: str) -> _options.ResNetFactory:
+def _resnet_keywords(**kwargs: _Unpack[_options.ResNetOptions]) -> None: ...
+
+
+@_factories_take(_resnet_keywords)
+def _resnet(name: str) -> _Factory[...]:
     layers = ("layer1", "layer2", "layer3", "layer4")
     return _network(
         name,
@@ -40,7 +55,11 @@ def _resnet(name: str) -> _options.ResNetFactory:
     )
 
 
-def _densenet(name: str) -> _options.DenseNetFactory:
+def _densenet_keywords(**kwargs: _Unpack[_options.DenseNetOptions]) -> None: ...
+
+
+@_factories_take(_densenet_keywords)
+def _densenet(name: str) -> _Factory[...]:
     blocks = ("relu0", "denseblock1", "denseblock2", "denseblock3", "norm5")
     return _network(
         name,
@@ -53,12 +72,20 @@ def _densenet(name: str) -> _options.DenseNetFactory:
     )
 
 
-def _mobilenet_v2(name: str) -> _options.MobileNetV2Factory:
+def _mobilenet_v2_keywords(**kwargs: _Unpack[_options.MobileNetV2Options]) -> None: ...
+
+
+@_factories_take(_mobilenet_v2_keywords)
+def _mobilenet_v2(name: str) -> _Factory[...]:
     stages = tuple(f"features.{index}" for index in (1, 3, 6, 13, 18))
     return _network(name, head="classifier.1", options=_options.MobileNetV2Options, body=("features",), stages=stages)
 
 
-def _efficientnet_lite(name: str, *blocks: int) -> _options.EfficientNetLiteFactory:
+def _efficientnet_lite_keywords(**kwargs: _Unpack[_options.EfficientNetLiteOptions]) -> None: ...
+
+
+@_factories_take(_efficientnet_lite_keywords)
+def _efficientnet_lite(name: str, *blocks: int) -> _Factory[...]:
     """``blocks`` counts them for each of the seven stages; the stem is before them, a convolution after."""
     ends = list(_accumulate(blocks))
     stages = tuple(f"features.{end}" for end in (ends[0], ends[1], ends[2], ends[4], ends[6] + 1))

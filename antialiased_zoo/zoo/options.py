@@ -1,14 +1,13 @@
-"""The keywords of the factories, typed: what each family's builder takes."""
+"""Types of the factories' keyword arguments, one TypedDict for each family."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypedDict
+from typing import ParamSpec, Protocol, TypeAlias, TypedDict, cast
 
 import torch
 from torch import nn
-from typing_extensions import Unpack
 
 from ..layers import FilterSize
 from ..transform import Shortcut, StemPool
@@ -38,20 +37,20 @@ class CommonOptions(TypedDict, total=False):
 
 
 class AlexNetOptions(CommonOptions, total=False):
-    """And those of torchvision's AlexNet."""
+    """Keywords of AlexNet's factory."""
 
     dropout: float
 
 
 class VGGOptions(CommonOptions, total=False):
-    """And those of torchvision's VGGs."""
+    """Keywords of the VGGs' factories."""
 
     dropout: float
     init_weights: bool
 
 
 class ResNetOptions(CommonOptions, total=False):
-    """And those of torchvision's ResNets, ResNeXts and wide ResNets."""
+    """Keywords of the factories of ResNets, ResNeXts and wide ResNets."""
 
     zero_init_residual: bool
     groups: int
@@ -61,7 +60,7 @@ class ResNetOptions(CommonOptions, total=False):
 
 
 class DenseNetOptions(CommonOptions, total=False):
-    """And those of torchvision's DenseNets."""
+    """Keywords of the DenseNets' factories."""
 
     bn_size: int
     drop_rate: float
@@ -69,7 +68,7 @@ class DenseNetOptions(CommonOptions, total=False):
 
 
 class MobileNetV2Options(CommonOptions, total=False):
-    """And those of torchvision's MobileNetV2."""
+    """Keywords of MobileNetV2's factory."""
 
     width_mult: float
     inverted_residual_setting: list[list[int]] | None
@@ -80,17 +79,21 @@ class MobileNetV2Options(CommonOptions, total=False):
 
 
 class EfficientNetLiteOptions(CommonOptions, total=False):
-    """And those of `efficientnet_lite0` and its like."""
+    """Keywords of the EfficientNet-Lites' factories."""
 
     dropout: float
     norm_layer: Layer | None
 
 
 class BuilderOptions(ResNetOptions, DenseNetOptions, MobileNetV2Options, VGGOptions, total=False):
-    """Every family's keywords: those of `create_model`."""
+    """Every family's keywords, which `create_model` takes."""
 
 
-class Factory(Protocol):
+_Keywords = ParamSpec("_Keywords")
+_Arguments = ParamSpec("_Arguments")
+
+
+class Factory(Protocol[_Keywords]):
     """A function that builds one network: `create_model` with the name filled in."""
 
     __name__: str
@@ -102,108 +105,18 @@ class Factory(Protocol):
         num_classes: int | None = None,
         in_chans: int | None = None,
         progress: bool = True,
-        **kwargs: Any,
+        *args: _Keywords.args,
+        **kwargs: _Keywords.kwargs,
     ) -> Backbone:
         """Build the network."""
 
 
-class AlexNetFactory(Protocol):
-    """`Factory` with this family's keywords."""
+def factories_take(
+    keywords: Callable[_Keywords, None],
+) -> Callable[[Callable[_Arguments, Factory[...]]], Callable[_Arguments, Factory[_Keywords]]]:
+    """Decorate a function that makes factories: type checkers then know their keywords.
 
-    __name__: str
-
-    def __call__(
-        self,
-        filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
-        pretrained: Pretrained = False,
-        num_classes: int | None = None,
-        in_chans: int | None = None,
-        progress: bool = True,
-        **kwargs: Unpack[AlexNetOptions],
-    ) -> Backbone:
-        """Build the network."""
-
-
-class VGGFactory(Protocol):
-    """`Factory` with this family's keywords."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
-        pretrained: Pretrained = False,
-        num_classes: int | None = None,
-        in_chans: int | None = None,
-        progress: bool = True,
-        **kwargs: Unpack[VGGOptions],
-    ) -> Backbone:
-        """Build the network."""
-
-
-class ResNetFactory(Protocol):
-    """`Factory` with this family's keywords."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
-        pretrained: Pretrained = False,
-        num_classes: int | None = None,
-        in_chans: int | None = None,
-        progress: bool = True,
-        **kwargs: Unpack[ResNetOptions],
-    ) -> Backbone:
-        """Build the network."""
-
-
-class DenseNetFactory(Protocol):
-    """`Factory` with this family's keywords."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
-        pretrained: Pretrained = False,
-        num_classes: int | None = None,
-        in_chans: int | None = None,
-        progress: bool = True,
-        **kwargs: Unpack[DenseNetOptions],
-    ) -> Backbone:
-        """Build the network."""
-
-
-class MobileNetV2Factory(Protocol):
-    """`Factory` with this family's keywords."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
-        pretrained: Pretrained = False,
-        num_classes: int | None = None,
-        in_chans: int | None = None,
-        progress: bool = True,
-        **kwargs: Unpack[MobileNetV2Options],
-    ) -> Backbone:
-        """Build the network."""
-
-
-class EfficientNetLiteFactory(Protocol):
-    """`Factory` with this family's keywords."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
-        pretrained: Pretrained = False,
-        num_classes: int | None = None,
-        in_chans: int | None = None,
-        progress: bool = True,
-        **kwargs: Unpack[EfficientNetLiteOptions],
-    ) -> Backbone:
-        """Build the network."""
+    Args:
+        keywords: A function that takes them. (No type variable can stand for a TypedDict's keys.)
+    """
+    return lambda make: cast(Callable[_Arguments, Factory[_Keywords]], make)

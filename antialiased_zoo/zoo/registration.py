@@ -25,7 +25,7 @@ def register_network(
     body: Sequence[str] = (),
     stages: Sequence[str] = (),
     body_activation: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> Factory:
+) -> Factory[...]:
     """Add a network to the zoo and return its factory.
 
     Args:
@@ -56,7 +56,7 @@ def register_network(
     return _factory(name)
 
 
-def _factory(name: str) -> Factory:
+def _factory(name: str) -> Factory[...]:
     def build(
         filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
         pretrained: Pretrained = False,

@@ -58,12 +58,19 @@ def test_finetune_greyscale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "crop consistency: baseline" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_detector_overfits_its_tiny_set() -> None:
     assert example("detector").main(["--images", "2"]) > 0.6
 
 
+@pytest.mark.slow
 def test_segmentation_unet_overfits_its_tiny_set() -> None:
     assert example("segmentation_unet", "segmentation_models_pytorch").main([]) > 0.8
+
+
+def test_detector_and_segmentation_unet_run() -> None:
+    assert 0 <= example("detector").main(["--images", "1", "--steps", "2"]) <= 1
+    assert 0 <= example("segmentation_unet", "segmentation_models_pytorch").main(["--images", "2", "--steps", "2"]) <= 1
 
 
 def test_own_network() -> None:

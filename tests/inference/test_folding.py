@@ -23,7 +23,10 @@ def trained(name: str) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "vgg11_bn", "alexnet"])
+LARGE = pytest.param("vgg11_bn", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", LARGE, "alexnet"])
 def test_outputs_agree(name: str) -> None:
     model = trained(name)
     before = copy.deepcopy(model.state_dict())

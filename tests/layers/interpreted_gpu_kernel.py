@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,15 @@ CASES = [
     (OWN, 2, "reflect", 0, (26, 7)),
     (OWN, 3, "zero", 1, (5, 6)),
 ]
+
+
+# Each filter size, padding and kind of stride once; the rest are slow tests.
+QUICK = [CASES[index] for index in (1, 5, 10, 13, 16, 17)]
+
+
+def slow(values: list[Any], *quick: int) -> list[Any]:
+    """The values as parameters, all but the quick ones marked as slow."""
+    return [pytest.param(value, marks=[] if index in quick else pytest.mark.slow) for index, value in enumerate(values)]
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +94,7 @@ def _layout(x: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow(CASES, *map(CASES.index, QUICK)))
 def test_equals_the_definition(case: tuple[object, object, str, int, tuple[int, int]]) -> None:
     filt_size, stride, pad_type, pad_off, size = case
     layout = (torch.contiguous_format, torch.channels_last)[CASES.index(case) % 2]
@@ -94,28 +104,32 @@ def test_equals_the_definition(case: tuple[object, object, str, int, tuple[int, 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", slow([torch.float16, torch.bfloat16, torch.float32], 1))
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_accumulates_in_float32(dtype: torch.dtype, layout: torch.memory_format) -> None:
     check(torch.randn(2, 3, 9, 6).to(dtype).contiguous(memory_format=layout), 4, 2, "reflect")
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("layout", slow([torch.contiguous_format, torch.channels_last], 1))
 def test_programs_meet(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operators, "_LAST", (8, 2))
     monkeypatch.setattr(operators, "_PLAIN", (8, 4))
-    check(torch.randn(2, 3, 21, 9).contiguous(memory_format=layout), 3, 2, "reflect")
+    check(torch.randn(1, 3, 21, 9).contiguous(memory_format=layout), 3, 2, "reflect")
 
 
 @pytest.mark.parametrize(
     "view",
-    [
-        lambda x: x[:, :, 1:, 2:],
-        lambda x: x[:, ::2],
-        lambda x: x.transpose(2, 3),
-        lambda x: x.contiguous(memory_format=torch.channels_last)[:, :, :, 1:],
-        lambda x: x[:1].expand(2, -1, -1, -1),
-    ],
+    slow(
+        [
+            lambda x: x[:, :, 1:, 2:],
+            lambda x: x[:, ::2],
+            lambda x: x.transpose(2, 3),
+            lambda x: x.contiguous(memory_format=torch.channels_last)[:, :, :, 1:],
+            lambda x: x[:1].expand(2, -1, -1, -1),
+        ],
+        2,
+        3,
+    ),
 )
 def test_views(view: Callable[[Tensor], Tensor]) -> None:
     check(view(torch.randn(2, 4, 5, 6)), 4, 2, "reflect")
@@ -137,7 +151,7 @@ def test_empty_batches(shape: tuple[int, ...]) -> None:
     assert x.grad.shape == shape
 
 
-@pytest.mark.parametrize("size", [(8, 4), (24, 4)])  # all rows near a border, or not
+@pytest.mark.parametrize("size", slow([(8, 4), (24, 4)], 0))  # all rows near a border, or not
 def test_infinity_stays_where_its_taps_reach(size: tuple[int, int]) -> None:
     x = torch.zeros(1, 1, *size, requires_grad=True)
     y = az.blur_pool2d(x, 3)

@@ -1,4 +1,4 @@
-"""What freed memory costs to have again, in processes of their own."""
+"""What freed memory costs to have again, in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,40 +17,34 @@ import resource
 import torch
 from antialiased_zoo import create_model
 from antialiased_zoo import keep_freed_memory
-{first}
+
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.ones(1 << 20, dtype=torch.uint8)
-before = faults()
-blocks = [torch.ones(12 << 20, dtype=torch.uint8) for _ in range(4)]
-del blocks
-first = faults() - before
-blocks = [torch.ones(12 << 20, dtype=torch.uint8) for _ in range(4)]
-print(first, faults() - before - first)
+
+def show():
+    before = faults()
+    blocks = [torch.ones(12 << 20, dtype=torch.uint8) for _ in range(4)]
+    del blocks
+    first = faults() - before
+    blocks = [torch.ones(12 << 20, dtype=torch.uint8) for _ in range(4)]
+    print(first, faults() - before - first)
+
+show()
+create_model('resnet18', num_classes=2)(torch.zeros(2, 3, 64, 64)).sum().backward()
+show()
+keep_freed_memory()
+keep_freed_memory(False)
+show()
+assert keep_freed_memory()
+show()
 """
 
 
-def page_faults(first: str) -> tuple[int, int]:
-    """Of the first and the second time that 48 MiB are written, after some code."""
+def test_freed_memory_is_kept_when_asked_for_and_not_otherwise() -> None:
+    """Page faults of the first and the second time that 48 MiB are written."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    code = CODE.format(first=first)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    once, again = map(int, done.stdout.split())
-    return once, again
-
-
-def test_freed_memory_is_kept() -> None:
-    once, again = page_faults("assert keep_freed_memory()")
-    assert again < 0.8 * once
-
-
-@pytest.mark.parametrize(
-    "first",
-    [
-        "",
-        "create_model('resnet18', num_classes=2)(torch.zeros(2, 3, 64, 64)).sum().backward()",
-        "keep_freed_memory(); keep_freed_memory(False)",
-    ],
-)
-def test_it_is_not_kept_otherwise(first: str) -> None:
-    once, again = page_faults(first)
-    assert again > once / 2
+    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
+    pairs = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert len(pairs) == 4
+    assert [again > once / 2 for once, again in pairs[:3]] == [True] * 3, pairs
+    assert pairs[3][1] < 0.8 * pairs[3][0], pairs

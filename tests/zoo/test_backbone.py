@@ -7,6 +7,7 @@ import inspect
 import io
 import pickle
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_type_hints
 
@@ -27,9 +28,21 @@ from antialiased_zoo.zoo.options import CommonOptions
 FAMILIES = ("alexnet", "vgg11_bn", "resnet18", "densenet121", "mobilenet_v2", "efficientnet_lite0")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("check", CHECKS)
-def test_each_family_passes_the_tables_checks(name: str, check: str) -> None:
+# Hundreds of megabytes each: only what depends on where a family's parts are.
+LARGE = ("alexnet", "vgg11_bn")
+OF_LAYOUT = ("features", "FPN", "reset_classifier", "num_classes=0", "layer decay")
+
+
+def cases() -> Iterator[object]:
+    for name in FAMILIES:
+        for check in CHECKS:
+            quick = name not in LARGE or (check in OF_LAYOUT and (check, name) != ("FPN", "vgg11_bn"))
+            yield pytest.param(name, check, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "check"), cases())
+def test_each_family_passes_the_tables_checks(name: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backbone_checks.SIZES", ((64, 64), (65, 98)))
     torch.manual_seed(0)
     run_check(check, name)
 
@@ -138,6 +151,7 @@ def test_feature_info_is_timms() -> None:
     assert timm.models.FeatureInfo(model.feature_info, (1, 4)).channels() == [256, 2048]
 
 
+@pytest.mark.slow  # a quicker one is in tests/examples
 def test_a_detector_overfits_its_tiny_set() -> None:
     torch.manual_seed(0)
     backbone = az.backbone_with_fpn("mobilenet_v2", out_channels=32, width_mult=0.25)
@@ -163,6 +177,7 @@ def test_a_detector_overfits_its_tiny_set() -> None:
         assert torchvision.ops.box_iou(one["boxes"][:1], box).item() > 0.6
 
 
+@pytest.mark.slow
 def test_a_segmenter_overfits_its_tiny_set() -> None:
     torch.manual_seed(0)
     body = az.create_model("resnet18", features_only=True, out_indices=(3,), out_map=("out",))

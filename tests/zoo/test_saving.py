@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -84,18 +85,24 @@ STRUCTURES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None)
+built_before: dict[tuple[object, ...], az.Backbone] = {}
+
+
+@settings(max_examples=10, deadline=None)
 @given(saved=STRUCTURES, wanted=STRUCTURES)
 def test_another_structure_never_passes_in_silence(saved: dict[str, object], wanted: dict[str, object]) -> None:
     def built(options: dict[str, object]) -> az.Backbone:
-        with torch.device("meta"):
-            return az.resnet18(**options)
+        key = tuple(options.items())
+        if key not in built_before:
+            with torch.device("meta"):
+                built_before[key] = az.resnet18(**options)
+        return built_before[key]
 
     state = built(saved).state_dict()
     state = type(state)({name: torch.empty(t.shape, dtype=t.dtype) for name, t in state.items()})
     state._metadata = built(saved).state_dict()._metadata
     same = saved == wanted or (saved["filter_size"] is None and wanted["filter_size"] is None)
-    network = built(wanted)
+    network = copy.deepcopy(built(wanted))
     if same:
         network.load_state_dict(state, assign=True)
     else:
@@ -183,7 +190,7 @@ def test_a_folder_whose_files_contradict_each_other_is_refused(tmp_path: Path) -
         ("resnet18", {"filter_size": 3, "shortcut": "stride", "stem_pool": "max"}, "resnetblur18"),
         ("resnet50", {"filter_size": 2, "shortcut": "stride", "stem_pool": "blur"}, "resnetaa50"),
         ("densenet121", {"filter_size": None}, "densenet121"),
-        ("vgg11_bn", {"filter_size": None}, "vgg11_bn"),
+        pytest.param("vgg11_bn", {"filter_size": None}, "vgg11_bn", marks=pytest.mark.slow),
     ],
 )
 def test_timm_loads_the_folder_where_it_has_the_network(
@@ -193,8 +200,7 @@ def test_timm_loads_the_folder_where_it_has_the_network(
     ours.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == theirs
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    image = torch.randn(1, 3, 224, 224)
-    torch.testing.assert_close(loaded(image), ours(image), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loaded(IMAGE), ours(IMAGE), rtol=1e-4, atol=1e-5)
 
 
 def test_timm_refuses_what_it_has_not(tmp_path: Path) -> None:
@@ -224,8 +230,7 @@ assert torch.equal(again.fc.bias, model.fc.bias) and torch.equal(old.fc.bias + 1
 assert old.config.classes == ("cat", "dog")
 assert az.resnet18(pretrained="hf-hub:me/mine", num_classes=7).fc.out_features == 7
 assert az.create_model("hf-hub:me/mine").config.filter_size == 3
-for name, options in (("mobilenet_v2", {"width_mult": 0.25}), ("densenet121", {}),
-                      ("efficientnet_lite0", {}), ("alexnet", {})):
+for name, options in (("mobilenet_v2", {"width_mult": 0.25}), ("densenet121", {})):
     model = az.create_model(name, 2, num_classes=2, **options)
     model.push_to_hub(f"me/{name}", token="hf_x")
     again = az.from_pretrained(f"hf-hub:me/{name}")
