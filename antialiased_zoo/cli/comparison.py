@@ -67,7 +67,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def _load(spec: str, options: argparse.Namespace) -> NamedModel:
-    """The network of a spec; one of the zoo without weights gets those that the other commands give it."""
+    """The network of a spec; for one of the zoo without weights, those that the other commands choose."""
     match = _LABEL.fullmatch(spec)
     rest = match[2] if match else spec
     name, _, tail = rest.partition(":")
@@ -89,7 +89,7 @@ def _shifts(wanted: int | None, protocols: Sequence[ShiftProtocol]) -> int:
 
 
 def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
-    """The names of a network's classes, or numbers where nobody names them."""
+    """The names of a network's classes, or their numbers where they have no names."""
     with torch.inference_mode():
         outputs = model.model.eval()(torch.zeros(1, 3, protocol.size, protocol.size)).shape[-1]
     return list(model.classes or imagenet_classes(outputs) or (f"class {index}" for index in range(outputs)))
@@ -98,7 +98,7 @@ def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
 def _slide(
     model: NamedModel, protocol: ShiftProtocol, photo: Image.Image, shifts: int, followed: int | None = None
 ) -> Stability:
-    """The network's answers at so many steps, around the centre."""
+    """The network's answers at each step, around the centre."""
     first = (len(protocol.diagonal_offsets) - 1 - shifts) // 2
     offsets = protocol.diagonal_offsets[first : first + shifts + 1]
     canvas = protocol.padded(protocol.prepare(photo)[None])

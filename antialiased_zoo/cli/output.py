@@ -1,4 +1,4 @@
-"""What the command says: text that any terminal can show, one line for each warning."""
+"""What the command says: text that every terminal can print, and one line for each warning."""
 
 from __future__ import annotations
 

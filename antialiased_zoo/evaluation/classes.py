@@ -14,7 +14,7 @@ SAME_ORDER = "same-order"
 
 @dataclass(frozen=True)
 class ClassMap:
-    """How a data set's classes and a model's outputs go together.
+    """How a data set's classes map to a model's outputs.
 
     Attributes:
         index: The model's output for each class of the data.
@@ -52,8 +52,8 @@ def match_classes(
         given: ``same-order`` if the data's k-th class is the model's k-th output, or a file as in `read_classes`.
 
     Raises:
-        ValueError: Names that the model does not have or that mean two of its outputs, or other numbers of classes
-            where no names are known.
+        ValueError: Names that the model does not have or uses for two outputs, or, where no names are known, another
+            number of classes.
 
     Example:
         >>> match_classes(["n01443537", "n01440764"], 1000).index
@@ -83,7 +83,7 @@ def class_index(data: Sequence[str], model: Sequence[str] | None) -> list[int] |
     """Returns the model's output for each class of the data by the model's own class names, ``None`` if it has none.
 
     Raises:
-        ValueError: The data has classes that the model has not.
+        ValueError: The data has classes that the model lacks.
     """
     return None if model is None else match_classes(data, len(model), model).index
 
@@ -108,7 +108,7 @@ def _by_name(data: Sequence[str], names: Sequence[str]) -> list[int]:
 def _unknown(data: Sequence[str], names: Sequence[str]) -> str:
     unknown = [name for name in data if name not in set(names)]
     return (
-        f"the data has classes that the model has not: {', '.join(unknown[:5])} ({len(unknown)} of {len(data)}); "
+        f"the data has classes that the model lacks: {', '.join(unknown[:5])} ({len(unknown)} of {len(data)}); "
         f"the model has {', '.join(list(names)[:10])}; map them with --classes FILE"
     )
 

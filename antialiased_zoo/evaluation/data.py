@@ -53,7 +53,7 @@ class _ZipFiles:
         return {**self.__dict__, "_handle": None}
 
     def names(self) -> list[str]:
-        """As of a folder; a zip's folders are entries that end with a slash already."""
+        """As for a folder; a zip lists its folders with a trailing slash already."""
         inside = [name for name in self._zip().namelist() if name.startswith(self.prefix)]
         if not inside:
             raise FileNotFoundError(f"no folder {self.prefix!r} in {self.archive}; list it with `unzip -l`")
@@ -129,14 +129,14 @@ def open_images(
     if archive is None:
         raise FileNotFoundError(f"no folder or zip at {path}; expected <class>/<image> files in it")
     if not zipfile.is_zipfile(archive):
-        raise ValueError(f"{archive} is no zip; give a folder of class folders, or a zip of one")
+        raise ValueError(f"{archive} is not a zip file; give a folder of class folders, or a zip of one")
     inside = path.relative_to(archive).as_posix()
     return ImageFiles(_ZipFiles(archive, "" if inside == "." else inside), str(path), transform, label_file, labelled)
 
 
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
-    # Dot files include macOS's "._x.jpg" companions, which are no images.
+    # Dot files include macOS's "._x.jpg" companions, which are not images.
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 

@@ -55,7 +55,7 @@ def _devkit(folder: Path, samples: Sequence[str]) -> list[str]:
     strange = [name for name, match in zip(samples, found, strict=True) if not match or int(match[1]) > len(numbers)]
     if strange:
         raise ValueError(
-            f"{strange[0]} is no image of the devkit's validation set, such as ILSVRC2012_val_00000001.JPEG"
+            f"{strange[0]} is not an image of the devkit's validation set, such as ILSVRC2012_val_00000001.JPEG"
         )
     return [ids[numbers[int(match[1]) - 1]] for match in found if match]
 

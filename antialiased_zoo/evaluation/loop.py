@@ -55,7 +55,7 @@ class Evaluation:
         }
 
     def merge(self, other: Evaluation) -> None:
-        """Takes in what another process measured of other images."""
+        """Adds what another process measured on other images."""
         for label, probes in self.probes.items():
             for name, probe in probes.items():
                 probe.merge(other.probes[label][name])
@@ -77,8 +77,8 @@ def evaluate(
     """Measures models side by side; each image is decoded once, whatever the number of models and protocols.
 
     Under ``torchrun`` with an initialised process group each process takes every ``world``-th image, none
-    twice, and all return the whole result. It does not depend on batch size, workers or processes (but where
-    a model's own arithmetic rounds differently in another batch).
+    twice, and all return the whole result. It does not depend on batch size, workers or processes (except where
+    a model rounds differently in another batch).
 
     Args:
         models: Label -> module or callable, on the options' device.
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _check(groups: Mapping[ShiftProtocol, Mapping[str, Model]], probes: Mapping[str, Mapping[str, Probe]]) -> None:
-    """Finds measures that a protocol does not allow before any image is decoded."""
+    """Rejects measures that a protocol does not allow, before any image is decoded."""
     for protocol, group in groups.items():
         for probe in probes[next(iter(group))].values():
             probe.views(torch.tensor([0]), protocol)

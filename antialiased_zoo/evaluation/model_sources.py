@@ -1,4 +1,4 @@
-"""Where a named model comes from: the zoo, timm, torchvision, the Hugging Face hub, a module of the user's.
+"""Where a named model comes from: the zoo, timm, torchvision, the Hugging Face hub, your own module.
 
 A source is a function from a `Request` to a `Built`. `register_model_source` adds one under a name of its own, and
 every script then takes ``NAME:...`` as a model.
@@ -206,7 +206,7 @@ for _source in (("zoo", zoo), ("timm", timm), ("hf-hub", hf_hub), ("torchvision"
 
 @contextmanager
 def one_line(spec: str) -> Iterator[None]:
-    """Turns whatever somebody else's builder raises into a `ValueError` that names the spec."""
+    """Turns whatever another library's builder raises into a `ValueError` that names the spec."""
     try:
         yield
     except (ZooError, FileNotFoundError):
@@ -217,7 +217,7 @@ def one_line(spec: str) -> Iterator[None]:
 
 
 def existing_file(weights: str) -> Path | None:
-    """Returns the path that ``weights`` names, or ``None`` where it is a name of a source's.
+    """Returns the path that ``weights`` names, or ``None`` where it is a name that the source knows.
 
     Raises:
         FileNotFoundError: It can only be a path, and nothing is there.

@@ -287,7 +287,7 @@ def find_probe(name: str) -> ProbeFactory:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot take the measure {attribute} from module {place}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Probe)):
-        raise ValueError(f"{name!r} is no measure; there are {', '.join(PROBES)}, or give MODULE:CLASS of a Probe")
+        raise ValueError(f"{name!r} is not a measure; there are {', '.join(PROBES)}, or give MODULE:CLASS of a Probe")
     register_probe(name, found.create, found.titles)
     return found.create
 

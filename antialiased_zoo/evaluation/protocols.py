@@ -35,7 +35,7 @@ class ShiftProtocol:
         crop_offsets: Corners of crops in the padded canvas, for crop consistency.
         roll_offsets: Rolls of the centre crop, for circular consistency.
         diagonal_offsets: Corners ``(d, d)`` for diagonal stability.
-        why: What made it this protocol, for reports; does not count when protocols are compared.
+        why: What made it this protocol, for reports; ignored when protocols are compared.
     """
 
     name: str

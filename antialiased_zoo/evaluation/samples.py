@@ -73,7 +73,7 @@ def stability_curves(
 
 
 def common_layers(models: Mapping[str, nn.Module], image: Tensor, count: int = 4) -> list[str]:
-    """Returns up to so many layers that every model has, spread over the depth, stages where there are some.
+    """Returns up to ``count`` layers that every model has, spread over the depth, stages where there are some.
 
     Raises:
         ValueError: No layer with a feature map is in all models.

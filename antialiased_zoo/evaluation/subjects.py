@@ -74,7 +74,7 @@ def prepare(
         room: Resize images to more where the weights' own preprocessing leaves no room to shift crops in.
 
     Raises:
-        ValueError: As `load_named`; preprocessing that does not go together; a model that is no classifier.
+        ValueError: As `load_named`; preprocessing that does not go together; a model that is not a classifier.
 
     Example:
         >>> subject = prepare("a=resnet18:baseline", Options(), num_classes=10, flags={"crop": 64, "resize": 96})

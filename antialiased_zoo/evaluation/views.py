@@ -1,4 +1,4 @@
-"""The images that measures ask for, each made and seen once however many measures share it.
+"""The images that measures ask for; each is made once, however many measures share it.
 
 A *view* of an image is three integers: a kind and two numbers.
 

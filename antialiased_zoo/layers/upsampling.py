@@ -45,7 +45,7 @@ class Interpolation(Blur):
 
 
 def _unit_gain(taps: tuple[float, ...], stride: int) -> tuple[float, ...]:
-    """Normalise each set of taps that meets pixels, and not zeros, at the same time."""
+    """Normalise each set of taps that meets pixels, not zeros, at the same output position."""
     sums = [sum(taps[phase::stride]) for phase in range(stride)]
     if min([abs(total) for total in sums]) <= 1e-6 * sum([abs(tap) for tap in taps]):
         raise ValueError(
@@ -60,7 +60,7 @@ def _geometry(length: int, stride: int, before: int) -> tuple[tuple[int, int], i
     first, last = (length - 1 - before) // stride, (stride - 1 + before) // stride
     start = before + stride * first
     end = stride * (last - 1) + length - before
-    if start < end:  # a transposed convolution can only lose less at its end
+    if start < end:  # output_padding adds pixels at the end only
         first, start = first + 1, start + stride
     return (first, last), start, start - end
 

@@ -40,7 +40,7 @@ def top_k_correct(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
         Booleans ``(N,)``.
 
     Raises:
-        ValueError: More k than classes, or a target that is no class.
+        ValueError: If k exceeds the number of classes, or a target is not a class.
 
     Example:
         >>> top_k_correct(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1])).tolist()

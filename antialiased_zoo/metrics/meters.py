@@ -35,7 +35,7 @@ class Meter:
         self._rows.append(values.detach().to("cpu", torch.float64))
 
     def merge(self, other: Meter) -> None:
-        """Adds what another meter (of another process, say) has seen of other images."""
+        """Adds another meter's numbers, for example those of another process."""
         self._rows.extend(other._rows)
 
     @property

@@ -20,11 +20,11 @@ class Execution:
     """How a run is computed, which should not change what it computes beyond rounding.
 
     Attributes:
-        device: Where.
+        device: Where the run is computed.
         amp: ``None`` for float32, or the dtype of autocast; float16 scales the loss.
         channels_last: Memory format of the network and its input.
         compile: Through ``torch.compile``, once per image size.
-        accumulate: Parts that a process computes its share of a batch in.
+        accumulate: Number of parts in which a process computes its share of a batch.
         rank: This process, of ``world``.
         world: Number of processes.
         checkpoint_every: Optimizer steps between checkpoints.
@@ -78,7 +78,7 @@ def positive(text: str) -> int:
     """Reads a whole number above zero, for argparse.
 
     Raises:
-        ValueError: Another text.
+        ValueError: If the text is not one.
     """
     number = int(text)
     if number < 1:

@@ -58,7 +58,7 @@ class Trainer:
         report: Given each epoch's log entry, in the first process.
 
     Raises:
-        ValueError: The folder's checkpoint is of other settings.
+        ValueError: The folder's checkpoint was made with other settings.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Trainer:
 
         Raises:
             ValueError: Fewer images than one batch, or a batch that the processes cannot share equally.
-            FloatingPointError: The loss is not finite any more.
+            FloatingPointError: The loss is no longer finite.
         """
         while self.epoch < self.recipe.epochs:
             self._train_epoch()
@@ -234,7 +234,7 @@ def top1(model: nn.Module, images: ValBatches, how: Execution) -> float:
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Returns SGD that decays every parameter, or (``decay_norms=False``) only those that are no vectors."""
+    """Returns SGD that decays every parameter, or (``decay_norms=False``) all but vectors."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [p for p in parameters if recipe.decay_norms or p.ndim > 1]
     plain = [p for p in parameters if not recipe.decay_norms and p.ndim <= 1]

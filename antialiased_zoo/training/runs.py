@@ -70,7 +70,7 @@ class RunFolder:
             tensors: A state dict. Integers stay as they are, and so does a tensor that half precision cannot
                 hold (running variances may exceed 65,504).
             stem: ``<model>[_lpf<filter size>]_<recipe>``.
-            **facts: What the file's record says besides: fields of `NetworkConfig`, such as ``classes``.
+            **facts: More fields of the file's record: fields of `NetworkConfig`, such as ``classes``.
         """
         halved = {name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()}
         content = save(halved, _metadata(tensors, facts))

@@ -128,8 +128,8 @@ def register_downsampler(name: str, downsampler: type[Downsampler]) -> None:
         downsampler: A subclass of `Downsampler`.
 
     Raises:
-        TypeError: If it is no subclass of `Downsampler`.
-        ValueError: If the name is another one's.
+        TypeError: If it is not a subclass of `Downsampler`.
+        ValueError: If the name is taken by another class.
 
     Example:
         >>> class Nearest(Downsampler):

@@ -48,7 +48,7 @@ class NetworkConfig:
         dataset: What they were trained on.
     """
 
-    #: Under which name a file's metadata holds the record.
+    #: Key of the record in a file's metadata.
     KEY: ClassVar[str] = "antialiased_zoo"
 
     model: str
@@ -96,7 +96,7 @@ class NetworkConfig:
         return self.model, tuple(round(tap / math.fsum(taps), 6) for tap in taps), tuple(self._options().items())
 
     def with_sizes(self, num_classes: int, in_chans: int, global_pool: str) -> NetworkConfig:
-        """The record of the same network with other ends; class names go where they do not fit."""
+        """The record with another head and another number of channels; class names that do not fit are dropped."""
         classes = self.classes if self.classes and len(self.classes) == num_classes else None
         preprocessing = self.preprocessing.for_channels(in_chans)
         return replace(
@@ -117,7 +117,7 @@ class NetworkConfig:
         """Read a record, from this version or a later one that knows more.
 
         Raises:
-            MalformedFileError: If it is no such record; the message names the field.
+            MalformedFileError: If it is not such a record; the message names the field.
         """
         try:
             return cls(**_checked(json.loads(text)))

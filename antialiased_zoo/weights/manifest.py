@@ -33,7 +33,7 @@ _FIELDS = ("schema", "entries", "baselines", _FULL, *_TABLES)
 
 @dataclass(frozen=True)
 class Manifest:
-    """Immutable list of entries, each known to be valid and to be the only one of its name.
+    """Immutable list of valid entries with unique names.
 
     Attributes:
         entries: in the files' order.
@@ -212,7 +212,7 @@ def _json(text: str, where: str) -> Any:
 
 
 def _check_printable(value: Any) -> None:
-    """Refuse text that a terminal would obey; newlines too, as every text of a manifest is one line."""
+    """Refuse control characters, which a terminal would obey; newlines too: each text is one line."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):

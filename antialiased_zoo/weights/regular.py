@@ -30,7 +30,7 @@ def read_small(path: Path, most: int) -> bytes:
     """Return the content of one of this package's own small files.
 
     Raises:
-        OSError: It cannot be read, is no regular file or has more than ``most`` bytes.
+        OSError: It cannot be read, is not a regular file, or has more than ``most`` bytes.
     """
     with open_regular(path, follow=False) as file:
         data = file.read(most + 1)

@@ -98,12 +98,12 @@ def download(repository: str) -> Path:
         repository: ``hf-hub:owner/name`` or ``hf-hub:owner/name@revision``.
 
     Raises:
-        ValueError: If that is no such name.
+        ValueError: If it is not such a name.
         FetchError: If the hub does not give them, or gives others than it states.
     """
     name, _, revision = repository.removeprefix(PREFIX).partition("@")
     if not _ID.fullmatch(name):
-        raise ValueError(f"{repository!r} is no repository: write hf-hub:owner/name or hf-hub:owner/name@revision")
+        raise ValueError(f"{repository!r} is not a repository: write hf-hub:owner/name or hf-hub:owner/name@revision")
     from huggingface_hub import errors
 
     with contextlib.suppress(errors.EntryNotFoundError):  # weights alone may do

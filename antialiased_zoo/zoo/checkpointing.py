@@ -35,7 +35,7 @@ def _contexts(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractCo
 
 @contextlib.contextmanager
 def _norms_at_rest(part: nn.Module) -> Iterator[None]:
-    """Keep batch norms from counting a batch twice: the recomputation leaves their running statistics alone."""
+    """Update running statistics once for each batch: not again when activations are recomputed."""
     norms = [module for module in part.modules() if isinstance(module, _NormBase) and module.training]
     were = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:

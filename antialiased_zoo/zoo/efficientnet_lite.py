@@ -57,12 +57,12 @@ def _efficientnet_lite(
 
 def _same_padded(conv: nn.Conv2d, kernel: int) -> SamePadConv2d:
     same = SamePadConv2d(conv.in_channels, conv.out_channels, kernel, conv.stride[0], groups=conv.groups, bias=False)
-    nn.init.kaiming_normal_(same.weight, mode="fan_out")  # as MobileNetV2's own
+    nn.init.kaiming_normal_(same.weight, mode="fan_out")  # as in MobileNetV2
     return same
 
 
 def _rounded(channels: float) -> int:
-    """The multiple of 8 that is nearest, and not more than a tenth smaller."""
+    """The nearest multiple of 8 that is at least 0.9 times ``channels``."""
     near = max(8, int(channels + 4) // 8 * 8)
     return near + 8 if near < 0.9 * channels else near
 

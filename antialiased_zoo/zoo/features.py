@@ -20,7 +20,7 @@ from .units import containers, stage_ends, units
 
 
 class FeatureMaps(nn.Module):
-    """A network that returns its feature maps at several resolutions, and computes nothing beyond them.
+    """A network that returns its feature maps at several resolutions, and stops at the last of them.
 
     Its tensors have the names that they have in the network; layers after the last map are left out.
 
@@ -66,7 +66,7 @@ class FeatureMaps(nn.Module):
         self._adopt(network, layout)
 
     def _adopt(self, network: nn.Module, layout: Layout) -> None:
-        """Hold the units under their own names, in containers of the classes that hold them in the network."""
+        """Register the units under their own names, in containers of the network's own classes."""
         for name in self._chain:
             *path, last = name.split(".")
             parent: nn.Module = self

@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_head(model: nn.Module, path: str) -> nn.Module:
-    """The module at a head's path, or what stands in the place of the container that held it."""
+    """The module at a head's path, or the module that has replaced its container."""
     try:
         return model.get_submodule(path)
     except AttributeError:
@@ -64,14 +64,14 @@ def fit_ends(model: nn.Module, head: str, num_classes: int, in_chans: int) -> No
 
 
 def take_channels(model: nn.Module, in_chans: int, fold: bool) -> None:
-    """Let the first convolution read ``in_chans`` channels, its weight folded from the old one or made anew."""
+    """Rebuild the first convolution for ``in_chans`` channels, with its old weight folded or a new one."""
     _, conv = first_conv(model)
     old = conv.weight.detach()
     conv.in_channels = in_chans
     if not fold:
         conv.weight = nn.Parameter(old.new_empty(len(old), in_chans, *conv.kernel_size))
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    elif in_chans == 1:  # a grey image stands for equal channels
+    elif in_chans == 1:  # a grey image counts as one with equal channels
         conv.weight = nn.Parameter(old.sum(1, keepdim=True))
     else:  # repeat the channels in turn, at the same overall strength
         turns = torch.arange(in_chans, device=old.device) % old.shape[1]
@@ -79,10 +79,10 @@ def take_channels(model: nn.Module, in_chans: int, fold: bool) -> None:
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
-    """Complain about what is no whole number from ``least`` on.
+    """Check that a value is an integer of at least ``least``.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be {'a positive' if least else 'a non-negative'} integer, got {value!r}")

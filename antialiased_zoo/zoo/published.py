@@ -15,7 +15,7 @@ def published_table(manifest: Manifest) -> str:
     """A Markdown table of ImageNet top-1 accuracy / crop consistency in percent, one row for each network.
 
     Args:
-        manifest: Where the figures stand.
+        manifest: Holds the figures.
 
     Example:
         >>> from antialiased_zoo.weights import manifest

@@ -38,13 +38,13 @@ def register_network(
             be a pool (``avgpool``, or an average), a flattening and the head, as in torchvision. Without them the
             network keeps its own methods only.
         stages: Qualified names of the modules after which each resolution is complete: ``features_only`` gives these.
-        body_activation: What the network applies to the last map before it pools, where that is no module.
+        body_activation: What the network applies to the last map before it pools, where no module does that.
 
     Returns:
         A function that builds the network: `create_model` with the name filled in.
 
     Raises:
-        ValueError: If the name is taken or is no identifier.
+        ValueError: If the name is taken or is not an identifier.
 
     Example:
         >>> register_network("resnet18", head="fc")

@@ -1,4 +1,4 @@
-"""The table of networks: name -> builder and the facts in which families differ."""
+"""The table of networks: each name's builder and the facts that differ between families."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Layout:
         body: Names of the children that turn the image into the last feature map, in order. Empty for a network of
             another form, which then keeps its own methods only.
         stages: Qualified names of the modules after which each resolution is complete, in order.
-        body_activation: What the network applies to the last map before it pools, where that is no module.
+        body_activation: What the network applies to the last map before it pools, where no module does that.
     """
 
     head: str
@@ -78,7 +78,7 @@ def add_architecture(architecture: Architecture) -> None:
     """Add a row to the table.
 
     Raises:
-        ValueError: If the name is taken or is no identifier.
+        ValueError: If the name is taken or is not an identifier.
     """
     if architecture.name in _TABLE:
         raise ValueError(f"there is a network {architecture.name!r} already: choose another name")

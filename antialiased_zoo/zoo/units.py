@@ -1,4 +1,4 @@
-"""A network's body as a chain of units: what layer groups, gradient checkpointing and feature maps go by."""
+"""A network's body as a chain of units, for layer groups, gradient checkpointing and feature maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def units(model: nn.Module, layout: Layout) -> list[Unit]:
 
 
 def check_containers(model: nn.Module, layout: Layout) -> None:
-    """Check the blurs that the body's containers keep, which a chain of units goes past."""
+    """Run the checks of blurs that containers make before their forward, which a chain of units skips."""
     for _, container in containers(model, layout):
         check(container)
 
@@ -86,7 +86,7 @@ def layer_patterns(model: nn.Module, layout: Layout, coarse: bool) -> list[str]:
     groups: list[list[str]] = [[]]
     for name, module in chain:
         if not coarse and any(isinstance(part, nn.Conv2d) for part in module.modules()):
-            groups.append([])  # a norm goes with the convolution before it
+            groups.append([])  # a norm belongs to the convolution before it
         if next(module.parameters(), None) is not None:
             groups[-1].append(name)
         if coarse and name in ends:

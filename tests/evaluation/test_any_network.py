@@ -191,7 +191,7 @@ def test_torchvision_and_timm_agree_with_the_ids():
     [
         (["a", "b", "c"], 1000, None, "the model has 1000 classes, the data 3"),
         (["n01443537", "x"], 1000, None, "the model has 1000 classes, the data 2"),
-        (["dog", "x"], 2, ["dog", "cat"], r"classes that the model has not: x \(1 of 2\)"),
+        (["dog", "x"], 2, ["dog", "cat"], r"classes that the model lacks: x \(1 of 2\)"),
         (["a"], 3, None, "give --classes FILE"),
     ],
 )

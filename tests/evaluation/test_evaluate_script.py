@@ -155,7 +155,7 @@ def test_models_are_named_with_what_training_recorded(tmp_path):
     assert class_index(["a", "b"], named.classes) == [1, 0]
     (tmp_path / "weights.json").write_text("{}")
     assert load_named(f"resnet18:lpf2:{tmp_path / 'weights.safetensors'}", num_classes=3).preprocessing is None
-    with pytest.raises(ValueError, match=r"classes that the model has not: d \(1 of 2\)"):
+    with pytest.raises(ValueError, match=r"classes that the model lacks: d \(1 of 2\)"):
         class_index(["a", "d"], named.classes)
 
 

@@ -131,7 +131,7 @@ def test_wordnet_folders_are_matched_with_imagenets_outputs(folder, tmp_path, sc
         (["situations:net", *FEW, "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
         (["situations:net", *FEW, "--curve-image", "99"], "--curve-image 99: the images are numbered 0 to 11"),
         (["situations:detector", *FEW], "does not turn an image of 40 pixels into logits"),
-        (["situations:net", *FEW, "--metrics", "nonsense"], "'nonsense' is no measure; there are accuracy, crop"),
+        (["situations:net", *FEW, "--metrics", "nonsense"], "'nonsense' is not a measure; there are accuracy, crop"),
         (["situations:net", *FEW, "--crop-pct", "0.9"], "give one of the two"),
         (["situations:net", "--crop", "80", "--resize", "80"], "choose --protocol imagenet"),
         (["situations:net", "--crop", "80", "--resize", "90"], "resized to 112 or more, not 90"),

@@ -16,7 +16,7 @@ from ..padding import padded_indices
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive outputs that read consecutive inputs at one offset of the window."""
+    """A run of consecutive outputs, each of which reads the input at one offset of its window."""
 
     out: slice
     source: slice
@@ -38,7 +38,7 @@ def _at(x: Tensor, axis: int, where: slice) -> Tensor:
 
 
 def _outside(part: slice, n: int) -> list[slice]:
-    """What of ``n`` positions a part leaves out."""
+    """The slices of ``n`` positions that a part leaves out, at each end."""
     return [outside for outside in (slice(0, part.start), slice(part.stop, n)) if outside.start < outside.stop]
 
 
@@ -82,7 +82,7 @@ class AxisMax:
             so_far = out
 
     def empty_takes(self, out: Tensor) -> list[Tensor]:
-        """Memory for the ``takes`` of `apply`: as numbers, for torch's masked operations are many times slower."""
+        """Memory for the ``takes`` of `apply`: numbers, since torch's masked operations are many times slower."""
         return [torch.empty_like(_at(out, self.axis, run.out)) for run in self.runs[1:]]
 
     def select(self, source: Tensor, out: Tensor, takes: Sequence[Tensor]) -> None:

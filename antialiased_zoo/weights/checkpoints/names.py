@@ -115,7 +115,7 @@ def _words(name: str) -> list[str]:
 
 
 def _ascending(names: list[str]) -> bool:
-    """Tell whether numbered parts only grow: a file sorted by text would put 10 before 9, and tensors astray."""
+    """Tell whether numbered parts only grow: a file sorted by text would put 10 before 9, and mix tensors up."""
     for before, after in itertools.pairwise(names):
         one, two = before.split("."), after.split(".")
         at = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), None)

@@ -67,9 +67,9 @@ def read_pickle_with_metadata(
         raise
     except pickle.UnpicklingError as error:
         raise _reason(path, error) from None
-    except Exception as error:  # a corrupt file makes the decoder fail in every way there is
+    except Exception as error:  # a corrupt file can make the decoder raise anything
         reason = f"{type(error).__name__}: {_first(error)}"
-        raise MalformedFileError(f"{path} is no readable torch file: {reason}") from None
+        raise MalformedFileError(f"{path} is not a readable torch file: {reason}") from None
     state = _state_of(content)
     metadata = getattr(state, "_metadata", None)
     return _tensors(path, state), metadata if isinstance(metadata, dict) else {}
@@ -123,7 +123,7 @@ def _check_opcodes(path: Path, file: IO[bytes]) -> None:
 
 
 def _arguments(file: IO[bytes]) -> Iterator[object]:
-    """Yield the arguments of all opcodes; a stream that is no pickle ends early, which torch's reader will say."""
+    """Yield the arguments of all opcodes; a stream that is not a pickle ends early, which torch's reader will say."""
     with contextlib.suppress(ValueError, IndexError, OverflowError, MemoryError):
         for _ in range(_MOST_PICKLES):
             yield from (argument for _, argument, _ in pickletools.genops(file))
@@ -176,7 +176,7 @@ def _reason(path: Path, error: pickle.UnpicklingError) -> Exception:
             f"{path} asks for more than tensors, and was refused without running any of it: {what[:300]} "
             "Get the file from a source you trust."
         )
-    return MalformedFileError(f"{path} is no readable torch file: {what or _first(error)}")
+    return MalformedFileError(f"{path} is not a readable torch file: {what or _first(error)}")
 
 
 def _first(error: BaseException) -> str:
@@ -187,11 +187,11 @@ def _tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
     import torch
 
     if not isinstance(content, Mapping) or not content:
-        raise MalformedFileError(f"{path} holds no state dict but {type(content).__name__}")
+        raise MalformedFileError(f"{path} does not hold a state dict but {type(content).__name__}")
     tensors = {}
     for name, value in content.items():
         plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
         if not isinstance(name, str) or not plain or value.is_quantized:
-            raise MalformedFileError(f"{path}: {str(name)[:80]!r} is no plain tensor but {type(value).__name__}")
+            raise MalformedFileError(f"{path}: {str(name)[:80]!r} is not a plain tensor but {type(value).__name__}")
         tensors[name] = value.detach()
     return tensors
