@@ -22,9 +22,6 @@ from .functional import (
 )
 from .gpu import use_gpu_kernels
 from .modules import (
-    AvgBlurPool1d,
-    AvgBlurPool2d,
-    AvgBlurPool3d,
     BlurPool,
     BlurUpsample,
     BlurUpsample1d,
@@ -32,13 +29,18 @@ from .modules import (
     Downsample,
     Downsample1d,
     Downsample3d,
-    MaxBlurPool1d,
-    MaxBlurPool2d,
-    MaxBlurPool3d,
 )
 from .modules import Blurred as Blurred
 from .offset_downsample import OffsetDownsample as OffsetDownsample
 from .offset_downsample import StrideOffsets as StrideOffsets
+from .pool_modules import (
+    AvgBlurPool1d,
+    AvgBlurPool2d,
+    AvgBlurPool3d,
+    MaxBlurPool1d,
+    MaxBlurPool2d,
+    MaxBlurPool3d,
+)
 from .same_pad import SamePadConv2d as SamePadConv2d
 from .torch_internals import TorchDispatchMode as TorchDispatchMode
 from .torch_internals import conv2d_reordered as conv2d_reordered

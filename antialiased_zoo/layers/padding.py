@@ -10,15 +10,20 @@ from .filters import Blur
 
 
 def padded_indices(n: int, pad: tuple[int, int], mode: str) -> Tensor:
-    """For each position of the padded axis the position it copies; ``n`` stands for a constant."""
+    """For each position of the padded axis the position it copies; ``n`` stands for a constant.
+
+    The one definition of every padding mode. TorchScript compiles it, too.
+    """
     i = torch.arange(-pad[0], n + pad[1], device="cpu")
     if mode == "constant":
         return torch.where((i < 0) | (i >= n), n, i)
     if mode == "replicate":
         return i.clamp(0, n - 1)
-    period = max(2 * (n - 1), 1)
-    i = i % period
-    return torch.minimum(i, period - i) if n > 1 else i
+    if mode == "reflect":
+        period = max(2 * (n - 1), 1)
+        i = i % period
+        return torch.minimum(i, period - i) if n > 1 else i
+    raise ValueError(f"padded_indices() does not define the padding {mode}")
 
 
 def padded(x: Tensor, blur: Blur) -> Tensor:

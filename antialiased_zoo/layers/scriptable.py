@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .padding import padded_indices
 
 
 def blurred(x: Tensor, kernel: Tensor, stride: list[int], mode: str, before: list[int], after: list[int]) -> Tensor:
@@ -77,14 +78,8 @@ def padded(x: Tensor, mode: str, before: list[int], after: list[int]) -> Tensor:
         return F.pad(x, flat(before, after))
     for axis in range(len(before)):
         if before[axis] != 0 or after[axis] != 0:
-            n = x.size(axis + 2)
-            i = torch.arange(-before[axis], n + after[axis], device=x.device)
-            if mode == "replicate" or n == 1:
-                i = i.clamp(0, n - 1)
-            else:
-                i = i.remainder(2 * (n - 1))
-                i = torch.minimum(i, 2 * (n - 1) - i)
-            x = x.index_select(axis + 2, i)
+            i = padded_indices(x.size(axis + 2), (before[axis], after[axis]), mode)
+            x = x.index_select(axis + 2, i.to(x.device))
     return x
 
 

@@ -8,11 +8,12 @@ import antialiased_cnns
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from ways import take
 
 import antialiased_zoo as az
-from antialiased_zoo.layers import dispatch, formula
+from antialiased_zoo.layers import dispatch, filters, formula
 from antialiased_zoo.layers.filters import FILTER_SIZES, Blur, binomial_taps
 from antialiased_zoo.layers.functional import (
     avg_blur_pool1d,
@@ -25,6 +26,7 @@ from antialiased_zoo.layers.functional import (
     max_blur_pool2d,
     max_blur_pool3d,
 )
+from antialiased_zoo.layers.padding import padded_indices
 
 PAD_TYPES = ("reflect", "replicate", "zero")
 NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "zero": "constant"}
@@ -167,6 +169,20 @@ def test_a_kernel_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "BLUR", [toy, *dispatch.BLUR])
     assert not blur_pool2d(torch.ones(1, 1, 4, 4, dtype=torch.float16)).any()
     assert blur_pool2d(torch.ones(1, 1, 4, 4)).all()
+
+
+def test_a_padding_is_one_name_and_one_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A toy mode from outside: what does not know it says so, and takes it for no other."""
+    monkeypatch.setitem(filters.PAD_TYPES, "wrapped", "circular")
+    x = torch.randn(1, 2, 8, 8)
+    wrapped = torch.cat([x[..., -1:], x, x[..., :2]], 3)
+    wrapped = torch.cat([wrapped[:, :, -1:], wrapped, wrapped[:, :, :2]], 2)
+    expected = F.conv2d(wrapped, Blur.make(4, 2, "wrapped", 0, 2).kernel(channels=2), stride=2, groups=2)
+    torch.testing.assert_close(blur_pool2d(x, 4, 2, "wrapped"), expected)
+    with pytest.raises(ValueError, match="padding circular"):
+        padded_indices(8, (1, 2), "circular")
+    with pytest.raises(torch.jit.Error, match="padding circular"):
+        torch.jit.script(az.Downsample(2, "wrapped"))(x)
 
 
 def test_without_onednn_the_blur_is_the_same() -> None:

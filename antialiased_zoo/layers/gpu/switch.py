@@ -13,6 +13,7 @@ from ..filters import Blur
 from ..torch_internals import is_functorch_active
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_MODES = ("reflect", "replicate", "constant")
 # The kernel writes out every tap of a few rows: longer filters would take long to compile.
 _MOST_TAPS = 16
 _MOST_ELEMENTS = 2**31
@@ -61,6 +62,8 @@ def use_gpu_kernels(use: bool = True) -> bool:
 def supports(x: Tensor, blur: Blur) -> bool:
     """True if the kernel is switched on and can blur the batch ``x``."""
     if _operators is None or x.device.type not in _operators.DEVICES or x.dim() != 4 or x.dtype not in _DTYPES:
+        return False
+    if blur.mode not in _MODES:  # the kernel would take it for "replicate"
         return False
     if blur.is_subsampling or max(map(len, blur.taps)) > _MOST_TAPS or _is_transformed(x):
         return False
