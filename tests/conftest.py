@@ -1,5 +1,7 @@
 """What every test shares: one thread each, since the files run side by side, and no cache but the test's own."""
 
+import itertools
+import os
 import signal
 from collections.abc import Iterator
 
@@ -12,6 +14,7 @@ from ways import WAYS, take
 import antialiased_zoo as az
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 az.keep_freed_memory()  # fresh memory takes a third of the suite's time
 
 
@@ -28,10 +31,15 @@ def _interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_COUNT = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own torch hub folder."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch_home")))
+    folder = tmp_path_factory.getbasetemp() / f"torch_home_{next(_COUNT)}"  # mktemp() would look through all before
+    folder.mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(folder))
     for name in (
         "ANTIALIASED_ZOO_MANIFEST",
         "ANTIALIASED_ZOO_MIRROR",

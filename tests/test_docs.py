@@ -35,6 +35,7 @@ PAGES += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 WITH_PYTHON = [name for name in PAGES if "```python" in (ROOT / name).read_text()]
 # It registers a network, which stays: `test_contributing_runs` gives it a process of its own.
 WITH_PYTHON.remove("CONTRIBUTING.md")
+WITH_PYTHON.remove("docs/backbones.md")  # tests/zoo/test_backbone.py runs it
 
 
 def python_blocks(name: str) -> list[str]:
