@@ -15,6 +15,7 @@ from strided_ops import StridedOp, strided_ops
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
+from torchvision.ops import FrozenBatchNorm2d
 
 import antialiased_zoo as az
 
@@ -101,6 +102,7 @@ def check(name: str, build: Callable[[], nn.Module], shapes: Sequence[Sequence[S
         if mine.state_dict().keys() != model.state_dict().keys():
             found.faults.append("state-dict keys changed in the graph")
     _check_strides(found, model, plan, mine, inputs, outputs)
+    _check_frozen_norms(found, model, mine, inputs[0])
     _check_identity(found, model, inputs, outputs)
     return found
 
@@ -125,7 +127,9 @@ def _calibrate(model: nn.Module, x: Tensor) -> None:
             norm.running_var.copy_(power.clamp_min(power.mean() / 10))  # a channel that is silent here may not be later
             norm.running_mean.normal_(0, 0.01)
 
-    hooks = [m.register_forward_pre_hook(adopt) for m in model.modules() if isinstance(m, _BatchNorm)]
+    hooks = [
+        m.register_forward_pre_hook(adopt) for m in model.modules() if isinstance(m, (_BatchNorm, FrozenBatchNorm2d))
+    ]
     try:
         with torch.no_grad():
             model(x)
@@ -242,6 +246,27 @@ def _check_identity(found: Coverage, model: nn.Module, inputs: Sequence[Tensor],
         found.faults.append(f"filter size 1 changes the outputs by {found.identity:.1e}")
     elif (found.effect or 0) <= max(10 * found.identity, TOLERANCE / 10):
         found.faults.append(f"filter size 4 changes outputs by {found.effect:.1e} only, too little to prove a place")
+
+
+def _check_frozen_norms(found: Coverage, model: nn.Module, mine: nn.Module, x: Tensor) -> None:
+    """Frozen batch norms, as in torchvision's pretrained detectors, give the function that batch norms give."""
+    if not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules()):
+        return
+    theirs = az.antialias(_thawed(copy.deepcopy(model)), graph=found.form == "graph")
+    with torch.no_grad():
+        difference = _difference(mine(x), theirs(x))
+    if not difference <= TOLERANCE:
+        found.faults.append(f"batch norms in place of frozen ones change the outputs by {difference:.1e}")
+
+
+def _thawed(model: nn.Module) -> nn.Module:
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, FrozenBatchNorm2d):
+                norm = nn.BatchNorm2d(child.weight.numel(), child.eps).eval()
+                norm.load_state_dict({**child.state_dict(), "num_batches_tracked": torch.tensor(0)})
+                setattr(parent, name, norm)
+    return model
 
 
 def _identity(found: Coverage, model: nn.Module, inputs: Sequence[Tensor], outputs: Sequence[Any]) -> float:

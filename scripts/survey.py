@@ -28,9 +28,10 @@ import torch
 import torchvision
 from coverage_checks import Coverage, Size, check
 from feature_checks import Distances, distances
-from survey_names import TIMM, TRANSFORMERS
+from survey_names import FROZEN, TIMM, TRANSFORMERS
 from torch import nn
 from torchvision.models import detection, segmentation
+from torchvision.ops import FrozenBatchNorm2d
 from tqdm import tqdm
 
 IMAGES: tuple[tuple[Size, ...], ...] = tuple(
@@ -54,6 +55,8 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Sequence[Sequence
         yield f"segmentation:{name}", functools.partial(_torchvision, name, weights_backbone=None), IMAGES
     for name in torchvision.models.list_models(module=detection):
         yield f"detection:{name}", functools.partial(_backbone, name), IMAGES
+    for name in FROZEN:
+        yield f"frozen:{name}", functools.partial(_frozen, name), IMAGES
     for name in ("mc3_18", "r2plus1d_18", "r3d_18", "s3d"):  # the others are transformers
         yield f"video:{name}", functools.partial(_torchvision, name), CLIPS
     for name in " ".join(TIMM.values()).split():
@@ -68,6 +71,16 @@ def _torchvision(name: str, **options: Any) -> nn.Module:
 
 def _backbone(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, weights_backbone=None).backbone
+
+
+def _frozen(name: str) -> nn.Module:
+    """A detector's backbone with the norms that torchvision gives it together with weights."""
+    backbone = _backbone(name)
+    for parent in list(backbone.modules()):
+        for child_name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, child_name, FrozenBatchNorm2d(child.num_features, child.eps))
+    return backbone
 
 
 def survey(check_one: Callable[[str], Any], path: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -138,6 +151,7 @@ def totals(found: dict[str, dict[str, Any]]) -> list[str]:
             for text, prefix in (
                 ("torchvision's segmentation networks", "segmentation:"),
                 ("torchvision's detection backbones", "detection:"),
+                ("pretrained detectors' backbones, their batch norms frozen", "frozen:"),
                 ("torchvision's video networks", "video:"),
                 ("timm's networks", "timm:"),
             )

@@ -8,6 +8,9 @@ TRANSFORMERS = (
     *("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32"),
 )
 
+#: Detectors whose batch norms torchvision freezes when they come with weights.
+FROZEN = tuple(f"{name}_resnet50_fpn" for name in ("fasterrcnn", "keypointrcnn", "maskrcnn", "retinanet"))
+
 #: By timm's own modules.
 TIMM: dict[str, str] = {
     "byoanet": "botnet26t_256 eca_halonext26ts lambda_resnet26t",

@@ -27,8 +27,9 @@ class Blurred(nn.Module):
         self._mode, self._stride = blur.mode, list(blur.stride)
         self._before, self._after = ([pad[side] for pad in blur.padding] for side in (0, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Resample ``x``."""
+    def forward(self, input: Tensor) -> Tensor:
+        """Resample a map."""  # whose name is that of torch's own pools, which a model may call by keyword
+        x = input
         if is_scripting():
             return self._script(x) if x.dim() > len(self._stride) + 1 else self._script(x.unsqueeze(0)).squeeze(0)
         else:  # TorchScript compiles one branch alone

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn.modules import activation as activations
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 # What these do depends on the axis.
@@ -18,6 +17,10 @@ ACTIVATIONS = tuple(
     cls for name in activations.__all__ if isinstance(cls := getattr(activations, name), type) and cls not in _BY_AXIS
 )
 NORMS = (_NormBase, nn.GroupNorm)
+# A subclass may compute something else: its class says only what it computes if its forward is one of these.
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_POINTWISE: tuple[Any, ...] = (*ACTIVATIONS, nn.BatchNorm2d, nn.SyncBatchNorm, *_DROPOUTS, nn.Identity)
+_KEEPING_PLACES = frozenset(cls.forward for cls in _POINTWISE)
 
 # These take their statistics over the map at hand, so they differ on a dense map and on its subsampled one.
 MAP_NORM_FUNCTIONS = frozenset(["group_norm", "instance_norm", "layer_norm"])
@@ -85,9 +88,8 @@ def inner_activations(module: nn.Module) -> list[str]:
 
 
 def keeps_places(module: nn.Module) -> bool:
-    """True for a module that works on each place of a map by itself."""
-    norm = isinstance(module, NORMS) and not is_map_norm(module)
-    return norm or is_activation(module) or isinstance(module, (_DropoutNd, nn.Identity))
+    """True for a module that is known to work on each place of a map by itself; others are tried out."""
+    return type(module).forward in _KEEPING_PLACES or isinstance(module, tuple(_registered_modules))
 
 
 def is_registered(function: Any) -> bool:

@@ -336,7 +336,7 @@ def _apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.Graph
 def _warn_of_modes(model: nn.Module, flow: Dataflow) -> None:
     """Warn where a model's own code does something else in the other mode, which a graph cannot."""
     try:
-        same = _described(Dataflow(model, not model.training)) == _described(flow)
+        same = Dataflow(model, not model.training).described() == flow.described()
     except UntraceableError:
         same = False
     if not same:
@@ -346,10 +346,6 @@ def _warn_of_modes(model: nn.Module, flow: Dataflow) -> None:
             f"graph keeps what it does in {mode}, whatever train() and eval() say; call {other}() first for the other",
             stacklevel=5,
         )
-
-
-def _described(flow: Dataflow) -> list[str]:
-    return [f"{node.op} {node.target} {node.args} {node.kwargs}" for node in flow.graph.nodes]
 
 
 def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .activations import function_name, inner_activations, is_activation, is_map_norm, is_registered, keeps_places
+from .activations import function_name, is_activation, is_map_norm, is_registered, keeps_places
 from .randomness import run_apart
 
 #: What stands between two nodes does at each place: an affine map, a norm over channels, or anything else.
@@ -174,7 +174,7 @@ class Following:
             raise _UnknownError
         if keeps_places(module):
             x = args[0] if args else next(iter(kwargs.values()))
-            return F.silu(x) if is_activation(module) or inner_activations(module) else x
+            return F.silu(x) if is_activation(module) else x
         if module not in self._copies:
             self._copies[module] = _drawn_copy(module, self._drawn)
         return run_apart(self._copies[module].forward, *args, **kwargs)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from ..layers import Blurred
 from . import activations
 from .activations import function_name, is_map_norm
 from .following import Following
+from .hosting import BLUR_HOOKS
 from .tracing import Tracer
 
 _AVERAGES = (_AvgPoolNd, _AdaptiveAvgPoolNd)
@@ -41,12 +43,19 @@ class Dataflow:
         model: The network; it is not run and may be on the meta device.
         training: The mode to read it in; each module's own by default.
         hidden: Ids of modules that are also called by code that is not read.
+        after: Ids of modules, and the stride that each will have; None for one that will be replaced.
 
     Raises:
         UntraceableError: If the model's own forward cannot be traced.
     """
 
-    def __init__(self, model: nn.Module, training: bool | None = None, hidden: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        training: bool | None = None,
+        hidden: frozenset[int] = frozenset(),
+        after: Mapping[int, Any] = MappingProxyType({}),
+    ) -> None:
         self.model = model
         self._modules = dict(model.named_modules())
         self.names = _all_names(model)
@@ -55,7 +64,7 @@ class Dataflow:
         while True:
             self._tracer = tracer = Tracer(classes)
             try:
-                self.graph = tracer.trace_model(model, training)
+                self.graph = tracer.trace_model(model, training, after)
                 break
             except Exception as error:  # a model's own code may raise anything when it meets a proxy
                 failed, where = tracer.failure
@@ -84,12 +93,28 @@ class Dataflow:
         self._followed: dict[tuple[fx.Node, ...], Following] = {}
         self._order = {node: index for index, node in enumerate(self._nodes)}
 
+    def described(self) -> list[str]:
+        """The ops with their arguments, to compare graphs by."""
+        return [f"{node.op} {node.target} {node.args} {node.kwargs}" for node in self._nodes]
+
+    def stays(self, after: Mapping[int, Any]) -> bool:
+        """True if the model runs the same ops when modules have other strides, or are replaced (None)."""
+        try:
+            return Dataflow(self.model, after=after).described() == self.described()
+        except UntraceableError:
+            return False
+
     def unread(self) -> dict[str, list[str]]:
-        """Functions that the model keeps from being traced (`torch.fx.wrap`), and the modules that call each."""
+        """Code that cannot be traced (hooks, functions marked with `torch.fx.wrap`), and the modules that call it."""
         found: dict[str, list[str]] = {}
         for node in self.graph.nodes:
-            if isinstance(self.module(node), torch.jit.ScriptModule):
+            module = self.module(node)
+            if isinstance(module, torch.jit.ScriptModule):
                 found.setdefault("TorchScript", []).append(str(node.target))
+            for hook in _hooks(module):
+                found.setdefault(f"the hook {getattr(hook, '__name__', type(hook).__name__)}", []).append(
+                    str(node.target)
+                )
             if node.op != "call_function" or isinstance(node.target, (type, torch._ops.OpOverload)):
                 continue
             if not f"{node.target.__module__}.".startswith(_READABLE):
@@ -249,6 +274,16 @@ class Dataflow:
                 yield path
 
 
+def _hooks(module: nn.Module | None) -> Iterator[Any]:
+    """The hooks that somebody has put on a module that is not looked into."""
+    if module is None or isinstance(module, torch.jit.ScriptModule):
+        return
+    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+        own = hook in BLUR_HOOKS or str(getattr(hook, "__module__", "")).startswith("torch.")
+        if not own:
+            yield hook
+
+
 def rebuilds(module: nn.Module) -> bool:
     """True if a module has a method by which its library folds its branches and norms into one, and replaces it."""
     return any(word in name for name in dir(type(module)) for word in _REBUILD)
@@ -256,14 +291,25 @@ def rebuilds(module: nn.Module) -> bool:
 
 def _may_run_its_children(module: nn.Module) -> bool:
     """True if the code of a module that cannot be traced names what goes over its children, whatever they are."""
+    return not _names_in(module).isdisjoint(("children", "named_children", "_modules", "modules", "named_modules"))
+
+
+def may_test_classes(module: nn.Module) -> bool:
+    """True if the code of a module that cannot be traced may ask for the class of another module."""
+    return not _names_in(module).isdisjoint(("isinstance", "issubclass", "type", "__class__"))
+
+
+def _names_in(module: nn.Module) -> set[str]:
+    """Names in the code of a module's own class, but for what makes it."""
     own = type(module).__mro__[: type(module).__mro__.index(nn.Module)]
-    codes = [getattr(inspect.unwrap(function), "__code__", None) for cls in own for function in vars(cls).values()]
+    functions = [function for cls in own for name, function in vars(cls).items() if name != "__init__"]
+    codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]
     names: set[str] = set()
     for code in codes:  # grows: comprehensions are code objects of their own
         if code is not None:
             names |= set(code.co_names)
             codes += [const for const in code.co_consts if inspect.iscode(const)]
-    return not names.isdisjoint(("children", "named_children", "_modules", "modules", "named_modules"))
+    return names
 
 
 def _rebind_in_place(graph: fx.Graph, module: Callable[[fx.Node], nn.Module | None]) -> set[fx.Node]:

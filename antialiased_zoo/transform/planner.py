@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from typing_extensions import Unpack
 
-from .graph import Dataflow, UntraceableError
+from .graph import Dataflow, UntraceableError, may_test_classes
 from .hosting import lost
 from .ops import read_module
 from .options import Placing, PlanOptions
@@ -18,6 +18,8 @@ from .plans import Placement, Plan, Site
 from .sites import LOOSE, Walk, upsampled
 from .upsampling_ops import read_upsampling_module
 
+_TESTED = "code that cannot be traced may test its class, and would run something else"
+_READ = "the model's own code reads its class or its stride, and would run something else"
 # An image has few channels: the first convolution of a part of a model that reads more does not read an image.
 _IMAGE_CHANNELS = 4
 
@@ -76,7 +78,7 @@ def _plan(
     unread = flow.unread().items()
     notes = (f"{', '.join(paths)}: calls {name}, which is kept from being traced" for name, paths in unread)
     walk = Walk(flow, options, graph, image)
-    sites = walk.sites()
+    sites = walk.sites() if graph else _unread(walk.sites(), flow)
     if image is None and not graph:
         sites = _with_graph_mentioned(sites, flow, options)
     found = Plan(tuple(sites), tuple(notes), graph)
@@ -86,6 +88,19 @@ def _plan(
         part = _plan_parts(model.get_submodule(path), options, note, limit, hidden | flow.called)
         found = _joined(found, part, path)
     return found
+
+
+def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
+    """Leave the ops whose class or stride the model's own code reads, to run something else accordingly."""
+    changes = {
+        site.name: {id(flow.model.get_submodule(site.name)): None if _is_replaced(site) else site.keep}
+        for site in sites
+        if _is_replaced(site) or (site.placement is not None and site.keep != site.stride)
+    }
+    if flow.stays({key: value for change in changes.values() for key, value in change.items()}):
+        return sites
+    read = {name for name, change in changes.items() if not flow.stays(change)}
+    return [_left(site, _READ) if site.name in read else site for site in sites]
 
 
 def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -> list[Site]:
@@ -120,7 +135,17 @@ def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidde
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
+    if may_test_classes(model):
+        found = replace(found, sites=tuple(_left(s, _TESTED) if _is_replaced(s) else s for s in found.sites))
     return found
+
+
+def _is_replaced(site: Site) -> bool:
+    return site.placement is not None and site.placement.where == "instead"
+
+
+def _left(site: Site, reason: str) -> Site:
+    return replace(site, keep=site.stride, placement=None, shares="", reason=reason)
 
 
 def _loose(name: str, module: nn.Module) -> Iterator[Site]:

@@ -6,12 +6,14 @@ for by an object that shares its tensors and whose own class overrides ``__call_
 
 from __future__ import annotations
 
+import dis
 import functools
+import inspect
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from types import MethodType
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType, MethodType
 from typing import Any, cast
 
 import torch
@@ -71,9 +73,15 @@ class Tracer(fx.Tracer):
         self.parameter_proxies: dict[str, fx.Proxy] = {}
         self._inside = [""]
 
-    def trace_model(self, model: nn.Module, training: bool | None) -> fx.Graph:
-        """Trace a model in a mode, or in those of its modules; the model itself is neither run nor changed."""
-        root = self.root = StandIns(self, training).of(model)
+    def trace_model(self, model: nn.Module, training: bool | None, after: Mapping[int, Any]) -> fx.Graph:
+        """Trace a model in a mode, or in those of its modules; the model itself is neither run nor changed.
+
+        Args:
+            model: The model.
+            training: The mode; None for each module's own.
+            after: Ids of modules, and the stride that each will have; None for one that will be replaced.
+        """
+        root = self.root = StandIns(self, training, after).of(model)
         self.submodule_paths = {module: name for name, module in root.named_modules()}
         self.graph = fx.Graph(tracer_cls=type(self))
         self.tensor_attrs = {
@@ -82,6 +90,7 @@ class Tracer(fx.Tracer):
             for key, value in vars(module).items()
             if isinstance(value, (torch.Tensor, torch.ScriptObject))
         }
+        self._check_types(root)
         forward, args = self.create_args_for_root(type(model).forward, True)
         with _ONE_TRACE, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
@@ -99,6 +108,8 @@ class Tracer(fx.Tracer):
         """True for what is not looked into."""
         if original_class(m) in self.opaque or isinstance(m, (*registered_activations(), *registered_ops())):
             return True
+        if isinstance(m, _Replaced):
+            return True
         if isinstance(m, ACTIVATIONS) and type(m).forward not in _KNOWN_FORWARDS:
             return False
         return isinstance(m, _LEAVES) or (super().is_leaf_module(m, module_qualified_name) and _wrapped(m) is None)
@@ -108,6 +119,7 @@ class Tracer(fx.Tracer):
     ) -> Any:
         """Note who calls what; wrappers that only spread a batch over devices are looked through."""
         path = self.path_of_module(m)
+        self._check_types(m)
         self.calls[path] += 1
         if args and isinstance(args[0], fx.Proxy):
             self.takes[args[0].node].append(path)
@@ -125,6 +137,15 @@ class Tracer(fx.Tracer):
             self.returns[result.node].append(path)
         return result
 
+    def _check_types(self, m: nn.Module) -> None:
+        """Complain of code that asks for a module's `type`: a stand-in's is another."""
+        own = original_class(m)
+        if own.__module__.startswith("torch.") or self.is_leaf_module(m, ""):
+            return
+        code = getattr(inspect.unwrap(own.forward), "__code__", None)
+        if code is not None and "type" in code.co_names and _loads(code, "type"):
+            raise TypeError("its code asks for types")
+
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Note the module in whose forward the op stands."""
         node = super().create_node(*args, **kwargs)
@@ -141,6 +162,11 @@ class Tracer(fx.Tracer):
             self.tensor_attrs[a] = f"_loose_parameter{len(self.tensor_attrs)}"
             vars(self.root)[self.tensor_attrs[a]] = a
         return self.create_node("get_attr", self.tensor_attrs[a], (), {})
+
+
+def _loads(code: CodeType, name: str) -> bool:
+    """True if a function's code reads a global or a builtin."""
+    return any(step.opname == "LOAD_GLOBAL" and step.argval == name for step in dis.get_instructions(code))
 
 
 class _Children(dict[str, Any]):
@@ -167,11 +193,16 @@ class _Children(dict[str, Any]):
         return super().items()
 
 
+class _Replaced(nn.Module):
+    """What will stand in a pool's place: neither its class nor its attributes."""
+
+
 class StandIns:
     """Makes one stand-in for each module of a model; what tracing assigns to it, the model never sees."""
 
-    def __init__(self, tracer: Tracer, training: bool | None) -> None:
+    def __init__(self, tracer: Tracer, training: bool | None, after: Mapping[int, Any]) -> None:
         self._tracer = tracer
+        self._after = after
         self._training = training
         self._made: dict[int, nn.Module] = {}
         self._classes: dict[tuple[type, bool], type] = {}
@@ -184,6 +215,9 @@ class StandIns:
             return self._made[id(module)]
         scripted = isinstance(module, torch.jit.ScriptModule)
         base = nn.Module if scripted else type(module)
+        if self._after.get(id(module), ()) is None:
+            self._made[id(module)] = self._class(_Replaced, False)()
+            return self._made[id(module)]
         twin = cast(nn.Module, object.__new__(self._class(base, id(module) not in self._registered)))
         self._made[id(module)] = twin
         if scripted:
@@ -192,6 +226,8 @@ class StandIns:
         vars(twin).update({name: self._remade(value) for name, value in vars(module).items()})
         vars(twin)["_modules"] = _Children(vars(twin)["_modules"], lambda: self._tracer.iterated.add(twin))
         vars(twin)["_compiled_call_impl"] = None
+        if id(module) in self._after:
+            vars(twin)["stride"] = self._after[id(module)]
         if self._training is not None and id(module) in self._registered:  # train() does not reach the others
             vars(twin)["training"] = self._training
         return twin

@@ -30,10 +30,10 @@ ROOT = Path(__file__).parents[2]
     [
         ("torchvision:googlenet", "modules", "reads the image"),
         ("torchvision:mobilenet_v3_small", "modules", "reads the image"),
-        ("torchvision:regnet_y_400mf", "modules", "reads the image"),
         ("torchvision:shufflenet_v2_x0_5", "modules", "reads the image"),  # no nonlinearity after a strided convolution
         ("torchvision:squeezenet1_1", "modules", "reads the image"),  # ceil_mode
         ("torchvision:swin_t", "unchanged", "transformer"),
+        ("frozen:retinanet_resnet50_fpn", "modules", "reads the image"),  # frozen batch norms
         ("timm:dla46x_c", "modules", ""),  # one downsampling for several readers
         ("timm:efficientnet_cc_b0_4e", "graph", "reads the image"),  # convolutions by function, with mixed weights
         ("timm:ghostnet_100", "modules", "reads the image"),

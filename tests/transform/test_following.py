@@ -236,3 +236,33 @@ def test_an_einsum_that_only_multiplies_is_followed(equation: str, place: str) -
 def test_a_reason_names_what_does_not_keep_places() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), Calls(lambda x: torch.roll(x, 1, 2)), nn.ReLU())
     assert "not followed through roll" in az.plan(net).sites[0].reason
+
+
+def test_a_batch_norm_with_a_forward_of_its_own_is_tried_out() -> None:
+    class Centred(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) - x.mean((2, 3), keepdim=True)
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), Centred(4), nn.ReLU(), nn.Conv2d(4, 3, 1)).eval()
+    x = torch.randn(1, 3, 33, 34)
+    torch.testing.assert_close(az.antialias(net, 1)(x), net(x))
+
+
+def test_a_users_hook_is_said_not_to_be_read() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
+    net[0].register_forward_hook(lambda module, args, output: output[..., ::2, ::2])
+    assert any(note.startswith("0: calls the hook") for note in az.plan(net).notes)
+    assert az.plan(az.antialias(nn.Sequential(*net[1:]))).notes == ()
+
+
+def test_a_pool_is_called_by_keyword_as_before() -> None:
+    class Keyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(input=self.conv(input=x))
+
+    net, x = Keyword(), torch.randn(1, 3, 20, 20)
+    torch.testing.assert_close(az.antialias(net, 1)(x), net(x))

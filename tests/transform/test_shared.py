@@ -212,3 +212,85 @@ def test_wrappers_that_compile_are_looked_through_and_scripts_are_noted() -> Non
     assert len(az.plan(nn.Sequential(torch.compile(body, backend="eager"), nn.MaxPool2d(2))).treated) == 2
     scripted = nn.Sequential(torch.jit.script(body), nn.MaxPool2d(2))
     assert any(note.startswith("0: ") and "TorchScript" in note for note in az.plan(scripted).notes)
+
+
+class Collects(nn.Module):
+    """Keeps the map before each pool, as the encoders of many segmentation networks do."""
+
+    test = "class"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.Sequential(
+            *(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, 2), nn.ReLU(), nn.AvgPool2d(2))
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        kept = []
+        for part in self.parts:
+            if self.is_pool(part):
+                kept.append(x)
+            x = part(x)
+        return [*kept, x]
+
+    def is_pool(self, part: nn.Module) -> bool:
+        return isinstance(part, (nn.MaxPool2d, nn.AvgPool2d))
+
+
+class ByClassName(Collects):
+    def is_pool(self, part: nn.Module) -> bool:
+        return part.__class__.__name__.endswith("Pool2d")
+
+
+class ByStride(Collects):
+    def is_pool(self, part: nn.Module) -> bool:
+        return getattr(part, "stride", 1) in (2, (2, 2))
+
+
+class ByType(Collects):
+    def forward(self, x: Tensor) -> list[Tensor]:
+        kept = []
+        for part in self.parts:
+            if type(part) in (nn.MaxPool2d, nn.AvgPool2d):
+                kept.append(x)
+            x = part(x)
+        return [*kept, x]
+
+
+class ByValue(Collects):
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return super().forward(x) if x.sum() < 1e9 else [x]
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("make", [Collects, ByClassName, ByStride, ByType, ByValue])
+def test_what_a_models_code_tests_stays_as_it_is(make: type[Collects], graph: bool) -> None:
+    net, x = make(), torch.randn(1, 3, 50, 50)
+    mine = az.antialias(net, graph=graph)
+    assert [y.shape for y in mine(x)] == [y.shape for y in net(x)]
+    plan = az.plan(net)
+    assert [site.kind for site in plan.sites] == ["maxpool", "conv", "avgpool"]
+    for site in plan.skipped:
+        if site.kind != "conv":
+            assert "its class" in site.reason
+
+
+class ReadsStride(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU()
+        self.other = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.conv(x))
+        return self.other(F.interpolate(x, scale_factor=float(self.conv.stride[0])))
+
+
+def test_a_convolution_whose_stride_is_read_keeps_it() -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), ReadsStride()), torch.randn(1, 3, 34, 34)
+    conv, other, *_ = az.plan(net).sites
+    assert "reads its class or its stride" in conv.reason
+    assert "graph=True can" in conv.reason
+    assert other.placement is not None
+    for graph in (False, True):
+        torch.testing.assert_close(az.antialias(net, 1, graph=graph)(x), net(x))
