@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -291,18 +291,26 @@ def rebuilds(module: nn.Module) -> bool:
 
 def _may_run_its_children(module: nn.Module) -> bool:
     """True if the code of a module that cannot be traced names what goes over its children, whatever they are."""
-    return not _names_in(module).isdisjoint(("children", "named_children", "_modules", "modules", "named_modules"))
+    run = ("children", "named_children", "_modules", "modules", "named_modules")
+    return not _names_in(function for cls in _own_classes(module) for function in vars(cls).values()).isdisjoint(run)
 
 
 def may_test_classes(module: nn.Module) -> bool:
     """True if the code of a module that cannot be traced may ask for the class of another module."""
-    return not _names_in(module).isdisjoint(("isinstance", "issubclass", "type", "__class__"))
+    names = {"forward"}
+    while True:  # through the methods that it may call
+        found = names | _names_in(vars(cls)[name] for cls in _own_classes(module) for name in names & vars(cls).keys())
+        if found == names:
+            return not names.isdisjoint(("isinstance", "issubclass", "type", "__class__"))
+        names = found
 
 
-def _names_in(module: nn.Module) -> set[str]:
-    """Names in the code of a module's own class, but for what makes it."""
-    own = type(module).__mro__[: type(module).__mro__.index(nn.Module)]
-    functions = [function for cls in own for name, function in vars(cls).items() if name != "__init__"]
+def _own_classes(module: nn.Module) -> tuple[type, ...]:
+    return type(module).__mro__[: type(module).__mro__.index(nn.Module)]
+
+
+def _names_in(functions: Iterable[Any]) -> set[str]:
+    """Names in some functions' code."""
     codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]
     names: set[str] = set()
     for code in codes:  # grows: comprehensions are code objects of their own
