@@ -21,32 +21,37 @@ _Model = TypeVar("_Model", bound=nn.Module)
 def recalibrate(model: _Model, loader: Iterable[Any], *, progress: bool = True) -> _Model:
     """Measure batch norm's running statistics anew on some data, in place; nothing else is trained or changed.
 
-    Antialiasing changes the maps that batch norm was trained to see. One pass over a few thousand training images
-    measures their mean and variance: those of all values of all batches together, weighted by their number, whatever
-    ``momentum`` says. In that pass every batch norm normalises by its batch, as in training, so that later layers see
-    what they will see; all else (dropout ...) is in evaluation mode. Shuffle the data, and take batches as large as
-    in training. Statistics are replaced when the pass is over, all or none.
+    Antialiasing changes the maps that batch norm was trained to see. One pass over a few thousand
+    training images measures their mean and variance: those of all values of all batches together,
+    weighted by their number, whatever ``momentum`` says. In that pass every batch norm normalises
+    by its batch, as in training, so that later layers see what they will see; all else (dropout
+    ...) is in evaluation mode. Shuffle the data, and take batches as large as in training.
+    Statistics are replaced when the pass is over, all or none.
 
     Args:
-        model: A network with ``nn.BatchNorm*d`` or ``nn.SyncBatchNorm`` layers, on any device. Layers that the forward
-            pass does not reach, and those that keep no statistics, are left alone.
-        loader: Batches of inputs: tensors, or tuples and lists that begin with one, such as (images, targets). They are
-            moved to the model's device. ``itertools.islice(loader, 100)`` makes it shorter. In a process group each
-            process measures what its own loader gives.
+        model: A network with ``nn.BatchNorm*d`` or ``nn.SyncBatchNorm`` layers, on any device.
+            Layers that the forward pass does not reach, and those that keep no statistics, are left
+            alone.
+        loader: Batches of inputs: tensors, or tuples and lists that begin with one, such as
+            (images, targets). They are moved to the model's device.
+            ``itertools.islice(loader, 100)`` makes it shorter. In a process group each process
+            measures what its own loader gives.
         progress: Show a bar, on a terminal.
 
     Returns:
         The same model, with train and evaluation flags, hooks and momenta as they were.
 
     Raises:
-        ValueError: If the loader is empty, a layer saw infinities or NaNs, or a batch is so small that a layer reads
-            one value a channel, which has no variance (torch's own message). The model is then as it was.
+        ValueError: If the loader is empty, a layer saw infinities or NaNs, or a batch is so small
+            that a layer reads one value a channel, which has no variance (torch's own message). The
+            model is then as it was.
         TypeError: If a batch is neither a tensor nor begins with one.
 
     Warns:
         UserWarning: If the model has no batch norm that keeps statistics.
 
-    Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 ("precise" statistics).
+    Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 ("precise"
+        statistics).
 
     Example:
         >>> model = nn.Sequential(nn.BatchNorm1d(1))

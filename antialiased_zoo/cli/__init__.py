@@ -15,8 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: By default those of the process.
 
     Returns:
-        0 if all went well, 1 if something failed (it is said on the standard error), 2 if the command was not
-        understood, 130 after Ctrl-C, 141 if nobody reads the output any more.
+        0 if all went well, 1 if something failed (it is said on the standard error), 2 if the
+        command was not understood, 130 after Ctrl-C, 141 if nobody reads the output any more.
     """
     try:
         from .command import run

@@ -1,6 +1,7 @@
 """The demo: two ImageNet networks judge photos that slide one pixel at a time, with no network and no data set.
 
-The statistics are chosen before looking, and are the headline; one photo's curve stands beside them.
+The statistics are chosen before looking, and are the headline; one photo's curve stands beside
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from ..zoo import create_model
 
 MODEL = "efficientnet_lite0"
 LABELS = {None: "baseline", 4: "antialiased (Tri-4)"}
-#: All photographs of scikit-image's wheel that are in the public domain or CC0, as its documentation states.
+#: All photographs of scikit-image's wheel that are in the public domain or CC0, as its
+#: documentation states.
 PHOTOS = (
     *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png"),
     *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg", "rocket.jpg"),
@@ -41,7 +43,8 @@ class Judgement:
 
     Attributes:
         changed: Share of neighbouring shifts at which the top class is another.
-        step: Mean absolute change of the probability of the class that the network sees at the middle.
+        step: Mean absolute change of the probability of the class that the network sees at the
+            middle.
     """
 
     changed: Sequence[float]

@@ -20,7 +20,8 @@ class Cifar10(LabelledImages):
         train: The 50,000 training images instead of the 10,000 test images.
 
     Raises:
-        OSError: The data is missing and cannot be fetched, or has another MD5 than torchvision states.
+        OSError: The data is missing and cannot be fetched, or has another MD5 than torchvision
+            states.
     """
 
     def __init__(self, root: str | os.PathLike[str], train: bool = False) -> None:

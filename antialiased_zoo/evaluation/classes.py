@@ -49,11 +49,12 @@ def match_classes(
         data: Names of the data's classes in its order.
         outputs: How many the model has.
         model: Names of the model's outputs, if it has its own.
-        given: ``same-order`` if the data's k-th class is the model's k-th output, or a file as in `read_classes`.
+        given: ``same-order`` if the data's k-th class is the model's k-th output, or a file as in
+            `read_classes`.
 
     Raises:
-        ValueError: Names that the model does not have or uses for two outputs, or, where no names are known, another
-            number of classes.
+        ValueError: Names that the model does not have or uses for two outputs, or, where no names
+            are known, another number of classes.
 
     Example:
         >>> match_classes(["n01443537", "n01440764"], 1000).index

@@ -44,7 +44,8 @@ class _ZipFiles:
         self._handle: tuple[int, zipfile.ZipFile] | None = None
 
     def _zip(self) -> zipfile.ZipFile:
-        # A handle shared by forked workers would share its file position: each process opens its own.
+        # A handle shared by forked workers would share its file position: each process opens its
+        # own.
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = (os.getpid(), zipfile.ZipFile(self.archive))
         return self._handle[1]
@@ -105,7 +106,8 @@ def open_images(
     """Opens a directory of ``<class>/<image>`` files (torchvision's ImageFolder layout), or a zip of one.
 
     Args:
-        path: A folder, a zip, or a folder inside a zip: ``photos``, ``photos.zip``, ``photos.zip/train``.
+        path: A folder, a zip, or a folder inside a zip: ``photos``, ``photos.zip``,
+            ``photos.zip/train``.
         transform: Applied to each RGB PIL image.
         labels: For images that are not in class folders; see `read_labels`.
         labelled: False takes images from any folders; their targets then mean nothing.
@@ -115,7 +117,8 @@ def open_images(
 
     Raises:
         FileNotFoundError: No such folder or zip, or no such labels.
-        ValueError: No images, images without a label or outside a class folder, or a class folder without images.
+        ValueError: No images, images without a label or outside a class folder, or a class folder
+            without images.
 
     Example:
         >>> train = open_images("cifar10.zip/train")  # doctest: +SKIP

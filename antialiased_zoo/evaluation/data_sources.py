@@ -40,7 +40,8 @@ def open_data(text: str, labels: str | os.PathLike[str] | None = None, *, labell
     Args:
         text: See `DATA_GRAMMAR`.
         labels: For a folder or zip whose images are not in class folders; see `read_labels`.
-        labelled: False takes a folder's or zip's images from anywhere below it; their targets then mean nothing.
+        labelled: False takes a folder's or zip's images from anywhere below it; their targets then
+            mean nothing.
 
     Raises:
         FileNotFoundError: Nothing there.

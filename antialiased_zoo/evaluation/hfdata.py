@@ -15,8 +15,9 @@ class HuggingFaceImages(LabelledImages):
     """One split of a data set that has a column of images and one of class labels.
 
     Args:
-        name: ``OWNER/NAME`` or a folder (of ``save_to_disk``, or in any layout that ``load_dataset`` reads, such as
-            Parquet files), and after a colon the split (``validation`` by default).
+        name: ``OWNER/NAME`` or a folder (of ``save_to_disk``, or in any layout that
+            ``load_dataset`` reads, such as Parquet files), and after a colon the split
+            (``validation`` by default).
 
     Raises:
         ImportError: ``datasets`` is not installed.

@@ -80,7 +80,8 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         A zip and the folder unpacked from it have the same digest.
 
         Args:
-            hide_bar: tqdm's ``disable``, since every byte is read: ``None`` shows a bar on a terminal.
+            hide_bar: tqdm's ``disable``, since every byte is read: ``None`` shows a bar on a
+                terminal.
         """
         total = hashlib.sha256()
         for name in tqdm(self.samples, desc="digest", disable=hide_bar, leave=False):

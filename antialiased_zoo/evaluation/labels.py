@@ -15,9 +15,10 @@ def read_labels(path: Path, samples: Sequence[str]) -> list[str]:
     """Returns the class name of each image.
 
     Args:
-        path: ImageNet's devkit (``ILSVRC2012_devkit_t12``), or a text file: a line ``image label`` per image, separated
-            by a comma or white space (Kaggle's ``LOC_val_solution.csv`` and Caffe's ``val.txt`` are such), or one label
-            a line for the images in the order of their names.
+        path: ImageNet's devkit (``ILSVRC2012_devkit_t12``), or a text file: a line ``image label``
+            per image, separated by a comma or white space (Kaggle's ``LOC_val_solution.csv`` and
+            Caffe's ``val.txt`` are such), or one label a line for the images in the order of their
+            names.
         samples: The images' names, sorted.
 
     Raises:

@@ -45,8 +45,8 @@ class Evaluation:
     def differences(self, model: str, baseline: str) -> dict[str, Figure]:
         """Returns by how many points a model's figures exceed a baseline's, with the interval of the mean difference.
 
-        Both models saw the same images in the same order, so images are compared one by one: the interval is
-        narrower than the two figures' own intervals suggest.
+        Both models saw the same images in the same order, so images are compared one by one: the
+        interval is narrower than the two figures' own intervals suggest.
         """
         return {
             figure: meter.difference(self.probes[baseline][name].meters[figure]).times(100)
@@ -76,14 +76,14 @@ def evaluate(
 ) -> Evaluation:
     """Measures models side by side; each image is decoded once, whatever the number of models and protocols.
 
-    Under ``torchrun`` with an initialised process group each process takes every ``world``-th image, none
-    twice, and all return the whole result. It does not depend on batch size, workers or processes (except where
-    a model rounds differently in another batch).
+    Under ``torchrun`` with an initialised process group each process takes every ``world``-th
+    image, none twice, and all return the whole result. It does not depend on batch size, workers or
+    processes (except where a model rounds differently in another batch).
 
     Args:
         models: Label -> module or callable, on the options' device.
-        images: ``(PIL image, class)`` for each index, with the names of the classes in ``classes``; `open_images`
-            and `open_data` give such.
+        images: ``(PIL image, class)`` for each index, with the names of the classes in ``classes``;
+            `open_images` and `open_data` give such.
         probes: Makes one model's measures, by name.
         protocol: Preprocessing and shifts: one for all models, or label -> protocol.
         options: How to run.
@@ -91,8 +91,8 @@ def evaluate(
         seed: Of corruptions made on the fly.
 
     Raises:
-        ValueError: No image could be decoded, a model has other classes than the data, or a protocol leaves no
-            room for the shifts that a measure needs.
+        ValueError: No image could be decoded, a model has other classes than the data, or a
+            protocol leaves no room for the shifts that a measure needs.
 
     Example:
         >>> from PIL import Image
@@ -162,7 +162,8 @@ def count_outputs(label: str, model: Model, size: int, options: Options) -> int:
     """Returns how many classes a model has, by showing it one black image.
 
     Raises:
-        ValueError: The model does not turn images ``(1, 3, size, size)`` into logits ``(1, classes)``.
+        ValueError: The model does not turn images ``(1, 3, size, size)`` into logits
+            ``(1, classes)``.
     """
     try:
         with evaluating(model):

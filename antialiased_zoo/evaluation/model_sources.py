@@ -1,7 +1,7 @@
 """Where a named model comes from: the zoo, timm, torchvision, the Hugging Face hub, your own module.
 
-A source is a function from a `Request` to a `Built`. `register_model_source` adds one under a name of its own, and
-every script then takes ``NAME:...`` as a model.
+A source is a function from a `Request` to a `Built`. `register_model_source` adds one under a name
+of its own, and every script then takes ``NAME:...`` as a model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Request:
     Attributes:
         name: In its source's own terms.
         filter_size: Antialias it with these taps; ``None`` leaves it as it is.
-        weights: ``""`` for the source's default, ``"none"`` for random ones, else a name that the source knows.
+        weights: ``""`` for the source's default, ``"none"`` for random ones, else a name that the
+            source knows.
         num_classes: Outputs; ``None`` for the weights' own or the source's default.
         options: More arguments for the builder.
         progress: Show a bar while weights are fetched.

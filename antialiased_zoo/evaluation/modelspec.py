@@ -106,11 +106,13 @@ def load_named(text: str, num_classes: int | None = None, progress: bool = True)
 
     Args:
         text: See `GRAMMAR`.
-        num_classes: For networks with random weights, and for files with another head than the network's own.
+        num_classes: For networks with random weights, and for files with another head than the
+            network's own.
         progress: Show a bar while weights are fetched.
 
     Raises:
-        ValueError: A spec of another form, a model that its source cannot build, or weights that do not fit.
+        ValueError: A spec of another form, a model that its source cannot build, or weights that do
+            not fit.
 
     Example:
         >>> load_named("plain=resnet18:baseline", num_classes=10).model.fc.out_features
@@ -140,7 +142,8 @@ def new_model(
     """Builds a network to train: with a head of ``num_classes``, antialiased, with random weights by default.
 
     Args:
-        text: A name of the zoo, or a spec without filter and weights: ``timm:resnet18``, ``mymodels:build``.
+        text: A name of the zoo, or a spec without filter and weights: ``timm:resnet18``,
+            ``mymodels:build``.
         num_classes: Outputs.
         filter_size: ``None`` leaves the network as it is.
         weights: As in a spec.
@@ -173,7 +176,8 @@ def new_model(
 def _fine_tuned(request: Request, file: Path) -> Built:
     """Builds a network of the zoo with the tensors of a file that says which network it belongs to.
 
-    That network may have another structure: fine-tuning an antialiased network starts from the baseline's tensors.
+    That network may have another structure: fine-tuning an antialiased network starts from the
+    baseline's tensors.
     """
     trained = create_model(request.name, pretrained=file, num_classes=request.num_classes, progress=False)
     model = create_model(request.name, request.filter_size, False, request.num_classes, **dict(request.options))
@@ -236,7 +240,8 @@ def _load(model: nn.Module, file: Path) -> str:
         return ""
     except TensorMismatchError as error:
         found, wanted = checkpoints.read_tensors(file), model.state_dict()
-        # A weight stands for a weight, a running mean for a running mean: the last part of a name says the kind.
+        # A weight stands for a weight, a running mean for a running mean: the last part of a name
+        # says the kind.
         kinds = [[(name.rpartition(".")[2], t.shape) for name, t in state.items()] for state in (found, wanted)]
         if kinds[0] != kinds[1]:
             raise

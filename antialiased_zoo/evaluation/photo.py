@@ -13,9 +13,11 @@ from ..weights import open_regular
 
 # 64 million pixels are 192 MB decoded: larger than any camera's, smaller than an attack.
 MAX_PIXELS = 64_000_000
-# Only the central square is looked at; a strip of 1 x 60,000 pixels would be resized to gigabytes first.
+# Only the central square is looked at; a strip of 1 x 60,000 pixels would be resized to gigabytes
+# first.
 _MAX_ASPECT = 4
-# Pillow keeps some bytes for each row: 64 million rows of one pixel would be gigabytes. JPEG's own limit.
+# Pillow keeps some bytes for each row: 64 million rows of one pixel would be gigabytes. JPEG's own
+# limit.
 MAX_SIDE = 65_535
 # Pillow knows many more, among them PostScript, for which it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "TGA", "ICO")
@@ -37,7 +39,8 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         An RGB image.
 
     Raises:
-        PhotoError: If it cannot be read or decoded, or has more than 64 million pixels, or 65,535 on a side.
+        PhotoError: If it cannot be read or decoded, or has more than 64 million pixels, or 65,535
+            on a side.
 
     Example:
         >>> read_photo("cat.jpg").mode  # doctest: +SKIP

@@ -34,7 +34,8 @@ def shift_curves(
         title: Above the curves.
         xlabel: Below the curves.
         ylabel: Beside the curves.
-        photo: What was shifted, drawn at the left: a PIL image, an HWC array, whatever ``imshow`` takes.
+        photo: What was shifted, drawn at the left: a PIL image, an HWC array, whatever ``imshow``
+            takes.
         caption: Below the photo.
 
     Raises:
@@ -80,8 +81,8 @@ def accuracy_consistency(
         xlabel: Below it.
         ylabel: Beside it; say whether crop or circular.
         errors: Label -> ((lowest, highest accuracy), (lowest, highest consistency)), drawn as bars.
-        groups: Label -> kind of model; each kind has a colour and a shape, which a legend explains. By default each
-            model has a colour.
+        groups: Label -> kind of model; each kind has a colour and a shape, which a legend explains.
+            By default each model has a colour.
 
     Raises:
         ValueError: No points.
@@ -143,7 +144,8 @@ def distance_maps(
     """Draws feature distance over a grid of shifts: a row per layer (with its own scale), a column per model.
 
     Args:
-        maps: Model -> layer -> ``(row offsets, column offsets)`` distances; the same layers for every model.
+        maps: Model -> layer -> ``(row offsets, column offsets)`` distances; the same layers for
+            every model.
         title: Above the picture.
         rows: The row offsets in pixels, for the axes.
         columns: The column offsets in pixels.

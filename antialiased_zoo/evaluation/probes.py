@@ -1,7 +1,8 @@
 """The measures that `evaluate` takes: which views of an image each one needs, and what it keeps of the answers.
 
-A new measure is a subclass of `Probe`; `register_probe` makes it one that ``scripts/evaluate.py --metrics`` knows, and
-without registering it that script takes ``--metrics MODULE:CLASS``.
+A new measure is a subclass of `Probe`; `register_probe` makes it one that
+``scripts/evaluate.py --metrics`` knows, and without registering it that script takes
+``--metrics MODULE:CLASS``.
 """
 
 from __future__ import annotations
@@ -122,8 +123,8 @@ class Consistency(Probe):
         kind: ``crop`` or ``circular``; the two do not compare.
         pairs: Pairs per image.
         seed: Of the draw, which depends on nothing but it and the image's index.
-        table: Makes offsets ``(images of the data set, pairs, 2, 2)`` from the protocol's range, in place of a draw per
-            image.
+        table: Makes offsets ``(images of the data set, pairs, 2, 2)`` from the protocol's range, in
+            place of a draw per image.
     """
 
     needs_targets = False
@@ -152,8 +153,8 @@ class Consistency(Probe):
     def paper(cls, images: int, seed: int = 0, batch: int = 8, passes: int = 5) -> Consistency:
         """Returns the published script's crop consistency of a data set of so many images.
 
-        See `draw_paper_pairs`. The script leaves its generator unseeded; here it is numpy's legacy generator with this
-        seed.
+        See `draw_paper_pairs`. The script leaves its generator unseeded; here it is numpy's legacy
+        generator with this seed.
         """
         import numpy as np
 

@@ -15,7 +15,8 @@ from ..weights import Preprocessing
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Goes up whenever the same network would get other figures: other shifts, another measure, other preprocessing.
+#: Goes up whenever the same network would get other figures: other shifts, another measure, other
+#: preprocessing.
 PROTOCOL_VERSION = 1
 # Up to so many pixels, images that are not cropped are shifted as CIFAR's.
 _SMALL = 64
@@ -124,7 +125,8 @@ def _ends(offsets: range) -> list[int]:
 def imagenet(preprocessing: Preprocessing | None = None) -> ShiftProtocol:
     """Zhang's protocol: crops at 0..31 of a canvas 32 pixels larger (256 for 224); rolls by -32..31.
 
-    Where the preprocessing resizes to less than that canvas, only accuracy and rolls can be measured.
+    Where the preprocessing resizes to less than that canvas, only accuracy and rolls can be
+    measured.
     """
     facts = preprocessing or Preprocessing()
     canvas = facts.crop + DIAGONAL_OFFSETS[-1]
@@ -172,7 +174,8 @@ def protocol_for(preprocessing: Preprocessing) -> ShiftProtocol:
     """Returns the protocol that preprocessing implies: ImageNet's where images are cropped, CIFAR's for small ones.
 
     Raises:
-        ValueError: Images of more than 64 pixels that are not cropped; either protocol could be meant.
+        ValueError: Images of more than 64 pixels that are not cropped; either protocol could be
+            meant.
     """
     facts = preprocessing
     if facts.resize > facts.crop:

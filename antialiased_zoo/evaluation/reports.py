@@ -42,7 +42,8 @@ def result_notes(label: str, result: Mapping[str, Any]) -> list[str]:
 
     Args:
         label: The model's.
-        result: May have ``differences``, ``imagenet_c`` and ``imagenet_p``, as in the JSON of ``scripts/evaluate.py``.
+        result: May have ``differences``, ``imagenet_c`` and ``imagenet_p``, as in the JSON of
+            ``scripts/evaluate.py``.
     """
     notes = []
     changes = {TITLES[name]: figure for name, figure in result.get("differences", {}).items() if name in TITLES}

@@ -49,8 +49,9 @@ def imagenet_c(
         class_index: Gives `evaluate`'s ``class_index`` for a folder's classes.
 
     Returns:
-        Label -> ``errors`` (corruption -> top-1 error at each severity, percent), ``mean_error`` (unnormalised,
-        percent), ``mce`` (normalised by AlexNet, percent; ``None`` unless all 15 are there), ``missing``.
+        Label -> ``errors`` (corruption -> top-1 error at each severity, percent), ``mean_error``
+        (unnormalised, percent), ``mce`` (normalised by AlexNet, percent; ``None`` unless all 15 are
+        there), ``missing``.
     """
     protocol = _uncropped(preprocessing)
     errors: dict[str, dict[str, list[float]]] = {label: {} for label in models}
@@ -91,8 +92,9 @@ def imagenet_p(
         options: How to run.
 
     Returns:
-        Label -> perturbation -> flip rate in percent with n (clips) and interval, and ``mean`` over the
-        perturbations, not normalised. Noise is compared with frame 0, all else with the frame before.
+        Label -> perturbation -> flip rate in percent with n (clips) and interval, and ``mean`` over
+        the perturbations, not normalised. Noise is compared with frame 0, all else with the frame
+        before.
     """
     rates: dict[str, dict[str, Any]] = {label: {} for label in models}
     folders = sorted(entry for entry in Path(root).iterdir() if entry.is_dir())

@@ -43,7 +43,8 @@ def feature_maps(
         layers: By default :func:`common_layers`.
 
     Returns:
-        Label -> layer -> ``mean`` (rows, then columns), ``n`` images, ``rows`` and ``columns`` in pixels.
+        Label -> layer -> ``mean`` (rows, then columns), ``n`` images, ``rows`` and ``columns`` in
+        pixels.
     """
     inner = slice(protocol.centre, protocol.centre + protocol.size)
     centres = canvases[:, :, inner, inner]

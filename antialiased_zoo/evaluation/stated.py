@@ -92,7 +92,8 @@ def changed(
     """Returns preprocessing with some facts replaced; timm's ``crop_pct`` is the crop's share of the resized image.
 
     Raises:
-        ValueError: Both resize and crop_pct, a share outside 0..1, or facts that do not go together.
+        ValueError: Both resize and crop_pct, a share outside 0..1, or facts that do not go
+            together.
 
     Example:
         >>> changed(Preprocessing(), crop=288, crop_pct=0.9).resize

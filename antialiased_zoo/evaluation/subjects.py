@@ -71,10 +71,12 @@ def prepare(
         protocol: One of `PROTOCOLS`.
         flags: Arguments of `changed`, which override what the weights state.
         seed: Of random weights.
-        room: Resize images to more where the weights' own preprocessing leaves no room to shift crops in.
+        room: Resize images to more where the weights' own preprocessing leaves no room to shift
+            crops in.
 
     Raises:
-        ValueError: As `load_named`; preprocessing that does not go together; a model that is not a classifier.
+        ValueError: As `load_named`; preprocessing that does not go together; a model that is not a
+            classifier.
 
     Example:
         >>> subject = prepare("a=resnet18:baseline", Options(), num_classes=10, flags={"crop": 64, "resize": 96})

@@ -81,7 +81,8 @@ class ViewMaker:
 
     def _shifted(self, keys: Tensor) -> Tensor:
         if not self.protocol.pad and bool((keys[:, 1] == CROP).all()) and bool((keys[:, 2:] == keys[0, 2:]).all()):
-            # The same crop of every image, as for accuracy: half the time of gathering, which serves any views.
+            # The same crop of every image, as for accuracy: half the time of gathering, which
+            # serves any views.
             corner, size = keys[0, 2:].tolist(), self.protocol.size
             cut = self.canvases.pixels[..., corner[0] : corner[0] + size, corner[1] : corner[1] + size]
             return self.protocol.normalise(cut[keys[:, 0]].to(self.device, non_blocking=True))

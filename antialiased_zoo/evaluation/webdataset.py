@@ -18,11 +18,12 @@ _LABELS = ("cls", "cls.txt")
 class WebDataset(LabelledImages):
     """Images and class numbers (or names) in shards.
 
-    The headers of all shards are read once; after that every image is read from its place. So an image's index,
-    on which its shifts depend, is the same whatever the number of processes.
+    The headers of all shards are read once; after that every image is read from its place. So an
+    image's index, on which its shifts depend, is the same whatever the number of processes.
 
     Args:
-        shards: A tar, a folder of tars, or a path with a range in braces: ``val-{000000..000063}.tar``.
+        shards: A tar, a folder of tars, or a path with a range in braces:
+            ``val-{000000..000063}.tar``.
         hide_bar: tqdm's ``disable`` for the bar while headers are read.
 
     Raises:
@@ -47,7 +48,8 @@ class WebDataset(LabelledImages):
     def _index(self, shard: Path, labels: dict[str, str]) -> None:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
-                # As the format has it, a key is the path up to the first dot of the file's own name.
+                # As the format has it, a key is the path up to the first dot of the file's own
+                # name.
                 folder, slash, file = member.name.rpartition("/")
                 key, _, suffix = file.partition(".")
                 name = f"{shard.name}/{folder}{slash}{key}"

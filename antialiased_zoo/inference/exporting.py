@@ -17,7 +17,8 @@ AXES = {"batch": 0, "height": 2, "width": 3}
 #: What `load_exported` returns: ``(N, C, H, W)`` to the network's output.
 Exported: TypeAlias = Callable[[Tensor], Tensor]
 
-#: The version of ONNX's operators that is written: torch's exporter has its own for each operator here.
+#: The version of ONNX's operators that is written: torch's exporter has its own for each operator
+#: here.
 OPSET = 18
 
 
@@ -34,10 +35,12 @@ def export_model(
     Args:
         model: The network, antialiased or not, on a CPU or a GPU; its mode stays as it is.
         path: The file to write.
-        format: "onnx" (opset 18; ONNX Runtime, TensorRT), "pt2" (`torch.export`) or "aoti" (a compiled AOTInductor
-            package for this machine's kind of CPU or GPU).
-        input_size: ``(C, H, W)`` of the image that it is traced with: the only one that it takes, unless...
-        dynamic: ...an axis is open: any of "batch", "height" and "width". Without "batch" it takes one image.
+        format: "onnx" (opset 18; ONNX Runtime, TensorRT), "pt2" (`torch.export`) or "aoti" (a
+            compiled AOTInductor package for this machine's kind of CPU or GPU).
+        input_size: ``(C, H, W)`` of the image that it is traced with: the only one that it takes,
+            unless...
+        dynamic: ...an axis is open: any of "batch", "height" and "width". Without "batch" it takes
+            one image.
 
     Returns:
         The path.
@@ -89,9 +92,11 @@ def load_exported(path: str | os.PathLike[str], format: str | None = None) -> Ex
 
 
 def _export_program(model: nn.Module, images: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:
-    # AUTO lets torch find the range of sizes that the network takes; a named range must lie within it.
+    # AUTO lets torch find the range of sizes that the network takes; a named range must lie within
+    # it.
     shapes = {AXES[axis]: torch.export.Dim.AUTO for axis in dynamic}
-    # Newer torch's default; the compiler's front end of torch 2.6 does not find the buffers of what hangs on a hook.
+    # Newer torch's default; the compiler's front end of torch 2.6 does not find the buffers of what
+    # hangs on a hook.
     return torch.export.export(model, (images,), dynamic_shapes=(shapes,), strict=False)
 
 

@@ -16,18 +16,19 @@ from .packed_conv import pack_
 def for_inference(model: nn.Module) -> nn.Module:
     """Return a copy of a model that computes the same in evaluation, quicker; the model itself is left alone.
 
-    Each batch norm that alone reads a 2-D convolution's value is folded into its weights, which saves a pass over the
-    map and a map's worth of memory; each 2-D convolution keeps its weight as oneDNN wants it on a CPU, where torch
-    rearranges it at every call (`packed_conv.PackedConv2d`: twice that memory); 4-D weights are in channels-last, the
-    quicker layout on most CPUs; no parameter wants a gradient. Give it images in channels-last too:
+    Each batch norm that alone reads a 2-D convolution's value is folded into its weights, which
+    saves a pass over the map and a map's worth of memory; each 2-D convolution keeps its weight as
+    oneDNN wants it on a CPU, where torch rearranges it at every call (`packed_conv.PackedConv2d`:
+    twice that memory); 4-D weights are in channels-last, the quicker layout on most CPUs; no
+    parameter wants a gradient. Give it images in channels-last too:
     ``x.contiguous(memory_format=torch.channels_last)``.
 
     Args:
         model: A network that `torch.fx` can trace, with trained statistics; antialiased or not.
 
     Returns:
-        The copy, in evaluation mode. Its outputs agree with the model's to rounding. It is not for training:
-        its batch norms are gone, and its state dict no longer fits.
+        The copy, in evaluation mode. Its outputs agree with the model's to rounding. It is not for
+        training: its batch norms are gone, and its state dict no longer fits.
 
     Raises:
         antialiased_zoo.transform.graph.UntraceableError: If the model's forward depends on values.

@@ -23,10 +23,10 @@ class _Packed(NamedTuple):
 class PackedConv2d(nn.Conv2d):
     """`nn.Conv2d` that reorders its weight for oneDNN once per input shape; torch reorders it at every call.
 
-    For one image that saves a fifth of a ResNet's time on a CPU. The weight itself stays, so this takes twice its
-    memory. A changed weight (``load_state_dict``, an optimizer, a new parameter) is noticed at the next call; values
-    written through ``weight.data`` are not. With other dtypes or devices, autocast, gradients, a compiler or a tracer
-    it is plain `nn.Conv2d`.
+    For one image that saves a fifth of a ResNet's time on a CPU. The weight itself stays, so this
+    takes twice its memory. A changed weight (``load_state_dict``, an optimizer, a new parameter) is
+    noticed at the next call; values written through ``weight.data`` are not. With other dtypes or
+    devices, autocast, gradients, a compiler or a tracer it is plain `nn.Conv2d`.
 
     Example:
         >>> conv = pack_(nn.Conv2d(3, 8, 3)).requires_grad_(False)

@@ -1,7 +1,8 @@
 """Which kernel serves a tensor: one table for each operation; the first row that serves the tensor computes it.
 
-Compiled and exported code takes a table's last row, the formula: one graph for every size, which the compiler may fuse
-as it likes; or a row that is one operator of torch for every size (``compiles``).
+Compiled and exported code takes a table's last row, the formula: one graph for every size, which
+the compiler may fuse as it likes; or a row that is one operator of torch for every size
+(``compiles``).
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def _convolves_slowly(x: Tensor, blur: Blur) -> bool:
     return x.dtype is torch.float64 or (x.dtype is torch.float32 and not has_onednn())
 
 
-# Up to here torch's own pool is as quick in channels-last: rows or columns with gradients, bytes without.
+# Up to here torch's own pool is as quick in channels-last: rows or columns with gradients, bytes
+# without.
 _SMALL_WITH_GRAD = 56
 _SMALL = 2 << 20
 

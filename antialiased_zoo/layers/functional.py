@@ -45,19 +45,22 @@ def blur_pool2d(
 
     Args:
         x: ``(N, C, H, W)`` or ``(C, H, W)``, any floating dtype, any memory format.
-        filt_size: Length k of the binomial taps, 1 to 7 (1 subsamples only), or taps of your own: a 1-D sequence of
-            any length k, normalised to sum to one.
-        stride: Subsampling factor. A pair gives one for each axis, and an axis with stride 1 is then not blurred.
-        pad_type: "reflect" ("refl"), "replicate" ("repl") or "zero". A map too small to reflect in is reflected
-            repeatedly, as ``numpy.pad`` does, so that any size down to 1x1 works.
-        pad_off: Pixels of padding on every side beyond the floor((k-1)/2) before and ceil((k-1)/2) after.
-        wide: Widen binomial taps where the stride is above 2 (`antialiased_zoo.wide_taps`). The published
-            weights do without.
-        dense: Blur as for ``stride``, and keep every pixel: for a map that something else subsamples or has upsampled.
+        filt_size: Length k of the binomial taps, 1 to 7 (1 subsamples only), or taps of your own: a
+            1-D sequence of any length k, normalised to sum to one.
+        stride: Subsampling factor. A pair gives one for each axis, and an axis with stride 1 is
+            then not blurred.
+        pad_type: "reflect" ("refl"), "replicate" ("repl") or "zero". A map too small to reflect in
+            is reflected repeatedly, as ``numpy.pad`` does, so that any size down to 1x1 works.
+        pad_off: Pixels of padding on every side beyond the floor((k-1)/2) before and ceil((k-1)/2)
+            after.
+        wide: Widen binomial taps where the stride is above 2 (`antialiased_zoo.wide_taps`). The
+            published weights do without.
+        dense: Blur as for ``stride``, and keep every pixel: for a map that something else
+            subsamples or has upsampled.
 
     Returns:
-        ``(N, C, ceil(H / stride), ceil(W / stride))`` (for ``pad_off=0``; with ``dense`` the size of ``x``), dtype,
-        device and memory format of ``x``.
+        ``(N, C, ceil(H / stride), ceil(W / stride))`` (for ``pad_off=0``; with ``dense`` the size
+        of ``x``), dtype, device and memory format of ``x``.
 
     Raises:
         ValueError: If an argument or the shape of ``x`` is out of range.
@@ -129,8 +132,8 @@ def max_blur_pool2d(
 ) -> Tensor:
     """Max pooling evaluated densely, then blurred and subsampled: the paper's MaxBlurPool.
 
-    The result has the spatial size of ``F.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)``, and
-    equals it for ``filt_size=1``.
+    The result has the spatial size of ``F.max_pool2d(x, kernel_size, stride, padding, dilation,
+    ceil_mode)``, and equals it for ``filt_size=1``.
 
     Args:
         x: ``(N, C, H, W)`` or ``(C, H, W)``, floating point.
@@ -219,7 +222,8 @@ def avg_blur_pool2d(
 
     Args:
         x: ``(N, C, H, W)`` or ``(C, H, W)``, floating point.
-        kernel_size: Window of the average that it replaces, an int or a pair: says where the centres are.
+        kernel_size: Window of the average that it replaces, an int or a pair: says where the
+            centres are.
         filt_size: As in `blur_pool2d`.
         stride: Subsampling factor, an int or a pair (an axis with stride 1 is then not blurred).
         padding: As in ``F.avg_pool2d``.
@@ -283,27 +287,31 @@ def blur_upsample2d(
 ) -> Tensor:
     """Put zeros between the pixels, then low-pass filter with a gain of ``stride`` per axis: the blur transposed.
 
-    Binomial taps are made for the stride (`antialiased_zoo.wide_taps`): filter size 2 gives nearest, 3 and (at
-    stride 2) 4 linear interpolation, 5 to 7 are smoother. Whatever the taps, those that meet pixels at the same time
-    are normalised to sum to one, so that a constant map stays constant; at the borders it does because the map is
-    padded before the zeros go in.
+    Binomial taps are made for the stride (`antialiased_zoo.wide_taps`): filter size 2 gives
+    nearest, 3 and (at stride 2) 4 linear interpolation, 5 to 7 are smoother. Whatever the taps,
+    those that meet pixels at the same time are normalised to sum to one, so that a constant map
+    stays constant; at the borders it does because the map is padded before the zeros go in.
 
     Args:
         x: ``(N, C, H, W)`` or ``(C, H, W)``, any floating dtype.
-        filt_size: 2 to 7, or taps of your own, at least ``stride`` of them (1 where the stride is 1).
-        stride: Upsampling factor. A pair gives one for each axis, and an axis with stride 1 is then not blurred.
-        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero". With "zero" a constant falls off at the border,
-            and the result is ``stride`` (for each axis) times the adjoint of
+        filt_size: 2 to 7, or taps of your own, at least ``stride`` of them (1 where the stride is
+            1).
+        stride: Upsampling factor. A pair gives one for each axis, and an axis with stride 1 is then
+            not blurred.
+        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero". With "zero" a constant falls
+            off at the border, and the result is ``stride`` (for each axis) times the adjoint of
             ``blur_pool2d(..., pad_type="zero", wide=True)``.
 
     Returns:
         ``(N, C, H * stride, W * stride)``, dtype, device and memory format of ``x``.
 
     Raises:
-        ValueError: If an argument or the shape of ``x`` is out of range, or the taps leave pixels without a value.
+        ValueError: If an argument or the shape of ``x`` is out of range, or the taps leave pixels
+            without a value.
         TypeError: If ``x`` is not floating point.
 
-    Source: the transpose of Zhang, ICML 2019, section 3.2, as in Karras et al., StyleGAN, CVPR 2019 ("bilinear
+    Source: the transpose of Zhang, ICML 2019, section 3.2, as in Karras et al., StyleGAN, CVPR 2019
+        ("bilinear
     sampling").
 
     Example:

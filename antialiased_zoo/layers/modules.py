@@ -1,6 +1,7 @@
 """The resampling layers: blur and subsample, or upsample and blur. Nothing here knows about models."""
 
-# No `from __future__ import annotations`, and no class annotation but of a tensor: torch.jit.script reads them.
+# No `from __future__ import annotations`, and no class annotation but of a tensor: torch.jit.script
+# reads them.
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -48,7 +49,8 @@ class Blurred(nn.Module):
         return scriptable.blurred(x, self.kernel, self._stride, self._mode, self._before, self._after)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        # to_empty() and FSDP's materialisation hand back uninitialised memory, and no checkpoint holds the kernel.
+        # to_empty() and FSDP's materialisation hand back uninitialised memory, and no checkpoint
+        # holds the kernel.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # as torch has it
         self.kernel = self.blur.kernel(self.kernel.dtype, len(self.kernel)).to(self.kernel.device)
         return self
@@ -83,17 +85,19 @@ class Downsample(_Resampler):
     Args:
         channels: Channels of the input, checked at each call; None takes any number.
         pad_type: "reflect" ("refl"), "replicate" ("repl") or "zero".
-        filt_size: Length of the binomial taps, 1 to 7: 2, 3, 4, 5 are Rect-2, Tri-3, Tri-4, Bin-5; 1 subsamples only.
-            Or taps of your own: a 1-D sequence, normalised to sum to one.
-        stride: Subsampling factor. A pair gives one for each axis, and an axis with stride 1 is then not blurred.
+        filt_size: Length of the binomial taps, 1 to 7: 2, 3, 4, 5 are Rect-2, Tri-3, Tri-4, Bin-5;
+            1 subsamples only. Or taps of your own: a 1-D sequence, normalised to sum to one.
+        stride: Subsampling factor. A pair gives one for each axis, and an axis with stride 1 is
+            then not blurred.
         pad_off: Pixels of padding on each side beyond what keeps the size.
-        wide: Widen binomial taps where the stride is above 2 (`antialiased_zoo.wide_taps`). The published
-            weights do without.
-        dense: Blur as for ``stride``, and keep every pixel: for a map that something else subsamples or has upsampled.
+        wide: Widen binomial taps where the stride is above 2 (`antialiased_zoo.wide_taps`). The
+            published weights do without.
+        dense: Blur as for ``stride``, and keep every pixel: for a map that something else
+            subsamples or has upsampled.
 
     Shape:
-        ``(N, C, H, W)`` or ``(C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``; with ``dense`` the size
-        stays. Dtype, device and memory format are the input's.
+        ``(N, C, H, W)`` or ``(C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``; with
+        ``dense`` the size stays. Dtype, device and memory format are the input's.
 
     Raises:
         ValueError: If an argument is out of range, or the input has another number of channels.
@@ -166,14 +170,16 @@ class BlurUpsample(_Resampler):
 
     Args:
         channels: Channels of the input, checked at each call; None takes any number.
-        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero" (a constant then falls off at the border).
-        filt_size: 2 to 7: 2 is nearest, 3 and (at stride 2) 4 linear interpolation, 5 to 7 are smoother. Or taps of
-            your own, a 1-D sequence of at least ``stride`` of them.
-        stride: Upsampling factor. A pair gives one for each axis, and an axis with stride 1 is then not blurred.
+        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero" (a constant then falls off at
+            the border).
+        filt_size: 2 to 7: 2 is nearest, 3 and (at stride 2) 4 linear interpolation, 5 to 7 are
+            smoother. Or taps of your own, a 1-D sequence of at least ``stride`` of them.
+        stride: Upsampling factor. A pair gives one for each axis, and an axis with stride 1 is then
+            not blurred.
 
     Shape:
-        ``(N, C, H, W)`` or ``(C, H, W)`` to ``(N, C, H * stride, W * stride)``. Dtype, device and memory format are the
-        input's.
+        ``(N, C, H, W)`` or ``(C, H, W)`` to ``(N, C, H * stride, W * stride)``. Dtype, device and
+        memory format are the input's.
 
     Raises:
         ValueError: If an argument is out of range, or the input has another number of channels.

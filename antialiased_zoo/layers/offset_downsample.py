@@ -14,25 +14,29 @@ from .filters import FilterSize
 from .modules import Downsample
 from .padding import padded
 
-#: For each spatial axis, and each remainder of the dense map's size by the blur's stride: the first place to keep.
+#: For each spatial axis, and each remainder of the dense map's size by the blur's stride: the first
+#: place to keep.
 StrideOffsets = tuple[tuple[int, ...], ...]
 
 
 class OffsetDownsample(Downsample):
     """`Downsample` that starts at a place which depends on the map's size, for maps with any number of axes.
 
-    TensorFlow's "SAME" padding depends on the stride: at even sizes a 3x3 convolution with stride 2 does not pad
-    before the map, and its outputs are those at 1, 3, 5, ... of the dense map; at odd sizes those at 0, 2, 4, ....
+    TensorFlow's "SAME" padding depends on the stride: at even sizes a 3x3 convolution with stride 2
+    does not pad before the map, and its outputs are those at 1, 3, 5, ... of the dense map; at odd
+    sizes those at 0, 2, 4, ....
 
     Args:
-        offsets: For each axis, and each remainder of the map's size by the stride, the first place to keep.
+        offsets: For each axis, and each remainder of the map's size by the stride, the first place
+            to keep.
         stride: One for each axis.
         pad_type: See `Downsample`.
         filt_size: See `Downsample`.
         wide: See `Downsample`.
 
     Shape:
-        ``(N, C, *spatial)`` or ``(C, *spatial)`` to ``ceil((size - offset) / stride)`` along each axis.
+        ``(N, C, *spatial)`` or ``(C, *spatial)`` to ``ceil((size - offset) / stride)`` along each
+        axis.
 
     Raises:
         ValueError: If an argument is out of range, or the offsets do not fit the stride.
@@ -72,7 +76,8 @@ class OffsetDownsample(Downsample):
         if known and all(n <= before for n, (before, _) in zip(first, around, strict=True)):
             less = [(before - n, after) for n, (before, after) in zip(first, around, strict=True)]
             return blur_pool(x, self.blur.with_padding(tuple(less)), self.kernel)
-        # A size that is open, or fewer taps: a copy more. A slice would not do: its layout depends on the size.
+        # A size that is open, or fewer taps: a copy more. A slice would not do: its layout depends
+        # on the size.
         x = padded(x, self.blur)
         for axis, n in enumerate(first, start=2):
             x = x.index_select(axis, torch.arange(n, x.shape[axis], device=x.device))

@@ -28,7 +28,8 @@ def padded_indices(n: int, pad: tuple[int, int], mode: str) -> Tensor:
 
 def padded(x: Tensor, blur: Blur) -> Tensor:
     """``x`` with the blur's padding; a map too small to reflect in is reflected repeatedly."""
-    # F.pad refuses to reflect more than once. Each size by itself: min() would compile anew where height meets width.
+    # F.pad refuses to reflect more than once. Each size by itself: min() would compile anew where
+    # height meets width.
     if blur.mode == "reflect" and any(n <= blur.reach for n in x.shape[2:]):
         for axis, pad in enumerate(blur.padding, start=2):
             x = x.index_select(axis, padded_indices(x.shape[axis], pad, blur.mode).to(x.device))

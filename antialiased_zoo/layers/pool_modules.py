@@ -1,6 +1,7 @@
 """The pools that blur: a pool's window, and the blur that takes over its stride."""
 
-# No `from __future__ import annotations`, and no class annotation but of a tensor: torch.jit.script reads them.
+# No `from __future__ import annotations`, and no class annotation but of a tensor: torch.jit.script
+# reads them.
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -101,7 +102,8 @@ class AvgBlurPool2d(_Pooled):
     """The blur in place of an average pool, on the same centres and to the size that ``nn.AvgPool2d`` would give.
 
     Args:
-        kernel_size: Window of the average that it replaces, an int or a pair: says where the centres are.
+        kernel_size: Window of the average that it replaces, an int or a pair: says where the
+            centres are.
         filt_size: Length of the binomial taps, 1 to 7, or taps of your own, as in `Downsample`.
         stride: Subsampling factor, an int or a pair.
         padding: As in ``nn.AvgPool2d``.

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class SamePadConv2d(nn.Conv2d):
     """A convolution with TensorFlow's "SAME" padding: it gives ``ceil(size / stride)`` places along each axis.
 
-    Where the padding is odd, the pixel more is at the right and the bottom; so it depends on the stride and the size.
+    Where the padding is odd, the pixel more is at the right and the bottom; so it depends on the
+    stride and the size.
 
     Example:
         >>> import torch

@@ -30,7 +30,8 @@ class Interpolation(Blur):
         """The transpose of the `Blur` with the same arguments, scaled so that constants stay constant.
 
         Raises:
-            ValueError: If an argument is out of range, or pixels between the zeros would get no value.
+            ValueError: If an argument is out of range, or pixels between the zeros would get no
+                value.
         """
         wide = isinstance(read_filter_size(filt_size), int)
         blur = Blur.make(filt_size, stride, pad_type, 0, ndim, wide)

@@ -63,8 +63,8 @@ class Window:
         padding = self.padding[axis]
         if not self.ceil_mode:
             return size + 2 * padding - span
-        # The last window may reach past the end, but must start in the input. Which of the two is the narrower does
-        # not depend on the size, so that compiled code has nothing to decide.
+        # The last window may reach past the end, but must start in the input. Which of the two is
+        # the narrower does not depend on the size, so that compiled code has nothing to decide.
         return size + padding - 1 + min(0, padding - span + stride)
 
     def missing(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:

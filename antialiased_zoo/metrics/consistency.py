@@ -1,8 +1,9 @@
 """How shift-invariant a model is: pure functions on logits, and the paper's measures of a model on images.
 
-The measures take any module or callable from images ``(N, C, H, W)`` to logits ``(N, classes)``, put a module
-in evaluation mode for their duration, and run without gradients where the images are. For a data set on disk
-use :func:`antialiased_zoo.evaluation.loop.evaluate`, which shares decoding and forward passes between measures.
+The measures take any module or callable from images ``(N, C, H, W)`` to logits ``(N, classes)``,
+put a module in evaluation mode for their duration, and run without gradients where the images are.
+For a data set on disk use :func:`antialiased_zoo.evaluation.loop.evaluate`, which shares decoding
+and forward passes between measures.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def flip_rate(predictions: Tensor, against: Literal["previous", "first"] = "prev
 
     Args:
         predictions: Class indices, ``(clips, frames)``, at least two frames.
-        against: Compare each frame with the one before, or (for the noise perturbations, whose frames have
-            no order) with frame 0.
+        against: Compare each frame with the one before, or (for the noise perturbations, whose
+            frames have no order) with frame 0.
 
     Returns:
         Shares in 0..1, float64 ``(clips,)``.
@@ -146,10 +147,12 @@ def crop_consistency(
 
     Args:
         model: See the module's description.
-        images: ``(N, C, H, W)``, normalised, larger than the crop by what the offsets need (256 for 224).
+        images: ``(N, C, H, W)``, normalised, larger than the crop by what the offsets need (256 for
+            224).
         size: Side of the crops in pixels.
-        offsets: Pairs of corners ``(N, pairs, 2, 2)``; by default one pair an image from 0..31, drawn by
-            :func:`~antialiased_zoo.metrics.shifts.draw_pairs`. ``draw_paper_pairs(N)`` gives the published script's.
+        offsets: Pairs of corners ``(N, pairs, 2, 2)``; by default one pair an image from 0..31,
+            drawn by :func:`~antialiased_zoo.metrics.shifts.draw_pairs`. ``draw_paper_pairs(N)``
+            gives the published script's.
         seed: Of the default draw.
         batch_size: Images in a forward pass.
 
@@ -208,9 +211,10 @@ def diagonal_stability(
 
     Args:
         model: See the module's description.
-        images: ``(N, C, H, W)``, normalised, with sides of at least ``size + offsets[-1]`` (256 for 224).
-        classes: The class of each image ``(N,)``, or one for all; by default what is predicted at the
-            middle shift.
+        images: ``(N, C, H, W)``, normalised, with sides of at least ``size + offsets[-1]`` (256 for
+            224).
+        classes: The class of each image ``(N,)``, or one for all; by default what is predicted at
+            the middle shift.
         size: Side of the crops in pixels.
         offsets: The crops' corners are at ``(d, d)``.
         batch_size: Crops in a forward pass.

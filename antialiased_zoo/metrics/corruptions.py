@@ -1,7 +1,8 @@
 """Common corruptions: six made on the fly, the folders of ImageNet-C, and the errors' means.
 
-The parameters and names follow ImageNet-C (Hendrycks & Dietterich 2019) where torchvision has the operation.
-Figures from corruptions made here do not compare with published ImageNet-C figures, made on its JPEGs.
+The parameters and names follow ImageNet-C (Hendrycks & Dietterich 2019) where torchvision has the
+operation. Figures from corruptions made here do not compare with published ImageNet-C figures, made
+on its JPEGs.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def mean_corruption_error(errors: Mapping[str, float], baseline: Mapping[str, fl
 
     Args:
         errors: Corruption -> error, 0..1.
-        baseline: Corruption -> error of the model to normalise by; it must have the same corruptions.
+        baseline: Corruption -> error of the model to normalise by; it must have the same
+            corruptions.
 
     Raises:
         ValueError: No errors, or a baseline for other corruptions.
@@ -176,7 +178,8 @@ def corruption_folders(root: str | os.PathLike[str]) -> dict[str, list[Path]]:
     """Finds ImageNet-C's folders: ``root/<corruption>/<1..5>`` or ``root/<group>/<corruption>/<1..5>``.
 
     Returns:
-        Corruption -> its five folders, of those among the 15 that are there, in the published order.
+        Corruption -> its five folders, of those among the 15 that are there, in the published
+        order.
 
     Raises:
         FileNotFoundError: No such folder, or none of the corruptions in it.

@@ -69,6 +69,7 @@ def t_quantile(freedom: float) -> float:
         >>> round(t_quantile(9), 4)
         2.2622
     """
-    # t ** 2 = freedom * (1 - x) / x, where x is beta-distributed and 5% of it lies below the quantile.
+    # t ** 2 = freedom * (1 - x) / x, where x is beta-distributed and 5% of it lies below the
+    # quantile.
     x = beta_quantile(0.05, freedom / 2, 0.5)
     return math.sqrt(freedom * (1 - x) / x)

@@ -1,6 +1,7 @@
 """How far a network's maps are from moving with its input: internal feature distance, generation stability.
 
-Shifts are circular throughout, so that what leaves on one side is not mistaken for a failure to move.
+Shifts are circular throughout, so that what leaves on one side is not mistaken for a failure to
+move.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ def feature_distance(
 ) -> dict[str, Tensor]:
     """Returns the internal feature distance of each layer over a grid of shifts (Zhang 2019).
 
-    For each shift: the cosine distance between shift(F(x)) and F(shift(x)), over channels, averaged over
-    positions, where F(x) is the layer's output, each of its positions repeated to cover the image (so a
-    shift by less than the layer's stride is defined).
+    For each shift: the cosine distance between shift(F(x)) and F(shift(x)), over channels, averaged
+    over positions, where F(x) is the layer's output, each of its positions repeated to cover the
+    image (so a shift by less than the layer's stride is defined).
 
     Args:
         model: Any module; in evaluation mode for the duration.
         images: ``(N, C, H, W)``.
-        layers: Names as in ``model.named_modules()``; their outputs must be ``(N, channels, h, w)``.
+        layers: Names as in ``model.named_modules()``; their outputs must be
+            ``(N, channels, h, w)``.
         rows: Row offsets in pixels.
         columns: Column offsets in pixels.
 
@@ -85,8 +87,8 @@ def layer_outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> di
 def moved_distance(still: Tensor, moved: Tensor, shift: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Returns the mean cosine distance between a moved feature map and the map of the moved image, ``(N,)``.
 
-    Equal to repeating both maps to the image's size, rolling the first, and averaging the distance over
-    pixels; but pixels that compare the same two positions are computed once and weighted.
+    Equal to repeating both maps to the image's size, rolling the first, and averaging the distance
+    over pixels; but pixels that compare the same two positions are computed once and weighted.
 
     Args:
         still: F(x), ``(N, channels, h, w)``.
@@ -128,7 +130,8 @@ def generation_stability(
         images: Inputs, ``(N, C, H, W)``.
         shifts: Rows and columns in pixels.
         data_range: Largest minus smallest value that the outputs can have.
-        border: Pixels to leave out at each side (where a generator that pads with zeros must differ).
+        border: Pixels to leave out at each side (where a generator that pads with zeros must
+            differ).
 
     Returns:
         Decibels, float32 ``(N, shifts)``; infinite where the two are equal.

@@ -49,10 +49,10 @@ class Figure:
 def share(values: Sequence[float], trials: int = 1) -> Figure:
     """Returns the mean of per-image shares with an exact interval.
 
-    With one trial per image this is Clopper and Pearson's interval of ``sum(values)`` hits in ``len(values)``,
-    which covers the true share in at least 95% of all samples, whatever it is. Trials on the same image
-    depend on each other: the interval then uses the number of independent trials that would vary as much as
-    the images' shares do (the design effect).
+    With one trial per image this is Clopper and Pearson's interval of ``sum(values)`` hits in
+    ``len(values)``, which covers the true share in at least 95% of all samples, whatever it is.
+    Trials on the same image depend on each other: the interval then uses the number of independent
+    trials that would vary as much as the images' shares do (the design effect).
 
     Args:
         values: Each image's share of hits, 0..1.
@@ -77,7 +77,8 @@ def _independent_trials(mean: float, variance: float, images: int, trials: int) 
     if trials == 1 or images == 1 or not 0 < mean < 1:
         return images
     independent = mean * (1 - mean) / variance if variance > 0 else math.inf
-    # The variance comes from few images: Korn and Graubard's correction for their degrees of freedom.
+    # The variance comes from few images: Korn and Graubard's correction for their degrees of
+    # freedom.
     correction = (t_quantile(images * trials - 1) / t_quantile(images - 1)) ** 2
     return max(images * min(independent, trials) * correction, 1.0)
 
@@ -85,8 +86,8 @@ def _independent_trials(mean: float, variance: float, images: int, trials: int) 
 def average(values: Sequence[float], lowest: float = 0.0, highest: float = 1.0) -> Figure:
     """Returns the mean of one number per image with Student's interval.
 
-    It covers the true mean in 95% of all samples from a normal distribution, and about so often for other
-    distributions once there are some dozens of images.
+    It covers the true mean in 95% of all samples from a normal distribution, and about so often for
+    other distributions once there are some dozens of images.
 
     Args:
         values: One number per image.
@@ -111,8 +112,9 @@ def average(values: Sequence[float], lowest: float = 0.0, highest: float = 1.0) 
 def share_difference(values: Sequence[float]) -> Figure:
     """Returns the mean difference of two models' shares on the same images, with Bonett and Price's interval.
 
-    The interval is the normal one after two imagined images, one that only the first model gets right and one
-    that only the second does. So it has a width even where the models agree on every image.
+    The interval is the normal one after two imagined images, one that only the first model gets
+    right and one that only the second does. So it has a width even where the models agree on every
+    image.
 
     Args:
         values: Each image's difference, -1..1.

@@ -17,7 +17,8 @@ class Meter:
     Figures are the same, bit for bit, whatever the order of updates and merges.
 
     Args:
-        kind: ``share`` for hits and misses, ``mean`` for other numbers in 0..1; decides the interval.
+        kind: ``share`` for hits and misses, ``mean`` for other numbers in 0..1; decides the
+            interval.
 
     Example:
         >>> meter = Meter()
@@ -64,7 +65,8 @@ class Meter:
     def difference(self, baseline: Meter) -> Figure:
         """Returns by how much this meter exceeds a baseline's that saw the same images in the same order.
 
-        Images are compared one by one, so the interval is narrower than the two figures' own suggest.
+        Images are compared one by one, so the interval is narrower than the two figures' own
+        suggest.
         """
         change = (self.per_image - baseline.per_image).tolist()
         return share_difference(change) if self.kind == "share" else average(change, lowest=-1.0)

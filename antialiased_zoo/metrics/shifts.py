@@ -1,7 +1,7 @@
 """Shifting images: which offsets to draw, and the crops and rolls that they mean.
 
-Everywhere an offset is ``(rows, columns)`` in pixels. A *crop* offset is the top-left corner of the crop; a
-*roll* offset moves the content down and right and wraps it around, as ``torch.roll`` does.
+Everywhere an offset is ``(rows, columns)`` in pixels. A *crop* offset is the top-left corner of the
+crop; a *roll* offset moves the content down and right and wraps it around, as ``torch.roll`` does.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ DIAGONAL_OFFSETS = range(33)
 def draw_pairs(indices: Tensor, offsets: range, pairs: int = 1, seed: int = 0, stream: int = 0) -> Tensor:
     """Draws pairs of offsets for each image, each a function of seed, stream and the image's index alone.
 
-    A counter-based generator (Philox 4x64) has one counter per image, so neither batches, nor workers, nor
-    processes, nor the other images matter.
+    A counter-based generator (Philox 4x64) has one counter per image, so neither batches, nor
+    workers, nor processes, nor the other images matter.
 
     Args:
         indices: Image indices in the data set, ``(N,)``, not negative.
@@ -74,8 +74,8 @@ def draw_paper_pairs(
 ) -> Tensor:
     """Draws offsets as the published evaluation script does: one pair for each batch of each pass.
 
-    (antialiased-cnns ``main.py``: ``numpy.random.randint``, first offset then second, batch after batch,
-    pass after pass, images in order; its README uses batches of 8.)
+    (antialiased-cnns ``main.py``: ``numpy.random.randint``, first offset then second, batch after
+    batch, pass after pass, images in order; its README uses batches of 8.)
 
     Args:
         images: Images in the data set.
@@ -85,7 +85,8 @@ def draw_paper_pairs(
         generator: A legacy numpy generator; by default numpy's global one, as the script has.
 
     Returns:
-        int64 ``(images, passes, 2, 2)`` as from :func:`draw_pairs`, for the images ``0 .. images - 1``.
+        int64 ``(images, passes, 2, 2)`` as from :func:`draw_pairs`, for the images
+        ``0 .. images - 1``.
 
     Example:
         >>> import numpy as np

@@ -1,7 +1,7 @@
 """Batches whose content depends on seed, epoch and position alone.
 
-No generator runs on from batch to batch, so a run resumes anywhere by naming the epoch and the batch, and
-the images drawn do not depend on the number of workers.
+No generator runs on from batch to batch, so a run resumes anywhere by naming the epoch and the
+batch, and the images drawn do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def epoch_order(samples: int, batch: int, seed: int, rank: int = 0, world: int =
     Images that do not fill a last batch are left out of the epoch.
 
     Raises:
-        ValueError: Fewer samples than one batch, or a batch that the processes cannot share equally.
+        ValueError: Fewer samples than one batch, or a batch that the processes cannot share
+            equally.
     """
     if samples < batch:
         raise ValueError(f"{samples} images are fewer than one batch of {batch}; lower the batch size")
@@ -136,7 +137,8 @@ class _Seeded(Dataset[tuple[Any, int]]):
         self.images, self.transform, self.seed = images, transform, seed
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        # torchvision's transforms draw from the global generator, which the training loop uses as well.
+        # torchvision's transforms draw from the global generator, which the training loop uses as
+        # well.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + index)
             return self.transform(self.images.image(index)), self.images.targets[index]

@@ -91,10 +91,12 @@ def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
     """Joins torchrun's processes for as long as the context lasts.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda`` ...; under torchrun each process takes its own ``cuda`` device.
+        device: ``auto``, ``cpu``, ``cuda`` ...; under torchrun each process takes its own ``cuda``
+            device.
 
     Yields:
-        This process's device, its rank and the number of processes: ``(device, 0, 1)`` without torchrun.
+        This process's device, its rank and the number of processes: ``(device, 0, 1)`` without
+        torchrun.
     """
     place = find_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -43,8 +43,8 @@ class ValBatches(Protocol):
 class Trainer:
     """Trains a network by a recipe, keeping its state in a run's folder.
 
-    Every random draw is a function of seed, position and process, so the position in the checkpoint is the
-    whole state of sampler, augmentation, dropout and schedule.
+    Every random draw is a function of seed, position and process, so the position in the checkpoint
+    is the whole state of sampler, augmentation, dropout and schedule.
 
     Args:
         model: Trained in place.
@@ -102,7 +102,8 @@ class Trainer:
             :attr:`result`, in evaluation mode.
 
         Raises:
-            ValueError: Fewer images than one batch, or a batch that the processes cannot share equally.
+            ValueError: Fewer images than one batch, or a batch that the processes cannot share
+                equally.
             FloatingPointError: The loss is no longer finite.
         """
         while self.epoch < self.recipe.epochs:

@@ -17,14 +17,15 @@ class Recipe:
 
     Attributes:
         sizes: Training image size in pixels and for how many epochs, in order.
-        augment: ``resized-crop`` draws torchvision's RandomResizedCrop from each file; ``pad-crop`` holds
-            equally sized images in memory, upscales them, and shifts by up to an eighth (reflected).
-            Both flip half of the images.
-        cutout: Side of a square that is blanked at a random place of each training image (``pad-crop``), as a share
-            of the image's; 0 blanks nothing (DeVries and Taylor, 2017).
+        augment: ``resized-crop`` draws torchvision's RandomResizedCrop from each file; ``pad-crop``
+            holds equally sized images in memory, upscales them, and shifts by up to an eighth
+            (reflected). Both flip half of the images.
+        cutout: Side of a square that is blanked at a random place of each training image
+            (``pad-crop``), as a share of the image's; 0 blanks nothing (DeVries and Taylor, 2017).
         eval_resize: Shorter side of a validation image before the centre crop, in pixels.
         eval_crop: Side of the validation crop, in pixels.
-        eval_every: Epochs between two measurements of validation accuracy; the last epoch always counts.
+        eval_every: Epochs between two measurements of validation accuracy; the last epoch always
+            counts.
         batch_size: Images per optimizer step, over all processes and accumulated parts.
         lr: Peak learning rate.
         schedule: ``step`` divides by ten after each third of the run; ``cosine`` falls to zero;
@@ -127,7 +128,8 @@ _IMAGENET = Recipe(sizes=((224, 90),))
 _MOBILENET = Recipe(sizes=((224, 150),), schedule="cosine", lr=0.05, weight_decay=4e-5)
 
 PRESETS: dict[str, Recipe] = {
-    # Zhang 2019 trains each family as torchvision's reference does, MobileNetV2 as its authors' PyTorch port.
+    # Zhang 2019 trains each family as torchvision's reference does, MobileNetV2 as its authors'
+    # PyTorch port.
     "imagenet-resnet": _IMAGENET,
     "imagenet-vgg": dataclasses.replace(_IMAGENET, lr=0.01),
     "imagenet-mobilenet": _MOBILENET,

@@ -67,10 +67,11 @@ class RunFolder:
         A state dict of a network of the zoo says which network it belongs to, and so does the file.
 
         Args:
-            tensors: A state dict. Integers stay as they are, and so does a tensor that half precision cannot
-                hold (running variances may exceed 65,504).
+            tensors: A state dict. Integers stay as they are, and so does a tensor that half
+                precision cannot hold (running variances may exceed 65,504).
             stem: ``<model>[_lpf<filter size>]_<recipe>``.
-            **facts: More fields of the file's record: fields of `NetworkConfig`, such as ``classes``.
+            **facts: More fields of the file's record: fields of `NetworkConfig`, such as
+                ``classes``.
         """
         halved = {name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()}
         content = save(halved, _metadata(tensors, facts))
@@ -126,7 +127,8 @@ def _metadata(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[s
     stated = getattr(tensors, "_metadata", {}).get("", {}).get(NetworkConfig.KEY)
     if stated is None:
         return None
-    # One key: safetensors writes several in an order that changes from run to run, and with it the digest.
+    # One key: safetensors writes several in an order that changes from run to run, and with it the
+    # digest.
     return {NetworkConfig.KEY: replace(NetworkConfig.from_json(stated), **facts).to_json()}
 
 

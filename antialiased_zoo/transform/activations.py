@@ -17,12 +17,14 @@ ACTIVATIONS = tuple(
     cls for name in activations.__all__ if isinstance(cls := getattr(activations, name), type) and cls not in _BY_AXIS
 )
 NORMS = (_NormBase, nn.GroupNorm)
-# A subclass may compute something else: its class says only what it computes if its forward is one of these.
+# A subclass may compute something else: its class says only what it computes if its forward is one
+# of these.
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _POINTWISE: tuple[Any, ...] = (*ACTIVATIONS, nn.BatchNorm2d, nn.SyncBatchNorm, *_DROPOUTS, nn.Identity)
 _KEEPING_PLACES = frozenset(cls.forward for cls in _POINTWISE)
 
-# These take their statistics over the map at hand, so they differ on a dense map and on its subsampled one.
+# These take their statistics over the map at hand, so they differ on a dense map and on its
+# subsampled one.
 MAP_NORM_FUNCTIONS = frozenset(["group_norm", "instance_norm", "layer_norm"])
 
 _registered_modules: list[type[nn.Module]] = []
@@ -32,12 +34,12 @@ _registered_functions: list[Callable[..., Any]] = []
 def register_activation(activation: type[nn.Module] | Callable[..., Any]) -> None:
     """Let the transform take a module class or a function for a pointwise nonlinearity: a blur waits for it.
 
-    What `torch.fx` can look into need not be registered: ``x * torch.sigmoid(x)`` and the like are understood. It is
-    for activations written in another language or with control flow on values.
+    What `torch.fx` can look into need not be registered: ``x * torch.sigmoid(x)`` and the like are
+    understood. It is for activations written in another language or with control flow on values.
 
     Args:
-        activation: A subclass of ``nn.Module``, or a function marked with `torch.fx.wrap`. It computes each output
-            from the inputs at the same place, and keeps the map's shape.
+        activation: A subclass of ``nn.Module``, or a function marked with `torch.fx.wrap`. It
+            computes each output from the inputs at the same place, and keeps the map's shape.
 
     Raises:
         TypeError: If it is neither.

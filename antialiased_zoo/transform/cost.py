@@ -32,28 +32,33 @@ def plan(
 ) -> Plan:
     """Find every op of a model that strides, where its blur belongs, and what it costs. Nothing is changed.
 
-    The model is traced with `torch.fx`, not run: it may be on any device, the meta device too. Where its control flow
-    depends on values, its parts are read one by one, which the plan's notes say. Convolutions and pools with a forward
-    of their own are tried out: copies of them, on small random maps.
+    The model is traced with `torch.fx`, not run: it may be on any device, the meta device too.
+    Where its control flow depends on values, its parts are read one by one, which the plan's notes
+    say. Convolutions and pools with a forward of their own are tried out: copies of them, on small
+    random maps.
 
-    Costs are measured on copies without data (on the meta device), in evaluation mode with gradients: multiply-adds as
-    torch's flop counter finds them, with blurs as the depthwise convolutions that they are on a GPU; activations as the
-    bytes of what autograd keeps. A site's share is what its treatment adds to those before it. A model that cannot run
-    without values (detection models) is copied and run on zeros, once for each site, and a note says so.
+    Costs are measured on copies without data (on the meta device), in evaluation mode with
+    gradients: multiply-adds as torch's flop counter finds them, with blurs as the depthwise
+    convolutions that they are on a GPU; activations as the bytes of what autograd keeps. A site's
+    share is what its treatment adds to those before it. A model that cannot run without values
+    (detection models) is copied and run on zeros, once for each site, and a note says so.
 
     Args:
         model: The network to read.
-        input_size: Shape of the model's input with its batch, such as ``(1, 3, 224, 224)``: adds the costs.
+        input_size: Shape of the model's input with its batch, such as ``(1, 3, 224, 224)``: adds
+            the costs.
         filter_size: Of the blurs whose cost is measured.
         pad_type: Of the blurs whose cost is measured.
         wide: Of the blurs whose cost is measured.
         downsampler: See `antialias_`; the one whose cost is measured.
-        graph: Place blurs between the nodes of a graph instead of beside modules: functions and shared modules can
-            be treated too, but the transformed model becomes a `torch.fx.GraphModule`.
+        graph: Place blurs between the nodes of a graph instead of beside modules: functions and
+            shared modules can be treated too, but the transformed model becomes a
+            `torch.fx.GraphModule`.
         **options: The other options of `antialias_`.
 
     Returns:
-        The `Plan`; with an ``input_size``, its ``totals`` and every treated site's ``extra`` are there.
+        The `Plan`; with an ``input_size``, its ``totals`` and every treated site's ``extra`` are
+        there.
 
     Raises:
         ValueError: If an option is out of range, or the model does not take an input of that size.

@@ -1,8 +1,9 @@
 """What follows a convolution at each place of its map, found by trying it out on small random maps.
 
-Names of functions do not say what a network computes: an activation may be one function or ten, behind a permutation
-of axes or a split of channels. So the nodes behind a convolution are run on a random map and on every other place of
-it: what keeps the places gives the same values at those. The model itself is not run, and its weights are not read.
+Names of functions do not say what a network computes: an activation may be one function or ten,
+behind a permutation of axes or a split of channels. So the nodes behind a convolution are run on a
+random map and on every other place of it: what keeps the places gives the same values at those. The
+model itself is not run, and its weights are not read.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch.nn.modules.conv import _ConvNd
 from .activations import function_name, is_activation, is_map_norm, is_registered, keeps_places
 from .randomness import run_apart
 
-#: What stands between two nodes does at each place: an affine map, a norm over channels, or anything else.
+#: What stands between two nodes does at each place: an affine map, a norm over channels, or
+#: anything else.
 Role = Literal["affine", "norm", "nonlinear"]
 
 _SIZES = (6, 10, 14)  # even, each half odd, and none like another: so no reshaping or reversing goes unnoticed

@@ -36,14 +36,16 @@ class UntraceableError(Exception):
 class Dataflow:
     """The traced graph of a model, with the few questions that the plan asks of it.
 
-    A submodule that cannot be traced is left whole, as one node, and named in ``opaque`` with the reason. Tensors that
-    the model makes of its buffers alone are the graph's ``constants``, by the names that its nodes give them.
+    A submodule that cannot be traced is left whole, as one node, and named in ``opaque`` with the
+    reason. Tensors that the model makes of its buffers alone are the graph's ``constants``, by the
+    names that its nodes give them.
 
     Args:
         model: The network; it is not run and may be on the meta device.
         training: The mode to read it in; each module's own by default.
         hidden: Ids of modules that are also called by code that is not read.
-        after: Ids of modules, and the stride that each will have; None for one that will be replaced.
+        after: Ids of modules, and the stride that each will have; None for one that will be
+            replaced.
 
     Raises:
         UntraceableError: If the model's own forward cannot be traced.
@@ -265,8 +267,8 @@ class Dataflow:
     def modules_returning(self, node: fx.Node) -> Iterator[str]:
         """Modules called once that hand on the value of ``node`` and do not use it themselves, innermost first.
 
-        Containers, and modules that run their own children in turn, are left out: they would call a module added to
-        them as one of their own.
+        Containers, and modules that run their own children in turn, are left out: they would call a
+        module added to them as one of their own.
         """
         for path in self._tracer.returns[node]:
             inside = any(f"{self.owner(user)}.".startswith(f"{path}.") for user in node.users)

@@ -1,10 +1,12 @@
 """Where a blur lives on: beside the module that it follows or precedes, with a record of the stride that it took over.
 
-Other tools replace modules. The record is kept by a module above both the convolution and its blur, which compares it
-with what is there before each forward: a blur that was lost is put back, and what cannot be mended is an error.
+Other tools replace modules. The record is kept by a module above both the convolution and its blur,
+which compares it with what is there before each forward: a blur that was lost is put back, and what
+cannot be mended is an error.
 """
 
-# No `from __future__ import annotations`, and no comments on types in the hooks: torch.jit.script reads both.
+# No `from __future__ import annotations`, and no comments on types in the hooks: torch.jit.script
+# reads both.
 # mypy: disable-error-code="no-untyped-def,no-any-return"
 import threading
 from collections.abc import Callable, Iterator
@@ -29,9 +31,10 @@ class Link:
     """What belongs together: convolutions that gave up a stride, and the blur that took it; paths from the keeper.
 
     Attributes:
-        convs: Path, stride before, stride kept, of each convolution under each of its names; none where nothing was
-            given up.
-        hosts: Paths of the module that the blur stands beside: other tools may replace it under one name alone.
+        convs: Path, stride before, stride kept, of each convolution under each of its names; none
+            where nothing was given up.
+        hosts: Paths of the module that the blur stands beside: other tools may replace it under one
+            name alone.
         where: "before" or "after" the host.
         blur: The blur.
         norms: Paths of the batch norms between them.
@@ -54,7 +57,8 @@ class Link:
         return self.hosts[0]
 
 
-# Hooks and not wrappers, so that the host keeps its class, its name and its parameters' names, whatever it is.
+# Hooks and not wrappers, so that the host keeps its class, its name and its parameters' names,
+# whatever it is.
 
 
 def blur_before(self, input: Tuple[Tensor]) -> Tuple[Tensor]:  # noqa: UP006
@@ -92,8 +96,9 @@ def attach(host: nn.Module, where: Where, blur: nn.Module) -> None:
     host.add_module(name, blur)
     _hook_once(host, where)
     if type(host).__module__.startswith("torch."):
-        # `torch.fx` takes a module of torch's own for one op, and tools that fuse ops of its graph would drop the
-        # blur. A module that names another home is looked into: the blur becomes an op of the graph.
+        # `torch.fx` takes a module of torch's own for one op, and tools that fuse ops of its graph
+        # would drop the blur. A module that names another home is looked into: the blur becomes an
+        # op of the graph.
         host.__module__ = __name__
 
 

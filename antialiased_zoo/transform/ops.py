@@ -25,9 +25,10 @@ class Op:
     """One op that may stride.
 
     Attributes:
-        kind: "conv", "maxpool", "avgpool", "adaptive" (a pool to a given size above 1), "fractional" (a pool at random
-            places), "slice" (``x[..., ::2, ::2]`` and other picking of places), "resize" (interpolation that may go
-            downwards), "unshuffle" (pixels or patches into channels), or a registered op's own.
+        kind: "conv", "maxpool", "avgpool", "adaptive" (a pool to a given size above 1),
+            "fractional" (a pool at random places), "slice" (``x[..., ::2, ::2]`` and other picking
+            of places), "resize" (interpolation that may go downwards), "unshuffle" (pixels or
+            patches into channels), or a registered op's own.
         stride: For each spatial axis; empty where it depends on the input's size or is not known.
         window: Kernel size, padding and dilation; None for slices and resizing.
         in_channels: Of a convolution, where it is a module.
@@ -63,8 +64,8 @@ class StridedOp:
         functions: Names of torch's functions and methods that do it.
         arguments: Names of those functions' arguments, in order.
         read_call: Gives what a call does from its arguments by name and the function's name.
-        blurred: Gives the module that takes a module's place: dense, then blurred. None where the transform itself
-            knows (convolutions, pools).
+        blurred: Gives the module that takes a module's place: dense, then blurred. None where the
+            transform itself knows (convolutions, pools).
     """
 
     modules: tuple[type[nn.Module], ...] = ()
@@ -116,9 +117,9 @@ def register_strided_op(
     Args:
         modules: The class or classes; they are not traced into.
         read: A function from a module to its `Op`, or None if this one does not stride.
-        blurred: A function (module, blur) that returns what takes the module's place. ``blur(channels=None,
-            stride=...)`` makes the blur with the options that the user chose. None leaves the op alone: give `Op`'s
-            ``left`` a reason then.
+        blurred: A function (module, blur) that returns what takes the module's place.
+            ``blur(channels=None, stride=...)`` makes the blur with the options that the user chose.
+            None leaves the op alone: give `Op`'s ``left`` a reason then.
 
     Raises:
         TypeError: If ``modules`` holds no classes of modules.

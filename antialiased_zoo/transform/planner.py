@@ -20,7 +20,8 @@ from .upsampling_ops import read_upsampling_module
 
 _TESTED = "code that cannot be traced may test its class, and would run something else"
 _READ = "the model's own code reads its class or its stride, and would run something else"
-# An image has few channels: the first convolution of a part of a model that reads more does not read an image.
+# An image has few channels: the first convolution of a part of a model that reads more does not
+# read an image.
 _IMAGE_CHANNELS = 4
 
 

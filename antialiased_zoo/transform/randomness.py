@@ -50,8 +50,8 @@ class _OwnRandomNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         given = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded in func.tags:
-            # Anew each time: what is drawn for each image is then the same for a map and for some of its places. An op
-            # that takes no generator raises.
+            # Anew each time: what is drawn for each image is then the same for a map and for some
+            # of its places. An op that takes no generator raises.
             given["generator"] = self._generator.manual_seed(0)
         return func(*args, **given)
 

@@ -17,9 +17,10 @@ from .randomness import run_apart
 def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> StrideOffsets | None:
     """Return where an op with a forward of its own subsamples its dense map, or None if that is not what it does.
 
-    Plain ops keep the places 0, s, 2s, ... of their dense map. Where the padding depends on the stride ("SAME" in
-    TensorFlow's sense) the first place depends on the map's size. A copy with random weights is run, strided and
-    dense, on small random maps of every remainder; the module itself is not run, and its weights are not read.
+    Plain ops keep the places 0, s, 2s, ... of their dense map. Where the padding depends on the
+    stride ("SAME" in TensorFlow's sense) the first place depends on the map's size. A copy with
+    random weights is run, strided and dense, on small random maps of every remainder; the module
+    itself is not run, and its weights are not read.
 
     Args:
         module: A convolution or pool with the attribute ``stride``; may be on the meta device.

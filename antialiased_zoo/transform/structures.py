@@ -1,6 +1,7 @@
 """Which options make which published network, and a record in a state dict of those that its tensors were made for.
 
-Blurs have no parameters, so that tensors fit networks of any structure: only a record tells them apart.
+Blurs have no parameters, so that tensors fit networks of any structure: only a record tells them
+apart.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ RECORD = "antialiased_zoo"
 _ATTRIBUTE = "_antialiased_as"
 # Options that leave out some of a network.
 _PARTIAL = {"kinds": KINDS, "min_channels": 0, "where": None}
-# The paper's networks, as the authors published them: patterns of names, and the options that differ from the defaults.
+# The paper's networks, as the authors published them: patterns of names, and the options that
+# differ from the defaults.
 _PUBLISHED: dict[str, Mapping[str, Any]] = {
     r"(wide_)?resne(x)?t\d.*": {"stem_pool": "max2"},
     r"densenet\d+": {"avg_pool": "blur"},

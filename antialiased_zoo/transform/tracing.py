@@ -1,7 +1,8 @@
 """Symbolic tracing that leaves the process alone: it runs on stand-ins, so other threads may use the model meanwhile.
 
-`torch.fx.Tracer.trace` patches ``nn.Module.__call__`` for the whole process while it runs. Here each module is stood in
-for by an object that shares its tensors and whose own class overrides ``__call__``; no class of anybody is changed.
+`torch.fx.Tracer.trace` patches ``nn.Module.__call__`` for the whole process while it runs. Here
+each module is stood in for by an object that shares its tensors and whose own class overrides
+``__call__``; no class of anybody is changed.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def _whole_functions() -> tuple[Callable[..., Any], ...]:
     return (loaded.deform_conv2d,) if loaded is not None else ()
 
 
-# Functions marked with `torch.fx.wrap` are swapped in their modules' namespaces while a trace runs: one trace at a
-# time. The wrappers hand ordinary tensors on to the functions themselves, so other threads notice nothing.
+# Functions marked with `torch.fx.wrap` are swapped in their modules' namespaces while a trace runs:
+# one trace at a time. The wrappers hand ordinary tensors on to the functions themselves, so other
+# threads notice nothing.
 _ONE_TRACE = threading.Lock()
 
 
@@ -79,7 +81,8 @@ class Tracer(fx.Tracer):
         Args:
             model: The model.
             training: The mode; None for each module's own.
-            after: Ids of modules, and the stride that each will have; None for one that will be replaced.
+            after: Ids of modules, and the stride that each will have; None for one that will be
+                replaced.
         """
         root = self.root = StandIns(self, training, after).of(model)
         self.submodule_paths = {module: name for name, module in root.named_modules()}

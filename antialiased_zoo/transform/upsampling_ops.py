@@ -10,7 +10,8 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from .ops import Op
 
-#: The kinds of ops read here: zeros between the pixels and a learned filter; nearest interpolation or a pixel shuffle.
+#: The kinds of ops read here: zeros between the pixels and a learned filter; nearest interpolation
+#: or a pixel shuffle.
 UPSAMPLING = ("convtranspose", "upsample")
 _NEAREST = ("nearest", "nearest-exact")
 _TRANSPOSED = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}

@@ -36,7 +36,8 @@ class Entry:
         model: the factory's name; ``timm:NAME`` for a network that timm builds.
         filter_size: 1 to 7, or ``None`` for a network to which no blur is added.
         recipe: how the weights were made (``"scratch"``, ``"finetuned"``, ``"timm_bt"`` ...).
-        files: the file, and after it any other file with the same weights; the first that can be had is used.
+        files: the file, and after it any other file with the same weights; the first that can be
+            had is used.
         license: of the weights.
         dataset: what they were trained on.
         num_classes: size of the head.
@@ -44,7 +45,8 @@ class Entry:
         default: whether ``pretrained=True`` means this entry.
         structure: the transform's options, where they differ from the paper's (see ``STRUCTURE``).
         preprocessing: the protocol under which the metrics were measured.
-        metrics: in percent: ``acc1``, ``acc5``, ``consistency_crop``; ``_288`` appended says the test size.
+        metrics: in percent: ``acc1``, ``acc5``, ``consistency_crop``; ``_288`` appended says the
+            test size.
         citation: of the paper.
         command: that made the weights, for those trained by this project.
     """
@@ -100,7 +102,8 @@ def parse_entry(record: Any, tables: Mapping[str, Mapping[str, Any]]) -> Entry:
 
     Args:
         record: the object.
-        tables: the manifest's shared tables: ``licenses``, ``preprocessing``, ``citations`` by name.
+        tables: the manifest's shared tables: ``licenses``, ``preprocessing``, ``citations`` by
+            name.
 
     Raises:
         ValueError: a field is missing, unknown or wrong; the message names it.

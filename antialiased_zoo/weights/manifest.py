@@ -37,7 +37,8 @@ class Manifest:
 
     Attributes:
         entries: in the files' order.
-        baselines: published metrics of torchvision's own weights, by model: what the entries compare with.
+        baselines: published metrics of torchvision's own weights, by model: what the entries
+            compare with.
     """
 
     entries: tuple[Entry, ...]
@@ -160,9 +161,10 @@ def parse(text: str, where: str = "manifest") -> Manifest:
     """Turn a manifest's JSON text into a :class:`Manifest`.
 
     Args:
-        text: a JSON object with ``schema`` (1), ``entries`` and the tables ``licenses``, ``preprocessing``,
-            ``citations`` that the entries refer to by name; ``"require_full_digests": true`` refuses entries whose
-            files have only a digest's beginning.
+        text: a JSON object with ``schema`` (1), ``entries`` and the tables ``licenses``,
+            ``preprocessing``, ``citations`` that the entries refer to by name;
+            ``"require_full_digests": true`` refuses entries whose files have only a digest's
+            beginning.
         where: the text's name in messages.
 
     Raises:

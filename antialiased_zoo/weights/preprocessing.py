@@ -19,7 +19,8 @@ class Preprocessing:
     Attributes:
         resize: length of the image's shorter side after resizing, in pixels.
         crop: side of the square centre crop, in pixels: the network's input size.
-        interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` (antialiased, as PIL's always are).
+        interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` (antialiased, as PIL's always
+            are).
         mean: per channel, of images scaled to 0..1.
         std: per channel, of images scaled to 0..1.
         test_resize: ``resize`` for the larger size at which some weights do better, or ``None``.

@@ -28,8 +28,10 @@ class Weights:
     """Weights that `pretrained=` named.
 
     Attributes:
-        source: A manifest's entry or another file to fetch and verify, or the contents of a file that is there.
-        filter_size: That of the network they belong to, or that the caller asked for where the source does not say.
+        source: A manifest's entry or another file to fetch and verify, or the contents of a file
+            that is there.
+        filter_size: That of the network they belong to, or that the caller asked for where the
+            source does not say.
         num_classes: Size of their head; None if only the file's tensors know.
         structure: The transform's options where they differ from the published network's.
     """
@@ -57,10 +59,12 @@ def get_entry(name: str, filter_size: FilterSize | None = 4, recipe: str | None 
     Args:
         name: A network of the zoo.
         filter_size: 1 to 7, or None for a baseline; there are no weights for taps of one's own.
-        recipe: How the weights were made; None for the default, the one that ``pretrained=True`` takes.
+        recipe: How the weights were made; None for the default, the one that ``pretrained=True``
+            takes.
 
     Raises:
-        antialiased_zoo.errors.UnknownWeightsError: (a ValueError) If there are none; the message lists what there is.
+        antialiased_zoo.errors.UnknownWeightsError: (a ValueError) If there are none; the message
+            lists what there is.
 
     Example:
         >>> get_entry("resnet50", 3, "timm_bt").metrics["acc1"]
@@ -78,7 +82,8 @@ def find_weights(
         name: A network of the zoo.
         filter_size: The wanted one.
         pretrained: What the user gave.
-        chosen: Whether the user chose the filter size; otherwise the weights' own may take its place.
+        chosen: Whether the user chose the filter size; otherwise the weights' own may take its
+            place.
 
     Raises:
         ValueError: If there are no such weights; the message lists what there is.

@@ -59,7 +59,8 @@ class PretrainedWeights:
         """A torchvision v2 transform from a PIL image to the network's input.
 
         Args:
-            train: Random resized crop and flip, for fine-tuning, rather than the protocol of the metrics.
+            train: Random resized crop and flip, for fine-tuning, rather than the protocol of the
+                metrics.
 
         Returns:
             A function that gives a ``(C, crop, crop)`` float32 tensor.
@@ -83,10 +84,12 @@ def get_weights(name: str, filter_size: FilterSize | None = 4, recipe: str | Non
     Args:
         name: A network of the zoo.
         filter_size: 1 to 7, or None for a baseline.
-        recipe: How the weights were made; None for the default, the one that ``pretrained=True`` takes.
+        recipe: How the weights were made; None for the default, the one that ``pretrained=True``
+            takes.
 
     Raises:
-        antialiased_zoo.errors.UnknownWeightsError: (a ValueError) If there are none; the message lists what there is.
+        antialiased_zoo.errors.UnknownWeightsError: (a ValueError) If there are none; the message
+            lists what there is.
 
     Example:
         >>> weights = get_weights("resnet50", 3, "timm_bt")

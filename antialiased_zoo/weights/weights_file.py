@@ -24,8 +24,8 @@ class WeightsFile:
     Attributes:
         file: its name in the cache folder.
         format: ``"pickle"`` or ``"safetensors"``.
-        sources: places to try in turn: ``https://``, ``hf://owner/repo/file@revision``, ``package:file``
-            (inside the installed package), or what `register_scheme` has added.
+        sources: places to try in turn: ``https://``, ``hf://owner/repo/file@revision``,
+            ``package:file`` (inside the installed package), or what `register_scheme` has added.
         sha256: all 64 hex digits of its digest, or ``None`` where only the first few are public.
         sha256_prefix: the first 8 or more hex digits (of ``sha256`` if that is given).
         size: bytes, where known.
@@ -145,7 +145,8 @@ def parse_hf(source: str) -> tuple[str, str, str]:
     """Split ``hf://owner/repo/file@revision`` into ``("owner/repo", "file", "revision")``.
 
     Raises:
-        ValueError: a part is missing; a revision is required, so that a moved branch cannot change the file.
+        ValueError: a part is missing; a revision is required, so that a moved branch cannot change
+            the file.
     """
     match = _HF.fullmatch(source)
     if match is None or not all(map(_is_plain, re.split("[/@]", source[5:]))):

@@ -38,12 +38,14 @@ class BackboneType(type):
 class Backbone(nn.Module, metaclass=BackboneType):
     """A network of the zoo: torchvision's class with timm's methods.
 
-    `create_model` gives each network a class that inherits from this one and from torchvision's, so that
-    ``isinstance(model, torchvision.models.ResNet)`` holds. Names in the state dict are torchvision's.
+    `create_model` gives each network a class that inherits from this one and from torchvision's, so
+    that ``isinstance(model, torchvision.models.ResNet)`` holds. Names in the state dict are
+    torchvision's.
 
     Attributes:
         config: What the network is, as it is saved.
-        head_hidden_size: Width of what the last linear layer reads, and of the output with ``num_classes=0``.
+        head_hidden_size: Width of what the last linear layer reads, and of the output with
+            ``num_classes=0``.
         global_pool: How the last map is pooled: "avg", "max", "avgmax", or "" for not at all.
         grad_checkpointing: Whether training recomputes activations, see `set_grad_checkpointing`.
     """
@@ -65,8 +67,8 @@ class Backbone(nn.Module, metaclass=BackboneType):
             x: ``(N, in_chans, H, W)``.
 
         Returns:
-            ``(N, num_classes)``; with ``num_classes=0`` ``(N, head_hidden_size)``, or the last map if
-            ``global_pool`` is "".
+            ``(N, num_classes)``; with ``num_classes=0`` ``(N, head_hidden_size)``, or the last map
+            if ``global_pool`` is "".
         """
         return self.forward_head(self.forward_features(x))
 
@@ -161,7 +163,8 @@ class Backbone(nn.Module, metaclass=BackboneType):
 
         Args:
             num_classes: Its size; 0 for none: the network then returns the features before it.
-            global_pool: "avg", "max", "avgmax", or "" (without a head only) for the map itself; None leaves it.
+            global_pool: "avg", "max", "avgmax", or "" (without a head only) for the map itself;
+                None leaves it.
 
         Raises:
             ValueError: If one is out of range; the network is then as it was.
@@ -193,7 +196,8 @@ class Backbone(nn.Module, metaclass=BackboneType):
     def config(self) -> NetworkConfig:
         """What `create_model` built, with the head and the channels that there are now.
 
-        No error for a network that other tools have changed since: they look for this attribute on their way.
+        No error for a network that other tools have changed since: they look for this attribute on
+        their way.
         """
         return self._config.with_sizes(self.num_classes, self.in_chans, self.global_pool)
 

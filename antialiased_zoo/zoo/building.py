@@ -33,7 +33,8 @@ def network_config(
 
     Raises:
         StructureMismatchError: If the caller's options contradict what a file says of itself.
-        CheckpointError: If the file's network had an option that no file can hold, and the caller does not give it.
+        CheckpointError: If the file's network had an option that no file can hold, and the caller
+            does not give it.
     """
     published = {name: architecture.structure.get(name, default) for name, default in DEFAULTS.items()}
     structure = {**published, **(weights.structure if weights else {})}

@@ -87,43 +87,52 @@ def create_model(
     """Build a network of the zoo: torchvision's, antialiased by `antialias_` as published, with or without weights.
 
     Args:
-        name: One of `list_models()`, ``"hf-hub:owner/name"`` (see `from_pretrained`), or ``"timm:NAME"`` for a network
-            that timm builds, with timm's own class and methods; those with weights in the manifest are antialiased.
-        filter_size: Length of the blur's taps, 1 to 7, or taps of your own, as in `antialias_`; None gives
-            torchvision's network untouched. By default the weights' own, else 4.
-        pretrained: False; True for the manifest's default weights of this network and filter size (for
-            ``filter_size=None`` without any: torchvision's); a recipe's name such as "finetuned", "scratch" or
-            "timm_bt"; "torchvision" for the baseline's ImageNet tensors; the path of a checkpoint or of a folder that
-            `save_pretrained` wrote; ``"hf-hub:owner/name[@revision]"``; or a URL that states its digest.
-        num_classes: Size of the head: by default the weights', or 1000. Another size than theirs gives a new head; 0
-            gives none: the network then returns the features before it.
-        in_chans: Channels of the image: by default the weights', or 3. Pretrained first convolutions are folded: summed
-            for one channel, else repeated and rescaled.
+        name: One of `list_models()`, ``"hf-hub:owner/name"`` (see `from_pretrained`), or
+            ``"timm:NAME"`` for a network that timm builds, with timm's own class and methods; those
+            with weights in the manifest are antialiased.
+        filter_size: Length of the blur's taps, 1 to 7, or taps of your own, as in `antialias_`;
+            None gives torchvision's network untouched. By default the weights' own, else 4.
+        pretrained: False; True for the manifest's default weights of this network and filter size
+            (for ``filter_size=None`` without any: torchvision's); a recipe's name such as
+            "finetuned", "scratch" or "timm_bt"; "torchvision" for the baseline's ImageNet tensors;
+            the path of a checkpoint or of a folder that `save_pretrained` wrote;
+            ``"hf-hub:owner/name[@revision]"``; or a URL that states its digest.
+        num_classes: Size of the head: by default the weights', or 1000. Another size than theirs
+            gives a new head; 0 gives none: the network then returns the features before it.
+        in_chans: Channels of the image: by default the weights', or 3. Pretrained first
+            convolutions are folded: summed for one channel, else repeated and rescaled.
         progress: Show a bar while weights are downloaded.
         features_only: Return a list of feature maps instead of classes; see `FeatureMaps`.
-        out_indices: Which levels, with ``features_only``; negative ones count from the last. All by default.
-        out_map: Names for them: the result is then a dict, as torchvision's segmentation models read it.
-        pool_only: The published code's name of the stem switch: True is ``stem_stride=2``, False ``stem_stride=1``.
+        out_indices: Which levels, with ``features_only``; negative ones count from the last. All by
+            default.
+        out_map: Names for them: the result is then a dict, as torchvision's segmentation models
+            read it.
+        pool_only: The published code's name of the stem switch: True is ``stem_stride=2``, False
+            ``stem_stride=1``.
         memory_format: For example ``torch.channels_last``, the faster layout for most networks.
         pad_type: Padding of the blurs; "reflect" by default.
-        wide: Widen binomial taps for strides above 2, as in `antialias_`; the published weights do without.
+        wide: Widen binomial taps for strides above 2, as in `antialias_`; the published weights do
+            without.
         stem_stride: See `antialias_`; 2 by default.
         shortcut: See `antialias_`; the weights' by default, else "blur".
         stem_pool: See `antialias_`; the weights' by default, else the published network's.
-        **kwargs: Passed on to torchvision's builder: ``norm_layer``, ``replace_stride_with_dilation``, ``dropout`` ...
+        **kwargs: Passed on to torchvision's builder: ``norm_layer``,
+            ``replace_stride_with_dilation``, ``dropout`` ...
 
     Returns:
         The network, in training mode, on the CPU (or torch's default device).
 
     Raises:
-        ValueError: If the name, an option or the weights' name is unknown; the message lists what there is.
+        ValueError: If the name, an option or the weights' name is unknown; the message lists what
+            there is.
         TypeError: If the builder has no such keyword; the message suggests the nearest.
         antialiased_zoo.errors.FetchError: If no source gave a verified file.
-        antialiased_zoo.errors.CheckpointError: If the file does not fit the network, or was saved from another
-            structure.
+        antialiased_zoo.errors.CheckpointError: If the file does not fit the network, or was saved
+            from another structure.
 
     Warns:
-        UserWarning: If weights are put into a network with other blurs than they were trained with, as far as known.
+        UserWarning: If weights are put into a network with other blurs than they were trained with,
+            as far as known.
 
     Example:
         >>> model = create_model("resnet18", filter_size=3, num_classes=10)

@@ -59,7 +59,8 @@ class FeatureInfo:
     """Which maps a feature extractor returns, with timm's methods.
 
     Args:
-        levels: One dict for each level that the network has: ``num_chs``, ``reduction``, ``module``.
+        levels: One dict for each level that the network has: ``num_chs``, ``reduction``,
+            ``module``.
         out_indices: Those that are returned.
 
     Example:

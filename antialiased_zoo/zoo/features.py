@@ -22,11 +22,13 @@ from .units import containers, stage_ends, units
 class FeatureMaps(nn.Module):
     """A network that returns its feature maps at several resolutions, and stops at the last of them.
 
-    Its tensors have the names that they have in the network; layers after the last map are left out.
+    Its tensors have the names that they have in the network; layers after the last map are left
+    out.
 
     Args:
         network: A `Backbone`; its modules are shared.
-        out_indices: Which levels, in ascending order; negative ones count from the last. All by default.
+        out_indices: Which levels, in ascending order; negative ones count from the last. All by
+            default.
         out_map: A name for each of them; the result is then a dict.
 
     Attributes:

@@ -28,7 +28,8 @@ def renew_head(model: nn.Module, path: str, in_features: int, num_classes: int) 
     """Put a new linear layer at a head's path, or none for ``num_classes=0``.
 
     Raises:
-        ValueError: If the size is out of range, or the head's container was replaced; nothing is changed then.
+        ValueError: If the size is out of range, or the head's container was replaced; nothing is
+            changed then.
     """
     check_count("num_classes", num_classes, least=0)
     try:

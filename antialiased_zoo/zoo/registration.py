@@ -29,16 +29,20 @@ def register_network(
     """Add a network to the zoo and return its factory.
 
     Args:
-        name: The network's name; torchvision's builder of that name is used unless ``builder`` is given.
+        name: The network's name; torchvision's builder of that name is used unless ``builder`` is
+            given.
         head: Qualified name of the linear layer that gives the classes.
         structure: Options of `antialias_` that make the antialiased network.
         builder: A function ``(num_classes=..., **kwargs)`` that builds the plain network.
-        options: A TypedDict whose keys include the builder's keywords; by default its signature is read.
-        body: Names of the children that turn the image into the last feature map, in order: what comes after them must
-            be a pool (``avgpool``, or an average), a flattening and the head, as in torchvision. Without them the
-            network keeps its own methods only.
-        stages: Qualified names of the modules after which each resolution is complete: ``features_only`` gives these.
-        body_activation: What the network applies to the last map before it pools, where no module does that.
+        options: A TypedDict whose keys include the builder's keywords; by default its signature is
+            read.
+        body: Names of the children that turn the image into the last feature map, in order: what
+            comes after them must be a pool (``avgpool``, or an average), a flattening and the head,
+            as in torchvision. Without them the network keeps its own methods only.
+        stages: Qualified names of the modules after which each resolution is complete:
+            ``features_only`` gives these.
+        body_activation: What the network applies to the last map before it pools, where no module
+            does that.
 
     Returns:
         A function that builds the network: `create_model` with the name filled in.

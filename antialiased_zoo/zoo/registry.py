@@ -21,10 +21,11 @@ class Layout:
 
     Attributes:
         head: Qualified name of the linear layer that gives the classes.
-        body: Names of the children that turn the image into the last feature map, in order. Empty for a network of
-            another form, which then keeps its own methods only.
+        body: Names of the children that turn the image into the last feature map, in order. Empty
+            for a network of another form, which then keeps its own methods only.
         stages: Qualified names of the modules after which each resolution is complete, in order.
-        body_activation: What the network applies to the last map before it pools, where no module does that.
+        body_activation: What the network applies to the last map before it pools, where no module
+            does that.
     """
 
     head: str
@@ -41,8 +42,10 @@ class Architecture:
         name: Name of the factory, and of torchvision's builder unless ``builder`` is given.
         layout: Where its parts are.
         structure: The options of `antialias_` that make the published network.
-        builder: A function ``(num_classes=..., **kwargs)`` that builds the plain network; None for torchvision's.
-        options: A TypedDict whose keys include the builder's keywords; None to read the builder's signature.
+        builder: A function ``(num_classes=..., **kwargs)`` that builds the plain network; None for
+            torchvision's.
+        options: A TypedDict whose keys include the builder's keywords; None to read the builder's
+            signature.
     """
 
     name: str

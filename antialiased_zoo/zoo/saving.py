@@ -32,8 +32,9 @@ def save_pretrained(
 ) -> Path:
     """Write a network's weights, its structure and a model card into a folder.
 
-    ``model.safetensors`` holds the tensors and, in its metadata, the structure; ``config.json`` states the structure
-    and timm's configuration, so that timm loads the folder where it has the same network; ``README.md`` is the card.
+    ``model.safetensors`` holds the tensors and, in its metadata, the structure; ``config.json``
+    states the structure and timm's configuration, so that timm loads the folder where it has the
+    same network; ``README.md`` is the card.
 
     Args:
         model: A network that `create_model` built.
@@ -49,7 +50,8 @@ def save_pretrained(
 
     Raises:
         ValueError: If there are not as many class names as classes.
-        antialiased_zoo.errors.StructureMismatchError: If the network was changed since it was built.
+        antialiased_zoo.errors.StructureMismatchError: If the network was changed since it was
+            built.
 
     Example:
         >>> import tempfile, antialiased_zoo as az
@@ -125,8 +127,8 @@ def from_pretrained(
         The network, in evaluation mode.
 
     Raises:
-        antialiased_zoo.errors.CheckpointError: If the file does not say which network it belongs to, is not sound,
-            or is of another structure than the options.
+        antialiased_zoo.errors.CheckpointError: If the file does not say which network it belongs
+            to, is not sound, or is of another structure than the options.
         antialiased_zoo.errors.FetchError: If the hub does not give it.
     """
     from .factories import create_model

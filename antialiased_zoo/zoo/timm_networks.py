@@ -1,7 +1,7 @@
 """timm's own antialiased networks, which no builder of torchvision's can express.
 
-timm builds the network and fits its head and first convolution to the tensors; this package fetches the file, verifies
-its digest, and reads it without running code from it.
+timm builds the network and fits its head and first convolution to the tensors; this package fetches
+the file, verifies its digest, and reads it without running code from it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ def create_timm_model(
     Args:
         name: ``"timm:NAME"``.
         filter_size: None, or the default: the network is taken as it is.
-        pretrained: False, True, a recipe of the manifest, or a file, folder or repository as in `create_model`.
-        num_classes: Another size than the weights' gives a new head; a file of one's own must have a head of this size.
+        pretrained: False, True, a recipe of the manifest, or a file, folder or repository as in
+            `create_model`.
+        num_classes: Another size than the weights' gives a new head; a file of one's own must have
+            a head of this size.
         progress: Show a bar while weights are downloaded.
         **options: For timm's builder; those that are None are left out.
 

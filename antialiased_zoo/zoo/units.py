@@ -38,7 +38,8 @@ def containers(model: nn.Module, layout: Layout) -> Iterator[Unit]:
 def _is_plain(module: nn.Module) -> bool:
     """Whether a container does no more than apply its children in order.
 
-    A subclass may do more, and hooks belong to the whole, but for the transform's check of what it keeps.
+    A subclass may do more, and hooks belong to the whole, but for the transform's check of what it
+    keeps.
     """
     hooks = {*module._forward_pre_hooks.values(), *module._forward_hooks.values()}
     return type(module) is nn.Sequential and hooks <= {check_blurs}

@@ -16,7 +16,8 @@ from ..window import Window
 from .maxima import AxisMax, axis_max
 from .padded_blur import PaddedBlur, padded_blur
 
-# Bytes of input in one chunk: larger chunks spread each operation's fixed cost, smaller ones stay in the cache.
+# Bytes of input in one chunk: larger chunks spread each operation's fixed cost, smaller ones stay
+# in the cache.
 _FORWARD_BYTES = 7 << 20
 _BACKWARD_BYTES = 4 << 20
 

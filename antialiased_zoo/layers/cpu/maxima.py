@@ -62,7 +62,8 @@ class AxisMax:
 
         With ``takes_only`` the last step, which nothing but ``out`` needs, is left undone.
         """
-        # The longest first, so that no -inf need be written below it; only who raises a maximum depends on the order.
+        # The longest first, so that no -inf need be written below it; only who raises a maximum
+        # depends on the order.
         runs = sorted(self.runs, key=_start_minus_stop) if takes is None else self.runs
         first, *later = runs
         raised: Sequence[Tensor | None] = takes if takes is not None else [None] * len(later)

@@ -17,14 +17,16 @@ class Axis(NamedTuple):
         stride: The blur's stride.
         before: The padding before the map.
         is_zero_padded: False where padding copies the map.
-        folds: How often a place of the padding is reflected until it is in the map; 0 replicates the border.
+        folds: How often a place of the padding is reflected until it is in the map; 0 replicates
+            the border.
         source_folds: The same for the places that are read: the transpose reads no padding.
         slots: How many places each place of the result reads.
         starts: For each row of a band, the first of the band's source rows that it reads.
         weights: For each row of a band, the weight of each slot, far from the border.
         margin: How far from the border those weights hold.
         transposed: True for the transpose.
-        shift: With ``back``, the first output that the transpose reads for a place: (place + shift) // stride - back.
+        shift: With ``back``, the first output that the transpose reads for a place: (place + shift)
+            // stride - back.
         back: See ``shift``.
     """
 
@@ -70,7 +72,8 @@ def transposed_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, in
     k = len(taps)
     # floor((place + before - k) / stride) + 1, in integers that are not negative.
     shift = padding[0] - k + stride + k * stride
-    # Without padding a place is read by as many outputs as start up to k - 1 places before; padding may add others.
+    # Without padding a place is read by as many outputs as start up to k - 1 places before; padding
+    # may add others.
     others = [0, -(-k // stride) - 1]
     for output in range((size + sum(padding) - k) // stride + 1):
         for place in range(output * stride - padding[0], output * stride - padding[0] + k):

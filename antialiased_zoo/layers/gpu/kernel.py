@@ -1,11 +1,13 @@
 """The Triton kernel: a separable blur with padding and stride, or its transpose, as a gather.
 
-Along each axis, a place of the result reads a fixed number of *slots*: places of the source, each with a weight. The
-slots of a blur are its taps, and those of its transpose the outputs that may have read the place; so a gradient needs
-no atomic additions, and nothing is saved for it. A program computes a few rows (a *band*) of some columns and channels:
-each row of the source is read once, summed along the columns, and added to those rows of the band that it belongs to.
+Along each axis, a place of the result reads a fixed number of *slots*: places of the source, each
+with a weight. The slots of a blur are its taps, and those of its transpose the outputs that may
+have read the place; so a gradient needs no atomic additions, and nothing is saved for it. A program
+computes a few rows (a *band*) of some columns and channels: each row of the source is read once,
+summed along the columns, and added to those rows of the band that it belongs to.
 """
-# What follows is Triton's language, not Python: upper-case constants, tuples that grow, no unpacking.
+# What follows is Triton's language, not Python: upper-case constants, tuples that grow, no
+# unpacking.
 # ruff: noqa: N803, N806, RUF005
 # mypy: disable-error-code="assignment, untyped-decorator"
 

@@ -16,11 +16,13 @@ from .kernel import blur_kernel
 if not hasattr(triton, "knobs"):
     raise ImportError("the GPU kernels need Triton 3.4 or newer, which comes with torch 2.8: upgrade torch")
 
-#: Kinds of devices that the kernel runs on; Triton's interpreter (TRITON_INTERPRET=1) runs on the CPU.
+#: Kinds of devices that the kernel runs on; Triton's interpreter (TRITON_INTERPRET=1) runs on the
+#: CPU.
 DEVICES = ("cuda", "cpu") if triton.knobs.runtime.interpret else ("cuda",)
 
-# Of a row of the result, what a program computes at most. Chosen from compiled code (registers, instructions, width of
-# its reads) and not measured: channels-last 1024 elements with up to 64 channels, NCHW 512 with up to 128 columns.
+# Of a row of the result, what a program computes at most. Chosen from compiled code (registers,
+# instructions, width of its reads) and not measured: channels-last 1024 elements with up to 64
+# channels, NCHW 512 with up to 128 columns.
 _LAST, _PLAIN = (1024, 64), (512, 128)
 
 _Floats: TypeAlias = Sequence[float]
@@ -33,7 +35,8 @@ def blur_pool2d(
 ) -> Tensor:
     """The blur of a batch, with the taps of its rows' and its columns' axis.
 
-    ``padding`` has the pixels before and after the rows, then the columns; the rest is as in `Blur`.
+    ``padding`` has the pixels before and after the rows, then the columns; the rest is as in
+    `Blur`.
     """
     axes = [blur_axis(*axis, size) for axis, size in _axes(rows, columns, stride, padding, mode, x.shape[2:])]
     return _launch(x, _blurred(x, rows, columns, stride, padding, mode), *axes)

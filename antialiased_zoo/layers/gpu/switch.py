@@ -18,22 +18,23 @@ _MODES = ("reflect", "replicate", "constant")
 _MOST_TAPS = 16
 _MOST_ELEMENTS = 2**31
 
-# The operators, while they are in use. One setting for the process, as `torch.backends` has it: a context variable
-# would be off in the threads that torch's data parallelism starts.
+# The operators, while they are in use. One setting for the process, as `torch.backends` has it: a
+# context variable would be off in the threads that torch's data parallelism starts.
 _operators: Any = None
 
 
 def use_gpu_kernels(use: bool = True) -> bool:
     """Let a Triton kernel compute every blur of a two-dimensional map on a GPU; off by default.
 
-    The kernel pads, blurs and subsamples in one pass over the map, forward and backward, eager and compiled, where
-    torch pads a copy and then convolves it. It has not been timed on a GPU yet (docs/gpu.md), hence the switch. It
-    holds for the whole process and all its threads. Set it before a model is compiled or exported: `torch.compile`
-    compiles anew when it changes.
+    The kernel pads, blurs and subsamples in one pass over the map, forward and backward, eager and
+    compiled, where torch pads a copy and then convolves it. It has not been timed on a GPU yet
+    (docs/gpu.md), hence the switch. It holds for the whole process and all its threads. Set it
+    before a model is compiled or exported: `torch.compile` compiles anew when it changes.
 
     Args:
-        use: True to use the kernel where it can be used: maps in float16, bfloat16, float32 or float64 (computed in
-            float32, or float64), in any layout, and filters of at most 16 taps. All else goes as before.
+        use: True to use the kernel where it can be used: maps in float16, bfloat16, float32 or
+            float64 (computed in float32, or float64), in any layout, and filters of at most 16
+            taps. All else goes as before.
 
     Returns:
         The setting until now.

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def holds_same(made: Path, source: Path) -> bool:
     """Tell whether each tensor of a converted file is one of its pickle's, to the bit.
 
-    Names are not compared, since conversion changes them. Counters of batch norms that conversion added are zero.
+    Names are not compared, since conversion changes them. Counters of batch norms that conversion
+    added are zero.
 
     Args:
         made: The file that `convert` wrote.

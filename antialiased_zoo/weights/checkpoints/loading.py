@@ -46,11 +46,12 @@ def load_entry(
 ) -> Path:
     """Fetch an entry's file, verified, and put its tensors into a model.
 
-    A pickle is converted to safetensors once, beside it; after that the model's memory is mapped from there.
+    A pickle is converted to safetensors once, beside it; after that the model's memory is mapped
+    from there.
 
     Args:
-        model: a network with torchvision's names, on any device: its parameters are replaced, so it is best
-            built on the meta device.
+        model: a network with torchvision's names, on any device: its parameters are replaced, so it
+            is best built on the meta device.
         wanted: the manifest's entry.
         omit: beginnings of names (``"fc."``) that are left as they are, for a head of another size.
         progress: show a bar while downloading, if this is a terminal.
@@ -86,8 +87,8 @@ def load_into(
 
     Args:
         model: a network with torchvision's names.
-        path: safetensors, or a torch pickle (read with ``weights_only=True``), in torchvision's names or the
-            published networks'.
+        path: safetensors, or a torch pickle (read with ``weights_only=True``), in torchvision's
+            names or the published networks'.
         omit: beginnings of names that are left as they are.
         known_finite: the file has been searched for NaN before.
 
@@ -290,7 +291,8 @@ def _dtype(tensor: torch.Tensor) -> str:
 def _write_safetensors(file: io.FileIO, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors, with the umask's mode and no temporary file but the one given.
 
-    The library's own `save_file` makes files of mode 0600, and leaves nameless ones behind when it is killed.
+    The library's own `save_file` makes files of mode 0600, and leaves nameless ones behind when it
+    is killed.
     """
     import torch
 

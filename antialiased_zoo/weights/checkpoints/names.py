@@ -20,11 +20,11 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 def match(found: Shapes, wanted: Shapes, omit: Sequence[str] = ()) -> dict[str, str]:
     """Find for each wanted tensor the one in the file that belongs there.
 
-    Blur filters (``filt``), DenseNet's old names and the prefixes of wrappers (``module.``, ``_orig_mod.``, a
-    Lightning module's ``model.``) are understood. Names that are all
-    torchvision's are taken as they are. Otherwise the file is taken for one of the published networks, whose
-    blur layers shift the numbers inside ``Sequential``: then tensors go by their order, and each pair must
-    agree in shape and in every part of its name but the numbers.
+    Blur filters (``filt``), DenseNet's old names and the prefixes of wrappers (``module.``,
+    ``_orig_mod.``, a Lightning module's ``model.``) are understood. Names that are all
+    torchvision's are taken as they are. Otherwise the file is taken for one of the published
+    networks, whose blur layers shift the numbers inside ``Sequential``: then tensors go by their
+    order, and each pair must agree in shape and in every part of its name but the numbers.
 
     Args:
         found: shapes by name in the file, in its order.
@@ -32,11 +32,12 @@ def match(found: Shapes, wanted: Shapes, omit: Sequence[str] = ()) -> dict[str, 
         omit: beginnings of names, such as a head's, whose shapes may differ.
 
     Returns:
-        The file's name for each of the model's. Where ``num_batches_tracked`` is missing from the file
-        (PyTorch before 0.4.1 had none), it is missing here.
+        The file's name for each of the model's. Where ``num_batches_tracked`` is missing from the
+        file (PyTorch before 0.4.1 had none), it is missing here.
 
     Raises:
-        TensorMismatchError: a tensor is missing, left over or of another shape; the message names it.
+        TensorMismatchError: a tensor is missing, left over or of another shape; the message names
+            it.
 
     Example:
         >>> match({"features.4.weight": (8, 3)}, {"features.3.weight": (8, 3)})

@@ -28,7 +28,8 @@ _ALIGN = 64
 _MOST_PICKLES = 5
 
 
-# Where training code keeps a state dict, averaged weights first: they are what a network is used with.
+# Where training code keeps a state dict, averaged weights first: they are what a network is used
+# with.
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "net")
 
 
@@ -45,13 +46,14 @@ def read_pickle_with_metadata(
     With them comes the metadata that torch keeps for each module of a state dict, by its name.
 
     Args:
-        path: a state dict, or a dict that holds one as ``"state_dict"``, ``"model"``, ``"state_dict_ema"`` ...,
-            written by ``torch.save`` in the zip format or the older one.
-        scratch: a folder for a temporary copy of an older file's tensors, the system's by default; where it has
-            no room, they are held in memory.
+        path: a state dict, or a dict that holds one as ``"state_dict"``, ``"model"``,
+            ``"state_dict_ema"`` ..., written by ``torch.save`` in the zip format or the older one.
+        scratch: a folder for a temporary copy of an older file's tensors, the system's by default;
+            where it has no room, they are held in memory.
 
     Raises:
-        UnsafePickleError: it asks for anything but tensors in plain containers; nothing of it was run.
+        UnsafePickleError: it asks for anything but tensors in plain containers; nothing of it was
+            run.
         MalformedFileError: it is truncated, corrupt or holds no state dict.
     """
     try:
@@ -157,7 +159,8 @@ def _mapped(room: int, folder: Path | None) -> mmap.mmap | None:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             if hasattr(os, "posix_fallocate"):
-                # Room is taken now: a disk that is full only when the pages are written would end the process.
+                # Room is taken now: a disk that is full only when the pages are written would end
+                # the process.
                 os.posix_fallocate(file.fileno(), 0, room)
             elif shutil.disk_usage(folder or tempfile.gettempdir()).free < room:
                 return None

@@ -132,7 +132,8 @@ def _is_dead(machine: str, pid: int, path: Path) -> bool:
         except OSError:
             return False
         return False
-    # Another machine's process cannot be asked: a file that nobody has written to for a day is nobody's.
+    # Another machine's process cannot be asked: a file that nobody has written to for a day is
+    # nobody's.
     with contextlib.suppress(OSError):
         return time.time() - path.stat().st_mtime > 86400
     return False

@@ -1,7 +1,8 @@
 """From an address to an open connection: name lookup, TCP, proxy and TLS, all within one time limit.
 
-The standard library's sockets and HTTP parser are used rather than the client that huggingface_hub brings: that one
-bounds each read but not a request, and is another package in each major version (httpx, httpx2).
+The standard library's sockets and HTTP parser are used rather than the client that huggingface_hub
+brings: that one bounds each read but not a request, and is another package in each major version
+(httpx, httpx2).
 """
 
 from __future__ import annotations
@@ -246,12 +247,12 @@ def head(method: str, target: str, headers: dict[str, str]) -> bytes:
 def ssl_context() -> ssl.SSLContext:
     """Return what decides on certificates.
 
-    ``REQUESTS_CA_BUNDLE`` wins; else ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, as OpenSSL itself reads them; else the
-    system's certificates, and certifi's where that is installed.
+    ``REQUESTS_CA_BUNDLE`` wins; else ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, as OpenSSL itself
+    reads them; else the system's certificates, and certifi's where that is installed.
 
     Raises:
-        SourceError: ``REQUESTS_CA_BUNDLE`` cannot be read, or a variable names a pipe or a device, which could keep
-            OpenSSL waiting for ever.
+        SourceError: ``REQUESTS_CA_BUNDLE`` cannot be read, or a variable names a pipe or a device,
+            which could keep OpenSSL waiting for ever.
     """
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         path = os.environ.get(name, "")

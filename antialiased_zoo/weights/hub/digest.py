@@ -18,7 +18,8 @@ class Readable(Protocol):
 def sha256(file: Readable) -> str:
     """Return the SHA-256 of an open binary file, from where it stands to its end, as 64 hex digits.
 
-    One megabyte of memory, whatever the file's size; the interpreter is free for other threads meanwhile.
+    One megabyte of memory, whatever the file's size; the interpreter is free for other threads
+    meanwhile.
 
     Example:
         >>> import io

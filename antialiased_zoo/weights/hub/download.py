@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # So many new bytes are progress: the count of failed attempts begins anew.
 _PROGRESS = 1024 * 1024
-# Larger than any weights this package knows of; a server that never stops sending must not fill the disk.
+# Larger than any weights this package knows of; a server that never stops sending must not fill the
+# disk.
 MAX_BYTES = 4 * 1024**3
 
 
@@ -74,7 +75,8 @@ class Download:
             try:
                 return self._attempt()
             except SourceError as error:
-                # By the most bytes there ever were: a part that is discarded and filled again is no progress.
+                # By the most bytes there ever were: a part that is discarded and filled again is no
+                # progress.
                 failures = 1 if self.part.size - most >= _PROGRESS else failures + 1
                 most = max(most, self.part.size)
                 pause = self.retry.pause(error, failures)

@@ -49,8 +49,8 @@ def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RE
     """Return a local copy of a file that is known to be the one wanted.
 
     A copy in the cache is checked and used; otherwise each source is tried in turn (after
-    ``ANTIALIASED_ZOO_MIRROR``, if that is set). Nothing appears under the file's name before its SHA-256
-    has been checked, and no switch turns the check off.
+    ``ANTIALIASED_ZOO_MIRROR``, if that is set). Nothing appears under the file's name before its
+    SHA-256 has been checked, and no switch turns the check off.
 
     Args:
         wanted: A manifest's entry.
@@ -58,7 +58,8 @@ def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RE
         retry: How long to wait for what, and how often to try again.
 
     Raises:
-        OfflineError: This machine has no good copy, and ``HF_HUB_OFFLINE`` or ``ANTIALIASED_ZOO_OFFLINE`` is set.
+        OfflineError: This machine has no good copy, and ``HF_HUB_OFFLINE`` or
+            ``ANTIALIASED_ZOO_OFFLINE`` is set.
         SourcesFailedError: No source gave the file; each is listed with its reason.
         PinError: A copy fits the short public digest, but is not the one first seen.
         CacheError: The cache folder cannot be used.

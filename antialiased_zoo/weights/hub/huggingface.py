@@ -23,8 +23,8 @@ _ENDPOINT = "https://huggingface.co"
 class HuggingFace(Scheme):
     """Files of the Hugging Face Hub, fetched like any other URL's.
 
-    The hub's own download keeps no part for the next process, and bounds neither a request's time nor its speed;
-    so only its endpoint, token and cache are used.
+    The hub's own download keeps no part for the next process, and bounds neither a request's time
+    nor its speed; so only its endpoint, token and cache are used.
     """
 
     def check(self, source: str) -> None:

@@ -16,9 +16,10 @@ _SILENT = 5.0
 def exclusive(path: Path, timeout: float) -> Iterator[bool]:
     """Hold the lock of ``path`` during the block; yield whether it is really held.
 
-    The kernel frees the lock of a process that dies, so none is ever stale. Where locks do not work (some
-    network file systems), or the holder is suspended for longer than ``timeout`` seconds, the block runs
-    without: then callers must write to files of their own, and the last complete one wins.
+    The kernel frees the lock of a process that dies, so none is ever stale. Where locks do not work
+    (some network file systems), or the holder is suspended for longer than ``timeout`` seconds, the
+    block runs without: then callers must write to files of their own, and the last complete one
+    wins.
 
     Args:
         path: the file that is about to be made.
@@ -40,8 +41,8 @@ def exclusive(path: Path, timeout: float) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # Removed while it is held: who waits for it sees that its inode is gone, and takes a new one.
-        # The other kinds of lock file, Windows' and the fallback's, go when they are released.
+        # Removed while it is held: who waits for it sees that its inode is gone, and takes a new
+        # one. The other kinds of lock file, Windows' and the fallback's, go when they are released.
         if isinstance(lock, UnixFileLock):
             with contextlib.suppress(OSError):
                 Path(lock.lock_file).unlink()

@@ -26,7 +26,8 @@ class Note:
 
     Attributes:
         source: SHA-256 of its URL, which may hold a password.
-        validator: The server's ``ETag`` or ``Last-Modified``, by which it knows that the file is unchanged.
+        validator: The server's ``ETag`` or ``Last-Modified``, by which it knows that the file is
+            unchanged.
         total: Bytes of the whole file, if the server said so.
     """
 

@@ -26,8 +26,9 @@ class Finding:
 
     Attributes:
         source: Its address, without secrets.
-        status: ``"alive"``, ``"local"`` (on this machine and right), ``"dead"``, ``"differs"`` (another size or
-            digest than the manifest's) or ``"unknown"`` (a scheme that cannot be asked).
+        status: ``"alive"``, ``"local"`` (on this machine and right), ``"dead"``, ``"differs"``
+            (another size or digest than the manifest's) or ``"unknown"`` (a scheme that cannot be
+            asked).
         detail: Why, or what is known of the file.
     """
 

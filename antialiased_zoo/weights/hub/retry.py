@@ -13,9 +13,10 @@ class Retry:
         attempts: Tries in a row without progress before a source is given up, whatever the cause.
         backoff: First pause between them; each next one is twice as long.
         longest_pause: A server that asks (``Retry-After``) for more than this is given up at once.
-        connect: For a connection, with name lookup, proxy and TLS. A host that does not answer in time is not
-            asked again during the same fetch, and the next host gets half of the time.
-        read: For the whole header of an answer, redirects and connections included; then for each next data.
+        connect: For a connection, with name lookup, proxy and TLS. A host that does not answer in
+            time is not asked again during the same fetch, and the next host gets half of the time.
+        read: For the whole header of an answer, redirects and connections included; then for each
+            next data.
         window: Over which the speed is looked at.
         slowest: Bytes of the file per second below which a source is given up.
         lock: For another process that fetches the same file.

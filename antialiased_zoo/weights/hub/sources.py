@@ -131,7 +131,8 @@ class Scheme:
         """Fill ``job.part``; its digest is checked afterwards.
 
         Returns:
-            Whether the bytes come from more than one piece: if their digest is wrong, they are asked for anew.
+            Whether the bytes come from more than one piece: if their digest is wrong, they are
+            asked for anew.
 
         Raises:
             SourceError: The source does not give the file; says why.

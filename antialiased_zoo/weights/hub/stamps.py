@@ -1,8 +1,8 @@
 """Stamps: what was found out about a file, so that it need not be found out on every load.
 
-A stamp ``NAME.verified`` beside a file holds the SHA-256 that was computed from it, bound to the file's
-size, inode and modification time. While these fit, the file is not hashed again. The stamp outlives the
-file: where only a digest's beginning is public, it pins the rest.
+A stamp ``NAME.verified`` beside a file holds the SHA-256 that was computed from it, bound to the
+file's size, inode and modification time. While these fit, the file is not hashed again. The stamp
+outlives the file: where only a digest's beginning is public, it pins the rest.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Stamp:
         size: bytes.
         inode: its number on its file system.
         mtime_ns: last modification, nanoseconds.
-        ctime_ns: last change of anything about it, which nobody can set back; 0 in a stamp of an older version.
+        ctime_ns: last change of anything about it, which nobody can set back; 0 in a stamp of an
+            older version.
         finite: whether all of its tensors were seen to hold no NaN and no infinity.
     """
 
@@ -67,7 +68,8 @@ def read(path: Path) -> Stamp | None:
 def write(path: Path, stamp: Stamp) -> None:
     """Write a file's stamp; where the folder is read-only there is none, and files are hashed every time.
 
-    In one write of constant length, so that no process can be killed halfway and no temporary file is left.
+    In one write of constant length, so that no process can be killed halfway and no temporary file
+    is left.
     """
     record = json.dumps(asdict(stamp)).encode().ljust(_LENGTH)
     with contextlib.suppress(OSError), reopen(beside(path, STAMP)) as file:

@@ -32,8 +32,8 @@ def verify(wanted: Iterable[Fetchable], same: Callable[[Path, Path], bool] | Non
 
     Args:
         wanted: Entries of the manifest; those without a cached file are passed over.
-        same: Compares a converted file with the pickle that it was made of (`checkpoints.holds_same`); by default only
-            its own digest is checked.
+        same: Compares a converted file with the pickle that it was made of
+            (`checkpoints.holds_same`); by default only its own digest is checked.
 
     Example:
         >>> from antialiased_zoo.weights import manifest
