@@ -1,6 +1,7 @@
 """What docs/backbones.md says of each network, checked: one function a column. Run it to write the table anew.
 
     python scripts/backbone_checks.py            # prints the table; --write puts it into docs/backbones.md
+    python scripts/backbone_checks.py resnet18 --columns hub "layer decay" --write
 
 Tests run every check on one network of each family; this script on all of them.
 """
@@ -8,10 +9,12 @@ Tests run every check on one network of each family; this script on all of them.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
@@ -152,6 +155,29 @@ def saving(name: str) -> None:
         close(again(image), network(image))
 
 
+@column("hub")
+@torch.no_grad()
+def hub(name: str) -> None:
+    """What is pushed to a hub on this machine builds the same network again, from the hub's name for it."""
+    from huggingface_hub import constants
+
+    sys.path.append(str(PAGE.parents[1] / "tests"))
+    from fake_hub import FakeHub
+
+    network = build(name, filter_size=3, num_classes=2).half()  # half the bytes
+    with FakeHub() as server, tempfile.TemporaryDirectory() as cache:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        places = {"ENDPOINT": server.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_CACHE": cache}
+        with mock.patch.multiple(constants, **places, HF_HUB_DISABLE_XET=True):
+            network.push_to_hub("me/it", token="hf_x")
+            again = az.from_pretrained("hf-hub:me/it")
+        assert any(request.startswith("GET /me/it/resolve/") for request in server.requests)
+    assert again.config == network.config
+    state = network.state_dict()
+    for key, tensor in again.state_dict().items():
+        assert torch.equal(tensor.to(state[key].dtype), state[key]), key
+
+
 @column("timm's create_transform")
 def transform(name: str) -> None:
     """Timm's transform, made from the network's configuration, gives what ours gives."""
@@ -189,37 +215,42 @@ def run_check(title: str, name: str) -> None:
     CHECKS[title](name)
 
 
-def rows(names: list[str]) -> dict[str, str]:
-    """The table's rows by network; a check that fails ends the script."""
-    made = {}
+def check(names: Sequence[str], titles: Sequence[str]) -> dict[str, set[str]]:
+    """The columns that each network has passed; a check that fails ends the script."""
+    passed: dict[str, set[str]] = {}
     for name in names:
-        for title in CHECKS:
+        for title in titles:
             torch.manual_seed(0)
             run_check(title, name)
-        made[name] = f"| `{name}` | " + " | ".join("yes" for _ in CHECKS) + " |"
-        print(made[name], flush=True)
-    return made
+            passed.setdefault(name, set()).add(title)
+            print(f"{name}: {title}", flush=True)
+    return passed
 
 
-def write(made: dict[str, str]) -> None:
-    """Put rows into the page's table, in the zoo's order; those of other networks stay if they have every column."""
+def write(passed: dict[str, set[str]]) -> None:
+    """Put what was passed into the page's table, in the zoo's order; other cells stay as they are."""
     before, rest = PAGE.read_text().split("<!-- networks -->\n")
     table, after = rest.split("<!-- /networks -->")
-    head = "| network | " + " | ".join(CHECKS) + " |"
-    known = {line.split("`")[1]: line for line in table.splitlines()[2:]} if table.startswith(head) else {}
-    known |= made
-    lines = [head, "| --- " * (len(CHECKS) + 1) + "|", *(known[name] for name in az.list_models() if name in known)]
-    PAGE.write_text(f"{before}<!-- networks -->\n" + "\n".join(lines) + f"\n<!-- /networks -->{after}")
+    head, _, *lines = (line.strip("| ").split(" | ") for line in table.splitlines())
+    known = {cells[0].strip("`"): {title for title, cell in zip(head, cells, strict=True) if cell} for cells in lines}
+    for name, titles in passed.items():
+        known[name] = known.get(name, set()) | titles
+    rows = ["| network | " + " | ".join(CHECKS) + " |", "| --- " * (len(CHECKS) + 1) + "|"]
+    for name in (name for name in az.list_models() if name in known):
+        rows.append(f"| `{name}` | " + " | ".join("yes" if title in known[name] else "" for title in CHECKS) + " |")
+    PAGE.write_text(f"{before}<!-- networks -->\n" + "\n".join(rows) + f"\n<!-- /networks -->{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="networks; all by default")
-    parser.add_argument("--write", action="store_true", help="put the rows into docs/backbones.md")
+    parser.add_argument("--columns", nargs="+", choices=CHECKS, default=list(CHECKS), help="all by default")
+    parser.add_argument("--write", action="store_true", help="put what passed into docs/backbones.md")
     options = parser.parse_args()
-    made = rows(options.names or az.list_models())
-    if options.write:
-        write(made)
+    for name in options.names or az.list_models():
+        passed = check([name], options.columns)
+        if options.write:
+            write(passed)
 
 
 if __name__ == "__main__":

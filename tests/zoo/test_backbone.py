@@ -259,6 +259,7 @@ def test_the_pages_examples_run_and_its_table_names_every_network(capsys: pytest
     table = page.partition("<!-- networks -->\n")[2].partition("<!-- /networks -->")[0].splitlines()
     assert table[0] == "| network | " + " | ".join(CHECKS) + " |"
     assert [line.split("`")[1] for line in table[2:]] == az.list_models()
+    assert all(cell == "yes" for line in table[2:] for cell in line.strip("| ").split(" | ")[1:])
 
 
 def test_a_network_of_another_form_keeps_its_own_methods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
