@@ -27,7 +27,8 @@ class RandomCrops:
     """Endless batches ``(N, 3, size, size)`` of square crops, resized, flipped half of the time, and normalised.
 
     Every photo is drawn once before any is drawn again. The side of a crop is ``smallest`` to 1 times the photo's
-    shorter side, evenly on a logarithmic scale.
+    shorter side, evenly on a logarithmic scale. Some crops are mixed with one of any other photo, in random
+    proportions.
 
     Args:
         photos: To draw from.
@@ -36,12 +37,16 @@ class RandomCrops:
         size: Pixels of a side.
         batch: Crops in a batch, of all processes.
         smallest: See above.
+        mixup: The share of crops that are mixed.
         seed: Of all draws.
         rank: This process, which gets every ``world``-th crop.
         world: Number of processes.
 
     Raises:
         ValueError: If there are no photos, or the processes cannot share a batch.
+
+    Source: Zhang et al., "mixup: Beyond empirical risk minimization", 2018; Beyer et al., "Knowledge distillation: A
+        good teacher is patient and consistent", 2022.
     """
 
     def __init__(
@@ -51,18 +56,20 @@ class RandomCrops:
         preprocessing: Preprocessing,
         size: int,
         batch: int,
-        smallest: float = 0.5,
+        smallest: float = 0.4,
+        mixup: float = 0.5,
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if not indices or batch < world or batch % world or not 0 < smallest <= 1:
+        if not indices or batch < world or batch % world or not 0 < smallest <= 1 or not 0 <= mixup <= 1:
             raise ValueError(
-                f"need photos, a batch that {world} processes can share, and 0 < smallest <= 1; got {len(indices)} "
-                f"photos, a batch of {batch} and {smallest}"
+                f"need photos, a batch that {world} processes can share, and 0 < smallest <= 1 and a mixup from 0 "
+                f"to 1; got {len(indices)} photos, a batch of {batch}, {smallest} and {mixup}"
             )
         self.photos, self.indices, self.facts = photos, indices, preprocessing
-        self.size, self.batch, self.smallest, self.seed = size, batch, smallest, seed
+        self.size, self.batch, self.seed = size, batch, seed
+        self.smallest, self.mixup = smallest, mixup
         self.rank, self.world, self.first = rank, world, 0
 
     def skip(self, batches: int) -> RandomCrops:
@@ -76,19 +83,26 @@ class RandomCrops:
         while True:
             start = place * self.batch
             crops = [self._crop(draw) for draw in range(start + self.rank, start + self.batch, self.world)]
-            pixels = v2.functional.to_dtype(torch.stack(crops), torch.float32, scale=True)
-            yield v2.functional.normalize(pixels, list(self.facts.mean), list(self.facts.std))
+            yield torch.stack(crops)
             place += 1
 
     def _crop(self, draw: int) -> Tensor:
         turn, place = divmod(draw, len(self.indices))
         order = list(self.indices)
         random.Random(f"{self.seed} order {turn}").shuffle(order)
-        photo = v2.functional.pil_to_tensor(self.photos.image(order[place]))
         dice = random.Random(f"{self.seed} crop {draw}")
+        crop = self._cut(order[place], dice)
+        if dice.random() < self.mixup:
+            crop = crop.lerp(self._cut(dice.choice(self.indices), dice), dice.random())
+        return crop
+
+    def _cut(self, index: int, dice: random.Random) -> Tensor:
+        photo = v2.functional.pil_to_tensor(self.photos.image(index))
         height, width = photo.shape[-2:]
         side = max(1, round(min(height, width) * math.exp(dice.uniform(math.log(self.smallest), 0))))
         top, left = dice.randint(0, height - side), dice.randint(0, width - side)
         mode = v2.InterpolationMode(self.facts.interpolation)
-        crop: Tensor = v2.functional.resized_crop(photo, top, left, side, side, [self.size, self.size], mode)
-        return crop.flip(-1) if dice.random() < 0.5 else crop
+        crop = v2.functional.resized_crop(photo, top, left, side, side, [self.size, self.size], mode)
+        crop = v2.functional.to_dtype(crop.flip(-1) if dice.random() < 0.5 else crop, torch.float32, scale=True)
+        normal: Tensor = v2.functional.normalize(crop, list(self.facts.mean), list(self.facts.std))
+        return normal

@@ -22,9 +22,11 @@ def distill(
     loader: Iterable[Any],
     *,
     steps: int,
-    lr: float = 1.5e-4,
+    lr: float = 2e-4,
     layers: Sequence[str] | None = None,
-    shifts: Sequence[int] = (3, 11),
+    reach: int = 8,
+    views: int = 2,
+    seed: int = 0,
     ema: float = 0.0,
     held_out: Iterable[Any] | None = None,
     check_every: int = 50,
@@ -35,7 +37,7 @@ def distill(
 ) -> _Model:
     """Let a network teach its antialiased copy, in place, on images without labels.
 
-    Each step, the teacher sees an image at several shifts of a few pixels; the student learns the mean of its
+    Each step, the teacher sees the images at random shifts of a few pixels; the student learns the mean of its
     answers (Kullback-Leibler divergence of the softmax), and the mean of its feature maps, moved to where the student's
     blurs put them (squared error, relative to the map's variance). Averaged over shifts the teacher is more
     consistent than by itself, and its maps are free of what aliases. Batch norms stay in evaluation mode: call
@@ -45,15 +47,18 @@ def distill(
         student: The antialiased copy; its trainable parameters are changed, buffers are not.
         teacher: The network it was made from; its tensors are left as they are. Both are moved to the device.
         loader: Batches of images ``(N, C, H, W)``, or tuples and lists that begin with them; read again from its start
-            when it ends. Preprocess them as for the teacher, ``max(shifts)`` pixels larger than the student is to see:
-            it sees their upper left. Random crops of photos, 160 pixels and more, do well. In a process group each
+            when it ends. Preprocess them as for the teacher, ``2 * reach`` pixels larger than the student is to see:
+            it sees their centre. Mixed random crops of photos do best (`RandomCrops`), at the size that the network is
+            used at: batch norms measured at another size do not fit. In a process group each
             process gives its share of every batch, and all shares are of one size. One with a method ``skip(batches)``
             is asked for the rest when a run goes on; of others, batches are read and dropped.
         steps: Updates to make.
         lr: Adam's largest learning rate.
         layers: Names of the modules whose maps are compared; by default up to four, spread over the depth. ``()``
             compares answers alone.
-        shifts: By how many pixels, to the right and downwards, the teacher's views are moved.
+        reach: By how many pixels at most, up and left or down and right, a view of the teacher's is moved.
+        views: How many views of the teacher's are averaged.
+        seed: Of the views.
         ema: Decay of the exponential moving average of the weights that the student ends with; 0 takes the last.
         held_out: Batches of images to compare both on, the same at every reading: percent of equal top answers, and the
             mean Kullback-Leibler divergence. The student ends with the weights of the lowest divergence, which says the
@@ -82,11 +87,12 @@ def distill(
         >>> import antialiased_zoo as az
         >>> teacher = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 1))
         >>> teacher = nn.Sequential(*teacher, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
-        >>> student = az.distill(az.antialias(teacher), teacher, [torch.randn(4, 3, 43, 43)], steps=2)
+        >>> student = az.distill(az.antialias(teacher), teacher, [torch.randn(4, 3, 48, 48)], steps=2)
     """
     how = execution or Execution()
     identity: dict[str, Any] = {"steps": steps, "lr": lr, "layers": None if layers is None else list(layers)}
-    identity |= {"shifts": list(shifts), "ema": ema, "check_every": check_every, "patience": patience}
+    identity |= {"reach": reach, "views": views, "seed": seed}
+    identity |= {"ema": ema, "check_every": check_every, "patience": patience}
     identity |= {"world": how.world}
     _check(student, teacher, identity)
     if how.amp is torch.float16:
@@ -98,14 +104,16 @@ def distill(
 
 
 def _check(student: nn.Module, teacher: nn.Module, identity: dict[str, Any]) -> None:
-    for name in ("steps", "check_every", "patience"):
+    for name in ("steps", "check_every", "patience", "views"):
         value = identity[name]
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
     if not identity["lr"] > 0 or not 0 <= identity["ema"] < 1:
         raise ValueError(f"need lr > 0 and 0 <= ema < 1, got {identity['lr']!r} and {identity['ema']!r}")
-    if not identity["shifts"] or not all(type(shift) is int and shift >= 0 for shift in identity["shifts"]):
-        raise ValueError(f"shifts must be one or more numbers of pixels, 0 or more, got {identity['shifts']!r}")
+    if type(identity["reach"]) is not int or identity["reach"] < 0:
+        raise ValueError(f"reach must be a number of pixels, 0 or more, got {identity['reach']!r}")
+    if identity["views"] > 2 * identity["reach"] + 1:
+        raise ValueError(f"a reach of {identity['reach']} pixels has no {identity['views']} different views")
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise ValueError("the student has no trainable parameter: nothing can be learned")
     if not {id(p) for p in student.parameters()}.isdisjoint(id(p) for p in teacher.parameters()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -80,12 +81,12 @@ class Distillation:
         return inputs_of(batch).to(self.how.device)
 
     def _take_step(self, images: Tensor) -> None:
-        size = _size(images, self.identity["shifts"])
+        _check_size(images, self.identity["reach"])
         if self.step == 0:
-            self.matches = self._calibrate(images, size)
+            self.matches = self._calibrate(images)
         self._set_lr()
         with self.how.autocast():
-            loss = self._loss(images, size)
+            loss = self._loss(images, self._shifts())
         loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
         self._share_gradients()
         nn.utils.clip_grad_norm_(self.trained.values(), _LARGEST_GRADIENT)
@@ -97,12 +98,18 @@ class Distillation:
             tensor.lerp_(self.trained[name].detach(), 1 - decay)
         self.sum += loss.detach().double().cpu()
 
-    def _loss(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        views = {shift: self._view(images, shift, size) for shift in self.identity["shifts"]}
+    def _shifts(self) -> list[int]:
+        """Where this step's views are: the same in all processes, and when a run goes on."""
+        dice, reach = random.Random(f"{self.identity['seed']} {self.step}"), self.identity["reach"]
+        return dice.sample(range(-reach, reach + 1), self.identity["views"])
+
+    def _loss(self, images: Tensor, shifts: Sequence[int]) -> Tensor:
         with torch.no_grad():
-            taught = {shift: run_with_maps(self.teacher, view, list(self.matches)) for shift, view in views.items()}
+            taught = {
+                shift: run_with_maps(self.teacher, self._view(images, shift), list(self.matches)) for shift in shifts
+            }
             wanted = torch.stack([answer.float().softmax(1) for answer, _ in taught.values()]).mean(0)
-        answer, maps = run_with_maps(self.student, self._view(images, 0, size), list(self.matches))
+        answer, maps = run_with_maps(self.student, self._view(images, 0), list(self.matches))
         loss = F.kl_div(answer.float().log_softmax(1), wanted, reduction="batchmean")
         for layer, match in self.matches.items():
             with torch.no_grad():
@@ -111,13 +118,13 @@ class Distillation:
             loss = loss + (found - goal).square().mean() / match.scale
         return loss
 
-    def _view(self, images: Tensor, shift: int, size: tuple[int, int]) -> Tensor:
-        return moved(images, shift, size).contiguous(memory_format=self.how.memory_format)
+    def _view(self, images: Tensor, shift: int) -> Tensor:
+        return moved(images, shift, self.identity["reach"]).contiguous(memory_format=self.how.memory_format)
 
     @torch.no_grad()
-    def _calibrate(self, images: Tensor, size: tuple[int, int]) -> dict[str, Match]:
+    def _calibrate(self, images: Tensor) -> dict[str, Match]:
         """Choose the layers, and find where their maps lie, on the first batch."""
-        view, shifts, layers = self._view(images, 0, size), self.identity["shifts"], self.identity["layers"]
+        view, reach, layers = self._view(images, 0), self.identity["reach"], self.identity["layers"]
         answers = [model(view[:1]) for model in (self.student, self.teacher)]
         if answers[0].dim() != 2 or answers[0].shape != answers[1].shape:
             shapes = " and ".join(str(tuple(answer.shape)) for answer in answers)
@@ -128,16 +135,20 @@ class Distillation:
             layers = common_layers({"student": self.student, "teacher": self.teacher}, view[:1])
         if not layers:
             return {}
-        errors, scales = errors_by_displacement(self.student, self.teacher, images, size, layers, max(shifts))
+        errors, scales = errors_by_displacement(self.student, self.teacher, images, layers, reach)
         errors, scales = (self.how.total(x.to(self.how.device)).cpu() / self.how.world for x in (errors, scales))
         _, maps = run_with_maps(self.teacher, view[:1], layers)
         matches = {
-            layer: Match(int(errors[place].argmin()), size[1] / maps[layer].shape[3], max(float(scales[place]), 1e-12))
+            layer: Match(
+                *(int(errors[place].argmin()) - reach, view.shape[3] / maps[layer].shape[3]),
+                max(float(scales[place]), 1e-12),
+            )
             for place, layer in enumerate(layers)
         }
         if self.identity["layers"] is not None:
             return matches
-        known = {layer: known_cells(match, shifts, maps[layer].shape[2:]) for layer, match in matches.items()}
+        farthest = (-reach, reach)
+        known = {layer: known_cells(match, farthest, maps[layer].shape[2:]) for layer, match in matches.items()}
         return {layer: match for layer, match in matches.items() if all(c.start < c.stop for c in known[layer])}
 
     def _set_lr(self) -> None:
@@ -228,15 +239,12 @@ class Distillation:
             self.sum = torch.zeros_like(self.sum)
 
 
-def _size(images: Tensor, shifts: Sequence[int]) -> tuple[int, int]:
-    """What the student sees of images that leave room for the teacher's shifts."""
-    height, width = images.shape[-2:]
-    if images.dim() != 4 or min(height, width) <= max(shifts):
+def _check_size(images: Tensor, reach: int) -> None:
+    if images.dim() != 4 or min(images.shape[-2:]) <= 2 * reach:
         raise ValueError(
-            f"images of shape {tuple(images.shape)} leave no room for shifts of {max(shifts)} pixels: give "
-            "(N, C, H, W), larger than that"
+            f"images of shape {tuple(images.shape)} leave no room for views {reach} pixels apart from the centre: give "
+            "(N, C, H, W), larger than twice that, or a smaller reach"
         )
-    return height - max(shifts), width - max(shifts)
 
 
 def _endless(loader: Iterable[Any], skip: int) -> Iterator[Any]:

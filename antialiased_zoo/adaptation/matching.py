@@ -20,7 +20,8 @@ class Match:
     """How one layer's maps are compared.
 
     Attributes:
-        displacement: Of the student's map against the teacher's, to the right and downwards, in the image's pixels.
+        displacement: Of the student's map against the teacher's, to the right and downwards, in the image's pixels;
+            negative to the left and upwards.
         stride: Pixels of the image in a cell.
         scale: The variance of the teacher's map, by which squared differences are divided.
     """
@@ -48,35 +49,37 @@ def run_with_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tu
             handle.remove()
 
 
-def moved(image: Tensor, shift: int, size: tuple[int, int]) -> Tensor:
-    """Return a crop of ``size`` that begins ``shift`` pixels to the right and below."""
-    return image[..., shift : shift + size[0], shift : shift + size[1]]
+def moved(image: Tensor, shift: int, reach: int) -> Tensor:
+    """Return an image without ``reach`` pixels at each border, moved by ``shift`` pixels to the right and downwards."""
+    height, width = (size - 2 * reach for size in image.shape[-2:])
+    first = reach + shift
+    return image[..., first : first + height, first : first + width]
 
 
 def errors_by_displacement(
-    student: nn.Module, teacher: nn.Module, images: Tensor, size: tuple[int, int], layers: Sequence[str], reach: int
+    student: nn.Module, teacher: nn.Module, images: Tensor, layers: Sequence[str], reach: int
 ) -> tuple[Tensor, Tensor]:
-    """Return each layer's mean squared error for each displacement 0..reach, and the variance of the teacher's map.
+    """Return each layer's mean squared error for each displacement, and the variance of the teacher's map.
 
     Args:
         student: See `distill`.
         teacher: See `distill`.
-        images: ``(N, C, H, W)``, at least ``size`` and ``reach`` pixels more.
-        size: Of what the student sees.
+        images: ``(N, C, H, W)``, with ``reach`` pixels more at each border than the student sees.
         layers: Names of modules in both.
         reach: The largest displacement to try, in pixels.
 
     Returns:
-        ``(layers, reach + 1)`` and ``(layers,)``, float64, on the CPU: means over this process's images.
+        ``(layers, 2 * reach + 1)`` for -reach..reach, and ``(layers,)``, float64, on the CPU: means over this
+        process's images.
 
     Raises:
         ValueError: If a layer's outputs are no maps of one shape in both.
     """
-    _, of_student = run_with_maps(student, moved(images, 0, size), layers)
-    errors = torch.empty(len(layers), reach + 1, dtype=torch.float64)
+    _, of_student = run_with_maps(student, moved(images, 0, reach), layers)
+    errors = torch.empty(len(layers), 2 * reach + 1, dtype=torch.float64)
     scales = torch.empty(len(layers), dtype=torch.float64)
-    for displacement in range(reach + 1):
-        _, of_teacher = run_with_maps(teacher, moved(images, displacement, size), layers)
+    for displacement in range(-reach, reach + 1):
+        _, of_teacher = run_with_maps(teacher, moved(images, displacement, reach), layers)
         for place, layer in enumerate(layers):
             mine, theirs = of_student.get(layer), of_teacher.get(layer)
             if mine is None or theirs is None or mine.dim() != 4 or mine.shape != theirs.shape:
@@ -85,7 +88,7 @@ def errors_by_displacement(
                     f"layer {layer!r} gives {shapes[0]} in the student and {shapes[1]} in the teacher; it must give "
                     "a feature map (N, channels, h, w) of one shape in both: choose other layers, or layers=()"
                 )
-            errors[place, displacement] = (mine.float() - theirs.float()).square().mean()
+            errors[place, reach + displacement] = (mine.float() - theirs.float()).square().mean()
             if displacement == 0:
                 scales[place] = theirs.float().var()
     return errors, scales

@@ -21,9 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter-size", type=int, default=4, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=2000, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=32, help="of all processes; default: %(default)s")
-    parser.add_argument("--lr", type=float, default=1.5e-4, help="Adam's; default: %(default)s")
-    parser.add_argument("--size", type=int, help="pixels that the student sees; by default 160, or the network's less")
-    parser.add_argument("--shifts", type=int, nargs="+", help="of the teacher's views; by default 3 11, or 0 2")
+    parser.add_argument("--lr", type=float, default=2e-4, help="Adam's; default: %(default)s")
+    parser.add_argument("--size", type=int, help="pixels that the student sees; by default the network's")
+    parser.add_argument(
+        "--reach", type=int, help="pixels that the teacher's views are moved by at most; default: 8, or 2"
+    )
     parser.add_argument("--layers", nargs="+", help="whose maps are compared; by default four")
     parser.add_argument("--ema", type=float, default=0.0, help="decay of the weights' average; default: none")
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")

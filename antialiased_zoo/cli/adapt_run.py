@@ -81,19 +81,22 @@ def _stages(
     named: NamedModel, options: argparse.Namespace, photos: ImageFiles, facts: Preprocessing, how: Execution
 ) -> dict[str, nn.Module]:
     """The network before, right after antialiasing, recalibrated, and after distillation."""
-    size = options.size or min(160, facts.crop)
-    shifts = options.shifts or ([3, 11] if size >= 160 else [0, 2])
+    size = options.size or facts.crop
+    reach = (8 if size >= 160 else 2) if options.reach is None else options.reach
     last = len(photos) - _HELD_OUT
-    smallest = 0.5 if size < facts.crop or facts.crop >= 160 else 0.8
     crops = RandomCrops(
-        *(photos, range(last), facts, size + max(shifts), options.batch_size, smallest, options.seed),
-        *(how.rank, how.world),
+        *(photos, range(last), facts, size + 2 * reach, options.batch_size),
+        smallest=0.4 if facts.crop >= 160 else 0.8,
+        seed=options.seed,
+        rank=how.rank,
+        world=how.world,
     )
     teacher = named.model.to(how.device)
     architecture = ARCHITECTURES.get(_name(options.model))
     antialiased = antialias(teacher, options.filter_size, **(architecture.structure if architecture else {}))
     recalibrated = copy.deepcopy(antialiased)
-    own = RandomCrops(photos, range(last), facts, size, options.batch_size, smallest, options.seed)
+    # Norms are measured on what the network is used on: nearly whole photos, at its own size.
+    own = RandomCrops(photos, range(last), facts, size, options.batch_size, smallest=0.8, mixup=0, seed=options.seed)
     recalibrate(recalibrated, _some(own, 1024 // options.batch_size + 1), progress=how.first and not options.quiet)
     student = copy.deepcopy(recalibrated)
     distill(
@@ -101,7 +104,8 @@ def _stages(
         steps=options.steps,
         lr=options.lr,
         layers=options.layers,
-        shifts=shifts,
+        reach=reach,
+        seed=options.seed,
         ema=options.ema,
         held_out=_HeldOut(photos, range(last + how.rank, len(photos), how.world), facts),
         check_every=max(1, min(50, options.steps // 10)),

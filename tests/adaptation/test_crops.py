@@ -32,7 +32,7 @@ def take(crops: RandomCrops, count: int) -> list[torch.Tensor]:
 
 def test_each_photo_once_a_turn_and_normalised() -> None:
     photos = Plain()
-    batches = take(RandomCrops(photos, range(3, 9), FACTS, size=16, batch=4), 3)
+    batches = take(RandomCrops(photos, range(3, 9), FACTS, size=16, batch=4, mixup=0), 3)
     assert sorted(photos.asked) == sorted([*range(3, 9)] * 2)
     assert sorted(photos.asked[:6]) == [*range(3, 9)]
     assert photos.asked[:6] != photos.asked[6:]
@@ -43,15 +43,17 @@ def test_each_photo_once_a_turn_and_normalised() -> None:
 
 
 def test_processes_share_a_batch_and_skipping_decodes_nothing() -> None:
-    whole = take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4), 4)
-    shares = [take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, rank=rank, world=2), 4) for rank in (0, 1)]
+    whole = take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, mixup=1), 4)
+    shares = [
+        take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, mixup=1, rank=rank, world=2), 4) for rank in (0, 1)
+    ]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert torch.equal(batch[0::2], parts[0])
         assert torch.equal(batch[1::2], parts[1])
     photos = Plain()
-    (last,) = take(RandomCrops(photos, range(5), FACTS, 16, batch=4).skip(1).skip(2), 1)
+    (last,) = take(RandomCrops(photos, range(5), FACTS, 16, batch=4, mixup=1).skip(1).skip(2), 1)
     assert torch.equal(last, whole[3])
-    assert len(photos.asked) == 4
+    assert len(photos.asked) == 8
 
 
 def test_crops_are_squares_of_the_stated_sizes_and_half_are_flipped() -> None:
@@ -61,7 +63,7 @@ def test_crops_are_squares_of_the_stated_sizes_and_half_are_flipped() -> None:
         def image(self, index: int) -> Image.Image:
             return Image.fromarray(ramp)
 
-    crops = torch.cat(take(RandomCrops(Ramp(), [0], FACTS, 20, batch=50, smallest=0.4), 4))
+    crops = torch.cat(take(RandomCrops(Ramp(), [0], FACTS, 20, batch=50, smallest=0.4, mixup=0), 4))
     values = (crops * 0.25 + 0.5) * 255
     slope = (values[:, 0, 10, 14] - values[:, 0, 10, 4]) / 10  # pixels of the photo in one of the crop
     sides = slope.abs() * 20
@@ -71,10 +73,21 @@ def test_crops_are_squares_of_the_stated_sizes_and_half_are_flipped() -> None:
     assert len(set(values[:, 0, 10, 10].round().tolist())) > 50  # from everywhere
 
 
+def test_mixed_crops_lie_between_their_two_photos() -> None:
+    photos = Plain()
+    crops = torch.cat(take(RandomCrops(photos, [0, 100], FACTS, 16, batch=50, mixup=0.5), 4))
+    values = (crops[:, 0, 8, 8] * 0.25 + 0.5) * 255
+    between = ((values > 1) & (values < 99)).float().mean()
+    assert 0.15 < float(between) < 0.35  # half are mixed, half of these with the other photo
+    assert len(set(values.round().tolist())) > 20
+    assert values.min() > -0.01
+    assert values.max() < 100.01
+
+
 GOOD = {"photos": Plain(), "indices": [0], "preprocessing": FACTS, "size": 16, "batch": 4, "world": 2}
 
 
-@pytest.mark.parametrize("wrong", [{"batch": 3}, {"indices": []}, {"smallest": 0.0}, {"smallest": 1.5}])
+@pytest.mark.parametrize("wrong", [{"batch": 3}, {"indices": []}, {"smallest": 0.0}, {"smallest": 1.5}, {"mixup": 1.5}])
 def test_bad_arguments(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="need photos, a batch that 2 processes can share"):
         RandomCrops(**{**GOOD, **wrong})

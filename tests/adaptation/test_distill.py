@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antialiased_zoo as az
+from antialiased_zoo.adaptation.loop import Distillation
 from antialiased_zoo.adaptation.matching import Match, errors_by_displacement, target
 from antialiased_zoo.training import Execution
 
-IMAGES = [torch.randn(6, 3, 43, 43, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+IMAGES = [torch.randn(6, 3, 48, 48, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
 
 
 def tiny() -> nn.Sequential:
@@ -70,7 +71,7 @@ def test_one_step_is_adams_on_the_stated_loss() -> None:
     """The loss, written out anew for one shift of nothing: divergence and relative squared error of the maps."""
     student, teacher = pair()
     expected, mentor = copy.deepcopy(student).eval(), copy.deepcopy(teacher).eval()
-    az.distill(student, teacher, IMAGES[:1], steps=1, lr=1e-2, layers=["1"], shifts=(0,))
+    az.distill(student, teacher, IMAGES[:1], steps=1, lr=1e-2, layers=["1"], reach=0, views=1)
     with torch.no_grad():
         goal = mentor[:2](IMAGES[0])
         wanted = mentor(IMAGES[0]).softmax(1)
@@ -116,7 +117,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path: Path, after: in
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     student, teacher = pair()
     az.distill(student, teacher, IMAGES, steps=2, folder=tmp_path)
-    with pytest.raises(ValueError, match=r"of another run \(lr: 0\.00015 there, 0\.1 now\)"):
+    with pytest.raises(ValueError, match=r"of another run \(lr: 0\.0002 there, 0\.1 now\)"):
         az.distill(student, teacher, IMAGES, steps=2, lr=0.1, folder=tmp_path)
 
 
@@ -139,7 +140,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     start = pair()[0].state_dict()
     for name, tensor in student.state_dict().items():
         assert torch.equal(shares[0][name], shares[1][name])
-        torch.testing.assert_close(shares[0][name], tensor, rtol=0, atol=1e-6)
+        torch.testing.assert_close(shares[0][name], tensor, rtol=0, atol=5e-6)  # Adam has made steps of 2e-4
     assert not torch.equal(start["1.0.weight"], student.state_dict()["1.0.weight"])
 
 
@@ -157,6 +158,19 @@ def test_it_stops_when_it_comes_no_nearer_and_keeps_the_nearest() -> None:
     assert float(divergence) == pytest.approx(min(divergences), rel=1e-4)
     agreement = (ours.argmax(1) == theirs.argmax(1)).double().mean()
     assert 100 * float(agreement) == pytest.approx(log[best]["agreement"])
+
+
+def test_views_are_random_within_reach_and_the_same_when_a_run_goes_on() -> None:
+    student, teacher = pair()
+    identity = {"steps": 1, "lr": 1e-2, "ema": 0.0, "reach": 3, "views": 2, "seed": 5}
+    run = Distillation(student, teacher, identity, Execution(), None)
+    drawn = []
+    for run.step in range(200):
+        drawn.append(tuple(run._shifts()))
+        assert tuple(run._shifts()) == drawn[-1]
+    assert {shift for pair_ in drawn for shift in pair_} == set(range(-3, 4))
+    assert all(first != second for first, second in drawn)
+    assert len(set(drawn)) == 7 * 6
 
 
 def test_the_average_is_what_the_student_ends_with() -> None:
@@ -184,8 +198,9 @@ def test_bfloat16() -> None:
         ({"lr": 0.0}, "lr > 0"),
         ({"ema": 1.0}, "ema < 1"),
         ({"patience": 0}, "patience must be"),
-        ({"shifts": ()}, "shifts must be one or more"),
-        ({"shifts": (0, 43)}, "no room for shifts of 43 pixels"),
+        ({"reach": -1}, "reach must be a number of pixels"),
+        ({"reach": 24}, "no room for views 24 pixels apart"),
+        ({"reach": 1, "views": 4}, "no 4 different views"),
         ({"layers": ["3"]}, "must give a feature map"),
         ({"held_out": []}, "held_out gave no batch"),
         ({"execution": Execution(amp=torch.float16)}, "bfloat16"),
@@ -223,8 +238,8 @@ def test_a_displacement_is_found_and_the_goal_lies_there() -> None:
         nn.init.ones_(block[0].weight)
         nn.init.constant_(block[0].bias, 2.0)
     student = az.antialias(teacher, 4, stem_stride=1)
-    errors, _ = errors_by_displacement(student, teacher, image, (80, 80), ["1", "2"], 12)
-    assert (errors.argmin(1) - torch.tensor([1.5, 3.5])).abs().max() <= 0.5
+    errors, _ = errors_by_displacement(student, teacher, image, ["1", "2"], 8)
+    assert (errors.argmin(1) - 8 - torch.tensor([1.5, 3.5])).abs().max() <= 0.5
     maps = {shift: teacher[:3](image[..., shift : shift + 80, shift : shift + 80]) for shift in (1, 6)}
     goal, (rows, columns) = target(maps, Match(3, 8.0, 1.0))
     direct = teacher[:3](image[..., 3:83, 3:83])[..., rows, columns]
