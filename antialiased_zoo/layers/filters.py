@@ -233,9 +233,13 @@ def _axis(filt_size: FilterSize, stride: int, wide: bool, pad_off: int) -> tuple
     if not isinstance(given, int):
         if wide:
             raise ValueError("wide=True widens binomial taps: give it with a filter size, not with taps of your own")
-        taps, before = given, (len(given) - 1) // 2
-    else:
-        box = max(stride, 2) if wide else 2
-        # As many boxes in a row: each box of even length samples the middle of a stride's pixels.
-        taps, before = wide_taps(given, box), (given - 1) // 2 * (box - 1)
+        before, after = (len(given) - 1) // 2, len(given) // 2
+        while before and not given[0]:  # zeros at the ends say where the middle is, and cost time
+            given, before = given[1:], before - 1
+        while after and not given[-1]:
+            given, after = given[:-1], after - 1
+        return given, (before + pad_off, after + pad_off)
+    box = max(stride, 2) if wide else 2
+    # As many boxes in a row: each box of even length samples the middle of a stride's pixels.
+    taps, before = wide_taps(given, box), (given - 1) // 2 * (box - 1)
     return taps, (before + pad_off, len(taps) - 1 - before + pad_off)

@@ -251,7 +251,7 @@ def _in_place_of(module: nn.Module, site: Site, way: Downsampler) -> nn.Module:
 
 
 def _blur_of(site: Site, way: Downsampler) -> nn.Module:
-    stride, window = site.stride, site.window
+    stride, window, way = site.stride, site.window, way.at(site.level)
     if site.filter_size is not None:
         return upsampling_blur(site.filter_size, stride, site.channels, way.pad_type)
     if site.blur_stride == 1:

@@ -101,6 +101,7 @@ class Site:
         branch: True for one of several convolutions whose sum one blur follows.
         keeper: The module above the op and its blur that checks, before each forward, that they are still together.
         shares: Name of the branch whose blur this one shares, if it is not the first.
+        level: How many treated ops lie before it, on the longest way from the input.
         extra: What antialiasing it adds to the model's costs, where the plan was made for an input size.
     """
 
@@ -121,6 +122,7 @@ class Site:
     branch: bool = False
     shares: str = ""
     keeper: str | None = None
+    level: int = 0
     extra: Cost | None = None
 
 

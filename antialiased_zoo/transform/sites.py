@@ -43,7 +43,9 @@ class Walk:
         """Each op that strides once, in the order of the graph."""
         found: dict[str, Site] = {}
         past_stem: set[fx.Node] = set()
+        levels: dict[fx.Node, int] = {}
         for node in self.flow.graph.nodes:
+            levels[node] = max((levels[source] for source in node.all_input_nodes), default=0)
             op = read_op(node, self.flow.module(node))
             reads_image = past_stem.isdisjoint(node.all_input_nodes)
             if not reads_image or (op and op.kind == "conv") or self.flow.is_opaque(node):
@@ -53,7 +55,8 @@ class Walk:
             if op is None and self.options.upsample is not None:
                 op = read_upsampling(node, self.flow.module(node), self.flow.ndim_before(node))
             if op is not None and op.strides:
-                site = self._site(node, op, reads_image)
+                site = replace(self._site(node, op, reads_image), level=levels[node])
+                levels[node] += site.placement is not None
                 found.setdefault(site.node if self.graph else site.name, site)
         sites = _all_or_none(_with_branches(list(found.values())))
         return sites if self.graph else [self._kept(site) for site in sites]

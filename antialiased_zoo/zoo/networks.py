@@ -90,7 +90,15 @@ def _efficientnet_lite(name: str, *blocks: int) -> _Factory[...]:
     ends = list(_accumulate(blocks))
     stages = tuple(f"features.{end}" for end in (ends[0], ends[1], ends[2], ends[4], ends[6] + 1))
     builder, options = getattr(_lite, name), _options.EfficientNetLiteOptions
-    return _network(name, head="classifier.1", builder=builder, options=options, body=("features",), stages=stages)
+    return _network(
+        name,
+        head="classifier.1",
+        structure={"downsampler": "alternating"},  # nothing published to be equal to: what adapts best
+        builder=builder,
+        options=options,
+        body=("features",),
+        stages=stages,
+    )
 
 
 alexnet = _alexnet("alexnet")
