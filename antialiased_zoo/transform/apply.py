@@ -105,7 +105,8 @@ def antialias_(
             sequence, normalised to sum to one.
         pad_type: Padding of the blurs: "reflect", "replicate" or "zero".
         wide: Widen binomial taps for strides above 2 (`antialiased_zoo.wide_taps`).
-        downsampler: "blur", or a name given to `register_downsampler`.
+        downsampler: "blur"; "alternating", whose filters of even size move maps to alternate sides, so that the moves
+            nearly cancel; or a name given to `register_downsampler`.
         optimizers: The model's optimizers, for those who come from libraries that must change them. They are only
             checked to be this model's, and go on: parameters stay the same objects, and blurs have none.
         like: Name of a published network (``"resnet50"``, ``"densenet121"``): its options are the defaults, so that a

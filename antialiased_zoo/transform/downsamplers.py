@@ -125,9 +125,9 @@ class Blur(Downsampler):
 class AlternatingBlur(Blur):
     """The paper's blur, but every other level moves maps of even filters to the other side.
 
-    A filter of even size moves its map by half a pixel. The paper's all move to the same side: behind four blurs of
-    stride 2 to 16 pixels, a map lies 15 pixels of the image beside the original network's. Alternating, it lies 5 beside.
-    That leaves a pretrained network less to learn anew. Odd filters move nothing.
+    A filter of even size moves its map by half a pixel. The paper's all move it to the same side: behind four blurs,
+    the last with pixels that are 16 of the image's apart, a map lies 15 of these beside the original network's.
+    Alternating, it lies 5 beside. That leaves a pretrained network less to learn anew. Odd filters move nothing.
 
     Raises:
         ValueError: If an argument is out of range, or for ``wide``.

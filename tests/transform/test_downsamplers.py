@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 import antialiased_zoo as az
+from antialiased_zoo.transform.downsamplers import AlternatingBlur
 
 
 class PolyphaseSample(nn.Module):
@@ -80,3 +82,38 @@ def test_a_name_is_given_once() -> None:
         az.register_downsampler("blur", Polyphase)
     with pytest.raises(TypeError, match="subclass of Downsampler"):
         az.register_downsampler("mine", PolyphaseSample)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("way", "displaced"), [("blur", (0.5, 1.5, 3.5, 7.5)), ("alternating", (0.5, -0.5, 1.5, -2.5))]
+)
+def test_half_pixels_add_up_or_nearly_cancel(way: str, displaced: tuple[float, ...]) -> None:
+    """A ramp shows where each map lies: convolutions that only subsample, then a blur with an even number of taps."""
+    net = nn.Sequential(*(nn.Sequential(nn.Conv2d(1, 1, 1, stride=2), nn.ReLU()) for _ in range(4)))
+    for block in net:
+        nn.init.ones_(block[0].weight)
+        nn.init.zeros_(block[0].bias)
+    x = ramp = torch.arange(256.0).expand(1, 1, 256, 256).contiguous()
+    treated = az.antialias(net, 4, stem_stride=1, downsampler=way)
+    for stride, block, place in zip((2, 4, 8, 16), treated, displaced, strict=True):
+        x = block(x)
+        assert float(x[0, 0, 4, 5]) == pytest.approx(5 * stride + place)
+    torch.testing.assert_close(az.antialias(net, 4, stem_stride=1, downsampler=way, graph=True)(ramp), x)
+
+
+def test_the_other_side_is_the_blur_of_a_mirrored_map_and_branches_share_it() -> None:
+    x = torch.randn(1, 3, 17, 15, dtype=torch.float64)  # odd: mirroring keeps the places that stay
+    for size in (2, 4, (1.0, 2.0), (1.0, 2.0, 4.0, 1.0)):
+        first, second = (AlternatingBlur(size).at(level).subsample((2, 2), 3).double() for level in (0, 1))
+        taps = size if isinstance(size, int) else size[::-1]
+        torch.testing.assert_close(first(x), az.blur_pool2d(x, size, 2))
+        torch.testing.assert_close(second(x), az.blur_pool2d(x.flip(2, 3), taps, 2).flip(2, 3))
+    assert AlternatingBlur(3).at(1).filter_size == 3
+    resnet = az.antialias(torchvision.models.resnet18(), downsampler="alternating")
+    sides = [
+        (name.split(".")[0], blur.blur.padding[0]) for name, blur in resnet.named_modules() if hasattr(blur, "blur")
+    ]
+    assert set(sides) == {("maxpool", (1, 2)), ("layer2", (2, 1)), ("layer3", (1, 2)), ("layer4", (2, 1))}
+    with pytest.raises(ValueError, match="no widened filters"):
+        az.antialias(resnet, downsampler="alternating", wide=True)
