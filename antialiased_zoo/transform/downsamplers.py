@@ -20,8 +20,8 @@ from ..layers import (
     OffsetDownsample,
     StrideOffsets,
     Window,
-    binomial_taps,
     read_filter_size,
+    wide_taps,
 )
 from .ops import register_strided_op
 
@@ -108,18 +108,25 @@ class Blur(Downsampler):
         return self._blur(stride, channels, dense=True)
 
     def subsample_at(self, offsets: StrideOffsets, stride: tuple[int, ...]) -> nn.Module:  # noqa: D102
-        return OffsetDownsample(offsets, stride, self.pad_type, self.filter_size, self.wide)
+        return OffsetDownsample(offsets, stride, self.pad_type, *self._filter(stride))
 
     def max_pool(self, window: Window, stride: tuple[int, ...]) -> nn.Module:  # noqa: D102
-        facts = (window.padding, window.dilation, window.ceil_mode, self.pad_type, self.wide)
-        return _MAX_BLUR[len(stride) - 1](window.size, self.filter_size, stride, *facts)
+        size, wide = self._filter(stride)
+        facts = (window.padding, window.dilation, window.ceil_mode, self.pad_type, wide)
+        return _MAX_BLUR[len(stride) - 1](window.size, size, stride, *facts)
 
     def avg_pool(self, window: Window, stride: tuple[int, ...]) -> nn.Module:  # noqa: D102
-        facts = (window.padding, window.ceil_mode, self.pad_type, self.wide)
-        return _AVG_BLUR[len(stride) - 1](window.size, self.filter_size, stride, *facts)
+        size, wide = self._filter(stride)
+        facts = (window.padding, window.ceil_mode, self.pad_type, wide)
+        return _AVG_BLUR[len(stride) - 1](window.size, size, stride, *facts)
 
     def _blur(self, stride: Sequence[int], channels: int | None, dense: bool) -> nn.Module:
-        return _BLUR[len(stride) - 1](channels, self.pad_type, self.filter_size, stride, 0, self.wide, dense)
+        size, wide = self._filter(stride)
+        return _BLUR[len(stride) - 1](channels, self.pad_type, size, stride, 0, wide, dense)
+
+    def _filter(self, stride: Sequence[int]) -> tuple[FilterSize, bool]:
+        """Filter size or taps, and whether they are widened."""
+        return self.filter_size, self.wide
 
 
 class AlternatingBlur(Blur):
@@ -128,23 +135,24 @@ class AlternatingBlur(Blur):
     A filter of even size moves its map by half a pixel. The paper's all move it to the same side: behind four blurs,
     the last with pixels that are 16 of the image's apart, a map lies 15 of these beside the original network's.
     Alternating, it lies 5 beside. That leaves a pretrained network less to learn anew. Odd filters move nothing.
-
-    Raises:
-        ValueError: If an argument is out of range, or for ``wide``.
     """
-
-    def __init__(self, filter_size: FilterSize = 4, pad_type: str = "reflect", wide: bool = False) -> None:
-        if wide:
-            raise ValueError("downsampler='alternating' has no widened filters: give taps of your own, or wide=False")
-        super().__init__(filter_size, pad_type)
 
     def at(self, level: int) -> Downsampler:
         """The way for ops that have ``level`` treated ops before them."""
-        size = read_filter_size(self.filter_size)
-        taps = binomial_taps(size) if isinstance(size, int) else size
-        if level % 2 == 0 or len(taps) % 2:
-            return self
-        return Blur((*taps, 0.0), self.pad_type)  # a tap of nothing behind moves the padding to the front
+        return _OtherSide(self.filter_size, self.pad_type, self.wide) if level % 2 else self
+
+
+class _OtherSide(Blur):
+    """Moves the map by half a pixel to the other side: taps of nothing behind the filter move its middle."""
+
+    def _filter(self, stride: Sequence[int]) -> tuple[FilterSize, bool]:
+        size, boxes = read_filter_size(self.filter_size), {max(2, s) if self.wide else 2 for s in stride if s > 1}
+        if not isinstance(size, int):
+            return (*size, *[0.0] * (1 - len(size) % 2)), False
+        if len(boxes) > 1:
+            raise ValueError(f"downsampler='alternating' widens filters for equal strides only, got {tuple(stride)}")
+        taps, before = wide_taps(size, max(boxes)), (size - 1) // 2 * (max(boxes) - 1)
+        return (*taps, *[0.0] * (len(taps) - 1 - 2 * before)), False
 
 
 _REGISTERED: dict[str, type[Downsampler]] = {"blur": Blur, "alternating": AlternatingBlur}

@@ -109,11 +109,14 @@ def test_the_other_side_is_the_blur_of_a_mirrored_map_and_branches_share_it() ->
         taps = size if isinstance(size, int) else size[::-1]
         torch.testing.assert_close(first(x), az.blur_pool2d(x, size, 2))
         torch.testing.assert_close(second(x), az.blur_pool2d(x.flip(2, 3), taps, 2).flip(2, 3))
-    assert AlternatingBlur(3).at(1).filter_size == 3
+    odd = AlternatingBlur(3).at(1).subsample((2, 2), 3).double()
+    torch.testing.assert_close(odd(x), az.blur_pool2d(x, 3, 2))
+    wide = AlternatingBlur(4, wide=True).at(1).subsample((4, 4), 3).double()
+    torch.testing.assert_close(wide(x[..., :13]), az.blur_pool2d(x[..., :13].flip(2, 3), 4, 4, wide=True).flip(2, 3))
     resnet = az.antialias(torchvision.models.resnet18(), downsampler="alternating")
     sides = [
         (name.split(".")[0], blur.blur.padding[0]) for name, blur in resnet.named_modules() if hasattr(blur, "blur")
     ]
     assert set(sides) == {("maxpool", (1, 2)), ("layer2", (2, 1)), ("layer3", (1, 2)), ("layer4", (2, 1))}
-    with pytest.raises(ValueError, match="no widened filters"):
-        az.antialias(resnet, downsampler="alternating", wide=True)
+    with pytest.raises(ValueError, match="for equal strides only"):
+        AlternatingBlur(4, wide=True).at(1).subsample((2, 4), 3)
