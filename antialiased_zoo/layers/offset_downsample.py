@@ -13,6 +13,7 @@ from .dispatch import blur_pool, check_map
 from .filters import FilterSize
 from .modules import Downsample
 from .padding import padded
+from .torch_internals import traced_size
 
 #: For each spatial axis, and each remainder of the dense map's size by the blur's stride: the first
 #: place to keep.
@@ -67,7 +68,7 @@ class OffsetDownsample(Downsample):
         check_map(x, self.blur)
         if x.dim() == self.ndim + 1:
             return self._resample(x.unsqueeze(0)).squeeze(0)
-        axes = zip(x.shape[2:], self.blur.stride, self.offsets, strict=True)
+        axes = zip([traced_size(n) for n in x.shape[2:]], self.blur.stride, self.offsets, strict=True)
         first = [_at(places, n % stride) for n, stride, places in axes]
         around = self.blur.padding
         known = not torch.compiler.is_dynamo_compiling() and all(

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .torch_internals import traced_size
+
 
 class SamePadConv2d(nn.Conv2d):
     """A convolution with TensorFlow's "SAME" padding: it gives ``ceil(size / stride)`` places along each axis.
@@ -23,13 +25,19 @@ class SamePadConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Pad as the stride and the size want it, then convolve."""
-        (top, bottom), (left, right) = (self._around(axis, input.shape[axis - 2]) for axis in (0, 1))
-        if max(self.stride) == 1 and (top, left) == (bottom, right):  # the convolution pads, which takes no copy
+        (top, bottom), (left, right) = self._around(0, input.shape[-2]), self._around(1, input.shape[-1])
+        if self.stride == (1, 1) and top == bottom and left == right:  # the convolution pads, which takes no copy
             return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
-        return super().forward(F.pad(input, (left, right, top, bottom)))
+        padded = F.pad(input, (left, right, top, bottom))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
     def _around(self, axis: int, size: int) -> tuple[int, int]:
         reach, stride = self.dilation[axis] * (self.kernel_size[axis] - 1), self.stride[axis]
-        # Nothing is decided by the size, so that compiled code is one graph for all sizes.
-        total = reach if stride == 1 else cast(int, torch.sym_max(0, (size - 1) // stride * stride + 1 + reach - size))
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            total = max(0, (size - 1) // stride * stride + 1 + reach - size)
+        elif stride == 1:
+            total = reach
+        else:  # nothing is decided by the size, so that compiled code is one graph for all sizes
+            size = traced_size(size)
+            total = cast(int, torch.sym_max(0, (size - 1) // stride * stride + 1 + reach - size))
         return total // 2, total - total // 2

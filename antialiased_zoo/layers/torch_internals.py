@@ -20,6 +20,11 @@ def is_jit_tracing() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
+def traced_size(size: int) -> int:
+    """A map's size; while TorchScript traces, its value: sizes are tensors then, which `torch.sym_max` refuses."""
+    return int(size) if is_jit_tracing() else size
+
+
 def is_dispatch_mode_active() -> bool:
     """True inside a `TorchDispatchMode`: fake tensors, a FLOP counter, a recorder of operators."""
     return torch._C._len_torch_dispatch_stack() > 0

@@ -8,6 +8,8 @@ from typing import cast
 
 import torch
 
+from .torch_internals import traced_size
+
 
 @dataclass(frozen=True)
 class Window:
@@ -71,6 +73,7 @@ class Window:
         """How far past the dense pool's end each axis must go to reach the last window that ``ceil_mode`` adds."""
         if not self.ceil_mode:
             return [0] * len(size)
+        size = [traced_size(n) for n in size]
         ends = [(n - 1) * s + 1 for n, s in zip(self.out_size(size, stride), stride, strict=True)]
         return [
             cast(int, torch.sym_max(0, end - dense)) for end, dense in zip(ends, self.dense_size(size), strict=True)

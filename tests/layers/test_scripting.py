@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import antialiased_zoo as az
-from antialiased_zoo.layers import OffsetDownsample
+from antialiased_zoo.layers import OffsetDownsample, SamePadConv2d
 
 torch.manual_seed(0)
 LAYERS = {
@@ -24,6 +24,9 @@ LAYERS = {
     "average": az.AvgBlurPool2d(2),
     "average of more than the blur": az.AvgBlurPool2d(6, 3, stride=3, padding=1, ceil_mode=True),
     "offset": OffsetDownsample(((1, 0), (1, 0)), (2, 2)),
+    "offset of three": OffsetDownsample(((1, 0, 2), (0, 1, 2)), (3, 3)),
+    "same": SamePadConv2d(4, 3, 3, 2),
+    "same, dense": SamePadConv2d(4, 3, 5),
     "upsample": az.BlurUpsample(4),
     "upsample 1d": az.BlurUpsample1d(4, "zero", 5, stride=3),
     "upsample 3d": az.BlurUpsample3d(4, filt_size=3),
@@ -35,9 +38,16 @@ def test_every_layer_scripts(name: str) -> None:
     layer = LAYERS[name]
     scripted = torch.jit.script(layer)
     for size in ((16, 15, 13), (9, 8, 12), (7, 14, 10)):
-        x = torch.randn(2, 4, *size[: layer.ndim])
+        x = torch.randn(2, 4, *size[: getattr(layer, "ndim", 2)])
         for images in (x, x[0]):
             torch.testing.assert_close(scripted(images), layer(images))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", ["offset", "offset of three", "same", "max ceil", "average of more than the blur"])
+def test_layers_whose_sums_depend_on_the_size_are_traced(name: str) -> None:
+    x = torch.randn(1, 4, 17, 15)
+    torch.testing.assert_close(torch.jit.trace(LAYERS[name], x)(x), LAYERS[name](x))
 
 
 def test_what_has_no_average_is_refused() -> None:
@@ -48,7 +58,7 @@ def test_what_has_no_average_is_refused() -> None:
         torch.jit.script(LAYERS["reflect"])(torch.ones(1, 3, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "efficientnet_lite0"])
 def test_a_network_scripts_and_stays_as_it_is(name: str) -> None:
     net = az.create_model(name, num_classes=3).eval()
     mine = nn.Sequential(net)  # torch would put a copy of another class into its place
