@@ -109,7 +109,7 @@ def test_layers_shows_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None
     assert f"# {shown[0]}\n" in page
     assert shown[1] == str(tuple(n / 9 for n in (1, 2, 3, 2, 1)))
     listed = set(re.findall(r"`(\w+)`", page.partition("| --- |")[2].partition("\n\n")[0]))
-    family = {name for name in az.__all__ if re.search("Downsample|Blur|blur_", name)}
+    family = {name for name in az.__all__ if re.search(r"Downsample(\dd)?$|Blur|blur_", name)}
     assert family <= listed
 
 

@@ -114,7 +114,7 @@ def test_missing_paths(tmp_path, folder):
 
 def test_what_is_no_image_folder(tmp_path, folder):
     (tmp_path / "file.zip").write_text("not a zip")
-    with pytest.raises(ValueError, match="no zip"):
+    with pytest.raises(ValueError, match="is not a zip file"):
         open_images(tmp_path / "file.zip" / "train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no images in .*empty"):
