@@ -37,7 +37,7 @@ BATCH = 32
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=positive, default=256)
+    parser.add_argument("--images", type=positive, default=1024)
     parser.add_argument("--side", type=positive, default=320, help="of the JPEGs, in pixels")
     parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])

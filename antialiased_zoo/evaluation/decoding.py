@@ -65,6 +65,8 @@ class Batch(NamedTuple):
 
 def batches(images: Dataset[tuple[Any, int]], protocols: Sequence[ShiftProtocol], options: Options) -> Iterator[Batch]:
     """Yields this process's share of a data set."""
+    import torchvision.transforms.v2  # noqa: F401  # which each worker would import anew
+
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     count = len(images)  # type: ignore[arg-type]  # torch declares no length for its datasets
     loader = DataLoader(
