@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..evaluation import ShiftProtocol, class_names, protocol_for, read_photo, shift_curves
+from ..inference import for_inference
 from ..metrics import Figure, Stability, average, diagonal_stability
 from ..weights import get_entry
 from ..zoo import create_model
@@ -100,7 +101,8 @@ def _slide(
 ) -> Stability:
     canvases: Tensor = protocol.normalise(torch.stack([protocol.prepare(image) for image in images]))
     classes = None if wanted < 0 else torch.tensor([wanted])
-    return diagonal_stability(model, canvases, classes, protocol.size, offsets)
+    # Maps of a few crops: larger ones are new memory each time, which costs more than it saves.
+    return diagonal_stability(model, canvases, classes, protocol.size, offsets, batch_size=4)
 
 
 def figures(judgements: Mapping[str, Judgement]) -> dict[str, dict[str, Figure]]:
@@ -143,7 +145,8 @@ def run(photo: str | os.PathLike[str] | None, label: str | None, output: str | o
     shown = read_photo(photo_path(CURVE) if photo is None else photo)
     entry = get_entry(MODEL, 4)
     protocol, names = protocol_for(entry.preprocessing), list(class_names(entry))
-    models = {text: create_model(MODEL, size, pretrained=True).eval() for size, text in LABELS.items()}
+    # Frozen copies take half the time.
+    models = {text: for_inference(create_model(MODEL, size, pretrained=True)) for size, text in LABELS.items()}
     wanted = _class(label, names) if label is not None else _answer(models[LABELS[None]], shown, protocol)
     photos = [read_photo(photo_path(name)) for name in PHOTOS]
     found = figures({text: judge(model, photos, protocol, progress=True) for text, model in models.items()})
