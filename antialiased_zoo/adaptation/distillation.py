@@ -48,10 +48,10 @@ def distill(
         teacher: The network it was made from; its tensors are left as they are. Both are moved to the device.
         loader: Batches of images ``(N, C, H, W)``, or tuples and lists that begin with them; read again from its start
             when it ends. Preprocess them as for the teacher, ``2 * reach`` pixels larger than the student is to see:
-            it sees their centre. Mixed random crops of photos do best (`RandomCrops`), at the size that the network is
-            used at: batch norms measured at another size do not fit. In a process group each
-            process gives its share of every batch, and all shares are of one size. One with a method ``skip(batches)``
-            is asked for the rest when a run goes on; of others, batches are read and dropped.
+            it sees their centre. Mixed random crops of photos do best (`antialiased_zoo.adaptation.RandomCrops`), at
+            the size that the network is used at: batch norms measured at another size do not fit. In a process group
+            each process gives its share of every batch, and all shares are of one size. One with a method
+            ``skip(batches)`` is asked for the rest when a run goes on; of others, batches are read and dropped.
         steps: Updates to make.
         lr: Adam's largest learning rate.
         layers: Names of the modules whose maps are compared; by default up to four, spread over the depth. ``()``
