@@ -26,6 +26,7 @@ def distill(
     layers: Sequence[str] | None = None,
     reach: int = 8,
     views: int = 2,
+    circular: float = 0.25,
     seed: int = 0,
     ema: float = 0.0,
     held_out: Iterable[Any] | None = None,
@@ -40,7 +41,8 @@ def distill(
     Each step, the teacher sees the images at random shifts of a few pixels; the student learns the mean of its
     answers (Kullback-Leibler divergence of the softmax), and the mean of its feature maps, moved to where the student's
     blurs put them (squared error, relative to the map's variance). Averaged over shifts the teacher is more
-    consistent than by itself, and its maps are free of what aliases. Batch norms stay in evaluation mode: call
+    consistent than by itself, and its maps are free of what aliases. In a share of the steps the student sees the
+    images moved circularly, and learns that the answers stay the same. Batch norms stay in evaluation mode: call
     `recalibrate` first. Adam, a short warm-up, then cosine decay to zero.
 
     Args:
@@ -58,7 +60,9 @@ def distill(
             compares answers alone.
         reach: By how many pixels at most, up and left or down and right, a view of the teacher's is moved.
         views: How many views of the teacher's are averaged.
-        seed: Of the views.
+        circular: Share of the steps in which the student sees the images moved circularly by any number of pixels; the
+            answers alone are compared then, since the maps lie elsewhere.
+        seed: Of the views and circular moves.
         ema: Decay of the exponential moving average of the weights that the student ends with; 0 takes the last.
         held_out: Batches of images to compare both on, the same at every reading: percent of equal top answers, and the
             mean Kullback-Leibler divergence. The student ends with the weights of the lowest divergence, which says the
@@ -91,7 +95,7 @@ def distill(
     """
     how = execution or Execution()
     identity: dict[str, Any] = {"steps": steps, "lr": lr, "layers": None if layers is None else list(layers)}
-    identity |= {"reach": reach, "views": views, "seed": seed}
+    identity |= {"reach": reach, "views": views, "circular": circular, "seed": seed}
     identity |= {"ema": ema, "check_every": check_every, "patience": patience}
     identity |= {"world": how.world}
     _check(student, teacher, identity)
@@ -110,6 +114,8 @@ def _check(student: nn.Module, teacher: nn.Module, identity: dict[str, Any]) -> 
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
     if not identity["lr"] > 0 or not 0 <= identity["ema"] < 1:
         raise ValueError(f"need lr > 0 and 0 <= ema < 1, got {identity['lr']!r} and {identity['ema']!r}")
+    if not 0 <= identity["circular"] <= 1:
+        raise ValueError(f"circular is a share of the steps, between 0 and 1, got {identity['circular']!r}")
     if type(identity["reach"]) is not int or identity["reach"] < 0:
         raise ValueError(f"reach must be a number of pixels, 0 or more, got {identity['reach']!r}")
     if identity["views"] > 2 * identity["reach"] + 1:

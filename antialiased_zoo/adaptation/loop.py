@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -86,7 +86,7 @@ class Distillation:
             self.matches = self._calibrate(images)
         self._set_lr()
         with self.how.autocast():
-            loss = self._loss(images, self._shifts())
+            loss = self._loss(images)
         loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
         self._share_gradients()
         nn.utils.clip_grad_norm_(self.trained.values(), _LARGEST_GRADIENT)
@@ -98,20 +98,22 @@ class Distillation:
             tensor.lerp_(self.trained[name].detach(), 1 - decay)
         self.sum += loss.detach().double().cpu()
 
-    def _shifts(self) -> list[int]:
-        """Where this step's views are: the same in all processes, and when a run goes on."""
+    def _loss(self, images: Tensor) -> Tensor:
+        # The same in all processes, and when a run goes on.
         dice, reach = random.Random(f"{self.identity['seed']} {self.step}"), self.identity["reach"]
-        return dice.sample(range(-reach, reach + 1), self.identity["views"])
-
-    def _loss(self, images: Tensor, shifts: Sequence[int]) -> Tensor:
+        shifts = dice.sample(range(-reach, reach + 1), self.identity["views"])
+        view, layers = self._view(images, 0), list(self.matches)
+        if dice.random() < self.identity["circular"]:
+            layers = []
+            view = view.roll([dice.randrange(size) for size in view.shape[2:]], (2, 3))
+            view = view.contiguous(memory_format=self.how.memory_format)
         with torch.no_grad():
-            taught = {
-                shift: run_with_maps(self.teacher, self._view(images, shift), list(self.matches)) for shift in shifts
-            }
+            taught = {shift: run_with_maps(self.teacher, self._view(images, shift), layers) for shift in shifts}
             wanted = torch.stack([answer.float().softmax(1) for answer, _ in taught.values()]).mean(0)
-        answer, maps = run_with_maps(self.student, self._view(images, 0), list(self.matches))
+        answer, maps = run_with_maps(self.student, view, layers)
         loss = F.kl_div(answer.float().log_softmax(1), wanted, reduction="batchmean")
-        for layer, match in self.matches.items():
+        for layer in layers:
+            match = self.matches[layer]
             with torch.no_grad():
                 goal, (rows, columns) = target({shift: of[layer].float() for shift, (_, of) in taught.items()}, match)
             found = maps[layer].float()[:, :, rows, columns]

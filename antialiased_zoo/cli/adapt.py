@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reach", type=int, help="pixels that the teacher's views are moved by at most; default: 8, or 2"
     )
+    parser.add_argument(
+        "--circular", type=float, default=0.25, help="share of steps on circularly moved images; default: %(default)s"
+    )
+    parser.add_argument(
+        "--start", metavar="MODEL", help="an antialiased copy to go on from, instead of MODEL's own tensors"
+    )
     parser.add_argument("--layers", nargs="+", help="whose maps are compared; by default four")
     parser.add_argument("--ema", type=float, default=0.0, help="decay of the weights' average; default: none")
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")

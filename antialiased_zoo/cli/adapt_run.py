@@ -98,13 +98,14 @@ def _stages(
     # Norms are measured on what the network is used on: nearly whole photos, at its own size.
     own = RandomCrops(photos, range(last), facts, size, options.batch_size, smallest=0.8, mixup=0, seed=options.seed)
     recalibrate(recalibrated, _some(own, 1024 // options.batch_size + 1), progress=how.first and not options.quiet)
-    student = copy.deepcopy(recalibrated)
+    student = _started(recalibrated, options)
     distill(
         *(student, teacher, crops),
         steps=options.steps,
         lr=options.lr,
         layers=options.layers,
         reach=reach,
+        circular=options.circular,
         seed=options.seed,
         ema=options.ema,
         held_out=_HeldOut(photos, range(last + how.rank, len(photos), how.world), facts),
@@ -114,6 +115,18 @@ def _stages(
         report=lambda entry: print(json.dumps(entry), file=sys.stderr),
     )
     return {"before": teacher, "antialiased": antialiased, "recalibrated": recalibrated, "after": student}
+
+
+def _started(recalibrated: nn.Module, options: argparse.Namespace) -> nn.Module:
+    """A copy to train, with the tensors of ``--start`` if that is given."""
+    student = copy.deepcopy(recalibrated)
+    if options.start:
+        tensors = load_named(options.start, progress=not options.quiet).model.state_dict()
+        try:
+            student.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"--start {options.start} is no copy of {options.model}: {error}") from None
+    return student
 
 
 def _some(crops: RandomCrops, count: int) -> Iterator[Tensor]:
