@@ -98,15 +98,22 @@ class Distillation:
             tensor.lerp_(self.trained[name].detach(), 1 - decay)
         self.sum += loss.detach().double().cpu()
 
-    def _loss(self, images: Tensor) -> Tensor:
-        # The same in all processes, and when a run goes on.
+    def _moves(self, height: int, width: int) -> tuple[list[int], tuple[int, int] | None]:
+        """Where this step's views are, and how the student's is moved circularly, if at all.
+
+        They are the same in all processes, and when a run goes on.
+        """
         dice, reach = random.Random(f"{self.identity['seed']} {self.step}"), self.identity["reach"]
         shifts = dice.sample(range(-reach, reach + 1), self.identity["views"])
-        view, layers = self._view(images, 0), list(self.matches)
-        if dice.random() < self.identity["circular"]:
-            layers = []
-            view = view.roll([dice.randrange(size) for size in view.shape[2:]], (2, 3))
-            view = view.contiguous(memory_format=self.how.memory_format)
+        circular = dice.random() < self.identity["circular"]
+        return shifts, (dice.randrange(height), dice.randrange(width)) if circular else None
+
+    def _loss(self, images: Tensor) -> Tensor:
+        view = self._view(images, 0)
+        shifts, rolled = self._moves(*view.shape[2:])
+        layers = list(self.matches) if rolled is None else []
+        if rolled is not None:
+            view = view.roll(rolled, (2, 3)).contiguous(memory_format=self.how.memory_format)
         with torch.no_grad():
             taught = {shift: run_with_maps(self.teacher, self._view(images, shift), layers) for shift in shifts}
             wanted = torch.stack([answer.float().softmax(1) for answer, _ in taught.values()]).mean(0)

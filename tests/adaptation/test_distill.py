@@ -160,17 +160,39 @@ def test_it_stops_when_it_comes_no_nearer_and_keeps_the_nearest() -> None:
     assert 100 * float(agreement) == pytest.approx(log[best]["agreement"])
 
 
-def test_views_are_random_within_reach_and_the_same_when_a_run_goes_on() -> None:
+def test_moves_are_random_within_reach_and_the_same_when_a_run_goes_on() -> None:
     student, teacher = pair()
-    identity = {"steps": 1, "lr": 1e-2, "ema": 0.0, "reach": 3, "views": 2, "seed": 5}
+    identity = {"steps": 1, "lr": 1e-2, "ema": 0.0, "reach": 3, "views": 2, "circular": 0.5, "seed": 5}
     run = Distillation(student, teacher, identity, Execution(), None)
-    drawn = []
+    drawn, rolled = [], []
     for run.step in range(200):
-        drawn.append(tuple(run._shifts()))
-        assert tuple(run._shifts()) == drawn[-1]
+        shifts, roll = run._moves(40, 50)
+        assert run._moves(40, 50) == (shifts, roll)
+        drawn.append(tuple(shifts))
+        rolled += [roll] if roll else []
     assert {shift for pair_ in drawn for shift in pair_} == set(range(-3, 4))
     assert all(first != second for first, second in drawn)
     assert len(set(drawn)) == 7 * 6
+    assert 70 < len(rolled) < 130
+    assert 36 < max(roll[0] for roll in rolled) < 40
+    assert 46 < max(roll[1] for roll in rolled) < 50
+
+
+def test_circular_moves_teach_the_student_to_answer_alike() -> None:
+    """A head that weighs places can learn to weigh all alike, which the images as they are do not ask for."""
+    torch.manual_seed(0)
+    coarse = F.interpolate(torch.randn(24, 3, 4, 4), 36, mode="bilinear")
+    teacher = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    places = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+    student = nn.Sequential(*places, nn.Linear(128, 5))
+    spread = {}
+    for circular in (0.0, 0.5):
+        taught = copy.deepcopy(student)
+        az.distill(taught, teacher, [coarse], steps=100, lr=2e-2, layers=(), circular=circular, reach=2)
+        with torch.no_grad():
+            answers = [taught(coarse[..., 2:-2, 2:-2].roll((step, step), (2, 3))).softmax(1) for step in (0, 9, 17)]
+        spread[circular] = float(torch.stack(answers).std(0).mean())
+    assert spread[0.5] < 0.6 * spread[0.0], spread
 
 
 def test_the_average_is_what_the_student_ends_with() -> None:
@@ -201,6 +223,7 @@ def test_bfloat16() -> None:
         ({"reach": -1}, "reach must be a number of pixels"),
         ({"reach": 24}, "no room for views 24 pixels apart"),
         ({"reach": 1, "views": 4}, "no 4 different views"),
+        ({"circular": 1.5}, "share of the steps"),
         ({"layers": ["3"]}, "must give a feature map"),
         ({"held_out": []}, "held_out gave no batch"),
         ({"execution": Execution(amp=torch.float16)}, "bfloat16"),

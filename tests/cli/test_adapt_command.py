@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def test_it_writes_weights_that_load_with_their_record(
         (["--images", "nowhere"], "no folder or zip at nowhere"),
         (["--steps", "0"], "steps must be a positive integer"),
         (["--filter-size", "9"], "filter size 9"),
+        (["--start", "mobilenet_v2:lpf4"], "--start mobilenet_v2:lpf4 is no copy of"),
     ],
 )
 def test_failures_say_what_to_do(
@@ -92,6 +94,16 @@ def test_what_a_spec_names(spec: str, loaded: str, name: str, monkeypatch: pytes
     adapt_run._load(spec, progress=False)
     assert asked == [loaded]
     assert adapt_run._name(spec) == name
+
+
+def test_it_goes_on_from_an_adapted_copy(tmp_path: Path) -> None:
+    recalibrated, adapted = az.mobilenet_v2(4, num_classes=2), az.mobilenet_v2(4, num_classes=2).half().float()
+    before = recalibrated.features[0][0].weight.clone()
+    path = RunFolder(tmp_path).save_weights(adapted.state_dict(), "adapted")
+    options = argparse.Namespace(start=f"mobilenet_v2:lpf4:{path}", model="mobilenet_v2", quiet=True)
+    student = adapt_run._started(recalibrated, options)
+    assert all(torch.equal(x, adapted.state_dict()[name]) for name, x in student.state_dict().items())
+    assert torch.equal(recalibrated.features[0][0].weight, before)
 
 
 def test_there_is_room_to_shift_in() -> None:
