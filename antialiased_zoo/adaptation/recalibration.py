@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -134,7 +134,10 @@ def _run(model: nn.Module, loader: Iterable[Any], progress: bool) -> int:
     """Run the model over all batches; returns their number."""
     batches = 0
     device = next(chain(model.parameters(), model.buffers())).device
-    for batch in tqdm(loader, "recalibrate", disable=None if progress else True, leave=False):
+    total, hide = len(loader) if isinstance(loader, Sized) else None, None if progress else True
+    # tqdm.auto takes two iterators of what is not one already: a DataLoader would start its workers
+    # twice.
+    for batch in tqdm(iter(loader), "recalibrate", total=total, disable=hide, leave=False):
         model(inputs_of(batch).to(device))
         batches += 1
     return batches

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
 from .images import CorruptImageError
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     """Some decoded images.
 
     Attributes:
-        pixels: For each way of decoding, uint8 ``(N, 3, canvas, canvas)``.
+        pixels: For each way of decoding, uint8 ``(N, 3, canvas, canvas)``, channels-last.
         targets: Class indices, ``(N,)``.
         indices: Image indices in the data set, ``(N,)``.
         skipped: ``(index, error)`` of images that could not be decoded.
@@ -78,7 +78,9 @@ def batches(images: Dataset[tuple[Any, int]], protocols: Sequence[ShiftProtocol]
         collate_fn=_collate,
         pin_memory=options.device.type == "cuda",
     )
-    return iter(tqdm(loader, desc="evaluate", disable=None if options.progress and rank == 0 else True, leave=False))
+    # tqdm.auto takes two iterators of what is not one already: each would start its own workers.
+    shown = None if options.progress and rank == 0 else True
+    return iter(tqdm(iter(loader), desc="evaluate", disable=shown, leave=False))
 
 
 class _Decoded(NamedTuple):
@@ -100,13 +102,16 @@ class _Decoder(Dataset[_Decoded]):
             image, target = self.images[index]
         except CorruptImageError as error:
             return _Decoded(index, -1, {}, str(error))
-        image = image.convert("RGB")
         return _Decoded(index, target, {way: protocol.prepare(image) for way, protocol in self.ways.items()})
 
 
 def _collate(items: list[_Decoded]) -> Batch:
     good = [item for item in items if not item.error]
-    pixels = {way: torch.stack([item.canvases[way] for item in good]) for way in (good[0].canvases if good else ())}
+    # Colours stay last in memory; in a worker, default_collate stacks right into shared memory.
+    pixels = {
+        way: default_collate([item.canvases[way].permute(1, 2, 0) for item in good]).permute(0, 3, 1, 2)
+        for way in (good[0].canvases if good else ())
+    }
     targets = torch.tensor([item.target for item in good], dtype=torch.int64)
     indices = torch.tensor([item.number for item in good], dtype=torch.int64)
     return Batch(pixels, targets, indices, [(item.number, item.error) for item in items if item.error])

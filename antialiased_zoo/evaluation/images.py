@@ -59,8 +59,8 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         name = self.samples[index]
         try:
             with Image.open(io.BytesIO(self.read(name))) as image:
-                rgb: Image.Image = image.convert("RGB")
-                return rgb
+                image.load()
+                return as_rgb(image)
         except DECODING_ERRORS as error:
             raise CorruptImageError(
                 f"cannot decode {self.source}/{name}: {error}; replace the file or remove it"
@@ -88,6 +88,11 @@ class LabelledImages(Dataset[tuple[Any, int]]):
             content = hashlib.sha256(self.read(name)).hexdigest()
             total.update(f"{name}\0{content}\n".encode())
         return total.hexdigest()
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Converts an image to RGB; one that is RGB comes back itself, where Pillow's ``convert`` makes a copy."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 # What Pillow raises for broken files, and what zip members raise when they are cut short.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..metrics import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS
 from ..weights import Preprocessing
+from .images import as_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -96,22 +97,32 @@ class ShiftProtocol:
         }
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Turns a PIL image of any mode into a canvas, uint8 ``(3, canvas, canvas)``."""
+        """Turns a PIL image of any mode into a canvas, uint8 ``(3, canvas, canvas)``, colours last in memory."""
         from torchvision.transforms.v2 import InterpolationMode, functional
 
         mode = InterpolationMode(self.preprocessing.interpolation)
-        resized = functional.resize(image.convert("RGB"), [self.preprocessing.resize], interpolation=mode)
+        resized = functional.resize(as_rgb(image), [self.preprocessing.resize], interpolation=mode)
         pixels: Tensor = functional.pil_to_tensor(functional.center_crop(resized, [self.canvas, self.canvas]))
         return pixels
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Turns uint8 ``(N, 3, H, W)`` into float32 as the preprocessing does, bit for bit; channels-last."""
-        from torchvision.transforms.v2 import functional
+        """Turns uint8 ``(N, 3, H, W)`` into float32 as the preprocessing does, bit for bit; channels-last.
 
+        Fastest for channels-last pixels.
+        """
+        (count, channels, height, width), device = pixels.shape, pixels.device
         facts = self.preprocessing
-        scaled = functional.to_dtype(pixels, torch.float32, scale=True)
-        normalised: Tensor = functional.normalize(scaled, list(facts.mean), list(facts.std))
-        return normalised.contiguous(memory_format=torch.channels_last)
+        # Rows of pixels with their colours side by side: long loops over memory.
+        rows = pixels.permute(0, 2, 3, 1).flatten(2)
+        mean, std = (
+            torch.tensor(each, dtype=torch.float32, device=device).repeat(width) for each in (facts.mean, facts.std)
+        )
+        made = torch.empty(rows.shape, dtype=torch.float32, device=device)
+        # On a CPU one image at a time, which stays in its cache from step to step.
+        block = 1 if device.type == "cpu" else count
+        for to, source in zip(torch.split(made, block), torch.split(rows, block), strict=True):
+            to.copy_(source).mul_(1 / 255).sub_(mean).div_(std)
+        return made.view(count, height, width, channels).permute(0, 3, 1, 2)
 
     def padded(self, pixels: Tensor) -> Tensor:
         """Returns normalised canvases with the protocol's zeros around them."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..metrics import CORRUPTIONS, corrupt, take
+from ..metrics import CORRUPTIONS, corrupt
 from .protocols import ShiftProtocol
 
 CROP, ROLL, CORRUPT = 0, 1, 2
@@ -68,48 +68,29 @@ class ViewMaker:
         Returns:
             float32 ``(V, 3, size, size)``, normalised, channels-last, on the device.
         """
-        corrupted = keys[:, 1] == CORRUPT
-        if not corrupted.any():
-            return self._shifted(keys)
-        made = torch.empty(len(keys), 3, *[self.protocol.size] * 2, device=self.device).contiguous(
-            memory_format=torch.channels_last
+        made = torch.empty(
+            len(keys), 3, *[self.protocol.size] * 2, device=self.device, memory_format=torch.channels_last
         )
-        if not corrupted.all():
-            made[~corrupted] = self._shifted(keys[~corrupted])
-        made[corrupted] = self._corrupted(keys[corrupted])
+        for view, (which, kind, first, second) in zip(made, keys.tolist(), strict=True):
+            view.copy_(self._view(which, kind, first, second))
         return made
 
-    def _shifted(self, keys: Tensor) -> Tensor:
-        if not self.protocol.pad and bool((keys[:, 1] == CROP).all()) and bool((keys[:, 2:] == keys[0, 2:]).all()):
-            # The same crop of every image, as for accuracy: half the time of gathering, which
-            # serves any views.
-            corner, size = keys[0, 2:].tolist(), self.protocol.size
-            cut = self.canvases.pixels[..., corner[0] : corner[0] + size, corner[1] : corner[1] + size]
-            return self.protocol.normalise(cut[keys[:, 0]].to(self.device, non_blocking=True))
-        which, kind, first, second = keys.to(self.device, non_blocking=True).unbind(1)
-        steps = torch.arange(self.protocol.size, device=self.device)
-        rows, columns = (self._positions(steps, kind == ROLL, offset) for offset in (first, second))
-        return take(self.images, rows, columns, which)
+    def _view(self, which: int, kind: int, first: int, second: int) -> Tensor:
+        centre, size = self.protocol.centre, self.protocol.size
+        if kind == CORRUPT:
+            return self.protocol.normalise(self._corrupted(which, list(CORRUPTIONS)[first], second))[0]
+        if kind == ROLL:
+            return _crop(self.images[which], centre, centre, size).roll((first, second), dims=(1, 2))
+        return _crop(self.images[which], first, second, size)
 
-    def _positions(self, steps: Tensor, rolled: Tensor, offset: Tensor) -> Tensor:
-        around = (steps - offset[:, None]) % self.protocol.size + self.protocol.centre
-        return torch.where(rolled[:, None], around, steps + offset[:, None])
-
-    def _corrupted(self, keys: Tensor) -> Tensor:
+    def _corrupted(self, which: int, name: str, severity: int) -> Tensor:
         corner = self.protocol.centre - self.protocol.pad
-        inner = slice(corner, corner + self.protocol.size)
-        names = list(CORRUPTIONS)
-        images = [
-            corrupt(
-                self.canvases.pixels[which, :, inner, inner],
-                names[name],
-                severity,
-                int(self.canvases.indices[which]),
-                self.seed,
-            )
-            for which, _, name, severity in keys.tolist()
-        ]
-        return self.protocol.normalise(torch.stack(images).to(self.device))
+        clean = _crop(self.canvases.pixels[which], corner, corner, self.protocol.size)
+        return corrupt(clean, name, severity, int(self.canvases.indices[which]), self.seed)[None].to(self.device)
+
+
+def _crop(image: Tensor, row: int, column: int, size: int) -> Tensor:
+    return image[:, row : row + size, column : column + size]
 
 
 def distinct(views: Tensor, protocol: ShiftProtocol) -> tuple[Tensor, Tensor]:

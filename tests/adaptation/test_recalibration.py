@@ -37,6 +37,18 @@ def test_one_layer_measures_everything_at_once() -> None:
     assert net.training
 
 
+def test_a_loader_is_read_once() -> None:
+    begun = []
+
+    class Loader:
+        def __iter__(self) -> Iterator[Tensor]:
+            begun.append(self)
+            return iter(IMAGES.split(8))
+
+    close(az.recalibrate(nn.Sequential(nn.BatchNorm2d(3)), Loader())[0], IMAGES)
+    assert len(begun) == 1
+
+
 @pytest.mark.parametrize("size", [2, 23])
 def test_the_size_of_batches_does_not_matter_to_the_first_layer(size: int) -> None:
     net = nn.Sequential(nn.SyncBatchNorm(3))

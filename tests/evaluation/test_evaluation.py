@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional
 
+from antialiased_zoo.evaluation import decoding
 from antialiased_zoo.evaluation.cifar10 import Cifar10
 from antialiased_zoo.evaluation.data import open_images
 from antialiased_zoo.evaluation.loop import Options, evaluate
@@ -172,6 +175,30 @@ def test_batches_and_workers_change_nothing(folder):
     alone = evaluate({"two": models["two"]}, open_images(folder), consistency, imagenet(SMALL))
     assert alone.figures("two") == found[7, 0].figures("two")
     assert alone.figures("two") != found[7, 0].figures("one")
+
+
+def test_workers_are_started_once(folder, monkeypatch):
+    begun = []
+
+    class Counted(DataLoader):
+        def __iter__(self):
+            begun.append(self)
+            return super().__iter__()
+
+    monkeypatch.setattr(decoding, "DataLoader", Counted)
+    assert len(list(decoding.batches(open_images(folder), [imagenet(SMALL)], Options(batch_size=8)))) == 3
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalising_is_torchvisions_bit_for_bit(layout):
+    facts = Preprocessing(48, 40, mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1))
+    pixels = torch.arange(2 * 3 * 48 * 48).mul(7).remainder(256).to(torch.uint8).view(2, 3, 48, 48)
+    crops = pixels.to(memory_format=layout)[:, :, 3:43, 5:45]
+    scaled = functional.to_dtype(crops.contiguous(), torch.float32, scale=True)
+    made = imagenet(facts).normalise(crops)
+    assert torch.equal(made, functional.normalize(scaled, list(facts.mean), list(facts.std)))
+    assert made.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_differences_are_paired(folder):

@@ -53,6 +53,13 @@ def test_noise_is_another_for_each_image_and_seed(name):
     assert not torch.equal(changed[0], changed[2])
 
 
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_the_order_in_memory_changes_nothing(name):
+    image = photo()
+    colours_last = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert torch.equal(corrupt(image, name, 3), corrupt(colours_last, name, 3))
+
+
 def test_noise_has_its_deviation():
     grey = torch.full((3, 200, 200), 128, dtype=torch.uint8)
     gaussian = (corrupt(grey, "gaussian_noise", 1).double() - 128) / 255
