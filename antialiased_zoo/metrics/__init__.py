@@ -30,7 +30,7 @@ from .equivariance import feature_distance, generation_stability, psnr
 from .intervals import Figure, average, share, share_difference
 from .meters import Meter
 from .running import Model, evaluating
-from .shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS, crop, draw_pairs, draw_paper_pairs, roll, take
+from .shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS, crop, draw_pairs, draw_paper_pairs, roll
 
 __all__ = [
     "ALEXNET_ERRORS",
@@ -64,7 +64,6 @@ __all__ = [
     "roll",
     "share",
     "share_difference",
-    "take",
     "top_k_correct",
     "wobble",
 ]

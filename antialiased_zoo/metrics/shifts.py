@@ -133,21 +133,19 @@ def roll(images: Tensor, shifts: Tensor) -> Tensor:
     return take(images, rows, (_steps(images, width) - shifts[:, 1:]) % width)
 
 
-def take(images: Tensor, rows: Tensor, columns: Tensor, which: Tensor | None = None) -> Tensor:
-    """Gathers ``images[which[v], :, rows[v], columns[v]]`` for every v.
+def take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Gathers ``images[n, :, rows[n], columns[n]]`` for every n.
 
     Args:
         images: ``(N, C, H, W)``; fastest in channels-last memory.
-        rows: int64 ``(V, h)``.
-        columns: int64 ``(V, w)``.
-        which: int64 ``(V,)``; by default each image once.
+        rows: int64 ``(N, h)``.
+        columns: int64 ``(N, w)``.
 
     Returns:
-        ``(V, C, h, w)`` in channels-last memory.
+        ``(N, C, h, w)`` in channels-last memory.
     """
     count, channels, height, width = images.shape
-    if which is None:
-        which = torch.arange(count, device=images.device)
+    which = torch.arange(count, device=images.device)
     # Picking rows of a table is several times faster on a CPU than indexing with three tensors.
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
     places = (which[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
