@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--labels", type=Path, help="as scripts/evaluate.py takes it")
     parser.add_argument("--out", type=Path, required=True, help="the CSV; rows that it has are kept")
     parser.add_argument("--page", type=Path, help="write table and picture into this page")
+    parser.add_argument("--only", nargs="+", metavar="PATTERN", help="measure only these of the list: 'resnet50:*' ...")
     parser.add_argument("--limit", type=positive, help="measure on this many images, evenly spaced")
     parser.add_argument("--no-speed", action="store_true", help="do not time the networks")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
@@ -78,7 +80,8 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    models, images = read_models(args.models), open_data(args.data, args.labels)
+    everything = read_models(args.models)
+    models, images = chosen(everything, args.only), open_data(args.data, args.labels)
     if args.limit and args.limit < len(images):
         images.keep([index * len(images) // args.limit for index in range(args.limit)])
     data = {"data": Path(args.data).name, "data_sha256": images.digest(args.no_progress or None)}
@@ -93,11 +96,24 @@ def main(argv: Sequence[str]) -> int:
             failed += 1
             continue
         rows[listed.spec] = row
-        write_rows(args.out, models, rows)  # a kill costs one network's figures
+        write_rows(args.out, everything, rows)  # a kill costs one network's figures
     say(f"{len(models) - failed} of {len(models)} models are in {args.out}")
     if args.page:
         leaderboard_page.write(args.out, args.models, args.page)
     return int(failed > 0)
+
+
+def chosen(models: list[Listed], patterns: Sequence[str] | None) -> list[Listed]:
+    """Returns the models that a pattern fits, or all without patterns.
+
+    Raises:
+        ValueError: A pattern that fits none.
+    """
+    fits = {pattern: [one for one in models if fnmatchcase(one.spec, pattern)] for pattern in patterns or ["*"]}
+    for pattern, found in fits.items():
+        if not found:
+            raise ValueError(f"no model of the list fits {pattern!r}; a pattern is of a whole line's model")
+    return [one for one in models if any(one in found for found in fits.values())]
 
 
 def say(text: str) -> None:

@@ -172,6 +172,15 @@ def test_a_network_that_cannot_be_had_costs_only_its_own_row(
     assert [row["model"] for row in rows_of(tmp_path / "out.csv")] == ["one", "two"]
 
 
+def test_patterns_choose_from_the_list(models: Path, ten: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    for patterns, expected in ((["two=*"], ["two"]), (["one=*"], ["one", "two"])):
+        assert run(models, ten, out, "--only", *patterns) == 0
+        assert [row["model"] for row in rows_of(out)] == expected  # in the list's order
+    with pytest.raises(ValueError, match="no model of the list fits 'three'"):
+        run(models, ten, out, "--only", "one=*", "three")
+
+
 def test_other_images_need_another_file(models: Path, ten: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     run(models, ten, out)
