@@ -30,16 +30,20 @@ ROOMS = {
     "training": "Training and fine-tuning.",
     "errors": "Every error that the package raises on purpose.",
 }
+_REPOSITORY_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "scripts/README.md")
 # The beginning of a source -> what readers know it by; the last fits all others.
 _HOSTS = {
     "package:": "the package",
     "hf://": "Hugging Face",
-    "https://antialiased-cnns.s3": "the author's S3, which refuses requests",
+    "https://antialiased-cnns.s3": "the author's S3 (refuses requests)",
     "https://www.dropbox.com": "the author's Dropbox",
     "https://github.com": "GitHub",
     "": "another host",
 }
-_REPOSITORY_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "scripts/README.md")
+# A table that needs the room of the list of headings.
+_WIDE = ("leaderboard.md",)
+_INTERVAL = re.compile(r"\[[-+\d.]+, [-+\d.]+\]")
+_SPEC = re.compile(r"(?<=<tr>\n<td><code>)[^<]+")
 _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)")
 
 
@@ -63,6 +67,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     if page.file.abs_src_path is None:  # made here, with the site's paths
         return markdown
     source = Path(page.file.abs_src_path)
+    if page.file.src_uri in _WIDE:
+        page.meta["hide"] = ["toc"]
 
     def site_link(link: re.Match[str]) -> str:
         target = _site_path((source.parent / link[0]).resolve())
@@ -72,6 +78,12 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     if page.file.src_uri == "networks.md":  # a row's name leads to its page
         found = re.sub(r"^\| `([a-z]\w*)` \|", r"| [`\1`](network/\1.md) |", found, flags=re.MULTILINE)
     return found
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep each interval on one line, and let a row's name break behind a colon."""
+    html = _SPEC.sub(lambda name: name[0].replace(":", ":<wbr>"), html)
+    return _INTERVAL.sub(r'<span class="interval">\g<0></span>', html)
 
 
 def _written(files: Files) -> list[File]:
@@ -96,7 +108,8 @@ def _network_pages(known: Manifest) -> Iterator[tuple[str, str]]:
 
 def _network_page(name: str, entries: Sequence[Entry]) -> str:
     blurred = [entry for entry in entries if entry.filter_size is not None]
-    best = next((entry for entry in blurred if entry.default), (blurred or entries)[0])
+    defaults = [entry for entry in blurred if entry.default] or blurred or entries
+    best = min(defaults, key=lambda entry: entry.filter_size != 4)
     rows = "\n".join(map(_row, entries))
     plain = "" if name.startswith(TIMM) else f"model = az.{name}(filter_size=4)  # without weights\n"
     return f"""# {name}
@@ -125,9 +138,7 @@ def _row(entry: Entry) -> str:
     size = own if entry.filter_size is None else str(entry.filter_size)
     digest = entry.files[0].digest
     kind = "full SHA-256" if len(digest) == 64 else f"{len(digest)} digits"
-    hosts = ", ".join(
-        dict.fromkeys(source.partition("://")[2].partition("/")[0] or "the package" for source in entry.sources)
-    )
+    hosts = ", ".join(dict.fromkeys(map(_host, entry.sources)))
     cells = (size, entry.recipe, entry.dataset, *figures, entry.license.name, kind, hosts)
     return f"| {' | '.join(cells)} |"
 
