@@ -3,7 +3,6 @@
 from .activations import register_activation
 from .apply import Options as Options
 from .apply import antialias, antialias_
-from .apply import replace_module as replace_module
 from .cost import plan
 from .downsamplers import Downsampler, register_downsampler
 from .graph import Dataflow as Dataflow
@@ -12,8 +11,9 @@ from .hosting import BLUR_HOOKS as BLUR_HOOKS
 from .hosting import check as check
 from .hosting import check_blurs as check_blurs
 from .hosting import take_links as take_links
+from .module_form import replace_module as replace_module
+from .op_table import register_strided_op
 from .ops import Op as Op
-from .ops import register_strided_op
 from .options import Shortcut as Shortcut
 from .options import StemPool as StemPool
 from .plans import Plan

@@ -1,28 +1,26 @@
-"""Applies a plan: gives strides over to blurs, in place of modules, beside them, or between a graph's nodes."""
+"""Antialiases a model, or a copy of it: plans, and applies the plan whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Iterator
+from typing import TypeVar, cast
 
-from torch import fx, nn
+from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Unpack
 
-from ..layers import FilterSize, Window, forget_compiled_code
-from .downsamplers import Downsampler, make_downsampler, upsampling_blur
-from .graph import Dataflow, UntraceableError
-from .hosting import Link, attach, keep, links_of, mend
-from .ops import row_of
+from ..layers import FilterSize, forget_compiled_code
+from .downsamplers import Downsampler, make_downsampler
+from .graph_form import apply_to_graph
+from .hosting import links_of, mend
+from .module_form import apply_site
 from .options import PlanOptions
 from .planner import plan
-from .plans import Plan, Site
+from .plans import Plan
 from .structures import note_structure, published_structure
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -167,9 +165,9 @@ def antialias_(
 def apply_plan(model: nn.Module, found: Plan, way: Downsampler) -> nn.Module:
     """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
     if found.graph:
-        return _apply_to_graph(model, found, way)
+        return apply_to_graph(model, found, way)
     for site in found.treated:
-        _apply(model, site, way, found)
+        apply_site(model, site, way, found)
     return model
 
 
@@ -206,186 +204,3 @@ def _check_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> None
                 f"{type(optimizer).__name__} holds no parameter of this {type(model).__name__}: it would train another "
                 "model; make it from this one's parameters"
             )
-
-
-def _apply(model: nn.Module, site: Site, way: Downsampler, found: Plan) -> None:
-    if site.placement is None:
-        return
-    module, host, where = model.get_submodule(site.name), model.get_submodule(site.placement.host), site.placement.where
-    if where == "instead":
-        replace_module(model, module, _like(module, model, _in_place_of(module, site, way)))
-        return
-    if site.keep != site.stride:
-        cast(nn.Conv2d, module).stride = site.keep
-    if site.shares:
-        return
-    blur = _like(module, model, _blur_of(site, way))
-    attach(host, where, blur)
-    if site.keeper is not None:
-        served = [other for other in found.treated if other is site or other.shares == site.name]
-        keeper = model.get_submodule(site.keeper)
-        convs = [
-            (path, other.stride, other.keep)
-            for other in served
-            if other.keep != other.stride
-            for path in _names(keeper, model.get_submodule(other.name))
-        ]
-        norms = [path for norm in site.norms for path in _names(keeper, model.get_submodule(norm))]
-        known = frozenset(name for name, _ in keeper.named_modules(remove_duplicate=False))
-        keep(keeper, Link(convs, tuple(_names(keeper, host)), where, blur, tuple(norms), known))
-
-
-def _names(keeper: nn.Module, module: nn.Module) -> list[str]:
-    return [name for name, found in keeper.named_modules(remove_duplicate=False) if found is module]
-
-
-def _in_place_of(module: nn.Module, site: Site, way: Downsampler) -> nn.Module:
-    """What replaces a pool, or an op that was registered."""
-    row = row_of(module)
-    if row is None or row.blurred is None:
-        return _blur_of(site, way)
-
-    def blur(channels: int | None = None, stride: Sequence[int] = site.stride) -> nn.Module:
-        return _blur_of(replace(site, channels=channels, blur_stride=tuple(stride), window=None), way)
-
-    return row.blurred(module, blur)
-
-
-def _blur_of(site: Site, way: Downsampler) -> nn.Module:
-    stride, window, way = site.stride, site.window, way.at(site.level)
-    if site.filter_size is not None:
-        return upsampling_blur(site.filter_size, stride, site.channels, way.pad_type)
-    if site.blur_stride == 1:
-        return way.dense(stride, site.channels)
-    stride = cast("tuple[int, ...]", site.blur_stride)
-    if site.offsets:
-        return way.subsample_at(site.offsets, stride)
-    if window is None or site.pool == "blur":
-        return way.subsample(stride, site.channels)
-    if site.pool == "fit":
-        return way.avg_pool(window, stride)
-    return way.max_pool(Window.make(2, 0, 1, False, len(stride)) if site.pool == "max2" else window, stride)
-
-
-def _like(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
-    """Give a blur its model's dtype and device, and the train flag of the module it stands beside or for."""
-    tensor = next(itertools.chain(module.parameters(), model.parameters(), model.buffers()), None)
-    if tensor is not None and not tensor.is_meta:  # on the meta device the kernel would be lost: it is in no checkpoint
-        blur = blur.to(device=tensor.device, dtype=tensor.dtype if tensor.is_floating_point() else None)
-    return blur.train(module.training)
-
-
-def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever ``old`` stands in a model, under all its names; hooks and blurs beside it move along."""
-    for hooks, value in vars(old).items():  # the same objects, so that the handles of hooks go on
-        if hooks.startswith(("_forward_", "_backward_", "_is_full_backward_")):
-            vars(new)[hooks] = value
-    for name in ("blur_before", "blur_after"):  # another op's
-        if hasattr(old, name):
-            new.add_module(name, old.get_submodule(name))
-    for parent in list(model.modules()):
-        for name, value in (*vars(parent).items(),):
-            if name == "_modules" or type(value) in (list, tuple, dict):
-                vars(parent)[name] = _with_replaced(value, old, new)
-
-
-def _with_replaced(value: Any, old: nn.Module, new: nn.Module) -> Any:
-    """A container that holds one module in place of another; the same object, unless it does."""
-    if value is old:
-        return new
-    if isinstance(value, dict):
-        found = {name: _with_replaced(item, old, new) for name, item in value.items()}
-        if any(found[name] is not item for name, item in value.items()):
-            value = value.copy()
-            value.update(found)
-    elif type(value) in (list, tuple):
-        items = [_with_replaced(item, old, new) for item in value]
-        if any(item is not before for item, before in zip(items, value, strict=True)):
-            return type(value)(items)
-    return value
-
-
-def _apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphModule:
-    """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
-    flow = Dataflow(model)
-    _warn_of_modes(model, flow)
-    graph = flow.graph
-    for name, tensor in flow.constants.items():
-        model.register_buffer(name, tensor, persistent=False)
-    nodes = {node.name: node for node in graph.nodes}
-    names = (f"blur_{index}" for index in itertools.count())  # a graph that was treated before has some
-    for site in found.treated:
-        if not site.node:
-            _apply(model, site, way, found)
-            continue
-        if not site.shares:
-            path = next(name for name in names if not hasattr(model, name))
-            model.add_module(path, _like(model, model, _blur_of(site, way)))
-            _rewire(graph, nodes, site, path)
-        if site.placement and site.placement.where != "instead" and site.keep != site.stride:
-            _set_stride(model, nodes[site.node], site.keep)
-    graph.lint()
-    made = fx.GraphModule(model, graph, type(model).__name__)
-    for name, tensor in flow.constants.items():
-        if isinstance(tensor, nn.Parameter):  # of a module in a plain list: in no state dict before, nor now
-            delattr(made, name)
-            vars(made)[name] = tensor
-    _keep_unused(model, made)
-    return made
-
-
-def _warn_of_modes(model: nn.Module, flow: Dataflow) -> None:
-    """Warn where a model's own code does something else in the other mode, which a graph cannot."""
-    try:
-        same = Dataflow(model, not model.training).described() == flow.described()
-    except UntraceableError:
-        same = False
-    if not same:
-        name, mode, other = type(model).__name__, *(("training", "eval") if model.training else ("evaluation", "train"))
-        warnings.warn(
-            f"{name} has code of its own that differs between training and evaluation (functional dropout, say): the "
-            f"graph keeps what it does in {mode}, whatever train() and eval() say; call {other}() first for the other",
-            stacklevel=5,
-        )
-
-
-def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:
-    """Give the made module what its graph does not use (auxiliary heads, say): checkpoints hold it."""
-    known = made.state_dict()
-    for key, tensor in model.state_dict(keep_vars=True).items():
-        if key in known:
-            continue
-        *path, name = key.split(".")
-        module: nn.Module = made
-        for part in path:
-            if not hasattr(module, part):
-                module.add_module(part, nn.Module())
-            module = module.get_submodule(part)
-        if isinstance(tensor, nn.Parameter):
-            module.register_parameter(name, tensor)
-        else:
-            module.register_buffer(name, tensor)
-
-
-def _rewire(graph: fx.Graph, nodes: dict[str, fx.Node], site: Site, path: str) -> None:
-    placement = cast(Any, site.placement)
-    host = nodes[placement.host]
-    source = cast(fx.Node, host.args[0] if host.args else host.kwargs["input"])
-    if placement.where == "before":
-        with graph.inserting_before(host):
-            host.replace_input_with(source, graph.call_module(path, (source,)))
-        return
-    with graph.inserting_after(host):
-        blurred = graph.call_module(path, (host if placement.where == "after" else source,))
-    host.replace_all_uses_with(blurred, delete_user_cb=lambda user: user is not blurred)
-    if placement.where == "instead":
-        graph.erase_node(host)
-
-
-def _set_stride(model: nn.Module, node: fx.Node, keep: tuple[int, ...]) -> None:
-    if node.op == "call_module":
-        cast(nn.Conv2d, model.get_submodule(str(node.target))).stride = keep
-    elif len(node.args) > 3:  # (input, weight, bias, stride, ...)
-        node.update_arg(3, keep)
-    else:
-        node.update_kwarg("stride", keep)

@@ -23,7 +23,7 @@ from ..layers import (
     read_filter_size,
     wide_taps,
 )
-from .ops import register_strided_op
+from .op_table import register_strided_op
 
 _BLUR = (Downsample1d, Downsample, Downsample3d)
 _MAX_BLUR = (MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d)

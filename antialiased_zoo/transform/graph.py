@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -20,11 +20,12 @@ from ..layers import Blurred
 from . import activations
 from .activations import function_name, is_map_norm
 from .following import Following
-from .hosting import BLUR_HOOKS
+from .own_code import hooks, may_run_its_children, own_classes, rebuilds
 from .tracing import Tracer
 
 _AVERAGES = (_AvgPoolNd, _AdaptiveAvgPoolNd)
-_REBUILD = ("deploy", "fuse", "merge", "reparam")
+# Whose networks ask for no module's class or stride while they run.
+_KNOWN_LIBRARIES = ("torch.", "torchvision.", "antialiased_zoo.")
 # Where the functions of a graph come from that hide no strided op.
 _READABLE = ("torch.", "torchvision.ops", "_operator", "builtins", "math")
 
@@ -82,7 +83,7 @@ class Dataflow:
         self.rebound = _rebind_in_place(self.graph, self.module)
         paths = tracer.submodule_paths or {}
         iterated = {paths[module] for module in tracer.iterated if module in paths}
-        self._iterated = iterated | {path for path in self.opaque if _may_run_its_children(self._modules[path])}
+        self._iterated = iterated | {path for path in self.opaque if may_run_its_children(self._modules[path])}
         self._hidden = hidden | {
             id(inner)
             for path in self.opaque
@@ -106,6 +107,16 @@ class Dataflow:
         except UntraceableError:
             return False
 
+    @property
+    def is_library_code(self) -> bool:
+        """True if no code but that of known libraries runs: it asks for no module's class or stride."""
+        return all(
+            "forward" not in vars(module)
+            and not any(hooks(module))
+            and all(f"{cls.__module__}.".startswith(_KNOWN_LIBRARIES) for cls in own_classes(module))
+            for module in self._modules.values()
+        )
+
     def unread(self) -> dict[str, list[str]]:
         """Code that cannot be traced (hooks, functions marked with `torch.fx.wrap`), and the modules that call it."""
         found: dict[str, list[str]] = {}
@@ -113,7 +124,7 @@ class Dataflow:
             module = self.module(node)
             if isinstance(module, torch.jit.ScriptModule):
                 found.setdefault("TorchScript", []).append(str(node.target))
-            for hook in _hooks(module):
+            for hook in hooks(module):
                 found.setdefault(f"the hook {getattr(hook, '__name__', type(hook).__name__)}", []).append(
                     str(node.target)
                 )
@@ -274,52 +285,6 @@ class Dataflow:
             inside = any(f"{self.owner(user)}.".startswith(f"{path}.") for user in node.users)
             if self.called_once(path) and not inside and path not in self._iterated:
                 yield path
-
-
-def _hooks(module: nn.Module | None) -> Iterator[Any]:
-    """The hooks that somebody has put on a module that is not looked into."""
-    if module is None or isinstance(module, torch.jit.ScriptModule):
-        return
-    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-        own = hook in BLUR_HOOKS or str(getattr(hook, "__module__", "")).startswith("torch.")
-        if not own:
-            yield hook
-
-
-def rebuilds(module: nn.Module) -> bool:
-    """True if a module has a method by which its library folds its branches and norms into one, and replaces it."""
-    return any(word in name for name in dir(type(module)) for word in _REBUILD)
-
-
-def _may_run_its_children(module: nn.Module) -> bool:
-    """True if the code of a module that cannot be traced names what goes over its children, whatever they are."""
-    run = ("children", "named_children", "_modules", "modules", "named_modules")
-    return not _names_in(function for cls in _own_classes(module) for function in vars(cls).values()).isdisjoint(run)
-
-
-def may_test_classes(module: nn.Module) -> bool:
-    """True if the code of a module that cannot be traced may ask for the class of another module."""
-    names = {"forward"}
-    while True:  # through the methods that it may call
-        found = names | _names_in(vars(cls)[name] for cls in _own_classes(module) for name in names & vars(cls).keys())
-        if found == names:
-            return not names.isdisjoint(("isinstance", "issubclass", "type", "__class__"))
-        names = found
-
-
-def _own_classes(module: nn.Module) -> tuple[type, ...]:
-    return type(module).__mro__[: type(module).__mro__.index(nn.Module)]
-
-
-def _names_in(functions: Iterable[Any]) -> set[str]:
-    """Names in some functions' code."""
-    codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]
-    names: set[str] = set()
-    for code in codes:  # grows: comprehensions are code objects of their own
-        if code is not None:
-            names |= set(code.co_names)
-            codes += [const for const in code.co_consts if inspect.iscode(const)]
-    return names
 
 
 def _rebind_in_place(graph: fx.Graph, module: Callable[[fx.Node], nn.Module | None]) -> set[fx.Node]:

@@ -35,7 +35,7 @@ class Link:
             where nothing was given up.
         hosts: Paths of the module that the blur stands beside: other tools may replace it under one
             name alone.
-        where: "before" or "after" the host.
+        where: "before" or "after" the host, or "within" it.
         blur: The blur.
         norms: Paths of the batch norms between them.
         known: Paths that there were, to tell what is new.
@@ -77,6 +77,14 @@ def blur_after(self, input: Tuple[Tensor], output: Tensor) -> Tensor:  # noqa: U
         return _child(self, "blur_after")(output)
 
 
+def blur_within(self, input: Tuple[Tensor], output: Tensor) -> Tensor:  # noqa: UP006
+    """Forward hook of a pool that stays where it is: what takes its place computes its output."""
+    if is_scripting():
+        return self.blur_within(input[0])
+    else:
+        return _child(self, "blur_within")(*input)
+
+
 def check_blurs(self, input: Tuple[Tensor]) -> None:  # noqa: UP006
     """Forward pre-hook of a keeper: compare what is there with what there was."""
     if not is_scripting():
@@ -84,7 +92,8 @@ def check_blurs(self, input: Tuple[Tensor]) -> None:  # noqa: UP006
 
 
 # These work on each image by itself, unlike what a user's own hooks may do.
-BLUR_HOOKS = (blur_before, blur_after, check_blurs)
+BLUR_HOOKS = (blur_before, blur_after, blur_within, check_blurs)
+_HOOKS: dict[str, Any] = {"before": blur_before, "after": blur_after, "within": blur_within}
 
 
 def attach(host: nn.Module, where: Where, blur: nn.Module) -> None:
@@ -104,12 +113,15 @@ def attach(host: nn.Module, where: Where, blur: nn.Module) -> None:
 
 def _hook_once(host: nn.Module, where: Where) -> None:
     """Have a host call its blur once: tools copy a hook, move it or drop it."""
-    hooks: Any = host._forward_pre_hooks if where == "before" else host._forward_hooks
-    hook: Any = blur_before if where == "before" else blur_after
+    hooks, hook = _hooks_beside(host, where), _HOOKS[where]
     for key in [key for key, value in hooks.items() if value is hook][1:]:
         del hooks[key]
     if hook not in hooks.values():
         (host.register_forward_pre_hook if where == "before" else host.register_forward_hook)(hook)
+
+
+def _hooks_beside(host: nn.Module, where: Where) -> Any:
+    return host._forward_pre_hooks if where == "before" else host._forward_hooks
 
 
 def keep(keeper: nn.Module, link: Link) -> None:
@@ -200,9 +212,7 @@ def _holds(keeper: nn.Module, link: Link) -> bool:
 
 def _calls(host: nn.Module, where: Where) -> int:
     """How often a host calls its blur."""
-    if where == "before":
-        return sum(hook is blur_before for hook in host._forward_pre_hooks.values())
-    return sum(hook is blur_after for hook in host._forward_hooks.values())
+    return sum(hook is _HOOKS[where] for hook in _hooks_beside(host, where).values())
 
 
 def _wraps(module: nn.Module, kept: tuple[int, ...]) -> bool:
@@ -289,9 +299,9 @@ def _detach(keeper: nn.Module, link: Link) -> None:
     for module in keeper.modules():
         if module._modules.get(link.child) is link.blur:
             del module._modules[link.child]
-        hooks: Any = module._forward_pre_hooks if link.where == "before" else module._forward_hooks
+        hooks = _hooks_beside(module, link.where)
         for key, hook in list(hooks.items()):
-            if hook in (blur_before, blur_after) and link.child not in module._modules:
+            if hook is _HOOKS[link.where] and link.child not in module._modules:
                 del hooks[key]
 
 

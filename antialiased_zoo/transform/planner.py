@@ -10,16 +10,18 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from typing_extensions import Unpack
 
-from .graph import Dataflow, UntraceableError, may_test_classes
+from .graph import Dataflow, UntraceableError
 from .hosting import lost
-from .ops import read_module
+from .op_table import read_module
 from .options import Placing, PlanOptions
+from .own_code import may_read_strides
 from .plans import Placement, Plan, Site
 from .sites import LOOSE, Walk, upsampled
 from .upsampling_ops import read_upsampling_module
 
-_TESTED = "code that cannot be traced may test its class, and would run something else"
-_READ = "the model's own code reads its class or its stride, and would run something else"
+_READ = "the model's own code reads its stride, and would run something else"
+_MAY_READ = "code that cannot be traced may read its stride, and would run something else"
+_STAYS = "the pool stays, since the model's own code {} its class or stride"
 # An image has few channels: the first convolution of a part of a model that reads more does not
 # read an image.
 _IMAGE_CHANNELS = 4
@@ -92,7 +94,12 @@ def _plan(
 
 
 def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
-    """Leave the ops whose class or stride the model's own code reads, to run something else accordingly."""
+    """Leave the convolutions whose stride the model's own code reads; pools whose class or stride it reads stay.
+
+    Code of torch's and torchvision's networks, and of this package's, reads neither.
+    """
+    if flow.is_library_code:
+        return sites
     changes = {
         site.name: {id(flow.model.get_submodule(site.name)): None if _is_replaced(site) else site.keep}
         for site in sites
@@ -101,7 +108,7 @@ def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
     if flow.stays({key: value for change in changes.values() for key, value in change.items()}):
         return sites
     read = {name for name, change in changes.items() if not flow.stays(change)}
-    return [_left(site, _READ) if site.name in read else site for site in sites]
+    return [site if site.name not in read else _within(site, "reads") or _left(site, _READ) for site in sites]
 
 
 def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -> list[Site]:
@@ -136,13 +143,23 @@ def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidde
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
-    if may_test_classes(model):
-        found = replace(found, sites=tuple(_left(s, _TESTED) if _is_replaced(s) else s for s in found.sites))
-    return found
+    # What code that is not read asks of a module is not known: pools stay what they are.
+    sites = [_within(site, "may read") or site for site in found.sites]
+    if may_read_strides(model):
+        sites = [_left(site, _MAY_READ) if site.keep != site.stride else site for site in sites]
+    return replace(found, sites=tuple(sites))
 
 
 def _is_replaced(site: Site) -> bool:
     return site.placement is not None and site.placement.where == "instead"
+
+
+def _within(site: Site, reads: str) -> Site | None:
+    """Let a pool stay, its output computed by what would have replaced it; None for other ops."""
+    if site.placement is None or site.placement.where != "instead":
+        return None
+    placement = replace(site.placement, where="within")
+    return replace(site, keep=site.stride, placement=placement, reason=f"{site.reason}; {_STAYS.format(reads)}")
 
 
 def _left(site: Site, reason: str) -> Site:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..layers import FilterSize, StrideOffsets, Window
 
-Where = Literal["before", "after", "instead"]
+Where = Literal["before", "after", "instead", "within"]
 #: What becomes of a pool: a dense maximum over its own window and then the blur, over a 2x2 window, the blur alone on
 #: the pool's centres and to its size, or the blur alone to ceil(size / stride).
 Pool = Literal["max", "max2", "fit", "blur", "registered"]
@@ -15,7 +15,11 @@ Pool = Literal["max", "max2", "fit", "blur", "registered"]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a blur goes: before or after, or instead of, the module (or, in a graph, the node) called ``host``."""
+    """Where a blur goes: before or after, or instead of, the module (or, in a graph, the node) called ``host``.
+
+    "within" leaves a pool in place, with its class and its stride, and lets its call return what would stand there
+    instead of it: for models whose code may ask for either.
+    """
 
     host: str
     where: Where

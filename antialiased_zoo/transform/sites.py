@@ -10,9 +10,11 @@ from torch import fx, nn
 from ..layers import StrideOffsets
 from .activations import inner_activations
 from .following import End
-from .graph import Dataflow, rebuilds
-from .ops import KINDS, Op, read_op
+from .graph import Dataflow
+from .op_table import read_op
+from .ops import KINDS, Op
 from .options import Placing
+from .own_code import rebuilds
 from .plans import Placement, Pool, Site
 from .stride_offsets import find_stride_offsets
 from .upsampling_ops import UPSAMPLING, read_upsampling
@@ -74,8 +76,8 @@ class Walk:
         site = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, "", node=node.name)
         if op.kind in UPSAMPLING:
             return self._upsampling(node, op, site)
-        if op.left:
-            return replace(site, reason=op.left)
+        if op.left or hasattr(module, "blur_within"):
+            return replace(site, reason=op.left or "returns its blurred form already")
         if module is None and op.kind == "conv" and self._is_filter(node):
             return replace(site, reason="its weight is no parameter: a fixed filter, left as it was made")
         if op.kind in KINDS and op.kind not in self.options.kinds:

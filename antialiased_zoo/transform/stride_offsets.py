@@ -28,7 +28,7 @@ def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> Strid
         keep: The stride that it is to keep.
 
     Example:
-        >>> from .ops import read_module
+        >>> from .op_table import read_module
         >>> conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
         >>> find_stride_offsets(conv, read_module(conv), (1, 1))
         ((0, 0), (0, 0))

@@ -1,21 +1,19 @@
 """Symbolic tracing that leaves the process alone: it runs on stand-ins, so other threads may use the model meanwhile.
 
 `torch.fx.Tracer.trace` patches ``nn.Module.__call__`` for the whole process while it runs. Here
-each module is stood in for by an object that shares its tensors and whose own class overrides
-``__call__``; no class of anybody is changed.
+each module is stood in for by an object of the same class that shares its tensors and whose call
+alone is replaced: code that asks for a module's class learns the truth, and no class is changed.
 """
 
 from __future__ import annotations
 
-import dis
 import functools
-import inspect
 import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, MethodType
-from typing import Any, cast
+from types import MethodType
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -23,13 +21,22 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
-from ..layers import Blurred, is_compiled_wrapper, patch_wrapped_functions, trace_patcher, wrap_functions
+from ..layers import (
+    Blurred,
+    is_compiled_wrapper,
+    own_call,
+    patch_wrapped_functions,
+    set_call,
+    trace_patcher,
+    wrap_functions,
+)
 from .activations import ACTIVATIONS, NORMS, registered_activations
-from .ops import registered_ops
+from .op_table import registered_ops
 from .randomness import DrawnLater
 
 # Library modules that hold what the plan looks for, so that their inside need not be traced.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
+_SCALARS = (bool, int, float, str, type(None), torch.Tensor, nn.Parameter)
 _KNOWN_FORWARDS = frozenset(vars(cls).get("forward") for cls in ACTIVATIONS)
 # Wrappers that call the module they hold, and the attribute that holds it.
 _WRAPPERS: dict[type[nn.Module], str] = {
@@ -93,8 +100,7 @@ class Tracer(fx.Tracer):
             for key, value in vars(module).items()
             if isinstance(value, (torch.Tensor, torch.ScriptObject))
         }
-        self._check_types(root)
-        forward, args = self.create_args_for_root(type(model).forward, True)
+        forward, args = self.create_args_for_root(_forward_of(model), True)
         with _ONE_TRACE, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
             for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
@@ -109,7 +115,7 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """True for what is not looked into."""
-        if original_class(m) in self.opaque or isinstance(m, (*registered_activations(), *registered_ops())):
+        if type(m) in self.opaque or isinstance(m, (*registered_activations(), *registered_ops())):
             return True
         if isinstance(m, _Replaced):
             return True
@@ -122,7 +128,6 @@ class Tracer(fx.Tracer):
     ) -> Any:
         """Note who calls what; wrappers that only spread a batch over devices are looked through."""
         path = self.path_of_module(m)
-        self._check_types(m)
         self.calls[path] += 1
         if args and isinstance(args[0], fx.Proxy):
             self.takes[args[0].node].append(path)
@@ -139,15 +144,6 @@ class Tracer(fx.Tracer):
         if isinstance(result, fx.Proxy):
             self.returns[result.node].append(path)
         return result
-
-    def _check_types(self, m: nn.Module) -> None:
-        """Complain of code that asks for a module's `type`: a stand-in's is another."""
-        own = original_class(m)
-        if own.__module__.startswith("torch.") or self.is_leaf_module(m, ""):
-            return
-        code = getattr(inspect.unwrap(own.forward), "__code__", None)
-        if code is not None and "type" in code.co_names and _loads(code, "type"):
-            raise TypeError("its code asks for types")
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Note the module in whose forward the op stands."""
@@ -167,9 +163,14 @@ class Tracer(fx.Tracer):
         return self.create_node("get_attr", self.tensor_attrs[a], (), {})
 
 
-def _loads(code: CodeType, name: str) -> bool:
-    """True if a function's code reads a global or a builtin."""
-    return any(step.opname == "LOAD_GLOBAL" and step.argval == name for step in dis.get_instructions(code))
+def _forward_of(model: nn.Module) -> Callable[..., Any]:
+    """The function that a model's forward is: its class's, unless somebody has given it another."""
+    own = vars(model).get("forward")
+    if own is None:
+        return type(model).forward
+    if not isinstance(own, MethodType) or own.__self__ is not model:
+        raise TypeError("its forward was replaced by a function that is no method of its own")
+    return own.__func__
 
 
 class _Children(dict[str, Any]):
@@ -196,6 +197,17 @@ class _Children(dict[str, Any]):
         return super().items()
 
 
+class _Parameters(dict[str, Any]):
+    """A module's parameters; code that asks for one gets its node of the graph."""
+
+    def __init__(self, parameters: dict[str, Any], tracer: Tracer) -> None:
+        super().__init__(parameters)
+        self._tracer = tracer
+
+    def __getitem__(self, name: str) -> Any:
+        return self._tracer.getattr(name, super().__getitem__(name), self._tracer.parameter_proxies)
+
+
 class _Replaced(nn.Module):
     """What will stand in a pool's place: neither its class nor its attributes."""
 
@@ -208,7 +220,6 @@ class StandIns:
         self._after = after
         self._training = training
         self._made: dict[int, nn.Module] = {}
-        self._classes: dict[tuple[type, bool], type] = {}
         self._registered: set[int] = set()
 
     def of(self, module: nn.Module) -> nn.Module:
@@ -216,19 +227,23 @@ class StandIns:
         self._registered = self._registered or set(map(id, module.modules()))  # the first is the model
         if id(module) in self._made:
             return self._made[id(module)]
-        scripted = isinstance(module, torch.jit.ScriptModule)
-        base = nn.Module if scripted else type(module)
-        if self._after.get(id(module), ()) is None:
-            self._made[id(module)] = self._class(_Replaced, False)()
-            return self._made[id(module)]
-        twin = cast(nn.Module, object.__new__(self._class(base, id(module) not in self._registered)))
+        replaced = self._after.get(id(module), ()) is None
+        if replaced or isinstance(module, torch.jit.ScriptModule):
+            self._made[id(module)] = empty = _Replaced() if replaced else nn.Module()
+            set_call(empty, self._call(empty))
+            return empty
+        twin = object.__new__(type(module))
         self._made[id(module)] = twin
-        if scripted:
-            nn.Module.__init__(twin)
-            return twin
         vars(twin).update({name: self._remade(value) for name, value in vars(module).items()})
         vars(twin)["_modules"] = _Children(vars(twin)["_modules"], lambda: self._tracer.iterated.add(twin))
-        vars(twin)["_compiled_call_impl"] = None
+        vars(twin)["_parameters"] = _Parameters(vars(twin)["_parameters"], self._tracer)
+        vars(twin)["named_modules"] = functools.partial(_named_modules, self._tracer, twin)
+        if id(module) in self._registered:
+            set_call(twin, self._call(twin))
+        else:
+            set_call(twin, self._call_loose(twin))
+            if isinstance(twin, _NormBase):
+                vars(twin)["_check_input_dim"] = lambda _: None  # it compares sizes, which a trace does not know
         if id(module) in self._after:
             vars(twin)["stride"] = self._after[id(module)]
         if self._training is not None and id(module) in self._registered:  # train() does not reach the others
@@ -237,6 +252,8 @@ class StandIns:
 
     def _remade(self, value: Any) -> Any:
         """An attribute's value: containers are copied, and modules in them stood in for."""
+        if type(value) in _SCALARS:  # nearly all are
+            return value
         if isinstance(value, nn.Module):
             return self.of(value)
         if type(value) in (list, set):
@@ -251,45 +268,31 @@ class StandIns:
             return MethodType(value.__func__, self.of(value.__self__))
         return value
 
-    def _class(self, base: type[nn.Module], loose: bool) -> type:
-        if (base, loose) not in self._classes:
+    def _call(self, twin: nn.Module) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._tracer.wrap_math(getattr(type(twin).forward, "__globals__", {}))
+            return self._tracer.call_module(twin, own_call(twin), args, kwargs)
+
+        return call
+
+    def _call_loose(self, twin: nn.Module) -> Callable[..., Any]:
+        """No path leads to a module that a plain list holds: its functions are the graph's."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
             tracer = self._tracer
+            tracer.wrap_math(getattr(type(twin).forward, "__globals__", {}))
+            before, tracer.is_loose = tracer.is_loose, True
+            try:
+                return own_call(twin)(*args, **kwargs)
+            finally:
+                tracer.is_loose = before
 
-            def call(m: nn.Module, *args: Any, **kwargs: Any) -> Any:
-                tracer.wrap_math(getattr(base.forward, "__globals__", {}))
-                return tracer.call_module(m, functools.partial(nn.Module.__call__, m), args, kwargs)
-
-            def call_loose(m: nn.Module, *args: Any, **kwargs: Any) -> Any:
-                # No path leads to a module that a plain list holds: its functions are the graph's.
-                tracer.wrap_math(getattr(base.forward, "__globals__", {}))
-                before, tracer.is_loose = tracer.is_loose, True
-                try:
-                    return base.__call__(m, *args, **kwargs)
-                finally:
-                    tracer.is_loose = before
-
-            def get(m: nn.Module, name: str) -> Any:
-                return tracer.getattr(name, base.__getattr__(m, name), tracer.parameter_proxies)
-
-            def named_modules(m: nn.Module, *args: Any, **kwargs: Any) -> Any:
-                before = set(tracer.iterated)  # as `parameters()` does: it runs none of them
-                found = list(base.named_modules(m, *args, **kwargs))
-                tracer.iterated = before
-                return iter(found)
-
-            body = {
-                "__call__": call_loose if loose else call,
-                "__getattr__": get,
-                "__module__": base.__module__,
-                "_stands_for": base,
-            }
-            body["named_modules"] = named_modules
-            if loose and issubclass(base, _NormBase):
-                body["_check_input_dim"] = lambda *_: None  # it compares sizes, which a trace does not know
-            self._classes[base, loose] = type(base.__name__, (base,), body)
-        return self._classes[base, loose]
+        return call
 
 
-def original_class(module: nn.Module) -> type[nn.Module]:
-    """The class of the module that ``module`` stands in for, or its own."""
-    return cast("type[nn.Module]", getattr(type(module), "_stands_for", type(module)))
+def _named_modules(tracer: Tracer, twin: nn.Module, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    """A stand-in's `named_modules`, as `parameters` uses it: it runs none of them."""
+    before = set(tracer.iterated)
+    found = list(type(twin).named_modules(twin, *args, **kwargs))
+    tracer.iterated = before
+    return iter(found)

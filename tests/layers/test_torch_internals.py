@@ -77,6 +77,17 @@ def test_functions_are_replaced_while_a_model_is_traced() -> None:
     assert namespace["relu"] is F.relu
 
 
+def test_one_modules_call_is_set_and_its_own_is_left() -> None:
+    double = torch.fx.symbolic_trace(torch.nn.Sequential(torch.nn.Hardtanh(0, 1)))
+    for module in (torch.nn.Hardtanh(0, 1), double):
+        own, hooked = torch_internals.own_call(module), []
+        module.register_forward_hook(lambda *_, hooked=hooked: hooked.append(1))
+        torch_internals.set_call(module, lambda x, own=own: own(x) + 1)
+        assert module(torch.tensor(3.0)) == 2
+        assert hooked == [1]
+        assert torch.nn.Hardtanh(0, 1)(torch.tensor(3.0)) == 1
+
+
 def test_dispatch_mode() -> None:
     seen = []
 

@@ -7,31 +7,33 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tool_table import IMAGES, Block, Branches
-from torch import nn
+from torch import Tensor, fx, nn
 
 import antialiased_zoo as az
-from antialiased_zoo.transform import apply, downsamplers, hosting, structures
+from antialiased_zoo.transform import apply, downsamplers, graph_form, hosting, module_form, structures
 
-FILES = {module.__file__ for module in (apply, downsamplers, hosting, structures)}
+MODULES = (apply, downsamplers, hosting, module_form, structures)
 Line = tuple[str, int]
 
 
-class InjectedError(Exception):
-    """What the tests raise."""
+class InjectedError(BaseException):
+    """What the tests raise; like an interrupt, it is caught by nothing on its way."""
 
 
 @contextmanager
-def watched(watch: Callable[[Line], None]) -> Iterator[None]:
-    """Call a function before each line of the files that apply a plan."""
+def watched(watch: Callable[[Line], None], modules: tuple[ModuleType, ...]) -> Iterator[None]:
+    """Call a function before each line of some files."""
+    files = {module.__file__ for module in modules}
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename not in FILES or frame.f_code.co_name == "_as_before_on_error":
+        if frame.f_code.co_filename not in files or frame.f_code.co_name == "_as_before_on_error":
             return None
         if event == "line":
             watch((frame.f_code.co_filename, frame.f_lineno))
@@ -61,6 +63,30 @@ def last_line(function: Callable[..., Any]) -> Line:
     return function.__code__.co_filename, max(line for *_, line in function.__code__.co_lines() if line is not None)
 
 
+def lines_of(run: Callable[[], Any], *modules: ModuleType) -> Counter[Line]:
+    """How often each line runs."""
+    counts: Counter[Line] = Counter()
+    with watched(lambda line: counts.update([line]), modules):
+        run()
+    assert len(counts) > 30
+    return counts
+
+
+def fails_at_each(lines: Counter[Line], run: Callable[[], Any], *modules: ModuleType) -> Iterator[Line]:
+    """Raise an error at one line after the other; of a loop, in the last turn: most is changed by then."""
+    for line, count in lines.items():
+        left = [count]
+
+        def fail(now: Line, line: Line = line, left: list[int] = left) -> None:
+            left[0] -= now == line
+            if now == line and left[0] == 0:
+                raise InjectedError
+
+        with pytest.raises(InjectedError), watched(fail, modules):
+            run()
+        yield line
+
+
 def partly_treated() -> nn.Module:
     """A network some of which was antialiased before, so that there are blurs, hooks and links to spoil."""
     net = nn.Sequential(nn.Conv2d(3, 8, 3), Block(), Branches(), nn.MaxPool2d(2)).eval()
@@ -71,22 +97,38 @@ def test_an_error_at_any_line_leaves_the_model_as_it_was(monkeypatch: pytest.Mon
     net = partly_treated()
     found, after = az.plan(net), az.antialias(net)
     monkeypatch.setattr(apply, "plan", lambda *_, **__: found)
-    counts: Counter[Line] = Counter()
-    with watched(lambda line: counts.update([line])):
-        az.antialias_(copy.deepcopy(net))
+    lines = lines_of(lambda: az.antialias_(copy.deepcopy(net)), *MODULES)
+    del lines[last_line(apply.antialias_)]
     before = everything(net)
-    assert len(counts) > 60
-    del counts[last_line(apply.antialias_)]
-    for line, count in counts.items():
-        left = [count]  # of a loop, the last turn: most is changed by then
-
-        def fail(now: Line, line: Line = line, left: list[int] = left) -> None:
-            left[0] -= now == line
-            if now == line and left[0] == 0:
-                raise InjectedError
-
-        with pytest.raises(InjectedError), watched(fail):
-            az.antialias_(net)
+    for line in fails_at_each(lines, lambda: az.antialias_(net), *MODULES):
         assert everything(net) == before, line
     with torch.no_grad():
         torch.testing.assert_close(az.antialias_(net)(IMAGES), after(IMAGES))
+
+
+class Functional(nn.Module):
+    """What a graph alone can treat, beside what it need not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.MaxPool2d(2))
+        az.antialias_(self.body, stem_stride=1, kinds=("conv",))
+        self.after, self.pools = nn.Conv2d(4, 4, 3, 2), [nn.MaxPool2d(2)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.relu(self.after(self.pools[0](self.body(x)))), 2)
+
+
+def test_an_error_at_any_line_of_the_graphs_form_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = Functional().eval(), torch.ones(1, 3, 99, 99)
+    plans = {graph: az.plan(net, graph=graph) for graph in (False, True)}
+    after, output = az.antialias(net, graph=True), net(x)
+    assert isinstance(after, fx.GraphModule)
+    monkeypatch.setattr(apply, "plan", lambda *_, graph=False, **__: plans[graph])
+    lines = lines_of(lambda: az.antialias(net, graph=True), graph_form)
+    before, tensors = everything(net), copy.deepcopy(net.state_dict())
+    for line in fails_at_each(lines, lambda: az.antialias(net, graph=True), graph_form):
+        assert everything(net) == before, line
+    torch.testing.assert_close(dict(net.state_dict()), dict(tensors))
+    torch.testing.assert_close(net(x), output)
+    torch.testing.assert_close(az.antialias(net, graph=True)(x), after(x))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import antialiased_zoo as az
 from antialiased_zoo.layers.offset_downsample import OffsetDownsample
-from antialiased_zoo.transform.ops import read_module
+from antialiased_zoo.transform.op_table import read_module
 from antialiased_zoo.transform.stride_offsets import find_stride_offsets
 
 

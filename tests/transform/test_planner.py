@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from ways import fails_on_oldest
 
 import antialiased_zoo as az
+from antialiased_zoo.transform.tracing import Tracer
 
 
 def assert_same_places(net: nn.Module, mine: nn.Module, *inputs: Tensor) -> None:
@@ -131,7 +132,7 @@ def test_what_cannot_be_traced_is_read_in_parts(inside: bool) -> None:
     prefix = "1." if inside else ""
     assert [(site.name, str(site.placement)) for site in plan.sites] == [
         (f"{prefix}body.0", f"after {prefix}body.1"),
-        (f"{prefix}body.2", f"instead {prefix}body.2"),
+        (f"{prefix}body.2", f"within {prefix}body.2"),
         (f"{prefix}loose", "None"),
     ]
     assert "cannot be traced" in str(plan)
@@ -340,3 +341,19 @@ def test_random_networks(layers: list[str], graph: bool, height: int, width: int
     assert list(mine.state_dict()) == list(net.state_dict()) == keys
     assert all(a is b for a, b in zip(net.parameters(), parameters, strict=True))
     torch.testing.assert_close(net(x), mine(x))
+
+
+def test_a_model_is_read_twice_only_where_its_own_code_may_ask_for_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(nn.Sequential):
+        pass
+
+    read = []
+    trace = Tracer.trace_model
+    monkeypatch.setattr(Tracer, "trace_model", lambda *args: (read.append(1), trace(*args))[1])
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2)]
+    hooked = nn.Sequential(*layers)
+    hooked.register_forward_pre_hook(lambda *_: None)
+    for net, times in ((nn.Sequential(*layers), 1), (Own(*layers), 2), (hooked, 2)):
+        read.clear()
+        az.plan(net)
+        assert len(read) == times

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections.abc import Callable
+from types import MethodType
 
 import pytest
 import torch
@@ -430,3 +432,27 @@ def test_a_strided_op_and_an_activation_can_be_registered() -> None:
     torch.testing.assert_close(az.antialias(net, 1)(x), net(x))
     y = az.blur_pool2d(F.conv2d(net[0](x), net[1].weight, net[1].bias, 1, 1).clamp(0, 1), 4, 2)
     torch.testing.assert_close(az.antialias(net)(x), az.blur_pool2d(y, 4, 2))
+
+
+class Doubles(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def _pooled(self: Doubles, x: Tensor) -> Tensor:
+    return F.max_pool2d(self.body(x), 2)
+
+
+def test_a_forward_that_was_replaced_on_one_object_is_read() -> None:
+    net, x = Doubles(), torch.randn(1, 3, 40, 40)
+    net.forward = MethodType(_pooled, net)  # type: ignore[method-assign]
+    assert [site.kind for site in az.plan(net).sites] == ["conv", "maxpool"]
+    assert az.antialias(net)(x).shape == net(x).shape
+    net.forward = functools.partial(_pooled, net)  # type: ignore[method-assign]
+    plan = az.plan(net)
+    assert [site.name for site in plan.sites] == ["body.1"]
+    assert "its forward was replaced" in plan.notes[0]

@@ -1,0 +1,100 @@
+"""Gives ops' strides over to blurs between the nodes of a model's graph."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any, cast
+
+from torch import fx, nn
+
+from .downsamplers import Downsampler
+from .graph import Dataflow, UntraceableError
+from .module_form import apply_site, blur_of, like_model
+from .plans import Plan, Site
+
+
+def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphModule:
+    """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
+    flow = Dataflow(model)
+    _warn_of_modes(model, flow)
+    graph = flow.graph
+    for name, tensor in flow.constants.items():
+        model.register_buffer(name, tensor, persistent=False)
+    nodes = {node.name: node for node in graph.nodes}
+    names = (f"blur_{index}" for index in itertools.count())  # a graph that was treated before has some
+    for site in found.treated:
+        if not site.node:
+            apply_site(model, site, way, found)
+            continue
+        if not site.shares:
+            path = next(name for name in names if not hasattr(model, name))
+            model.add_module(path, like_model(model, model, blur_of(site, way)))
+            _rewire(graph, nodes, site, path)
+        if site.placement and site.placement.where != "instead" and site.keep != site.stride:
+            _set_stride(model, nodes[site.node], site.keep)
+    graph.lint()
+    made = fx.GraphModule(model, graph, type(model).__name__)
+    for name, tensor in flow.constants.items():
+        if isinstance(tensor, nn.Parameter):  # of a module in a plain list: in no state dict before, nor now
+            delattr(made, name)
+            vars(made)[name] = tensor
+    _keep_unused(model, made)
+    return made
+
+
+def _warn_of_modes(model: nn.Module, flow: Dataflow) -> None:
+    """Warn where a model's own code does something else in the other mode, which a graph cannot."""
+    try:
+        same = Dataflow(model, not model.training).described() == flow.described()
+    except UntraceableError:
+        same = False
+    if not same:
+        name, mode, other = type(model).__name__, *(("training", "eval") if model.training else ("evaluation", "train"))
+        warnings.warn(
+            f"{name} has code of its own that differs between training and evaluation (functional dropout, say): the "
+            f"graph keeps what it does in {mode}, whatever train() and eval() say; call {other}() first for the other",
+            stacklevel=5,
+        )
+
+
+def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:
+    """Give the made module what its graph does not use (auxiliary heads, say): checkpoints hold it."""
+    known = made.state_dict()
+    for key, tensor in model.state_dict(keep_vars=True).items():
+        if key in known:
+            continue
+        *path, name = key.split(".")
+        module: nn.Module = made
+        for part in path:
+            if not hasattr(module, part):
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(name, tensor)
+        else:
+            module.register_buffer(name, tensor)
+
+
+def _rewire(graph: fx.Graph, nodes: dict[str, fx.Node], site: Site, path: str) -> None:
+    placement = cast(Any, site.placement)
+    host = nodes[placement.host]
+    source = cast(fx.Node, host.args[0] if host.args else host.kwargs["input"])
+    if placement.where == "before":
+        with graph.inserting_before(host):
+            host.replace_input_with(source, graph.call_module(path, (source,)))
+        return
+    with graph.inserting_after(host):
+        blurred = graph.call_module(path, (host if placement.where == "after" else source,))
+    host.replace_all_uses_with(blurred, delete_user_cb=lambda user: user is not blurred)
+    if placement.where == "instead":
+        graph.erase_node(host)
+
+
+def _set_stride(model: nn.Module, node: fx.Node, keep: tuple[int, ...]) -> None:
+    if node.op == "call_module":
+        cast(nn.Conv2d, model.get_submodule(str(node.target))).stride = keep
+    elif len(node.args) > 3:  # (input, weight, bias, stride, ...)
+        node.update_arg(3, keep)
+    else:
+        node.update_kwarg("stride", keep)

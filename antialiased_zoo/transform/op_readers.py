@@ -1,0 +1,201 @@
+"""Readers of ops that stride: from a module's attributes, or from a call's arguments, to an `Op`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
+
+from ..layers import Window
+from .activations import function_name
+from .ops import Op
+
+_ADAPTIVE = "pools to a given size: its windows depend on the input's size"
+_SLICE = "picks places by their index: whether along an image is not known"
+_RESIZE = "resizes: where that is downwards, antialias=True makes interpolate low-pass filter"
+_UNSHUFFLE = "moves pixels into channels: none is dropped, and no blur can stand between"
+QUANTIZED = "quantized: its maps have no blur; antialias the network first, and quantise it then"
+_DEFORMED = "its offsets are those of the strided map: it has no dense evaluation"
+_WINDOWS = "pools the windows of a view: no op of its own, whose stride could be given up"
+_SPLITS = ("view", "reshape", "unflatten", "_unsafe_view")
+FRACTIONAL = "pools at random places"
+_CONV_DEFAULTS = (("stride", 1), ("padding", 0), ("dilation", 1))
+_POOL_DEFAULTS: dict[str, Any] = {"kernel_size": 1, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
+_POOLS: dict[str, tuple[type[nn.Module], ...]] = {
+    "maxpool": (_MaxPoolNd, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+    "avgpool": (_AvgPoolNd, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    "lppool": (_LPPoolNd, nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
+}
+
+
+def read_conv(module: _ConvNd) -> Op:
+    """What a convolution does."""
+    padding = module.padding if isinstance(module.padding, tuple) else tuple(0 for _ in module.stride)
+    window = Window(module.kernel_size, padding, module.dilation)
+    return Op("conv", module.stride, window, module.in_channels, module.out_channels)
+
+
+def call_conv(given: dict[str, Any], name: str) -> Op | None:
+    """What a convolution by function does; None for transposed ones."""
+    transposed = name == "convolution" and given.get("transposed", False)  # elsewhere that place holds the groups
+    ndim = int(name[4]) if name[4:5].isdigit() else len(given.get("stride", (1, 1)))
+    stride, padding, dilation = (each(given.get(key, default), ndim) for key, default in _CONV_DEFAULTS)
+    if transposed or stride is None:
+        return None
+    # The kernel's size is the weight's and not in the graph: 2 stands for "may be larger than 1".
+    return Op("conv", stride, Window((2,) * ndim, padding or (0,) * ndim, dilation or (1,) * ndim))
+
+
+def read_pool(module: Any) -> Op | None:
+    """What a pool does."""
+    kind, classes = next((kind, classes) for kind, classes in _POOLS.items() if isinstance(module, classes[0]))
+    size = module.kernel_size
+    known = next((n for n, cls in enumerate(classes[1:], 1) if isinstance(module, cls)), None)
+    ndim = known or (len(size) if isinstance(size, tuple) else 2)
+    return _pool("avgpool" if kind == "lppool" else kind, ndim, {**_POOL_DEFAULTS, **vars(module)})
+
+
+def call_pool(given: dict[str, Any], name: str) -> Op | None:
+    """What a pool by function does."""
+    kind, _, rest = name.partition("_pool")
+    if "with_indices" in name:
+        given = {**given, "return_indices": True}
+    found = _pool(f"{kind}pool", int(rest[0]), {**_POOL_DEFAULTS, **given})
+    if found and kind == "lp":
+        return replace(found, kind="avgpool", left="a pool of powers, by function")
+    return found
+
+
+def _pool(kind: str, ndim: int, facts: dict[str, Any]) -> Op | None:
+    size = each(facts["kernel_size"], ndim)
+    stride = each(facts["stride"], ndim) or size  # None and () mean the kernel's size
+    padding, dilation = each(facts["padding"], ndim), each(facts["dilation"], ndim)
+    if size is None or stride is None or padding is None or dilation is None:
+        return Op(kind, (), left="its window or stride is computed while the model runs")
+    found = Op(kind, stride, Window(size, padding, dilation, bool(facts["ceil_mode"])))
+    if facts.get("return_indices"):
+        return replace(found, left="returns the maxima's places too, which a blurred map does not have")
+    if facts.get("divisor_override") is not None:
+        return replace(found, left="divides by a number of its own (divisor_override): no average, which a blur is")
+    return found
+
+
+def read_adaptive(module: Any) -> Op | None:
+    """What a pool to a given size does."""
+    return adaptive(module.output_size)
+
+
+def adaptive(size: Any) -> Op | None:
+    """A pool to a given size; to 1 it reads the whole map, and None keeps an axis."""
+    sizes = size if isinstance(size, (tuple, list)) else (size,)
+    return None if all(n in (1, None) for n in sizes) else Op("adaptive", (), left=_ADAPTIVE)
+
+
+def resize(size: Any, factor: Any) -> Op | None:
+    """An interpolation that goes downwards, or may."""
+    factors = factor if isinstance(factor, (tuple, list)) else (factor,)
+    if size is not None or not all(isinstance(f, (int, float)) for f in factors):
+        return Op("resize", (), left=_RESIZE)  # up or down: known only when it runs
+    down = min(factors) < 1
+    return Op("resize", tuple(max(1, round(1 / f)) for f in factors), left=_RESIZE) if down else None
+
+
+def call_resize(given: dict[str, Any], _: str) -> Op | None:
+    """What an interpolation by function does."""
+    return None if given.get("antialias") else resize(given.get("size"), given.get("scale_factor"))
+
+
+def unshuffle(step: Any) -> Op | None:
+    """Pixels or patches that become channels."""
+    steps = each(step, 2)
+    return None if steps is None else Op("unshuffle", steps, left=_UNSHUFFLE)
+
+
+def call_window(given: dict[str, Any], _: str) -> Op | None:
+    """What `Tensor.unfold` does."""
+    step = given.get("step")
+    return Op("unshuffle", (step,) if isinstance(step, int) else (), left=_UNSHUFFLE)
+
+
+def call_index(given: dict[str, Any], _: str) -> Op | None:
+    """What picks places by a tensor of indices."""
+    return None if given.get("dim") in (0, 1) else Op("slice", (), left=_SLICE)
+
+
+def call_deformed(given: dict[str, Any], _: str) -> Op | None:
+    """What a deformable convolution does."""
+    stride = each(given.get("stride", 1), 2)
+    return Op("conv", stride or (), left=_DEFORMED)
+
+
+def call_reduction(given: dict[str, Any], name: str) -> Op | None:
+    """A pool over the windows that a view has put side by side: ``x.view(n, c, h // 2, 2, w // 2, 2).mean((3, 5))``."""
+    source, dims = given.get("input"), given.get("dim")
+    dims = dims if isinstance(dims, (tuple, list)) else (dims,)
+    if not all(isinstance(dim, int) and (dim < 0 or dim > 2) for dim in dims):
+        return None
+    windows = isinstance(source, fx.Node) and function_name(source.target) == "unfold"
+    pools = windows or _is_split(source, whole=True)
+    return Op("avgpool" if name in ("mean", "sum") else "maxpool", (), left=_WINDOWS) if pools else None
+
+
+def call_select(given: dict[str, Any], _: str) -> Op | None:
+    """What picks one place of an axis."""
+    picks = _is_split(given.get("input")) and given.get("dim") not in (0, 1)
+    return Op("slice", (), left=_SLICE) if picks else None
+
+
+def call_part(given: dict[str, Any], _: str) -> Op | None:
+    """A part of an axis, which may be the one that holds what a view has put side by side."""
+    picks = _is_split(given.get("input"), whole=True) and given.get("dim", 0) not in (0, 1)
+    return Op("slice", (), left=_SLICE) if picks else None
+
+
+def call_slice(given: dict[str, Any], _: str) -> Op | None:
+    """What a slice by function does."""
+    step = given.get("step", 1)
+    if isinstance(step, int) and step > 1:
+        return Op("slice", (step,), left=_SLICE)
+    return call_part(given, "")
+
+
+def _is_split(value: Any, whole: bool = False) -> bool:
+    """True for a view that may put neighbours on an axis side by side, in an axis of their own.
+
+    Args:
+        value: What may be the view.
+        whole: Only if it has more axes than a map of two dimensions, as far as its code tells.
+    """
+    if not isinstance(value, fx.Node) or function_name(value.target) not in _SPLITS:
+        return False
+    sizes: Any = value.args[1:]
+    sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+    return not whole or function_name(value.target) == "unflatten" or len(sizes) > 4
+
+
+def of_getitem(node: fx.Node) -> Op | None:
+    """What indexing with brackets does."""
+    index, source = node.args[1], node.args[0]
+    if not isinstance(index, tuple):
+        return None
+    steps = [part.step for part in index if isinstance(part, slice)]
+    known = tuple(step for step in steps if isinstance(step, int))
+    if max(known, default=1) > 1 or any(isinstance(step, fx.Node) for step in steps):
+        return Op("slice", known if max(known, default=1) > 1 else (), left=_SLICE)
+    spatial = index[index.index(Ellipsis) + 1 :] if Ellipsis in index else index[2:]
+    picks = any(isinstance(part, (fx.Node, list)) for part in spatial)
+    parts = _is_split(source, whole=True) and any(isinstance(part, slice) and part != slice(None) for part in spatial)
+    if picks or parts or (_is_split(source) and any(type(part) is int for part in spatial)):
+        return Op("slice", (), left=_SLICE)
+    return None
+
+
+def each(value: Any, ndim: int) -> tuple[int, ...] | None:
+    """One integer for each axis, or None if there are none or they are computed in the graph."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * ndim
+    if len(values) == 1:
+        values *= ndim
+    return values if len(values) == ndim and all(type(v) is int for v in values) else None
