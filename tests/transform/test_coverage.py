@@ -20,7 +20,7 @@ from strided_ops import StridedOp, strided_ops
 from survey import IMAGES, checked, distance_table, distance_totals, networks, totals
 from torch import Tensor, nn
 
-from antialiased_zoo.transform import ops, sites
+from antialiased_zoo.transform import op_table, sites
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +96,7 @@ class Hidden(nn.Module):
 
 
 def test_the_checks_find_an_op_that_the_plan_does_not_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(ops._BY_FUNCTION, "avg_pool2d")
+    monkeypatch.delitem(op_table._BY_FUNCTION, "avg_pool2d")
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), Hidden())
     found = check("hidden", lambda: net, IMAGES)
     assert found.unlisted == ["StridedOp(path='2', kind='avgpool', stride=(2, 2))"]
