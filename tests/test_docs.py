@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import json
+import pkgutil
 import re
 import runpy
 import subprocess
@@ -98,6 +99,23 @@ def flags_of(program: str) -> set[str]:
         run()
     assert not end.value.code
     return set(re.findall(r"--[\w-]+", shown.getvalue()))
+
+
+def test_every_name_of_the_package_exists() -> None:
+    for name in PAGES:
+        for dotted in set(
+            re.findall(r"(?<![\w/.-])(?:az|antialiased_zoo)((?:\.[A-Za-z_]\w*)+)", (ROOT / name).read_text())
+        ):
+            assert exists(f"antialiased_zoo{dotted}"), f"{name}: az{dotted}"
+
+
+def exists(dotted: str) -> bool:
+    """Whether a module, or an attribute of one, has this name."""
+    try:
+        pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def test_layers_shows_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
