@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from .downsamplers import Downsampler
 from .graph import Dataflow, UntraceableError
-from .module_form import apply_site, blur_of, like_model
+from .module_form import apply_site, blur_of, like_model, share_hooks
 from .plans import Plan, Site
 
 
@@ -29,7 +29,10 @@ def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphM
             continue
         if not site.shares:
             path = next(name for name in names if not hasattr(model, name))
-            model.add_module(path, like_model(model, model, blur_of(site, way)))
+            blur = like_model(model, model, blur_of(site, way))
+            model.add_module(path, blur)
+            if site.placement and site.placement.where == "instead" and (pool := flow.module(nodes[site.node])):
+                share_hooks(pool, blur)
             _rewire(graph, nodes, site, path)
         if site.placement and site.placement.where != "instead" and site.keep != site.stride:
             _set_stride(model, nodes[site.node], site.keep)

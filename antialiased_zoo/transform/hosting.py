@@ -82,7 +82,7 @@ def blur_within(self, input: Tuple[Tensor], output: Tensor) -> Tensor:  # noqa: 
     if is_scripting():
         return self.blur_within(input[0])
     else:
-        return _child(self, "blur_within")(*input)
+        return _child(self, "blur_within")(_positional(self, input))
 
 
 def check_blurs(self, input: Tuple[Tensor]) -> None:  # noqa: UP006
@@ -116,8 +116,12 @@ def _hook_once(host: nn.Module, where: Where) -> None:
     hooks, hook = _hooks_beside(host, where), _HOOKS[where]
     for key in [key for key, value in hooks.items() if value is hook][1:]:
         del hooks[key]
-    if hook not in hooks.values():
-        (host.register_forward_pre_hook if where == "before" else host.register_forward_hook)(hook)
+    if hook in hooks.values():
+        return
+    if where == "before":
+        host.register_forward_pre_hook(hook)
+    else:  # what takes a pool's place comes before other hooks that its output goes through
+        host.register_forward_hook(hook, prepend=where == "within")
 
 
 def _hooks_beside(host: nn.Module, where: Where) -> Any:
@@ -169,6 +173,12 @@ def _child(host: nn.Module, name: str) -> Callable[..., Any]:
             "has replaced modules of this antialiased model. Call antialias_(model) once more, or use the tool first"
         )
     return blur
+
+
+def _positional(host: nn.Module, args: Tuple[Any, ...]) -> Any:  # noqa: UP006
+    if not args:
+        raise TypeError(f"{type(host).__name__} was antialiased and takes its map by position: a hook sees no keywords")
+    return args[0]
 
 
 def _with_first_blurred(host: nn.Module, args: Tuple[Any, ...]) -> Tuple[Any, ...]:  # noqa: UP006

@@ -88,9 +88,7 @@ def like_model(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Modul
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put ``new`` wherever ``old`` stands in a model, under all its names; hooks and blurs beside it move along."""
-    for hooks, value in vars(old).items():  # the same objects, so that the handles of hooks go on
-        if hooks.startswith(("_forward_", "_backward_", "_is_full_backward_")):
-            vars(new)[hooks] = value
+    share_hooks(old, new)
     for name in ("blur_before", "blur_after"):  # another op's
         if hasattr(old, name):
             new.add_module(name, old.get_submodule(name))
@@ -98,6 +96,13 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, value in (*vars(parent).items(),):
             if name == "_modules" or type(value) in (list, tuple, dict):
                 vars(parent)[name] = _with_replaced(value, old, new)
+
+
+def share_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Let a module have another's hooks: the same objects, so that the handles of hooks go on."""
+    for hooks, value in vars(old).items():
+        if hooks.startswith(("_forward_", "_backward_", "_is_full_backward_")):
+            vars(new)[hooks] = value
 
 
 def _with_replaced(value: Any, old: nn.Module, new: nn.Module) -> Any:

@@ -14,14 +14,14 @@ from .graph import Dataflow, UntraceableError
 from .hosting import lost
 from .op_table import read_module
 from .options import Placing, PlanOptions
-from .own_code import may_read_strides
+from .own_code import hooks, may_read_strides
 from .plans import Placement, Plan, Site
 from .sites import LOOSE, Walk, upsampled
 from .upsampling_ops import read_upsampling_module
 
 _READ = "the model's own code reads its stride, and would run something else"
 _MAY_READ = "code that cannot be traced may read its stride, and would run something else"
-_STAYS = "the pool stays, since the model's own code {} its class or stride"
+_STAYS = "the pool stays, since the model{} its class or stride"
 # An image has few channels: the first convolution of a part of a model that reads more does not
 # read an image.
 _IMAGE_CHANNELS = 4
@@ -100,6 +100,7 @@ def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
     """
     if flow.is_library_code:
         return sites
+    sites = [_within(s, "'s hook may read") or s if _is_hooked(flow.model, s) else s for s in sites]
     changes = {
         site.name: {id(flow.model.get_submodule(site.name)): None if _is_replaced(site) else site.keep}
         for site in sites
@@ -108,7 +109,9 @@ def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
     if flow.stays({key: value for change in changes.values() for key, value in change.items()}):
         return sites
     read = {name for name, change in changes.items() if not flow.stays(change)}
-    return [site if site.name not in read else _within(site, "reads") or _left(site, _READ) for site in sites]
+    return [
+        site if site.name not in read else _within(site, "'s own code reads") or _left(site, _READ) for site in sites
+    ]
 
 
 def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -> list[Site]:
@@ -144,10 +147,14 @@ def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidde
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
     # What code that is not read asks of a module is not known: pools stay what they are.
-    sites = [_within(site, "may read") or site for site in found.sites]
+    sites = [_within(site, "'s own code may read") or site for site in found.sites]
     if may_read_strides(model):
         sites = [_left(site, _MAY_READ) if site.keep != site.stride else site for site in sites]
     return replace(found, sites=tuple(sites))
+
+
+def _is_hooked(model: nn.Module, site: Site) -> bool:
+    return ":" not in site.name and any(hooks(model.get_submodule(site.name)))
 
 
 def _is_replaced(site: Site) -> bool:

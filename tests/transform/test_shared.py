@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import antialiased_zoo as az
 
@@ -303,6 +303,30 @@ def test_a_model_may_ask_what_its_pools_are(ask: str, traceable: bool) -> None:
         torch.testing.assert_close(end, plain(x))  # where nobody asks, pools are replaced
     assert [site.placement.where for site in az.plan(net).treated if site.kind != "conv"] == ["within", "within"]
     torch.testing.assert_close(az.antialias(net, graph=True)(x)[-1], plain(x))
+
+
+def test_a_pools_own_hook_may_ask_what_the_pool_is() -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), torch.randn(1, 3, 20, 20)
+    net[1].register_forward_hook(lambda pool, _, output: output * (3 if type(pool) is nn.MaxPool2d else 1))
+    torch.testing.assert_close(az.antialias(net, 1)(x), net(x))
+    torch.testing.assert_close(az.antialias(net)(x), 3 * az.MaxBlurPool2d(2)(net[0](x)))
+
+
+class PoolsTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2)
+        self.pool.register_forward_hook(lambda pool, _, output: 3 * output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(self.pool(x), 2)
+
+
+def test_a_pools_hook_goes_on_in_a_graph() -> None:
+    net, x = PoolsTwice(), torch.randn(1, 3, 20, 20)
+    mine = az.antialias(net, 1, graph=True)
+    assert isinstance(mine, fx.GraphModule)
+    torch.testing.assert_close(mine(x), net(x))
 
 
 class AsksStride(Asks):
