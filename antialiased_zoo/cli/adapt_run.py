@@ -95,10 +95,11 @@ def _stages(
     architecture = ARCHITECTURES.get(_name(options.model))
     antialiased = antialias(teacher, options.filter_size, **(architecture.structure if architecture else {}))
     recalibrated = copy.deepcopy(antialiased)
+    student = _started(antialiased, options) if options.start else None  # a wrong file ends it before the work
     # Norms are measured on what the network is used on: nearly whole photos, at its own size.
     own = RandomCrops(photos, range(last), facts, size, options.batch_size, smallest=0.8, mixup=0, seed=options.seed)
     recalibrate(recalibrated, _some(own, 1024 // options.batch_size + 1), progress=how.first and not options.quiet)
-    student = _started(recalibrated, options)
+    student = student or copy.deepcopy(recalibrated)
     distill(
         *(student, teacher, crops),
         steps=options.steps,
@@ -117,15 +118,14 @@ def _stages(
     return {"before": teacher, "antialiased": antialiased, "recalibrated": recalibrated, "after": student}
 
 
-def _started(recalibrated: nn.Module, options: argparse.Namespace) -> nn.Module:
-    """A copy to train, with the tensors of ``--start`` if that is given."""
-    student = copy.deepcopy(recalibrated)
-    if options.start:
-        tensors = load_named(options.start, progress=not options.quiet).model.state_dict()
-        try:
-            student.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ValueError(f"--start {options.start} is no copy of {options.model}: {error}") from None
+def _started(antialiased: nn.Module, options: argparse.Namespace) -> nn.Module:
+    """A copy to train, with the tensors of ``--start``."""
+    student = copy.deepcopy(antialiased)
+    tensors = load_named(options.start, progress=not options.quiet).model.state_dict()
+    try:
+        student.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"--start {options.start} is no copy of {options.model}: {error}") from None
     return student
 
 

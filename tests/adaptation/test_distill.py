@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from forked import run_two
 from torch import Tensor, nn
 
 import antialiased_zoo as az
@@ -133,7 +133,7 @@ def _share(rank: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    mp.spawn(_share, (str(tmp_path),), nprocs=2)
+    run_two(_share, str(tmp_path))
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     student, teacher = pair()
     az.distill(student, teacher, IMAGES, steps=4, held_out=IMAGES[:1], check_every=2)

@@ -22,7 +22,8 @@ from antialiased_zoo.weights.manifest import parse
 def baseline(tmp_path: Path) -> str:
     """A network of two classes for 24 pixels, its preprocessing in the record beside it, as training leaves it."""
     torch.manual_seed(0)
-    path = RunFolder(tmp_path / "run").save_weights(az.mobilenet_v2(None, num_classes=2).state_dict(), "test")
+    network = az.mobilenet_v2(None, num_classes=2, width_mult=0.1)
+    path = RunFolder(tmp_path / "run").save_weights(network.state_dict(), "test")
     facts = {"resize": 24, "crop": 24, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
     path.with_suffix(".json").write_text(json.dumps({"entry": {"preprocessing": facts, "classes": ["blue", "red"]}}))
     return f"mobilenet_v2:baseline:{path}"
@@ -31,8 +32,8 @@ def baseline(tmp_path: Path) -> str:
 def test_it_writes_weights_that_load_with_their_record(
     baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images, out = make_images(tmp_path / "data", train=35, val=1) / "train", tmp_path / "out"
-    options = ["--images", str(images), "--out", str(out), "--steps", "3", "--batch-size", "4", "--device", "cpu"]
+    images, out = make_images(tmp_path / "data", train=48, val=1) / "train", tmp_path / "out"
+    options = ["--images", str(images), "--out", str(out), "--steps", "3", "--batch-size", "32", "--device", "cpu"]
     assert cli.main(["adapt", baseline, *options, "--quiet"]) == 0
     printed = capsys.readouterr()
     (file,) = out.glob("mobilenet_v2_lpf4_distilled-*.safetensors")
@@ -45,10 +46,10 @@ def test_it_writes_weights_that_load_with_their_record(
     parse(json.dumps({"schema": 1, "licenses": licence, "entries": [{**entry, "license": "MIT"}]}))
     assert set(record["figures"]) == {"before", "antialiased", "recalibrated", "after"}
     assert record["figures"]["before"]["top1"]["value"] == 100  # it agrees with itself
-    assert record["data"] == {"images": 70, "held_out": 64, "measured": 64}
+    assert record["data"] == {"images": 96, "held_out": 64, "measured": 64}
     assert "| after |" in (out / "card.md").read_text()
     assert (out / "shifts.png").stat().st_size > 1000
-    model = az.mobilenet_v2(4, pretrained=file, num_classes=2)
+    model = az.mobilenet_v2(4, pretrained=file, num_classes=2, width_mult=0.1)
     assert len(az.plan(model).treated) == 0  # antialiased already
     first = file.read_bytes()
     assert cli.main(["adapt", baseline, *options, "--quiet"]) == 0  # a finished run is measured, not trained, again
@@ -67,9 +68,9 @@ def test_it_writes_weights_that_load_with_their_record(
 def test_failures_say_what_to_do(
     change: list[str], message: str, baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = make_images(tmp_path / "data", train=35, val=1) / "train"
+    images = make_images(tmp_path / "data", train=48, val=1) / "train"
     arguments = ["adapt", baseline, "--images", str(images), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    assert cli.main([*arguments, "--batch-size", "4", "--quiet", *change]) == 1
+    assert cli.main([*arguments, "--batch-size", "32", "--quiet", *change]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -97,7 +98,8 @@ def test_what_a_spec_names(spec: str, loaded: str, name: str, monkeypatch: pytes
 
 
 def test_it_goes_on_from_an_adapted_copy(tmp_path: Path) -> None:
-    recalibrated, adapted = az.mobilenet_v2(4, num_classes=2), az.mobilenet_v2(4, num_classes=2).half().float()
+    recalibrated, adapted = (az.mobilenet_v2(4, num_classes=2, width_mult=0.1) for _ in range(2))
+    adapted = adapted.half().float()
     before = recalibrated.features[0][0].weight.clone()
     path = RunFolder(tmp_path).save_weights(adapted.state_dict(), "adapted")
     options = argparse.Namespace(start=f"mobilenet_v2:lpf4:{path}", model="mobilenet_v2", quiet=True)

@@ -1,5 +1,6 @@
 """The command under bad luck: nothing to read, nobody who reads, no network, devices that are not there."""
 
+import io
 import json
 import os
 import subprocess
@@ -229,17 +230,16 @@ def test_the_process_is_as_before(capsys: pytest.CaptureFixture[str]) -> None:
     assert (warnings.showwarning, list(warnings.filters), dict(os.environ)) == before
 
 
-def test_names_that_the_terminal_cannot_spell(tmp_path: Path) -> None:
+def test_names_that_the_terminal_cannot_spell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("é.png", os.fsdecode(b"\xff.png")):
         Image.new("RGB", (40, 40)).save(tmp_path / "plain.png")
         os.replace(tmp_path / "plain.png", tmp_path / name)
-    command = [sys.executable, "-m", "antialiased_zoo", "predict", "--weights", "mobilenet_v2:lpf4:cifar10"]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
     paths = sorted(str(path) for path in tmp_path.iterdir())
-    done = subprocess.run([*command, *paths], env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2
-    assert rb"\xe9.png" in done.stdout
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert cli.main(["predict", "--weights", "mobilenet_v2:lpf4:cifar10", *paths]) == 0
+    assert len(written.getvalue().splitlines()) == 2
+    assert rb"\xe9.png" in written.getvalue()
     ROWS["`predict`, and names that the terminal cannot spell"] = ("every answer, the names' characters escaped",)
 
 

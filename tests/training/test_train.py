@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from forked import run_two
 from safetensors.torch import load_file
 from tiny_training import PAIR, equal, make_images, small_net, trainer
 from torch import nn
@@ -178,7 +179,7 @@ def test_two_processes_equal_one(folder, tmp_path):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    torch.multiprocessing.spawn(_one_of_two, (folder, tmp_path, port), nprocs=2)
+    run_two(_one_of_two, folder, tmp_path, port)
     for rank in range(2):
         weights, log = torch.load(tmp_path / f"{rank}.pt")
         for name, tensor in weights.items():

@@ -93,10 +93,6 @@ def command(data, out, *options):
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def run(*arguments):
-    return subprocess.run(command(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-
-
 def position(out):
     path = out / "checkpoint.pt"
     return torch.load(path)["position"] if path.exists() else {"epoch": 0, "step": 0}
@@ -126,8 +122,7 @@ def test_sigkill_and_resume_gives_the_same_weights(script, tmp_path, monkeypatch
     kill_in_mid_epoch(command(data, tmp_path / "killed"), tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("*.safetensors"))
     assert position(tmp_path / "killed")["epoch"] < 3
-    done = run(data, tmp_path / "killed")
-    assert done.returncode == 0, done.stderr
+    run_here(script, monkeypatch, data, tmp_path / "killed")
     run_here(script, monkeypatch, data, tmp_path / "alone", "--tensorboard")
     (killed,), (alone,) = (list((tmp_path / out).glob("*.safetensors")) for out in ("killed", "alone"))
     assert killed.name == alone.name
