@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=NINE)
     parser.add_argument("--batches", nargs="+", type=int, default=(1, 8, 32))
     parser.add_argument("--modes", nargs="+", choices=("inference", "training"), default=("inference", "training"))
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=tuple(LAYOUTS))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: CPU time, for a machine that others use")
@@ -115,7 +116,7 @@ def main() -> None:
         for mode in options.modes
         for batch in options.batches
         for network in options.networks
-        for layout in LAYOUTS
+        for layout in options.layouts
     ]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     facts = {"allocator": setting, "commit": commit.stdout.strip(), "torch": torch.__version__}

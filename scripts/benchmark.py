@@ -1,6 +1,7 @@
 """Times this package beside its peers: python scripts/benchmark.py [--short] [--parts layers networks ...].
 
-With --device cuda it runs the part "gpu" alone, for some minutes; the same command goes on where it stopped.
+With --device cuda it runs the part "gpu" alone, for some minutes. The same command with --out goes on where it stopped,
+network by network.
 
 Contestants take turns, so that a shared machine's moods fall on all of them alike; every ratio is the median of the
 turns' ratios, with their quartiles. All are in one process unless --no-one-process is given. Peers that are not
@@ -72,11 +73,31 @@ def main() -> None:
         options.parts.remove("gpu")
         gpu(options)
     for part in options.parts:
-        rows = []
-        for row in PARTS[part](options):
-            rows.append(row)
+        rows = earlier(part, options)
+        for found in stages(part, {row.case for row in rows}, options):
+            rows += found
             keep(part, rows, options)
         print(report(rows, options), flush=True)
+
+
+def stages(part: str, done: set[str], options: argparse.Namespace) -> Iterator[list[Row]]:
+    """The rows of one network after the other, without those that are there already; of other parts each row."""
+    if part not in ("networks", "training"):
+        yield from ([row] for row in PARTS[part](options))
+        return
+    for name in options.networks:
+        if name not in done:
+            yield list(PARTS[part](argparse.Namespace(**{**vars(options), "networks": [name]})))
+
+
+def earlier(part: str, options: argparse.Namespace) -> list[Row]:
+    """The rows that the same command wrote before it was stopped; layers and loading start anew."""
+    file = options.out / f"{part}.json" if options.out and part in ("networks", "training") else None
+    if file is None or not file.exists():
+        return []
+    found = json.loads(file.read_text())
+    same = (found["machine"], found["arguments"]) == (machine(options.device), sys.argv[1:])
+    return [Row(**row) for row in found["rows"]] if same else []
 
 
 def report(rows: list[Row], options: argparse.Namespace) -> str:
