@@ -45,9 +45,9 @@ NOISE = torch.randn(1_000_003)  # a prime number, so that rows differ
 @torch.no_grad()
 def repeated_noise(tensor: torch.Tensor) -> torch.Tensor:
     """Fill with the same random numbers over and over, of a size that keeps the maps' variance."""
-    scaled = NOISE * (2 / max(tensor[0].numel(), 8)) ** 0.5
+    scale = (2 / max(tensor[0].numel(), 8)) ** 0.5
     for part in tensor.view(-1).split(len(NOISE)):
-        part.copy_(scaled[: len(part)])
+        torch.mul(NOISE[: len(part)], scale, out=part)
     return tensor
 
 
