@@ -26,7 +26,7 @@ def distill(
     layers: Sequence[str] | None = None,
     reach: int = 8,
     views: int = 2,
-    circular: float = 0.25,
+    circular: float = 0.1,
     seed: int = 0,
     ema: float = 0.0,
     held_out: Iterable[Any] | None = None,

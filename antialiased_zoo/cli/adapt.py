@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reach", type=int, help="pixels that the teacher's views are moved by at most; default: 8, or 2"
     )
     parser.add_argument(
-        "--circular", type=float, default=0.25, help="share of steps on circularly moved images; default: %(default)s"
+        "--circular", type=float, default=0.1, help="share of steps on circularly moved images; default: %(default)s"
     )
     parser.add_argument(
         "--start", metavar="MODEL", help="an antialiased copy to go on from, instead of MODEL's own tensors"
