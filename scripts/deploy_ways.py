@@ -141,7 +141,7 @@ def _exported(model: nn.Module, format: str, dynamic: Sequence[str], path: Path 
     with tempfile.TemporaryDirectory() as folder:
         path = path or Path(folder) / "net.pt2"
         with clock() as row:
-            export_model(model, path, format=format, dynamic=dynamic)
+            export_model(model, path, format=format, input_size=SIZES[0][1:], dynamic=dynamic)
         network = load_exported(path)
         if format == "pt2":
             row["nodes"] = len(torch.export.load(path).graph.nodes)
