@@ -260,12 +260,15 @@ def _check_frozen_norms(found: Coverage, model: nn.Module, mine: nn.Module, x: T
 
 
 def _thawed(model: nn.Module) -> nn.Module:
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, FrozenBatchNorm2d):
-                norm = nn.BatchNorm2d(child.weight.numel(), child.eps).eval()
-                norm.load_state_dict({**child.state_dict(), "num_batches_tracked": torch.tensor(0)})
-                setattr(parent, name, norm)
+    thawed: dict[nn.Module, nn.Module] = {}
+    # Under all its names: a model may ask whether two of them are one module.
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, FrozenBatchNorm2d):
+            if module not in thawed:
+                norm = thawed[module] = nn.BatchNorm2d(module.weight.numel(), module.eps).eval()
+                norm.load_state_dict({**module.state_dict(), "num_batches_tracked": torch.tensor(0)})
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, thawed[module])
     return model
 
 
