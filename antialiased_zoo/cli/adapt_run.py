@@ -99,7 +99,7 @@ def _stages(
     # Norms are measured on what the network is used on: nearly whole photos, at its own size.
     own = RandomCrops(photos, range(last), facts, size, options.batch_size, smallest=0.8, mixup=0, seed=options.seed)
     recalibrate(recalibrated, _some(own, 1024 // options.batch_size + 1), progress=how.first and not options.quiet)
-    student = student or copy.deepcopy(recalibrated)
+    student = copy.deepcopy(recalibrated) if student is None else student  # a module may be empty, and so false
     distill(
         *(student, teacher, crops),
         steps=options.steps,
