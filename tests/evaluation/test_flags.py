@@ -1,4 +1,4 @@
-"""docs/metrics.md lists every flag of the two scripts beside other projects', and no other."""
+"""docs/flags.md lists every flag of the two scripts beside other projects', and no other."""
 
 import importlib.util
 import re
@@ -23,8 +23,6 @@ def test_the_table_has_every_flag(name, capsys):
     with pytest.raises(SystemExit):
         module.parse(["--help"])
     shown = flags(capsys.readouterr().out.partition("positional arguments:")[2]) - {"-h", "--help"}
-    section = (
-        (ROOT / "docs" / "metrics.md").read_text().partition(f"### `scripts/{name}.py`\n")[2].partition("\n### ")[0]
-    )
+    section = (ROOT / "docs" / "flags.md").read_text().partition(f"## `scripts/{name}.py`\n")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     assert flags(" ".join(row.split("|")[1] for row in rows)) == shown
