@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Importing the package imports no torch: a name is looked up in the rooms' `__all__` when it is
-# first used.
+# Importing the package does not import torch: a name is looked up in the subpackages' `__all__` when
+# it is first used.
 _ROOMS = ("layers", "transform", "zoo", "weights", "adaptation", "inference")
 _OTHERS = ("metrics", "evaluation", "training", "errors")
 

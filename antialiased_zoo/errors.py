@@ -1,4 +1,4 @@
-"""Every exception that this package raises on purpose, in one family under :class:`ZooError`."""
+"""The package's exceptions, all derived from :class:`ZooError`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class ZooError(Exception):
-    """Base of this project's own exceptions."""
+    """Base class of the package's exceptions."""
 
 
 class ManifestError(ZooError, ValueError):
@@ -26,7 +26,7 @@ class OfflineError(FetchError):
 
 
 class CacheError(FetchError):
-    """The cache folder cannot be used: full, read-only, not a folder."""
+    """The cache folder cannot be used: it is full, read-only or not a folder."""
 
 
 class DigestError(FetchError):
@@ -34,7 +34,7 @@ class DigestError(FetchError):
 
 
 class PinError(DigestError):
-    """A file fits its short public digest, but not the full digest pinned when it was first seen."""
+    """A file matches its short public digest, but not the full digest pinned when it was first seen."""
 
 
 class SourcesFailedError(FetchError):
@@ -50,7 +50,7 @@ class SourcesFailedError(FetchError):
 
 
 class CheckpointError(ZooError, ValueError):
-    """A weights file cannot be put into the model."""
+    """A weights file cannot be loaded into the model."""
 
 
 class MalformedFileError(CheckpointError):
@@ -58,11 +58,11 @@ class MalformedFileError(CheckpointError):
 
 
 class UnsafePickleError(CheckpointError):
-    """The pickle asks for more than tensors in plain containers; none of it was run."""
+    """The pickle contains more than tensors in plain containers; none of its code was run."""
 
 
 class TensorMismatchError(CheckpointError):
-    """The file's tensors are not the model's: some are missing, extra, or of another shape or dtype."""
+    """The file's tensors do not match the model's: some are missing, unexpected, or differ in shape or dtype."""
 
 
 class NonFiniteError(CheckpointError):
@@ -70,8 +70,8 @@ class NonFiniteError(CheckpointError):
 
 
 class StructureMismatchError(CheckpointError):
-    """Weights belong to a network of another structure (filter, stem, shortcut ...); the message names both."""
+    """The weights belong to a different structure (filter, stem, shortcut ...); the message names both."""
 
 
 class LostBlurError(ZooError, RuntimeError):
-    """Another tool took a blur out of an antialiased model, and it is not clear where it belongs now."""
+    """Another tool removed a blur from an antialiased model, and its new position cannot be determined."""

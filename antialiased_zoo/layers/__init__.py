@@ -1,4 +1,4 @@
-"""The resamplers: blur and subsample, pools that blur, upsample and blur; as modules and as functions."""
+"""Antialiased resampling: blur pooling, max and average pooling, and upsampling, as modules and functions."""
 
 from .allocator import keep_freed_memory
 from .eligibility import is_onednn_map as is_onednn_map

@@ -17,19 +17,19 @@ _GLIBC_DEFAULT = 128 << 10
 def keep_freed_memory(keep: bool = True) -> bool:
     """Let glibc keep freed memory for the next call instead of returning it to the kernel.
 
-    By default glibc returns freed blocks of more than 128 KiB (later up to 32 MiB), and a network
-    that frees tens of megabytes a call gets the same memory back page by page, which can cost more
-    than its blurs. This call sets, for the whole process, `mallopt(3)`'s ``M_MMAP_THRESHOLD`` to 48
-    MiB and ``M_TRIM_THRESHOLD`` to 1 GiB. The cost: the process holds up to 1 GiB that it does not
-    use. The package never makes this call by itself.
+    By default glibc returns freed blocks of more than 128 KiB (later up to 32 MiB) to the kernel.
+    A network that frees tens of megabytes per call then gets the same memory back page by page,
+    which can cost more than its blurs. This call sets `mallopt(3)`'s ``M_MMAP_THRESHOLD`` to 48 MiB
+    and ``M_TRIM_THRESHOLD`` to 1 GiB for the whole process. The cost: the process may hold up to
+    1 GiB of unused memory. The package never makes this call by itself.
 
     Args:
-        keep: True to keep freed memory. False undoes it: both thresholds go back to glibc's 128
-            KiB, and what is free is returned. (glibc's own raising of the thresholds stays off
-            until the process ends.)
+        keep: True keeps freed memory. False sets both thresholds back to glibc's 128 KiB and
+            returns free memory to the kernel. (glibc's automatic raising of the thresholds stays
+            off until the process ends.)
 
     Returns:
-        True if the settings were made; False where there is no ``mallopt`` (macOS, Windows, musl).
+        True if the settings were made; False if there is no ``mallopt`` (macOS, Windows, musl).
 
     Example:
         >>> keep_freed_memory() == keep_freed_memory(False)

@@ -1,7 +1,7 @@
-"""Which kernel serves a tensor: one table for each operation; the first row that serves the tensor computes it.
+"""The choice of a kernel: each operation has a table, and the first row that supports the input computes it.
 
-Compiled and exported code takes a table's last row, the formula: one graph for every size, which
-the compiler may fuse as it likes; or a row that is one operator of torch for every size
+Compiled and exported code uses only a table's last row, the plain formula, which is one graph for
+all sizes that the compiler can fuse, and rows that are a single torch operator for all sizes
 (``compiles``).
 """
 
@@ -28,14 +28,14 @@ _Computes = TypeVar("_Computes", bound=Callable[..., Tensor])
 
 @dataclass(frozen=True)
 class Kernel(Generic[_Serves, _Computes]):
-    """One row: a way to compute an operation.
+    """One row of a table: one implementation of an operation.
 
     Attributes:
-        name: What it is called in tests and in the benchmark.
-        serves: Whether it takes these arguments, and is the quickest that does.
+        name: Its name in tests and in the benchmark.
+        serves: True if it supports these arguments and is the fastest row that does.
         computes: The operation.
-        because: The measurement that earns it its place.
-        compiles: True if compiled code may take it too.
+        because: The measurement that justifies it.
+        compiles: True if compiled code may use it too.
     """
 
     name: str
@@ -54,7 +54,7 @@ _Row = TypeVar("_Row", bound=Kernel[Any, Any])
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     """Apply a checked `Blur` to ``(N, C, *spatial)`` or ``(C, *spatial)``.
 
-    ``kernel`` is ``blur.kernel()`` if the caller keeps one on the device of ``x``.
+    ``kernel`` is ``blur.kernel()`` on the device of ``x``, if the caller keeps one.
     """
     check_map(x, blur)
     if x.dim() == 1 + len(blur.stride):
@@ -66,7 +66,7 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
 def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     """Dense maximum over ``window``, then the blur; ``(N, C, *spatial)`` or ``(C, *spatial)``.
 
-    Integers are labels, which have no average: they get the maximum alone.
+    Integer maps hold labels, which cannot be averaged: they get the maximum without the blur.
     """
     if not x.is_floating_point() and not x.is_quantized:
         pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(window.size) - 1]
@@ -87,14 +87,14 @@ def _row(table: Sequence[_Row], *arguments: Any) -> _Row:
 
 
 def own_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
-    """Switch autocast off: a blur's result has its input's dtype."""
+    """A context without autocast, so that a blur's result has its input's dtype."""
     if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # autocast does not know meta tensors
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
 def check_map(x: Tensor, blur: Blur) -> None:
-    """Raise a ValueError or TypeError if ``blur`` cannot take ``x``."""
+    """Raise a ValueError or TypeError if ``blur`` cannot be applied to ``x``."""
     shape, ndim = x.shape, len(blur.stride)
     if not ndim < len(shape) <= ndim + 2 or 0 in shape[-ndim:]:
         raise ValueError(
@@ -113,14 +113,14 @@ def _only_subsamples(x: Tensor, blur: Blur) -> bool:
 
 
 def _convolves_slowly(x: Tensor, blur: Blur) -> bool:
-    """On a CPU torch convolves one channel after the other where oneDNN does not serve."""
+    """True on a CPU where oneDNN does not support ``x``: torch then convolves one channel at a time."""
     if not x.is_cpu:
         return False
     return x.dtype is torch.float64 or (x.dtype is torch.float32 and not has_onednn())
 
 
-# Up to here torch's own pool is as quick in channels-last: rows or columns with gradients, bytes
-# without.
+# Up to these sizes torch's own pool is as fast for channels-last maps: rows or columns if gradients
+# are needed, otherwise bytes.
 _SMALL_WITH_GRAD = 56
 _SMALL = 2 << 20
 
@@ -139,7 +139,7 @@ def _pool_then_blur(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None
 
 BLUR: list[BlurKernel] = [
     Kernel("triton", gpu.supports, gpu.blur_pool, "not measured yet, so off by default: docs/gpu.md", compiles=True),
-    Kernel("subsample", _only_subsamples, formula.sliced, "filter size 1: nothing to add up"),
+    Kernel("subsample", _only_subsamples, formula.sliced, "filter size 1: nothing to blur"),
     Kernel("slices", _convolves_slowly, formula.sliced, "float64 on a CPU: results/ablation/README.md"),
     Kernel("convolution", _always, formula.convolved, "the formula"),
 ]

@@ -1,4 +1,4 @@
-"""Questions about a tensor that decide which kernel may serve it."""
+"""Properties of a tensor that decide which kernels support it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .torch_internals import is_dispatch_mode_active, is_functorch_active, is_ji
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """Channels-last if ``x`` is in that layout and in no other, else contiguous."""
+    """Channels-last if ``x`` has that layout and is not also contiguous, else contiguous."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     channels_last = formats.get(x.dim())
     if channels_last and x.is_contiguous(memory_format=channels_last) and not x.is_contiguous():
@@ -33,7 +33,7 @@ def is_plain(x: Tensor) -> bool:
 
 
 def is_onednn_map(x: Tensor) -> bool:
-    """True for an ordinary float32 tensor on a CPU that oneDNN convolves."""
+    """True for an ordinary float32 CPU tensor that oneDNN can convolve."""
     return is_plain(x) and x.is_cpu and x.dtype == torch.float32 and has_onednn()
 
 

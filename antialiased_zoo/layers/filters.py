@@ -24,10 +24,10 @@ PAD_TYPES = {
 }
 
 
-#: The length of the binomial taps, or one's own taps: any 1-D sequence (a list, a NumPy array, a tensor).
+#: The length of the binomial taps, or custom taps: any 1-D sequence (a list, a NumPy array, a tensor).
 FilterSize: TypeAlias = int | Sequence[float]
 
-#: Torch's convolutions, and their transposes, of maps with one, two and three spatial axes.
+#: torch's convolutions and transposed convolutions for maps with one, two and three spatial axes.
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
 
@@ -54,15 +54,15 @@ def binomial_taps(filt_size: int) -> tuple[float, ...]:
 
 
 def wide_taps(filt_size: int, stride: int) -> tuple[float, ...]:
-    """Taps for a stride above 2: a box of ``stride`` pixels convolved with itself, ``filt_size - 1`` boxes in all.
+    """Taps for a stride above 2: ``filt_size - 1`` boxes of ``stride`` pixels, convolved with each other.
 
-    Binomial taps are such boxes of 2, made for a stride of 2. Boxes of ``stride`` put the filter's zeros on every
-    frequency that the stride folds onto a constant; for a stride of 4 they equal two binomial blurs of stride 2, one
-    after the other.
+    Binomial taps are boxes of 2 pixels, made for a stride of 2. Boxes of ``stride`` pixels put the filter's zeros on
+    every frequency that the stride aliases onto a constant. For a stride of 4 they equal two successive binomial blurs
+    of stride 2.
 
     Args:
-        filt_size: As in `binomial_taps`, 1 to 7: 2 is the box, 3 the triangle (linear interpolation).
-        stride: Width of the box, 1 or more; 2 gives `binomial_taps`, 1 a single tap.
+        filt_size: 1 to 7, as in `binomial_taps`: 2 is the box, 3 the triangle (linear interpolation).
+        stride: Width of a box, 1 or more; 2 gives `binomial_taps`, 1 gives a single tap.
 
     Returns:
         ``(filt_size - 1) * (stride - 1) + 1`` floats that sum to one.
@@ -90,7 +90,7 @@ _ALLOWED = f"choose one of {FILTER_SIZES}, or give taps of your own, such as (1,
 
 
 def read_filter_size(filt_size: FilterSize) -> int | tuple[float, ...]:
-    """Return a filter size as it is, and one's own taps as floats normalised to sum to one.
+    """Return a filter size unchanged, or custom taps as floats normalised to sum to one.
 
     Raises:
         ValueError: If it is neither 1 to 7 nor a 1-D sequence of finite numbers whose sum is not zero.
@@ -106,10 +106,10 @@ def read_filter_size(filt_size: FilterSize) -> int | tuple[float, ...]:
 
 
 def alias_energy(filt_size: FilterSize, stride: int) -> float:
-    """Share of a filter's energy above the new Nyquist frequency, which subsampling by ``stride`` folds back.
+    """Share of a filter's energy above the new Nyquist frequency, which aliases when subsampling by ``stride``.
 
-    The integral of H(f) squared over 1 / (2 stride) < f < 1/2, divided by that from 0 to 1/2: for white noise, how
-    much of what comes out is alias. Zero is best; no filter at all has ``1 - 1 / stride``.
+    The integral of H(f) squared over 1 / (2 stride) < f < 1/2, divided by that from 0 to 1/2. For a white noise input
+    it is the share of aliased energy in the output. Zero is best; without a filter it is ``1 - 1 / stride``.
 
     Args:
         filt_size: A filter size, or taps such as `wide_taps` gives.
@@ -151,9 +151,9 @@ class Blur:
         taps: 1-D taps for each spatial axis; ``(1.0,)`` leaves an axis unblurred.
         stride: Stride of each spatial axis.
         padding: ``(before, after)`` of each spatial axis, in pixels.
-        mode: ``torch.nn.functional.pad``'s name of the padding: "reflect", "replicate" or "constant" (zeros).
-        flat_padding: The padding as ``torch.nn.functional.pad`` takes it.
-        reach: The most padding on any side.
+        mode: The padding mode of ``torch.nn.functional.pad``: "reflect", "replicate" or "constant" (zeros).
+        flat_padding: The padding in the order of ``torch.nn.functional.pad``.
+        reach: The largest padding on any side.
         is_subsampling: True if no axis is blurred or padded.
     """
 
@@ -161,7 +161,7 @@ class Blur:
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     mode: str
-    # Computed once, as every call needs them; torch's compiler cannot trace cached properties.
+    # Fields rather than cached properties, which torch's compiler cannot trace.
     flat_padding: list[int] = field(init=False, repr=False, compare=False)
     reach: int = field(init=False, repr=False, compare=False)
     is_subsampling: bool = field(init=False, repr=False, compare=False)
@@ -216,9 +216,9 @@ class Blur:
         return depthwise(self.taps, channels, dtype)
 
     def weight(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
-        """The depthwise weight for ``x``, from a kept ``kernel`` where that is exact enough for it."""
+        """The depthwise weight for ``x``, made from ``kernel`` if its precision is sufficient."""
         channels, dtype, device = x.shape[1], x.dtype, x.device
-        if is_jit_tracing():  # a traced size leaves the weight's shape open: ONNX refuses
+        if is_jit_tracing():  # ONNX refuses a weight whose shape depends on a traced size
             channels = int(channels)
         if kernel is None or (kernel.dtype != dtype and torch.promote_types(kernel.dtype, dtype) != kernel.dtype):
             kernel = self.kernel(dtype)
@@ -234,12 +234,12 @@ def _axis(filt_size: FilterSize, stride: int, wide: bool, pad_off: int) -> tuple
         if wide:
             raise ValueError("wide=True widens binomial taps: give it with a filter size, not with taps of your own")
         before, after = (len(given) - 1) // 2, len(given) // 2
-        while before and not given[0]:  # zeros at the ends say where the middle is, and cost time
+        while before and not given[0]:  # zeros at the ends only set the centre: the padding does so too, and is faster
             given, before = given[1:], before - 1
         while after and not given[-1]:
             given, after = given[:-1], after - 1
         return given, (before + pad_off, after + pad_off)
     box = max(stride, 2) if wide else 2
-    # As many boxes in a row: each box of even length samples the middle of a stride's pixels.
+    # Each pair of boxes is centred on the sampled pixel; a single box left over starts at it.
     taps, before = wide_taps(given, box), (given - 1) // 2 * (box - 1)
     return taps, (before + pad_off, len(taps) - 1 - before + pad_off)

@@ -1,4 +1,4 @@
-"""The blur by its formula: pad, then subsample the weighted sum; in two forms that give the same values."""
+"""The plain formulas: pad, then a strided convolution or a weighted sum of strided slices; and the dense maximum."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def sliced(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
 
 
 def dense_maximum(x: Tensor, window: Window, blur: Blur) -> Tensor:
-    """Torch's max pool at stride 1, as far as ``ceil_mode`` needs it; padding is never the maximum."""
+    """Max pooling at stride 1, extended as ``ceil_mode`` needs; padding is never the maximum."""
     missing = window.missing(x.shape[2:], blur.stride)
-    if window.ceil_mode and (torch.compiler.is_compiling() or any(missing)):  # one graph, whatever is missing
+    if window.ceil_mode and (torch.compiler.is_compiling() or any(missing)):  # compiled: one graph for all sizes
         x = F.pad(x, [p for more in reversed(missing) for p in (0, more)], value=float("-inf"))
     pool = _MAX_POOLS[len(window.size) - 1]
     return pool(x, window.size, 1, window.padding, window.dilation)

@@ -1,4 +1,4 @@
-"""The layers as functions: blur and subsample, pools that blur, upsample and blur; `layers` holds their modules."""
+"""The layers as functions: blur pooling, max and average pooling with a blur, upsampling with a blur."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def blur_pool2d(
 
     Args:
         x: ``(N, C, H, W)`` or ``(C, H, W)``, any floating dtype, any memory format.
-        filt_size: Length k of the binomial taps, 1 to 7 (1 subsamples only), or taps of your own: a
-            1-D sequence of any length k, normalised to sum to one.
+        filt_size: Length k of the binomial taps, 1 to 7 (1 subsamples only), or custom taps: a 1-D
+            sequence of any length k, normalised to sum to one.
         stride: Subsampling factor. A pair gives one for each axis, and an axis with stride 1 is
             then not blurred.
-        pad_type: "reflect" ("refl"), "replicate" ("repl") or "zero". A map too small to reflect in
-            is reflected repeatedly, as ``numpy.pad`` does, so that any size down to 1x1 works.
-        pad_off: Pixels of padding on every side beyond the floor((k-1)/2) before and ceil((k-1)/2)
-            after.
-        wide: Widen binomial taps where the stride is above 2 (`antialiased_zoo.wide_taps`). The
-            published weights do without.
-        dense: Blur as for ``stride``, and keep every pixel: for a map that something else
+        pad_type: "reflect" ("refl"), "replicate" ("repl") or "zero". A map smaller than the
+            padding is reflected repeatedly, as in ``numpy.pad``, so that any size down to 1x1 works.
+        pad_off: Extra pixels of padding on every side, added to the floor((k-1)/2) before and
+            ceil((k-1)/2) after.
+        wide: Widen binomial taps if the stride is above 2 (`antialiased_zoo.wide_taps`). The
+            published weights do not use it.
+        dense: Blur as for ``stride``, but keep every pixel: for a map that another operation
             subsamples or has upsampled.
 
     Returns:
@@ -216,14 +216,13 @@ def avg_blur_pool2d(
     pad_type: str = "reflect",
     wide: bool = False,
 ) -> Tensor:
-    """The blur in place of an average pool: centred where its windows are, and of its size.
+    """A blur that replaces an average pool, with the same window centres and output size.
 
-    Where an average's and a blur's centres differ by half a pixel, the blur is that much early.
+    If the centres cannot coincide (one length is even, the other odd), the blur is half a pixel early.
 
     Args:
         x: ``(N, C, H, W)`` or ``(C, H, W)``, floating point.
-        kernel_size: Window of the average that it replaces, an int or a pair: says where the
-            centres are.
+        kernel_size: Window of the replaced average pool, an int or a pair; it sets the centres.
         filt_size: As in `blur_pool2d`.
         stride: Subsampling factor, an int or a pair (an axis with stride 1 is then not blurred).
         padding: As in ``F.avg_pool2d``.
@@ -285,34 +284,32 @@ def blur_upsample1d(
 def blur_upsample2d(
     x: Tensor, filt_size: FilterSize = 4, stride: int | Sequence[int] = 2, pad_type: str = "replicate"
 ) -> Tensor:
-    """Put zeros between the pixels, then low-pass filter with a gain of ``stride`` per axis: the blur transposed.
+    """Upsample by zero insertion and a low-pass filter with a gain of ``stride`` per axis: a transposed blur.
 
-    Binomial taps are made for the stride (`antialiased_zoo.wide_taps`): filter size 2 gives
-    nearest, 3 and (at stride 2) 4 linear interpolation, 5 to 7 are smoother. Whatever the taps,
-    those that meet pixels at the same time are normalised to sum to one, so that a constant map
-    stays constant; at the borders it does because the map is padded before the zeros go in.
+    Binomial taps are widened to the stride (`antialiased_zoo.wide_taps`): filter size 2 gives
+    nearest-neighbour interpolation, 3 and (at stride 2) 4 linear interpolation, 5 to 7 are
+    smoother. The taps that contribute to one output are normalised to sum to one, so that a
+    constant map stays constant, at the borders too, as the map is padded before zeros are inserted.
 
     Args:
         x: ``(N, C, H, W)`` or ``(C, H, W)``, any floating dtype.
-        filt_size: 2 to 7, or taps of your own, at least ``stride`` of them (1 where the stride is
-            1).
+        filt_size: 2 to 7, or custom taps, at least ``stride`` of them (1 is enough at stride 1).
         stride: Upsampling factor. A pair gives one for each axis, and an axis with stride 1 is then
             not blurred.
-        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero". With "zero" a constant falls
-            off at the border, and the result is ``stride`` (for each axis) times the adjoint of
-            ``blur_pool2d(..., pad_type="zero", wide=True)``.
+        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero". With "zero" a constant map
+            fades at the border, and the result is the adjoint of ``blur_pool2d(...,
+            pad_type="zero", wide=True)`` times ``stride`` for each axis.
 
     Returns:
         ``(N, C, H * stride, W * stride)``, dtype, device and memory format of ``x``.
 
     Raises:
-        ValueError: If an argument or the shape of ``x`` is out of range, or the taps leave pixels
-            without a value.
+        ValueError: If an argument or the shape of ``x`` is out of range, or the taps leave some
+            output pixels without a value.
         TypeError: If ``x`` is not floating point.
 
     Source: the transpose of Zhang, ICML 2019, section 3.2, as in Karras et al., StyleGAN, CVPR 2019
-        ("bilinear
-    sampling").
+        ("bilinear sampling").
 
     Example:
         >>> import torch

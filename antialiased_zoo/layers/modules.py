@@ -1,7 +1,7 @@
-"""The resampling layers: blur and subsample, or upsample and blur. Nothing here knows about models."""
+"""Modules that blur and subsample, or upsample and blur."""
 
-# No `from __future__ import annotations`, and no class annotation but of a tensor: torch.jit.script
-# reads them.
+# torch.jit.script reads annotations: no `from __future__ import annotations`, and class annotations
+# only for tensors.
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -15,7 +15,7 @@ from .upsampling import Interpolation, blur_upsample
 
 
 class Blurred(nn.Module):
-    """Base of the layers: a checked blur and its kernel, a buffer that is in no state dict."""
+    """Base class of the layers: holds a checked blur and its kernel, a non-persistent buffer."""
 
     kernel: Tensor
     ndim = 2
@@ -24,20 +24,20 @@ class Blurred(nn.Module):
         super().__init__()
         self.blur = blur
         self.register_buffer("kernel", blur.kernel(channels=channels or 1), persistent=False)
-        # The blur's settings once more, in types that TorchScript reads.
+        # The blur's settings again, in types that TorchScript supports.
         self._mode, self._stride = blur.mode, list(blur.stride)
         self._before, self._after = ([pad[side] for pad in blur.padding] for side in (0, 1))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Resample a map."""  # whose name is that of torch's own pools, which a model may call by keyword
-        x = input
+        """Resample a map."""
+        x = input  # torch's pools name it so, and a model may call them by keyword
         if is_scripting():
             return self._script(x) if x.dim() > len(self._stride) + 1 else self._script(x.unsqueeze(0)).squeeze(0)
-        else:  # TorchScript compiles one branch alone
+        else:  # with an else, TorchScript compiles only the first branch
             return self._run(x)
 
     def _run(self, x: Tensor) -> Tensor:
-        if isinstance(x, fx.Proxy):  # a leaf for every tracer, as torch's own layers are
+        if isinstance(x, fx.Proxy):  # a leaf module for every tracer, like torch's own layers
             return cast(Tensor, x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {}))
         return self._resample(x)
 
@@ -45,19 +45,19 @@ class Blurred(nn.Module):
         raise NotImplementedError
 
     def _script(self, x: Tensor) -> Tensor:
-        """`_resample` of a batch, as TorchScript compiles it."""
+        """`_resample` for a batch, in the form that TorchScript compiles."""
         return scriptable.blurred(x, self.kernel, self._stride, self._mode, self._before, self._after)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        # to_empty() and FSDP's materialisation hand back uninitialised memory, and no checkpoint
-        # holds the kernel.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # as torch has it
+        # Compute the kernel again: to_empty() and FSDP's materialisation leave it uninitialised, and
+        # checkpoints do not hold it.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # untyped in torch
         self.kernel = self.blur.kernel(self.kernel.dtype, len(self.kernel)).to(self.kernel.device)
         return self
 
 
 class _Resampler(Blurred):
-    """A blur between maps of one number of channels."""
+    """Base class of the layers that blur a map and check its number of channels."""
 
     def __init__(self, channels: int | None, pad_type: str, filt_size: FilterSize, blur: Blur) -> None:
         if channels is not None and (not isinstance(channels, int) or channels < 1):
@@ -73,26 +73,26 @@ class _Resampler(Blurred):
 
 
 def show_filter(filt_size: int | tuple[float, ...]) -> str:
-    """A filter size, or taps with four digits."""
+    """Format a filter size, or taps with four significant digits."""
     if isinstance(filt_size, int):
         return str(filt_size)
     return f"({', '.join(f'{tap:.4g}' for tap in filt_size)})"
 
 
 class Downsample(_Resampler):
-    """Blurs each channel and subsamples; `BlurPool` is another name for it.
+    """Blurs each channel and subsamples; `BlurPool` is the same class.
 
     Args:
-        channels: Channels of the input, checked at each call; None takes any number.
+        channels: Channels of the input, checked at each call; None accepts any number.
         pad_type: "reflect" ("refl"), "replicate" ("repl") or "zero".
         filt_size: Length of the binomial taps, 1 to 7: 2, 3, 4, 5 are Rect-2, Tri-3, Tri-4, Bin-5;
-            1 subsamples only. Or taps of your own: a 1-D sequence, normalised to sum to one.
+            1 subsamples only. Or custom taps: a 1-D sequence, normalised to sum to one.
         stride: Subsampling factor. A pair gives one for each axis, and an axis with stride 1 is
             then not blurred.
-        pad_off: Pixels of padding on each side beyond what keeps the size.
-        wide: Widen binomial taps where the stride is above 2 (`antialiased_zoo.wide_taps`). The
-            published weights do without.
-        dense: Blur as for ``stride``, and keep every pixel: for a map that something else
+        pad_off: Extra pixels of padding on each side.
+        wide: Widen binomial taps if the stride is above 2 (`antialiased_zoo.wide_taps`). The
+            published weights do not use it.
+        dense: Blur as for ``stride``, but keep every pixel: for a map that another operation
             subsamples or has upsampled.
 
     Shape:
@@ -129,7 +129,7 @@ class Downsample(_Resampler):
 
     def _resample(self, x: Tensor) -> Tensor:
         self._check(x)
-        return blur_pool(x, self.blur, self._buffers["kernel"])  # nn.Module takes longer to find it
+        return blur_pool(x, self.blur, self._buffers["kernel"])  # faster than nn.Module's attribute lookup
 
     def extra_repr(self) -> str:
         """The layer's arguments, for `print(model)`."""
@@ -166,14 +166,14 @@ class Downsample3d(Downsample):
 
 
 class BlurUpsample(_Resampler):
-    """Puts zeros between the pixels and low-pass filters, with a gain that keeps constants: `Downsample` transposed.
+    """Upsamples by zero insertion and a low-pass filter that keeps constants: `Downsample` transposed.
 
     Args:
-        channels: Channels of the input, checked at each call; None takes any number.
-        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero" (a constant then falls off at
+        channels: Channels of the input, checked at each call; None accepts any number.
+        pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero" (a constant map then fades at
             the border).
-        filt_size: 2 to 7: 2 is nearest, 3 and (at stride 2) 4 linear interpolation, 5 to 7 are
-            smoother. Or taps of your own, a 1-D sequence of at least ``stride`` of them.
+        filt_size: 2 to 7: 2 is nearest-neighbour, 3 and (at stride 2) 4 linear interpolation, 5 to
+            7 are smoother. Or custom taps, a 1-D sequence of at least ``stride`` of them.
         stride: Upsampling factor. A pair gives one for each axis, and an axis with stride 1 is then
             not blurred.
 

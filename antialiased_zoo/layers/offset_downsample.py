@@ -1,4 +1,4 @@
-"""The blur after an op whose padding depends on its stride: it subsamples where the op did."""
+"""A blur for ops whose padding depends on the stride: it keeps the positions that the strided op kept."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .modules import Downsample
 from .padding import padded
 from .torch_internals import traced_size
 
-#: For each spatial axis, and each remainder of the dense map's size by the blur's stride: the first
-#: place to keep.
+#: For each spatial axis, and each remainder of the dense map's size by the blur's stride, the first
+#: position to keep.
 StrideOffsets = tuple[tuple[int, ...], ...]
 
 
 class OffsetDownsample(Downsample):
-    """`Downsample` that starts at a place which depends on the map's size, for maps with any number of axes.
+    """`Downsample` whose first kept position depends on the map's size, for any number of spatial axes.
 
     TensorFlow's "SAME" padding depends on the stride: at even sizes a 3x3 convolution with stride 2
     does not pad before the map, and its outputs are those at 1, 3, 5, ... of the dense map; at odd
     sizes those at 0, 2, 4, ....
 
     Args:
-        offsets: For each axis, and each remainder of the map's size by the stride, the first place
-            to keep.
+        offsets: For each axis, and each remainder of the map's size by the stride, the first
+            position to keep.
         stride: One for each axis.
         pad_type: See `Downsample`.
         filt_size: See `Downsample`.
@@ -59,7 +59,7 @@ class OffsetDownsample(Downsample):
     ) -> None:
         self.ndim = len(stride)
         if [len(places) for places in offsets] != list(stride):
-            raise ValueError(f"offsets must give a place for each remainder of the stride {stride}, got {offsets}")
+            raise ValueError(f"offsets must give a position for each remainder of the stride {stride}, got {offsets}")
         super().__init__(None, pad_type, filt_size, tuple(stride), wide=wide)
         self.offsets = offsets
         self._places = [list(places) for places in offsets]
@@ -77,8 +77,8 @@ class OffsetDownsample(Downsample):
         if known and all(n <= before for n, (before, _) in zip(first, around, strict=True)):
             less = [(before - n, after) for n, (before, after) in zip(first, around, strict=True)]
             return blur_pool(x, self.blur.with_padding(tuple(less)), self.kernel)
-        # A size that is open, or fewer taps: a copy more. A slice would not do: its layout depends
-        # on the size.
+        # The size is symbolic, or the padding is shorter than the offset: this takes another copy.
+        # Not a slice, whose layout would depend on the size.
         x = padded(x, self.blur)
         for axis, n in enumerate(first, start=2):
             x = x.index_select(axis, torch.arange(n, x.shape[axis], device=x.device))
@@ -96,7 +96,7 @@ class OffsetDownsample(Downsample):
 
 
 def _at(places: Sequence[int], remainder: int) -> int:
-    """``places[remainder]``, as arithmetic: compiled code is then one graph for all sizes."""
+    """``places[remainder]`` as arithmetic, so that compiled code is one graph for all sizes."""
     place, last = places[0], len(places) - 1
     for r in range(1, len(places)):
         reached = remainder // r if 2 * r > last else cast(int, torch.sym_min(1, remainder // r))

@@ -1,4 +1,4 @@
-"""Padding: which pixel of a map each position around it copies."""
+"""Padding modes, defined by the position that each padded position copies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .filters import Blur
 
 
 def padded_indices(n: int, pad: tuple[int, int], mode: str) -> Tensor:
-    """For each position of the padded axis the position it copies; ``n`` stands for a constant.
+    """For each position of the padded axis, the position it copies; ``n`` stands for a constant.
 
-    The one definition of every padding mode. TorchScript compiles it, too.
+    This is the only definition of the padding modes. TorchScript compiles it too.
     """
     i = torch.arange(-pad[0], n + pad[1], device="cpu")
     if mode == "constant":
@@ -27,9 +27,9 @@ def padded_indices(n: int, pad: tuple[int, int], mode: str) -> Tensor:
 
 
 def padded(x: Tensor, blur: Blur) -> Tensor:
-    """``x`` with the blur's padding; a map too small to reflect in is reflected repeatedly."""
-    # F.pad refuses to reflect more than once. Each size by itself: min() would compile anew where
-    # height meets width.
+    """``x`` with the blur's padding; a map smaller than the padding is reflected repeatedly."""
+    # F.pad refuses to reflect more than once. any() instead of min(), whose guard on which size is
+    # smaller makes torch.compile recompile.
     if blur.mode == "reflect" and any(n <= blur.reach for n in x.shape[2:]):
         for axis, pad in enumerate(blur.padding, start=2):
             x = x.index_select(axis, padded_indices(x.shape[axis], pad, blur.mode).to(x.device))

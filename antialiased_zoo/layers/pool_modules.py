@@ -1,7 +1,7 @@
-"""The pools that blur: a pool's window, and the blur that takes over its stride."""
+"""Max and average pools with a blur that takes over the pool's stride."""
 
-# No `from __future__ import annotations`, and no class annotation but of a tensor: torch.jit.script
-# reads them.
+# torch.jit.script reads annotations: no `from __future__ import annotations`, and class annotations
+# only for tensors.
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from .window import Window
 
 
 class _Pooled(Blurred):
-    """A pool's window with the blur that takes over its stride."""
+    """Base class of the pools: a window, and a blur that takes over the pool's stride."""
 
     def __init__(
         self, window: Window, filt_size: FilterSize, stride: int | Sequence[int], pad_type: str, wide: bool
@@ -38,11 +38,11 @@ class _Pooled(Blurred):
 
 
 class MaxBlurPool2d(_Pooled):
-    """Max pooling evaluated densely, then blurred and subsampled, to the size that ``nn.MaxPool2d`` would give.
+    """Max pooling evaluated densely, then blurred and subsampled to the output size of ``nn.MaxPool2d``.
 
     Args:
         kernel_size: Window of the maximum, an int or a pair.
-        filt_size: Length of the binomial taps, 1 to 7, or taps of your own, as in `Downsample`.
+        filt_size: Length of the binomial taps, 1 to 7, or custom taps, as in `Downsample`.
         stride: Subsampling factor, an int or a pair.
         padding: As in ``nn.MaxPool2d``.
         dilation: As in ``nn.MaxPool2d``.
@@ -51,7 +51,7 @@ class MaxBlurPool2d(_Pooled):
         wide: As in `Downsample`.
 
     Shape:
-        ``(N, C, H, W)`` or ``(C, H, W)`` to what ``nn.MaxPool2d`` gives with the same arguments.
+        ``(N, C, H, W)`` or ``(C, H, W)`` to the shape that ``nn.MaxPool2d`` gives with the same arguments.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -99,12 +99,11 @@ class MaxBlurPool3d(MaxBlurPool2d):
 
 
 class AvgBlurPool2d(_Pooled):
-    """The blur in place of an average pool, on the same centres and to the size that ``nn.AvgPool2d`` would give.
+    """A blur that replaces an average pool, with the window centres and output size of ``nn.AvgPool2d``.
 
     Args:
-        kernel_size: Window of the average that it replaces, an int or a pair: says where the
-            centres are.
-        filt_size: Length of the binomial taps, 1 to 7, or taps of your own, as in `Downsample`.
+        kernel_size: Window of the replaced average pool, an int or a pair; it sets the centres.
+        filt_size: Length of the binomial taps, 1 to 7, or custom taps, as in `Downsample`.
         stride: Subsampling factor, an int or a pair.
         padding: As in ``nn.AvgPool2d``.
         ceil_mode: As in ``nn.AvgPool2d``.
@@ -112,7 +111,7 @@ class AvgBlurPool2d(_Pooled):
         wide: As in `Downsample`.
 
     Shape:
-        ``(N, C, H, W)`` or ``(C, H, W)`` to what ``nn.AvgPool2d`` gives with the same arguments.
+        ``(N, C, H, W)`` or ``(C, H, W)`` to the shape that ``nn.AvgPool2d`` gives with the same arguments.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -1,4 +1,4 @@
-"""A convolution that pads as TensorFlow's "SAME"."""
+"""A convolution with TensorFlow's "SAME" padding."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .torch_internals import traced_size
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding: it gives ``ceil(size / stride)`` places along each axis.
+    """A convolution with TensorFlow's "SAME" padding: the output size is ``ceil(size / stride)``.
 
-    Where the padding is odd, the pixel more is at the right and the bottom; so it depends on the
-    stride and the size.
+    The padding depends on the stride and the size; if it is odd, the extra pixel is at the right and
+    the bottom.
 
     Example:
         >>> import torch
@@ -24,9 +24,9 @@ class SamePadConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Pad as the stride and the size want it, then convolve."""
+        """Pad as the stride and the size require, then convolve."""
         (top, bottom), (left, right) = self._around(0, input.shape[-2]), self._around(1, input.shape[-1])
-        if self.stride == (1, 1) and top == bottom and left == right:  # the convolution pads, which takes no copy
+        if self.stride == (1, 1) and top == bottom and left == right:  # the convolution pads without a copy
             return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
         padded = F.pad(input, (left, right, top, bottom))
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -37,7 +37,7 @@ class SamePadConv2d(nn.Conv2d):
             total = max(0, (size - 1) // stride * stride + 1 + reach - size)
         elif stride == 1:
             total = reach
-        else:  # nothing is decided by the size, so that compiled code is one graph for all sizes
+        else:  # no branch on the size, so that compiled code is one graph for all sizes
             size = traced_size(size)
             total = cast(int, torch.sym_max(0, (size - 1) // stride * stride + 1 + reach - size))
         return total // 2, total - total // 2

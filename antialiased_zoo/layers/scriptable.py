@@ -1,4 +1,4 @@
-"""The layers' operations as TorchScript can compile them: no dispatch, no dataclasses; values are the same."""
+"""The layers' operations in TorchScript's subset of Python, without dispatch or dataclasses; the values are equal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .padding import padded_indices
 
 
 def blurred(x: Tensor, kernel: Tensor, stride: list[int], mode: str, before: list[int], after: list[int]) -> Tensor:
-    """Pad ``(N, C, *spatial)``, then one strided depthwise convolution; a negative padding cuts."""
+    """Pad ``(N, C, *spatial)``, then one strided depthwise convolution; negative padding crops."""
     x = padded(x, mode, before, after)
     channels, kernel = x.size(1), weight(x, kernel)
     if len(stride) == 1:
@@ -42,7 +42,7 @@ def upsampled(
 def dense_maximum(
     x: Tensor, size: list[int], padding: list[int], dilation: list[int], ceil_mode: bool, stride: list[int]
 ) -> Tensor:
-    """The maximum at stride 1, as far as a pool with ``stride`` and ``ceil_mode`` needs it."""
+    """Max pooling at stride 1, extended as a pool with ``stride`` and ``ceil_mode`` needs."""
     if ceil_mode:
         sizes = list(x.size())[2:]
         out = pooled(sizes, size, padding, dilation, True, stride)
@@ -59,19 +59,19 @@ def dense_maximum(
 def pooled(
     sizes: list[int], size: list[int], padding: list[int], dilation: list[int], ceil_mode: bool, stride: list[int]
 ) -> list[int]:
-    """The size of torch's pool of a map with the given sizes."""
+    """The output size of torch's pool for a map with the given spatial sizes."""
     out: list[int] = []
     for axis in range(len(size)):
         span = dilation[axis] * (size[axis] - 1) + 1
         last = sizes[axis] + 2 * padding[axis] - span
-        if ceil_mode:  # see Window.last_place
+        if ceil_mode:  # see Window.last_start
             last = sizes[axis] + padding[axis] - 1 + min(0, padding[axis] - span + stride[axis])
         out.append(last // stride[axis] + 1)
     return out
 
 
 def padded(x: Tensor, mode: str, before: list[int], after: list[int]) -> Tensor:
-    """``x`` with its padding, by reading each axis at the places that it copies."""
+    """``x`` with its padding, by indexing each axis with the positions that it copies."""
     if not x.is_floating_point():
         raise TypeError("expected a floating-point map: convert it first, for example x.float()")
     if mode == "constant":
@@ -90,7 +90,7 @@ def weight(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def flat(before: list[int], after: list[int]) -> list[int]:
-    """The padding as `torch.nn.functional.pad` takes it."""
+    """The padding in the order of `torch.nn.functional.pad`."""
     sides: list[int] = []
     for axis in range(len(before) - 1, -1, -1):
         sides += [before[axis], after[axis]]

@@ -1,4 +1,4 @@
-"""The blur transposed: zeros between the pixels, then a low-pass filter that leaves constants alone."""
+"""Blurred upsampling, a transposed blur: zero insertion, then a low-pass filter that keeps constants."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .padding import padded
 
 @dataclass(frozen=True)
 class Interpolation(Blur):
-    """The checked arguments of a blurred upsampling; ``padding`` applies to the map before the zeros go in.
+    """The checked arguments of a blurred upsampling; ``padding`` applies before zeros are inserted.
 
     Attributes:
-        crop: ``padding`` of the transposed convolution, per axis: pixels cut at both ends.
-        extra: ``output_padding`` per axis: pixels added back at the end.
+        crop: ``padding`` of the transposed convolution for each axis: pixels cropped at both ends.
+        extra: ``output_padding`` for each axis: pixels added back at the end.
     """
 
     crop: tuple[int, ...]
@@ -30,8 +30,7 @@ class Interpolation(Blur):
         """The transpose of the `Blur` with the same arguments, scaled so that constants stay constant.
 
         Raises:
-            ValueError: If an argument is out of range, or pixels between the zeros would get no
-                value.
+            ValueError: If an argument is out of range, or some output pixels would get no value.
         """
         wide = isinstance(read_filter_size(filt_size), int)
         blur = Blur.make(filt_size, stride, pad_type, 0, ndim, wide)
@@ -46,7 +45,7 @@ class Interpolation(Blur):
 
 
 def _unit_gain(taps: tuple[float, ...], stride: int) -> tuple[float, ...]:
-    """Normalise each set of taps that meets pixels, not zeros, at the same output position."""
+    """Normalise each set of taps that contributes to the same output."""
     sums = [sum(taps[phase::stride]) for phase in range(stride)]
     if min([abs(total) for total in sums]) <= 1e-6 * sum([abs(tap) for tap in taps]):
         raise ValueError(
@@ -57,7 +56,7 @@ def _unit_gain(taps: tuple[float, ...], stride: int) -> tuple[float, ...]:
 
 
 def _geometry(length: int, stride: int, before: int) -> tuple[tuple[int, int], int, int]:
-    """Padding, crop and extra such that the result begins where the blur's first window does."""
+    """Padding, crop and extra that align the result with the first window of the blur."""
     first, last = (length - 1 - before) // stride, (stride - 1 + before) // stride
     start = before + stride * first
     end = stride * (last - 1) + length - before
@@ -69,7 +68,7 @@ def _geometry(length: int, stride: int, before: int) -> tuple[tuple[int, int], i
 def blur_upsample(x: Tensor, interpolation: Interpolation, kernel: Tensor | None = None) -> Tensor:
     """Apply a checked `Interpolation` to ``(N, C, *spatial)`` or ``(C, *spatial)``.
 
-    ``kernel`` is ``interpolation.kernel()`` where the caller keeps one on the device of ``x``.
+    ``kernel`` is ``interpolation.kernel()`` on the device of ``x``, if the caller keeps one.
     """
     check_map(x, interpolation)
     ndim = len(interpolation.stride)

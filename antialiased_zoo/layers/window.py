@@ -1,4 +1,4 @@
-"""The window of a pool: kernel size, padding, dilation; sizes are those of torch's pools."""
+"""The window of a pool (kernel size, padding, dilation) and the output sizes of torch's pools."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Window:
         size: Length of the window.
         padding: Implicit padding on both sides.
         dilation: Distance between the window's elements.
-        ceil_mode: True if a last window may reach past the end.
+        ceil_mode: True if the last window may reach past the end.
     """
 
     size: tuple[int, ...]
@@ -57,20 +57,20 @@ class Window:
     def out_size(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
         """Spatial size of torch's pool with this window and stride."""
         axes = zip(size, stride, range(len(self.size)), strict=True)
-        return [self.last_place(n, s, axis) // s + 1 for n, s, axis in axes]
+        return [self.last_start(n, s, axis) // s + 1 for n, s, axis in axes]
 
-    def last_place(self, size: int, stride: int, axis: int) -> int:
-        """How far the last window of torch's pool may begin after the first one, before it is rounded to strides."""
+    def last_start(self, size: int, stride: int, axis: int) -> int:
+        """Largest distance from the first to the last window of torch's pool, not yet rounded to the stride."""
         span = self.dilation[axis] * (self.size[axis] - 1) + 1
         padding = self.padding[axis]
         if not self.ceil_mode:
             return size + 2 * padding - span
-        # The last window may reach past the end, but must start in the input. Which of the two is
-        # the narrower does not depend on the size, so that compiled code has nothing to decide.
+        # The last window may reach past the end, but must start in the input. Which of the two
+        # limits is smaller does not depend on the size, so compiled code has no branch.
         return size + padding - 1 + min(0, padding - span + stride)
 
     def missing(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
-        """How far past the dense pool's end each axis must go to reach the last window that ``ceil_mode`` adds."""
+        """Positions to add at the end of the dense pool, along each axis, for the last window of ``ceil_mode``."""
         if not self.ceil_mode:
             return [0] * len(size)
         size = [traced_size(n) for n in size]

@@ -1,1 +1,1 @@
-"""Kernels for maps on a CPU."""
+"""CPU kernels."""

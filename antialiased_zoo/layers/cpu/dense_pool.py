@@ -1,4 +1,4 @@
-"""Max pooling at stride 1 and a blur in one pass over the map, a chunk of images at a time."""
+"""Dense max pooling (stride 1) fused with a blur, one chunk of images at a time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..window import Window
 from .maxima import AxisMax, axis_max
 from .padded_blur import PaddedBlur, padded_blur
 
-# Bytes of input in one chunk: larger chunks spread each operation's fixed cost, smaller ones stay
-# in the cache.
+# Bytes of input in one chunk: large enough to spread the fixed cost of each operation, small enough
+# to stay in the cache.
 _FORWARD_BYTES = 7 << 20
 _BACKWARD_BYTES = 4 << 20
 
@@ -33,7 +33,7 @@ def dense_max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | 
 
 
 def _maxima(x: Tensor, window: Window, missing: Sequence[int]) -> Iterator[AxisMax]:
-    """The maximum along each axis, the last axis first: then equal values count in the order of torch's pools."""
+    """The maximum along each axis, last axis first, so that ties are broken as in torch's pools."""
     axes = zip(x.shape[2:], window.size, window.dilation, window.padding, missing, strict=True)
     for axis, (n, size, dilation, padding, more) in reversed(list(enumerate(axes, start=2))):
         if size > 1 or more:
@@ -41,7 +41,7 @@ def _maxima(x: Tensor, window: Window, missing: Sequence[int]) -> Iterator[AxisM
 
 
 def _images_in(x: Tensor, most_bytes: int) -> int:
-    """How many images of ``x`` make one chunk."""
+    """Number of images of ``x`` in one chunk."""
     image = x[:1].numel() * x.element_size()
     return max(1, min(len(x), most_bytes // max(1, image)))
 
@@ -56,44 +56,44 @@ class DensePool:
 
     Attributes:
         maxima: The maximum along each axis, one or more.
-        blur: The blur of what they give.
+        blur: The blur of the maxima.
     """
 
     maxima: tuple[AxisMax, ...]
     blur: PaddedBlur
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The result, differentiable any number of times."""
+        """The blurred maxima, differentiable any number of times."""
         if needs_grad(x):
             return cast(Tensor, _Forward.apply(x, None, self))
         return self.forward(x, None)
 
     def forward(self, x: Tensor, like: Tensor | None) -> Tensor:
-        """The result; where ``like`` is given, its maxima's places say which values of ``x`` are taken."""
+        """The blurred maxima; with ``like``, the blurred values of ``x`` at the positions of the maxima of ``like``."""
         images = _images_in(x, _FORWARD_BYTES)
         out = self._empty(x, len(x), self.blur.out)
         between = [self._empty(x, images, size) for size in self._sizes(x)[1:-1]]
         buffer = self.blur.buffer(images)
         maps = [*between, self.blur.inside(buffer)]
         steps: list[Step] = [step.apply for step in self.maxima]
-        taking = _Taking(self, like, images) if like is not None else None
+        masked = _Masks(self, like, images) if like is not None else None
         for chunk in _chunks(x, images):
-            if taking is not None:
-                steps = taking.bound(chunk, "select")
+            if masked is not None:
+                steps = masked.bound(chunk, "select")
             now = x[chunk]
             _chain(steps, now, [each[: len(now)] for each in maps])
             out[chunk] = self.blur.apply(buffer[: len(now)])
         return out
 
     def transpose(self, grad: Tensor, x: Tensor) -> Tensor:
-        """The gradient of ``x``, given the result's."""
+        """The gradient of ``x``, given the gradient of the result."""
         images = _images_in(x, _BACKWARD_BYTES)
         out = self._empty(x, len(x), x.shape[2:])
         between = [self._empty(x, images, size) for size in self._sizes(x)[-2:0:-1]]
-        taking = _Taking(self, x, images)
+        masked = _Masks(self, x, images)
         for chunk in _chunks(x, images):
             now = self.blur.transpose(grad[chunk])
-            _chain(taking.bound(chunk, "transpose")[::-1], now, [*(each[: len(now)] for each in between), out[chunk]])
+            _chain(masked.bound(chunk, "transpose")[::-1], now, [*(each[: len(now)] for each in between), out[chunk]])
         return out
 
     def _sizes(self, x: Tensor) -> list[list[int]]:
@@ -109,29 +109,29 @@ class DensePool:
         return torch.empty(shape, dtype=x.dtype, memory_format=self.blur.memory_format)
 
 
-class _Taking:
-    """Which values of ``x`` the maxima take, found anew for one part of ``x`` at a time."""
+class _Masks:
+    """Masks of the values of ``x`` that are maxima, computed again for each chunk."""
 
     def __init__(self, pool: DensePool, x: Tensor, images: int) -> None:
         self.x = x
         self.maxima = pool.maxima
         self.values = [pool._empty(x, images, size) for size in pool._sizes(x)[1:]]
-        self.takes = [step.empty_takes(value) for step, value in zip(self.maxima, self.values, strict=True)]
+        self.masks = [step.empty_masks(value) for step, value in zip(self.maxima, self.values, strict=True)]
 
     def bound(self, chunk: slice, method: str) -> list[Step]:
-        """The named method of each maximum, with the takes of this part of ``x``."""
+        """The named method of each maximum, bound to the masks of this chunk of ``x``."""
         source = self.x[chunk]
         bound: list[Step] = []
-        for step, value, takes in zip(self.maxima, self.values, self.takes, strict=True):
-            cut = [take[: len(source)] for take in takes]
-            step.apply(source, value[: len(source)], cut, takes_only=step is self.maxima[-1])
-            bound.append(partial(getattr(step, method), takes=cut))
+        for step, value, masks in zip(self.maxima, self.values, self.masks, strict=True):
+            cut = [mask[: len(source)] for mask in masks]
+            step.apply(source, value[: len(source)], cut, masks_only=step is self.maxima[-1])
+            bound.append(partial(getattr(step, method), masks=cut))
             source = value[: len(source)]
         return bound
 
 
 def _chain(steps: Sequence[Step], source: Tensor, targets: Sequence[Tensor]) -> None:
-    """Run steps one after the other, each into its target."""
+    """Run the steps in order, each from the previous result into its target."""
     for step, target in zip(steps, targets, strict=True):
         step(source, target)
         source = target
@@ -141,7 +141,7 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, like: Tensor | None, pool: DensePool) -> Tensor:
         ctx.pool = pool
-        ctx.save_for_backward(x if like is None else like)  # a nonlinearity before the pool has kept x anyway
+        ctx.save_for_backward(x if like is None else like)  # a nonlinearity before the pool saves x anyway
         return pool.forward(x, like)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A blur of a padded buffer: its caller writes the map inside, the borders are copied or added in place."""
+"""A blur that reads a padded buffer: the caller writes the map into its interior, the borders are filled in place."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..padding import padded_indices
 
 
 class PaddedBlur:
-    """The blur of maps ``(N, C, *spatial)`` of one size that the caller writes into the inside of a buffer.
+    """The blur of maps ``(N, C, *spatial)`` of one size, which the caller writes into the interior of a buffer.
 
     Args:
         blur: The blur.
         size: Spatial size of the maps.
         channels: Channels of the maps.
-        dtype: Of the maps.
-        memory_format: Of buffers and results.
+        dtype: Dtype of the maps.
+        memory_format: Memory format of buffers and results.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class PaddedBlur:
         self._buffer_size = [n + sum(pad) for n, pad in zip(size, blur.padding, strict=True)]
         read = [(o - 1) * s + len(t) for o, s, t in zip(self.out, blur.stride, blur.taps, strict=True)]
         self._spare = [n - r for n, r in zip(self._buffer_size, read, strict=True)]
-        self._copies = [  # (axis, the place outside the map, the place it copies)
+        self._copies = [  # (axis, padded position, the position it copies)
             (axis, place, pad[0] + source)
             for axis, (n, pad) in enumerate(zip(size, blur.padding, strict=True), start=2)
             for place, source in enumerate(padded_indices(n, pad, blur.mode).tolist())
@@ -43,13 +43,13 @@ class PaddedBlur:
         ]
 
     def buffer(self, images: int) -> Tensor:
-        """Memory for some padded maps."""
+        """Memory for the padded maps of some images."""
         shape = (images, self.channels, *self._buffer_size)
         buffer = torch.empty(shape, dtype=self.dtype, memory_format=self.memory_format)
         return buffer if self._copies else buffer.zero_()
 
     def inside(self, buffer: Tensor) -> Tensor:
-        """The part of a buffer that holds the maps."""
+        """The interior of a buffer, which holds the maps."""
         for axis, (n, pad) in enumerate(zip(self.size, self.blur.padding, strict=True), start=2):
             buffer = buffer.narrow(axis, pad[0], n)
         return buffer
@@ -61,7 +61,7 @@ class PaddedBlur:
         return self._convolved(buffer)
 
     def transpose(self, grad: Tensor) -> Tensor:
-        """The gradient of the maps, given that of their blurs: the inside of a new buffer."""
+        """The gradient of the maps, given the gradient of the blurred maps: the interior of a new buffer."""
         transpose = TRANSPOSED[len(self.size) - 1]
         grad = grad.contiguous(memory_format=self.memory_format)
         buffer = transpose(grad, self.weight, None, self.blur.stride, 0, self._spare, self.channels)
@@ -77,6 +77,6 @@ class PaddedBlur:
 def padded_blur(
     blur: Blur, size: tuple[int, ...], channels: int, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> PaddedBlur:
-    """The `PaddedBlur` of maps of one size."""
+    """The cached `PaddedBlur` for maps of one size."""
     with torch.inference_mode(False), torch.no_grad():  # an inference tensor could not be used in training later
         return PaddedBlur(blur, size, channels, dtype, memory_format)

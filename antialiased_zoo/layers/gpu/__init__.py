@@ -1,4 +1,4 @@
-"""The blur of two-dimensional maps on a GPU, padding and stride included, in one pass over the map."""
+"""A Triton kernel that pads, blurs and subsamples two-dimensional maps in one pass; off by default."""
 
 from .switch import blur_pool as blur_pool
 from .switch import supports as supports

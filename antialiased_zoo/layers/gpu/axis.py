@@ -1,11 +1,11 @@
-"""What the kernel knows of an axis before it runs; each different one is compiled once."""
+"""The compile-time description of one axis of the kernel; the kernel is compiled once for each."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import NamedTuple
 
-#: At least that many rows make a band: each row of the source is then read by few programs.
+#: Minimum number of rows in a band, so that each source row is read by few programs.
 _ROWS = 4
 
 
@@ -16,17 +16,18 @@ class Axis(NamedTuple):
         taps: The blur's taps.
         stride: The blur's stride.
         before: The padding before the map.
-        is_zero_padded: False where padding copies the map.
-        folds: How often a place of the padding is reflected until it is in the map; 0 replicates
-            the border.
-        source_folds: The same for the places that are read: the transpose reads no padding.
-        slots: How many places each place of the result reads.
+        is_zero_padded: True for zero padding; False if the padding copies pixels of the map.
+        folds: How often a padding position is reflected until it lies in the map; 0 replicates the
+            border.
+        source_folds: The same for the positions that are read; 0 in the transpose, which reads no
+            padding.
+        slots: Number of source positions that each position of the result reads.
         starts: For each row of a band, the first of the band's source rows that it reads.
-        weights: For each row of a band, the weight of each slot, far from the border.
-        margin: How far from the border those weights hold.
+        weights: For each row of a band, the weight of each slot, away from the border.
+        margin: Distance from the border from which these weights are valid.
         transposed: True for the transpose.
-        shift: With ``back``, the first output that the transpose reads for a place: (place + shift)
-            // stride - back.
+        shift: For position p, the first output that the transpose reads is
+            (p + shift) // stride - back.
         back: See ``shift``.
     """
 
@@ -47,7 +48,7 @@ class Axis(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def blur_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, int], mode: str, size: int) -> Axis:
-    """The axis of a blur of a map of this size."""
+    """The axis of the blur of a map of this size."""
     folds = _folds(size, max(padding)) if mode == "reflect" else 0
     starts = tuple(stride * i for i in range(_ROWS))
     return Axis(
@@ -67,13 +68,13 @@ def blur_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, int], mo
 
 @lru_cache(maxsize=1024)
 def transposed_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, int], mode: str, size: int) -> Axis:
-    """The axis of its transpose."""
+    """The axis of the transposed blur of a map of this size."""
     blur = blur_axis(taps, stride, padding, mode, size)
     k = len(taps)
-    # floor((place + before - k) / stride) + 1, in integers that are not negative.
+    # floor((place + before - k) / stride) + 1, computed with non-negative integers.
     shift = padding[0] - k + stride + k * stride
-    # Without padding a place is read by as many outputs as start up to k - 1 places before; padding
-    # may add others.
+    # Without padding a position is read by the outputs that start up to k - 1 positions before it;
+    # padding may add others.
     others = [0, -(-k // stride) - 1]
     for output in range((size + sum(padding) - k) // stride + 1):
         for place in range(output * stride - padding[0], output * stride - padding[0] + k):
@@ -93,12 +94,12 @@ def transposed_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, in
 
 
 def _folds(size: int, reach: int) -> int:
-    """How often a place up to ``reach`` outside is reflected until it is in a map of this size."""
+    """How often a position up to ``reach`` outside a map of this size is reflected until it lies in it."""
     return 0 if size == 1 else -(-reach // (size - 1))
 
 
 def _copied(place: int, size: int, folds: int) -> int:
-    """The place of the map that a place of the padded map copies."""
+    """The position in the map that a position of the padded map copies."""
     for _ in range(folds):
         place = size - 1 - abs(size - 1 - abs(place))
     return min(max(place, 0), size - 1)

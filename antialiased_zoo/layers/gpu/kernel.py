@@ -1,13 +1,13 @@
 """The Triton kernel: a separable blur with padding and stride, or its transpose, as a gather.
 
-Along each axis, a place of the result reads a fixed number of *slots*: places of the source, each
-with a weight. The slots of a blur are its taps, and those of its transpose the outputs that may
-have read the place; so a gradient needs no atomic additions, and nothing is saved for it. A program
-computes a few rows (a *band*) of some columns and channels: each row of the source is read once,
-summed along the columns, and added to those rows of the band that it belongs to.
+Along each axis, a position of the result reads a fixed number of *slots*: source positions, each
+with a weight. The slots of a blur are its taps; the slots of its transpose are the outputs that may
+have read the position, so the gradient needs no atomic additions and no saved tensors. A program
+computes a few rows (a *band*) of some columns and channels: each source row is read once, summed
+along the columns, and added to the rows of the band that use it.
 """
-# What follows is Triton's language, not Python: upper-case constants, tuples that grow, no
-# unpacking.
+# Triton's language differs from Python: constants are upper-case, tuples grow by concatenation, and
+# there is no unpacking.
 # ruff: noqa: N803, N806, RUF005
 # mypy: disable-error-code="assignment, untyped-decorator"
 
@@ -38,7 +38,7 @@ def blur_kernel(
     x += image * x_image
     y += image * y_image
 
-    places, masks, weights = (), (), ()  # of the slots of each column
+    places, masks, weights = (), (), ()  # for each slot of the columns
     SLOTS: tl.constexpr = X.slots
     for slot in tl.static_range(SLOTS):
         place = _place(column, slot, X)
@@ -66,7 +66,7 @@ def _sums(
     places: tl.tuple, masks: tl.tuple, weights: tl.tuple,
     Y: tl.constexpr, INNER: tl.constexpr, DTYPE: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """The rows of a band."""
+    """Compute the rows of a band."""
     BAND: tl.constexpr = len(Y.starts)
     sums = (tl.zeros([COLUMNS, CHANNELS], DTYPE),) * BAND
     STEPS: tl.constexpr = Y.starts[BAND - 1] + Y.slots
@@ -90,7 +90,7 @@ def _sums(
                     added = added + (sums[i] + total * Y.weights[i][step - Y.starts[i]],)
             else:
                 weight = _weight(first + i, place, i, step - Y.starts[i], y_rows, Y, False, DTYPE)
-                # Not 0 * total, which an infinite gradient beside would make NaN.
+                # where(), because 0 * total is NaN if a neighbouring gradient is infinite.
                 added = added + (sums[i] + tl.where(weight != 0, total * weight, 0.0),)
         sums = added
     return sums
@@ -98,7 +98,7 @@ def _sums(
 
 @triton.jit
 def _place(i: tl.tensor, slot: tl.constexpr, axis: tl.constexpr) -> tl.tensor:
-    """The place that the result's place ``i`` reads in a slot: of the padded map, or an output that may not exist."""
+    """The padded source position that position ``i`` of the result reads in a slot; it may not exist (`_is_read`)."""
     if axis.transposed:
         return (i + axis.shift) // axis.stride - axis.back + slot
     return i * axis.stride - axis.before + slot
@@ -109,7 +109,7 @@ def _weight(
     i: tl.tensor, place: tl.tensor, row: tl.constexpr, slot: tl.constexpr, size: tl.tensor, axis: tl.constexpr,
     INNER: tl.constexpr, DTYPE: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """The weight of ``place``, in a slot of the result's place ``i``; ``size`` is the result's."""
+    """The weight of source position ``place`` for position ``i`` of the result, whose length is ``size``."""
     weight = tl.zeros_like(i).to(DTYPE)
     if INNER:
         return weight + axis.weights[row][slot]
@@ -123,7 +123,7 @@ def _weight(
 
 @triton.jit
 def _copied(place: tl.tensor, size: tl.tensor, folds: tl.constexpr) -> tl.tensor:
-    """The place of a map that a place of the padded map copies; without folds that of the border."""
+    """The position in the map that a position of the padded map copies; without folds, the border's."""
     for _ in tl.static_range(folds):
         place = size - 1 - tl.abs(size - 1 - tl.abs(place))
     return tl.minimum(tl.maximum(place, 0), size - 1)
@@ -131,7 +131,7 @@ def _copied(place: tl.tensor, size: tl.tensor, folds: tl.constexpr) -> tl.tensor
 
 @triton.jit
 def _is_read(place: tl.tensor, size: tl.tensor, axis: tl.constexpr) -> tl.tensor:
-    """False where a place counts as zero."""
+    """False where a position holds zero."""
     if axis.transposed or axis.is_zero_padded:
         return (place >= 0) & (place < size)
     return place == place

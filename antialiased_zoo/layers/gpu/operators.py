@@ -1,4 +1,4 @@
-"""The kernel as two operators of torch, each of which is the other's gradient."""
+"""The kernel as two custom torch operators, the blur and its transpose; each is the other's gradient."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from .kernel import blur_kernel
 if not hasattr(triton, "knobs"):
     raise ImportError("the GPU kernels need Triton 3.4 or newer, which comes with torch 2.8: upgrade torch")
 
-#: Kinds of devices that the kernel runs on; Triton's interpreter (TRITON_INTERPRET=1) runs on the
-#: CPU.
+#: Device types that the kernel runs on; Triton's interpreter (TRITON_INTERPRET=1) runs on the CPU.
 DEVICES = ("cuda", "cpu") if triton.knobs.runtime.interpret else ("cuda",)
 
-# Of a row of the result, what a program computes at most. Chosen from compiled code (registers,
-# instructions, width of its reads) and not measured: channels-last 1024 elements with up to 64
-# channels, NCHW 512 with up to 128 columns.
+# The most elements of a result row that a program computes: channels-last 1024 elements with up to 64
+# channels, NCHW 512 elements with up to 128 columns. Chosen from the compiled code (registers,
+# instructions, load width), not measured.
 _LAST, _PLAIN = (1024, 64), (512, 128)
 
 _Floats: TypeAlias = Sequence[float]
@@ -33,10 +32,10 @@ _Ints: TypeAlias = Sequence[int]
 def blur_pool2d(
     x: Tensor, rows: Sequence[float], columns: Sequence[float], stride: Sequence[int], padding: Sequence[int], mode: str
 ) -> Tensor:
-    """The blur of a batch, with the taps of its rows' and its columns' axis.
+    """Blur a batch ``(N, C, H, W)``; ``rows`` and ``columns`` are the taps along the height and the width.
 
-    ``padding`` has the pixels before and after the rows, then the columns; the rest is as in
-    `Blur`.
+    ``padding`` holds the pixels before and after the rows, then the columns; ``stride`` and
+    ``mode`` are as in `Blur`.
     """
     axes = [blur_axis(*axis, size) for axis, size in _axes(rows, columns, stride, padding, mode, x.shape[2:])]
     return _launch(x, _blurred(x, rows, columns, stride, padding, mode), *axes)
@@ -53,7 +52,7 @@ def blur_pool2d_transposed(
     padding: Sequence[int],
     mode: str,
 ) -> Tensor:
-    """The gradient of the map that `blur_pool2d` blurred, of this size and in this layout."""
+    """The gradient of `blur_pool2d` for a map of the given size and layout."""
     axes = [transposed_axis(*axis, n) for axis, n in _axes(rows, columns, stride, padding, mode, size)]
     return _launch(grad, _empty(grad, size, channels_last), *axes)
 
@@ -61,7 +60,7 @@ def blur_pool2d_transposed(
 def _axes(
     rows: _Floats, columns: _Floats, stride: _Ints, padding: _Ints, mode: str, size: _Ints
 ) -> Iterator[tuple[tuple[tuple[float, ...], int, tuple[int, int], str], int]]:
-    """The blur's two axes, each with its size."""
+    """Yield the arguments of `blur_axis` for each of the two axes, and the size of the map along it."""
     sides = ((padding[0], padding[1]), (padding[2], padding[3]))
     for taps, s, around, n in zip((rows, columns), stride, sides, size, strict=True):
         yield (tuple(taps), s, around, mode), n
@@ -86,7 +85,7 @@ def _launch(x: Tensor, y: Tensor, rows: Axis, columns: Axis) -> Tensor:
 
 
 def _tile(y: Tensor) -> tuple[int, int]:
-    """How many columns and channels of ``y`` a program computes: powers of two."""
+    """Number of columns and channels of ``y`` that a program computes: powers of two."""
     pixels, planes = triton.next_power_of_2(y.shape[3]), triton.next_power_of_2(y.shape[1])
     elements, most = _LAST if _is_channels_last(y) else _PLAIN
     if _is_channels_last(y):

@@ -1,4 +1,4 @@
-"""Whether blurs on a GPU go to the Triton kernel: off until asked for, and Triton is not imported before."""
+"""The switch for the Triton kernel: off by default, and Triton is imported only when it is turned on."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from ..torch_internals import is_functorch_active
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MODES = ("reflect", "replicate", "constant")
-# The kernel writes out every tap of a few rows: longer filters would take long to compile.
+# The kernel unrolls its loop over the taps: longer filters would take long to compile.
 _MOST_TAPS = 16
 _MOST_ELEMENTS = 2**31
 
-# The operators, while they are in use. One setting for the process, as `torch.backends` has it: a
-# context variable would be off in the threads that torch's data parallelism starts.
+# The operators, if the switch is on. One setting for the process, as in `torch.backends`: a context
+# variable would be off in the threads that torch's data parallelism starts.
 _operators: Any = None
 
 
 def use_gpu_kernels(use: bool = True) -> bool:
-    """Let a Triton kernel compute every blur of a two-dimensional map on a GPU; off by default.
+    """Switch the Triton kernel for blurs of two-dimensional maps on a GPU on or off; it is off by default.
 
     The kernel pads, blurs and subsamples in one pass over the map, forward and backward, eager and
-    compiled, where torch pads a copy and then convolves it. It has not been timed on a GPU yet
-    (docs/gpu.md), hence the switch. It holds for the whole process and all its threads. Set it
-    before a model is compiled or exported: `torch.compile` compiles anew when it changes.
+    compiled, where torch makes a padded copy and then convolves it. It is off by default because it
+    has not been timed on a GPU yet (docs/gpu.md). The switch holds for the whole process and all
+    its threads. Set it before compiling or exporting a model: `torch.compile` recompiles when it
+    changes.
 
     Args:
-        use: True to use the kernel where it can be used: maps in float16, bfloat16, float32 or
-            float64 (computed in float32, or float64), in any layout, and filters of at most 16
-            taps. All else goes as before.
+        use: True uses the kernel where it is supported: maps in float16, bfloat16, float32
+            (computed in float32) or float64, in any layout, and filters of at most 16 taps. Other
+            blurs are computed as before.
 
     Returns:
-        The setting until now.
+        The previous setting.
 
     Raises:
         ImportError: If Triton 3.4 or newer is not installed.
@@ -64,16 +65,16 @@ def supports(x: Tensor, blur: Blur) -> bool:
     """True if the kernel is switched on and can blur the batch ``x``."""
     if _operators is None or x.device.type not in _operators.DEVICES or x.dim() != 4 or x.dtype not in _DTYPES:
         return False
-    if blur.mode not in _MODES:  # the kernel would take it for "replicate"
+    if blur.mode not in _MODES:  # the kernel would treat it as "replicate"
         return False
     if blur.is_subsampling or max(map(len, blur.taps)) > _MOST_TAPS or _is_transformed(x):
         return False
-    # Places within an image are 32-bit integers.
+    # The kernel computes offsets within an image as 32-bit integers.
     return sum((n - 1) * s for n, s in zip(x.shape[1:], x.stride()[1:], strict=True)) < _MOST_ELEMENTS
 
 
 def _is_transformed(x: Tensor) -> bool:
-    """True in `torch.func` transforms and forward-mode differentiation, which torch's custom operators do not know."""
+    """True in `torch.func` transforms and forward-mode AD, which torch's custom operators do not support."""
     if is_functorch_active():
         return True
     if torch.compiler.is_compiling():
@@ -82,6 +83,6 @@ def _is_transformed(x: Tensor) -> bool:
 
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
-    """The blur of a batch that is supported, differentiable any number of times; it needs no ``kernel`` of weights."""
+    """Blur a supported batch, differentiably any number of times; ``kernel`` is ignored."""
     padding = [side for around in blur.padding for side in around]
     return cast(Tensor, _operators.blur_pool2d(x, *blur.taps, blur.stride, padding, blur.mode))
