@@ -25,16 +25,17 @@ import antialiased_zoo as az
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 INTRO = """# Tools that replace modules
 
-`scripts/tool_table.py` writes this table, and `tests/transform/test_tools.py` checks it. Columns:
-the tool first and `antialias` then, and the other order. *Right*: both orders give the same
-outputs (int8: to a tenth of the largest output); an adapter that comes after gives what its weights
-merged into the plain network do.
+Other tools may replace a convolution or an activation, and separate a dense convolution from its
+blur. An antialiased model checks this before each forward, and puts the blur back. If it cannot,
+`LostBlurError` says what was lost. `plan(model)` lists what is missing, and a second
+`antialias_(model)` puts it back without a forward.
 
-An antialiased model checks before each forward that every convolution which gave up its stride is
-still together with its blur. What a tool took apart is put together again at that moment; where
-that is not possible, `LostBlurError` says what was lost. `plan(model)` lists what is missing, and a
-second `antialias_(model)` puts it back without a forward. Of what has no modules any more (an
-exported graph), `antialias_` warns that there is nothing to treat: antialias the network first.
+The table gives both orders: the tool first and `antialias` then, or `antialias` first. *Right*
+means that both orders give the same outputs (int8: to a tenth of the largest output). An adapter
+that comes after gives the same as the plain network with the adapter's weights merged. An exported
+graph has no modules to treat, and `antialias_` says so in a warning: antialias the network before
+you export it. `scripts/tool_table.py` writes this page, and `tests/transform/test_tools.py` checks
+it.
 """
 
 
