@@ -12,10 +12,11 @@ from filelock import FileLock
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "faults.md"
 INTRODUCTION = """# What the loader does when things go wrong
 
-Written by the tests (`UPDATE_FAULTS=1 pytest tests/weights tests/cli`), which fail where this page no
-longer holds: each line is what the loader or the command really did, against a server on loopback, a
-damaged cache or a file made to harm. After every fault of the network and the cache the tests make sure
-that the cache shows the right file or none, and holds nothing else but at most one part to resume from.
+Each line is what the loader or the command really did when a test attacked it with a server on
+loopback, a damaged cache or a malicious file. After every fault of the network and the cache, the
+tests check that the cache holds the right file or none, and nothing else but at most one part to
+resume from. The tests write this page (`UPDATE_FAULTS=1 pytest tests/weights tests/cli`) and fail
+if it no longer holds. [Weights](weights.md) explains how the loader works.
 """
 
 

@@ -120,7 +120,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
 @pytest.fixture(scope="module", autouse=True)
 def _table() -> Iterator[None]:
     yield
-    write("Network", ("fault", "what the server does", "over HTTP", "as an hf:// source"), ROWS, len(NETWORK))
+    write("Network", ("fault", "what the server does", "outcome over HTTP and as an hf:// source"), ROWS, len(NETWORK))
     write("Sources", ("sources in turn", "outcome"), SOURCE_ROWS, len(SOURCES))
     write("Cache", ("what is in the cache before", "outcome with a good source"), CACHE_ROWS, len(CACHE))
 
@@ -180,7 +180,9 @@ def test_network(fault: str, server: FaultServer, tmp_path: Path, monkeypatch: p
         assert result == GOOD or fault == "loop" or len(server.requests) <= HASTE.attempts
         resumed = any("Range" in request.headers for request in server.requests)
         cells.append(plain(result) + (", after asking to resume" if resumed and result == GOOD else ""))
-    ROWS[fault] = (FAULTS[fault].__doc__ or "" if fault in FAULTS else f"status {fault}", *cells)
+    over_http, over_hub = cells
+    both = over_http if over_http == over_hub else f"{over_http}; as an hf:// source: {over_hub}"
+    ROWS[fault] = (FAULTS[fault].__doc__ or "" if fault in FAULTS else f"status {fault}", both)
 
 
 def plain(text: str) -> str:
