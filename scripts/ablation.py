@@ -5,7 +5,7 @@
 
 The paths are the rows of `layers/dispatch.py`'s tables other than the last, and `for_inference`'s packed convolutions.
 The contestants take turns, in an order drawn anew each time; a ratio is the median over the turns. The script writes
-after every case and goes on where it stopped.
+after every case, as JSON and as a Markdown table, and goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -91,6 +91,20 @@ def measure(case: dict[str, Any], turns: int, clock: Callable[[], float]) -> dic
     return {**case, "turns": turns, "ms": {k: statistics.median(v) for k, v in figures.items()}, "speedup": speedups}
 
 
+def tables(rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table for each mode and batch: the formula's time over each contestant's."""
+    text: list[str] = []
+    for mode, batch in dict.fromkeys((row["mode"], row["batch"]) for row in rows):
+        mine = [row for row in rows if (row["mode"], row["batch"]) == (mode, batch)]
+        names = [name for name in mine[0]["speedup"] if name != "formula"]
+        text.append(f"\n### {mode.capitalize()}, batch {batch}\n")
+        text.append(f"| network | layout | formula, ms | {' | '.join(names)} |\n" + "| --- " * (3 + len(names)) + "|")
+        for row in mine:
+            ratios = " | ".join(f"{row['speedup'][name]:.2f}" for name in names)
+            text.append(f"| {row['network']} | {row['layout']} | {row['ms']['formula']:.0f} | {ratios} |")
+    return "\n".join(text) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for default.json or keep_freed_memory.json")
@@ -124,6 +138,7 @@ def main() -> None:
     for case in tqdm([case for case in cases if case not in done], disable=None):
         rows.append(measure(case, options.turns, CLOCKS[options.clock]))
         file.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+        file.with_suffix(".md").write_text(tables(rows))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import json
 import pkgutil
 import re
 import runpy
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from unittest import mock
 
 import pytest
 import torchvision
+from forked import run_code
 
 import antialiased_zoo as az
 from antialiased_zoo import cli
@@ -212,9 +212,10 @@ def test_the_speeds_are_the_records() -> None:
         assert cells == [f"{of[peer][1]:.2f}" for of in mine for peer in ("antialiased-cnns", "torchvision")]
 
 
-def test_contributing_runs() -> None:
+def test_contributing_runs(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(python_blocks("CONTRIBUTING.md"))
-    subprocess.run([sys.executable, "-c", code], check=True)  # a process of its own: it registers a network
+    done = run_code(code, tmp_path)  # a process of its own: it registers a network
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", PAGES)

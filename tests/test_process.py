@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from forked import run_code
+
 # Importing torch and its companions changes some of this, so they come first.
 CODE = """
 import ctypes, sys
@@ -41,9 +43,8 @@ assert az.keep_freed_memory() == ("mallopt" in asked)  # the recorder does see a
 """
 
 
-def test_nothing_in_the_process_changes() -> None:
-    code = CODE.replace("{tests!r}", repr(str(Path(__file__).parent)))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_nothing_in_the_process_changes(tmp_path: Path) -> None:
+    done = run_code(CODE.replace("{tests!r}", repr(str(Path(__file__).parent))), tmp_path)
     assert done.returncode == 0, done.stderr
 
 

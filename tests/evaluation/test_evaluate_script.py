@@ -1,15 +1,17 @@
 """scripts/evaluate.py as a user runs it, alone and under torchrun, and how it names models."""
 
+import contextlib
 import importlib.util
 import json
 import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import free_port, of_two, run_two
 from PIL import Image
 from torch import nn
 
@@ -72,24 +74,23 @@ def damaged_copy(folder, root):
     return root
 
 
+def _one_of_two(rank, options, folder, port):
+    os.environ.update(of_two(rank, port))
+    sys.argv = [str(SCRIPT), *options]
+    with (folder / f"{rank}.txt").open("w") as printed, contextlib.redirect_stdout(printed):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
 def test_two_processes_find_what_one_finds(folder, tmp_path, script, capsys):
     pytest.importorskip("matplotlib")
     common = ["one=mymodels:small", "--data", str(damaged_copy(folder, tmp_path / "images")), *SMALL_SIZES]
     common += ["--pairs", "2", "--metrics", "accuracy", "crop", "circular", "diagonal"]
     script([*common, "--workers", "0", "--out", str(tmp_path / "one")])
     assert "skipped: cannot decode" in capsys.readouterr().err
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPT)]
-    done = subprocess.run(
-        [*launcher, *common, "--workers", "0", "--batch-size", "5", "--out", str(tmp_path / "two")],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    options = ["--workers", "0", "--batch-size", "5", "--out", str(tmp_path / "two")]
+    run_two(_one_of_two, [*common, *options], tmp_path, free_port())
     # The first process alone reports.
-    assert done.stdout.count("| one |") == 1
+    assert [(tmp_path / f"{rank}.txt").read_text().count("| one |") for rank in range(2)] == [1, 0]
     results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
     first, second = (result["models"]["one"] for result in results)
     assert first["images"] == second["images"] == 22

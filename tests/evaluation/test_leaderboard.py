@@ -4,9 +4,6 @@ import csv
 import hashlib
 import importlib.util
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +13,7 @@ import leaderboard_page
 import numpy as np
 import pytest
 import torch
+from forked import of_script, start_code
 from PIL import Image
 
 from antialiased_zoo.evaluation import PROTOCOL_VERSION, cifar, imagenet, with_room
@@ -124,15 +122,13 @@ def test_killed_and_resumed_it_writes_the_same_file(
 ) -> None:
     whole, out = tmp_path / "whole.csv", tmp_path / "killed.csv"
     assert run(models, ten, whole) == 0
-    command = [sys.executable, str(ROOT / "scripts" / "leaderboard.py"), "--models", str(models), "--data", str(ten)]
-    process = subprocess.Popen(
-        [*command, "--out", str(out), *OPTIONS], cwd=tmp_path, env={**os.environ, "STOP": "1", "PYTHONPATH": str(ROOT)}
-    )
+    command = ["--models", str(models), "--data", str(ten), "--out", str(out), *OPTIONS]
+    process = start_code(of_script(ROOT / "scripts" / "leaderboard.py", *command), tmp_path, STOP="1")
     deadline = time.monotonic() + 300
-    while not out.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not out.exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert [row["model"] for row in rows_of(out)] == ["one"]
     capsys.readouterr()
     assert run(models, ten, out) == 0

@@ -1,10 +1,8 @@
 """The pictures: what they show is read back from the matplotlib artists and from the written file."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
+from forked import run_code
 
 pytest.importorskip("matplotlib")
 
@@ -86,10 +84,10 @@ def test_errors_instruct(call, message):
         call()
 
 
-def test_importing_and_drawing_leave_no_global_state():
+def test_importing_and_drawing_leave_no_global_state(tmp_path):
     code = (
         "import sys; from antialiased_zoo.evaluation import plots; assert 'matplotlib' not in sys.modules;"
         "plots.shift_curves({'a': ([0], [1.0])}); assert 'matplotlib.pyplot' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_code(code, tmp_path)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -2,13 +2,13 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import of_script, run_code
 from PIL import Image
 
 from antialiased_zoo.evaluation import PROBES, Accuracy, Consistency, cifar, evaluate, imagenet, open_images
@@ -146,10 +146,9 @@ def test_what_cannot_be_measured_is_one_line(folder, script, options, message):
     assert "\n" not in str(raised.value)
 
 
-def test_errors_are_one_line_for_the_user(folder):
-    command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "resnet18:baseline", "--data", str(folder)]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
-    done = subprocess.run([*command, "--device", "gpu"], env=environment, capture_output=True, text=True, timeout=200)
+def test_errors_are_one_line_for_the_user(folder, tmp_path):
+    command = ["resnet18:baseline", "--data", str(folder), "--device", "gpu"]
+    done = run_code(of_script(ROOT / "scripts" / "evaluate.py", *command), tmp_path)
     assert done.returncode != 0
     assert done.stderr.startswith("evaluate: device 'gpu' cannot be used here")
     assert done.stderr.count("\n") == 1

@@ -48,6 +48,7 @@ def test_each_format_at_open_sizes(format: str, tmp_path: Path) -> None:
             torch.testing.assert_close(exported(images), net(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow  # a C++ compiler takes most of it
 def test_a_package_at_open_sizes(tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("AOTInductor needs a C++ compiler")

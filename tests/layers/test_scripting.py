@@ -58,7 +58,9 @@ def test_what_has_no_average_is_refused() -> None:
         torch.jit.script(LAYERS["reflect"])(torch.ones(1, 3, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", pytest.param("densenet121", marks=pytest.mark.slow), "efficientnet_lite0"]
+)
 def test_a_network_scripts_and_stays_as_it_is(name: str) -> None:
     net = az.create_model(name, num_classes=3).eval()
     mine = nn.Sequential(net)  # torch would put a copy of another class into its place

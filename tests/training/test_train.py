@@ -3,13 +3,12 @@
 import hashlib
 import os
 import shutil
-import socket
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from forked import run_two
+from forked import free_port, of_two, run_two
 from safetensors.torch import load_file
 from tiny_training import PAIR, equal, make_images, small_net, trainer
 from torch import nn
@@ -163,9 +162,7 @@ def test_weights_are_half_precision_and_named_by_digest(tmp_path):
 
 
 def _one_of_two(rank, folder, out, port):
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
+    os.environ.update(of_two(rank, port))
     torch.set_num_threads(1)
     with processes("cpu") as (device, number, world):
         how = Execution(device, rank=number, world=world, accumulate=2, checkpoint_every=3)
@@ -176,10 +173,7 @@ def _one_of_two(rank, folder, out, port):
 def test_two_processes_equal_one(folder, tmp_path):
     alone = trainer(folder, tmp_path / "alone", PAIR)
     expected = alone.fit().state_dict()
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    run_two(_one_of_two, folder, tmp_path, port)
+    run_two(_one_of_two, folder, tmp_path, free_port())
     for rank in range(2):
         weights, log = torch.load(tmp_path / f"{rank}.pt")
         for name, tensor in weights.items():

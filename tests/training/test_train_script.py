@@ -4,15 +4,13 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forked import of_script, start_code
 from tiny_training import CPU, make_images
 
 from antialiased_zoo.evaluation.data import open_images
@@ -84,13 +82,10 @@ def test_the_recorded_command_repeats_the_run(script, tmp_path, monkeypatch):
 
 
 def command(data, out, *options):
-    script = [sys.executable, str(ROOT / "scripts" / "train.py"), "mobilenet_v2", "--preset", "cifar10"]
+    network = ["mobilenet_v2", "--preset", "cifar10"]
     small = ["--sizes", "12x2,16x1", "--eval-resize", "16", "--eval-crop", "16", "--batch-size", "4", "--lr", "0.005"]
     tiny = ["--filter-size", "4", "--model-args", "width_mult=0.1", "--threads", "1", "--workers", "0"]
-    return [*script, *small, *tiny, "--data", str(data), "--out", str(out), "--checkpoint-every", "3", *options]
-
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return [*network, *small, *tiny, "--data", str(data), "--out", str(out), "--checkpoint-every", "3", *options]
 
 
 def position(out):
@@ -99,26 +94,27 @@ def position(out):
 
 
 def kill_in_mid_epoch(arguments, out):
-    process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = start_code(of_script(ROOT / "scripts" / "train.py", *arguments), out.parent)
     deadline = time.monotonic() + 200
     while not (position(out)["epoch"] >= 1 and position(out)["step"] > 0):
-        assert process.poll() is None, process.stderr.read().decode()
+        assert process.is_alive(), (out.parent / "stderr.txt").read_text()
         assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def run_here(script, monkeypatch, *arguments):
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     try:
-        script.main(command(*arguments)[2:])
+        script.main(command(*arguments))
     finally:
         torch.set_flush_denormal(False)
 
 
 def test_sigkill_and_resume_gives_the_same_weights(script, tmp_path, monkeypatch):
-    data = make_images(tmp_path / "data", train=40)
+    data = make_images(tmp_path / "data", train=24)
     kill_in_mid_epoch(command(data, tmp_path / "killed"), tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("*.safetensors"))
     assert position(tmp_path / "killed")["epoch"] < 3

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from forked import run_two
 from torch import Tensor, fx, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.parallel import DistributedDataParallel
@@ -239,7 +240,7 @@ def test_two_processes_find_the_gradients_of_one(tmp_path: Path) -> None:
     nets = {form: treated(form).eval() for form in ("module", "graph")}  # batch norm in training sees its process alone
     for form, net in nets.items():
         torch.save(net, tmp_path / f"{form}.pt")
-    torch.multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
+    run_two(_rank, str(tmp_path))
     for form, net in nets.items():
         close(torch.load(tmp_path / f"{form}_gradients.pt"), gradients(net))
 

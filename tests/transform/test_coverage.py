@@ -35,12 +35,14 @@ ROOT = Path(__file__).parents[2]
         ("torchvision:swin_t", "unchanged", "transformer"),
         ("frozen:retinanet_resnet50_fpn", "modules", "reads the image"),  # frozen batch norms
         ("timm:dla46x_c", "modules", ""),  # one downsampling for several readers
-        ("timm:efficientnet_cc_b0_4e", "graph", "reads the image"),  # convolutions by function, with mixed weights
+        # convolutions by function, with mixed weights
+        pytest.param("timm:efficientnet_cc_b0_4e", "graph", "reads the image", marks=pytest.mark.slow),
         ("timm:ghostnet_100", "modules", "reads the image"),
-        ("timm:mobileone_s0", "modules", "reads the image"),  # parallel branches
+        pytest.param("timm:mobileone_s0", "modules", "reads the image", marks=pytest.mark.slow),  # parallel branches
         ("timm:mobilevit_xxs", "modules", "reads the image"),  # parts that cannot be traced
         ("timm:nf_regnet_b0", "modules", "reads the image"),  # standardised weights
-        ("timm:res2net50_14w_8s", "graph", "reads the image"),  # one activation module in many places
+        # one activation module in many places
+        pytest.param("timm:res2net50_14w_8s", "graph", "reads the image", marks=pytest.mark.slow),
         ("timm:resnetblur18", "modules", "fixed filter"),  # blurs that are there already
         ("timm:tf_mobilenetv3_small_100", "modules", "reads the image"),  # "SAME" padding
     ],

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,29 +13,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
+from forked import run_code
 
 from antialiased_zoo.weights.hub.digest import sha256
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-# Writes a checkpoint of AlexNet in the published form, 233 MiB, of which one tensor is 144.
-WRITE = """
-import sys, torch, torchvision
-with torch.device("meta"):
-    layout = torchvision.models.alexnet().state_dict()
-state = {f"module.{name}": torch.full(value.shape, 0.5) for name, value in layout.items()}
-torch.save({"state_dict": state}, sys.argv[1], _use_new_zipfile_serialization=False)
-"""
-
 # Fetches and loads it, watched by a thread that reads the kernel's account of this process; then again from the cache.
 LOAD = """
-import json, os, sys, threading, time, torch, torchvision, tqdm, safetensors.torch, filelock
+import json, os, threading, time, torch, torchvision, tqdm, safetensors.torch, filelock
 from antialiased_zoo.weights import checkpoints, manifest
-entry = manifest.load([sys.argv[1]]).entries[0]
+entry = manifest.load([PATH]).entries[0]
 with torch.device("meta"):
     model = torchvision.models.alexnet()
-first = os.fork()  # each time in a fresh copy of this process, since the imports take seconds
+first = os.fork()  # each time in a fresh copy of this process
 if first:
     assert os.waitpid(first, 0)[1] == 0
 
@@ -76,10 +69,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def write_checkpoint(path: Path) -> None:
+    """AlexNet in the published form, 233 MiB, of which one tensor is 144."""
+    with torch.device("meta"):
+        layout = torchvision.models.alexnet().state_dict()
+    state = {f"module.{name}": torch.full(value.shape, 0.5) for name, value in layout.items()}
+    torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=False)
+
+
 @pytest.fixture(scope="module")
 def listed(folder: Path) -> Iterator[Path]:
     path = folder / "alexnet.pth"
-    subprocess.run([sys.executable, "-c", WRITE, str(path)], check=True)
+    write_checkpoint(path)
     with path.open("rb", buffering=0) as file:
         digest = sha256(file)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
@@ -103,19 +104,17 @@ def listed(folder: Path) -> Iterator[Path]:
     server.shutdown()
 
 
-def load_twice(listed: Path) -> list[dict[str, float]]:
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "TORCH_HOME": str(listed.parent / "home"), "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", LOAD, str(listed)]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+def load_twice(listed: Path, folder: Path) -> list[dict[str, float]]:
+    code = LOAD.replace("PATH", repr(str(listed)))
+    done = run_code(code, folder, TORCH_HOME=str(listed.parent / "home"))
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_memory_of_a_quarter_of_a_gigabyte(listed: Path) -> None:
+def test_memory_of_a_quarter_of_a_gigabyte(listed: Path, tmp_path: Path) -> None:
     size = (listed.parent / "alexnet.pth").stat().st_size
     assert size > 230 * MIB
-    first, again = load_twice(listed)  # download, verify, convert, load; from the cache: mapped, not read
+    first, again = load_twice(listed, tmp_path)  # download, verify, convert, load; from the cache: mapped, not read
     print(f"first: {first}, again: {again}")
     assert first["sum"] == pytest.approx(61_100_840 * 0.5)
     assert first["anonymous"] < 64 * MIB

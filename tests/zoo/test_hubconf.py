@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import run_code
 
 import antialiased_zoo as az
 
@@ -45,8 +43,5 @@ import torch
 model = torch.hub.load({str(clone)!r}, "resnet18", source="local", filter_size=3, num_classes=5)
 print(type(model).__name__, model.fc.out_features, sys.modules["antialiased_zoo"].__file__)
 """
-    environment = {**os.environ, "PYTHONPATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
+    done = run_code(f"import os; os.chdir({str(tmp_path)!r})\n{code}", tmp_path)
     assert done.stdout.split() == ["ResNet", "5", str(clone / "antialiased_zoo" / "__init__.py")]
