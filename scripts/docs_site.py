@@ -44,6 +44,7 @@ _HOSTS = {
 _WIDE = ("leaderboard.md",)
 _INTERVAL = re.compile(r"\[[-+\d.]+, [-+\d.]+\]")
 _SPEC = re.compile(r"(?<=<tr>\n<td><code>)[^<]+")
+_FLAG = re.compile(r"<code>(?=--?[\w-]+</code>)")
 _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)")
 
 
@@ -81,8 +82,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Keep each interval on one line, and let a row's name break behind a colon."""
+    """Keep each interval and each flag on one line, and let a row's name break behind a colon."""
     html = _SPEC.sub(lambda name: name[0].replace(":", ":<wbr>"), html)
+    html = _FLAG.sub('<code class="flag">', html)
     return _INTERVAL.sub(r'<span class="interval">\g<0></span>', html)
 
 
