@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import os
 import statistics
 import sys
@@ -23,7 +22,6 @@ from typing import Any
 import leaderboard_page
 import torch
 from leaderboard_page import MEASURES, SPEED, Listed, Row, read_models
-from torch import nn
 
 from antialiased_zoo import plan
 from antialiased_zoo.errors import ZooError
@@ -42,7 +40,7 @@ from antialiased_zoo.evaluation import (
     open_data,
     prepare,
 )
-from antialiased_zoo.training import positive
+from antialiased_zoo.training import positive, tensors_digest
 
 #: What is known of a network before it is measured. A row whose facts still hold is not measured again.
 FACTS = (
@@ -163,7 +161,7 @@ def measured(
     facts = facts_of(one, listed) | data
     row = {"model": one.named.label, "group": listed.group, "spec": listed.spec}
     if known and all(known[name] == str(value) for name, value in facts.items()):
-        late = timed and not known[SPEED]
+        late = timed and known["timed_on"] != timed_on(options)
         return known | row | (timing(one, options) if late else {})
     say(one.note())
     classes = {one.named.label: one.match(images.classes).index}
@@ -194,7 +192,7 @@ def facts_of(one: Subject, listed: Listed) -> dict[str, Any]:
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "licence": listed.licence or one.named.license,
-        "digest": digest_of(model),
+        "digest": tensors_digest(model.state_dict()),
         "resize": facts.resize,
         "crop": facts.crop,
         "interpolation": facts.interpolation,
@@ -202,15 +200,6 @@ def facts_of(one: Subject, listed: Listed) -> dict[str, Any]:
         "protocol": one.protocol.name,
         "protocol_version": PROTOCOL_VERSION,
     }
-
-
-def digest_of(model: nn.Module) -> str:
-    """Returns the SHA-256 (hex) of a network's tensors with their names, whatever file they came from."""
-    total = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 @torch.inference_mode()
@@ -225,9 +214,14 @@ def timing(one: Subject, options: Options) -> Row:
         rates.append(float(f"{options.batch_size / (time.perf_counter() - started):.4g}"))
     del rates[0]  # warming up
     figure = {"value": statistics.median(rates), "low": min(rates), "high": max(rates), "n": _BATCHES}
+    return {name: str(value) for name, value in entries({SPEED: figure})} | {"timed_on": timed_on(options)}
+
+
+def timed_on(options: Options) -> str:
+    """What images per second hold for."""
     cuda = options.device.type == "cuda"
     where = torch.cuda.get_device_name(options.device) if cuda else f"{torch.get_num_threads()} CPU threads"
-    return {name: str(value) for name, value in entries({SPEED: figure})} | {"timed_on": where}
+    return f"{where}, batches of {options.batch_size}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..training import Execution, RunFolder
+from ..training import Execution, RunFolder, tensors_digest
+from ..zoo import fingerprint
 from .loop import Distillation
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -33,6 +35,7 @@ def distill(
     check_every: int = 50,
     patience: int | None = None,
     folder: str | Path | None = None,
+    identity: Mapping[str, Any] | None = None,
     execution: Execution | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> _Model:
@@ -69,9 +72,11 @@ def distill(
             same as the agreement with less noise.
         check_every: Steps between two looks at ``held_out``.
         patience: Stop after so many looks without a lower divergence.
-        folder: Where a checkpoint is kept: run again with the same arguments, a killed run goes on from there and
-            ends with the same bits (on a CPU, with the same number of threads and a loader that gives the same
-            batches).
+        folder: Where a checkpoint is kept: called again with the same arguments, and the student as it was at first, a
+            killed run goes on from there and ends with the same bits (on a CPU, with the same number of threads and a
+            loader that gives the same batches). Settings, teacher and the student's start are compared with the
+            checkpoint's; batch-norm statistics are the checkpoint's.
+        identity: More settings that the checkpoint must share, such as what images the loader reads.
         execution: Device, automatic mixed precision, memory format, processes, checkpoint interval, bar.
         report: Given each look's figures, in the first process.
 
@@ -80,7 +85,7 @@ def distill(
 
     Raises:
         ValueError: If the two do not match, an argument is out of range, the loader is empty, or the folder holds a
-            checkpoint of other settings.
+            checkpoint of another run.
         TypeError: If a batch is neither a tensor nor begins with one.
         FloatingPointError: If the loss is not finite any more.
 
@@ -94,36 +99,52 @@ def distill(
         >>> student = az.distill(az.antialias(teacher), teacher, [torch.randn(4, 3, 48, 48)], steps=2)
     """
     how = execution or Execution()
-    identity: dict[str, Any] = {"steps": steps, "lr": lr, "layers": None if layers is None else list(layers)}
-    identity |= {"reach": reach, "views": views, "circular": circular, "seed": seed}
-    identity |= {"ema": ema, "check_every": check_every, "patience": patience}
-    identity |= {"world": how.world}
-    _check(student, teacher, identity)
+    settings: dict[str, Any] = {"steps": steps, "lr": lr, "layers": None if layers is None else list(layers)}
+    settings |= {"reach": reach, "views": views, "circular": circular, "seed": seed}
+    settings |= {"ema": ema, "check_every": check_every, "patience": patience}
+    settings |= {"held_out": held_out is not None, "world": how.world, "amp": str(how.amp)}
+    _check(student, teacher, settings)
     if how.amp is torch.float16:
         raise ValueError("amp must be None or torch.bfloat16: float16 has too small a range for small gradients")
+    if folder is not None:
+        settings = {**(identity or {}), **settings, "teacher": _digest(teacher), "student": _digest(student, True)}
     with _still([student, teacher]):
-        run = Distillation(student, teacher, identity, how, RunFolder(folder) if folder is not None else None)
+        run = Distillation(student, teacher, settings, how, RunFolder(folder) if folder is not None else None)
         run.fit(loader, held_out, report or (lambda entry: None))
     return student
 
 
-def _check(student: nn.Module, teacher: nn.Module, identity: dict[str, Any]) -> None:
+def _check(student: nn.Module, teacher: nn.Module, settings: dict[str, Any]) -> None:
     for name in ("steps", "check_every", "patience", "views"):
-        value = identity[name]
+        value = settings[name]
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    if not identity["lr"] > 0 or not 0 <= identity["ema"] < 1:
-        raise ValueError(f"need lr > 0 and 0 <= ema < 1, got {identity['lr']!r} and {identity['ema']!r}")
-    if not 0 <= identity["circular"] <= 1:
-        raise ValueError(f"circular is a share of the steps, between 0 and 1, got {identity['circular']!r}")
-    if type(identity["reach"]) is not int or identity["reach"] < 0:
-        raise ValueError(f"reach must be a number of pixels, 0 or more, got {identity['reach']!r}")
-    if identity["views"] > 2 * identity["reach"] + 1:
-        raise ValueError(f"a reach of {identity['reach']} pixels has no {identity['views']} different views")
+    if not settings["lr"] > 0 or not 0 <= settings["ema"] < 1:
+        raise ValueError(f"need lr > 0 and 0 <= ema < 1, got {settings['lr']!r} and {settings['ema']!r}")
+    if not 0 <= settings["circular"] <= 1:
+        raise ValueError(f"circular is a share of the steps, between 0 and 1, got {settings['circular']!r}")
+    if type(settings["reach"]) is not int or settings["reach"] < 0:
+        raise ValueError(f"reach must be a number of pixels, 0 or more, got {settings['reach']!r}")
+    if settings["views"] > 2 * settings["reach"] + 1:
+        raise ValueError(f"a reach of {settings['reach']} pixels has no {settings['views']} different views")
+    if settings["patience"] and not settings["held_out"]:
+        raise ValueError("patience counts looks at held_out, and there is none: give both")
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise ValueError("the student has no trainable parameter: nothing can be learned")
     if not {id(p) for p in student.parameters()}.isdisjoint(id(p) for p in teacher.parameters()):
         raise ValueError("student and teacher share parameters: make the student with antialias(), which copies")
+
+
+def _digest(model: nn.Module, start: bool = False) -> str:
+    """Short digest of a network: its tensors, blurs and strides.
+
+    Args:
+        model: The network.
+        start: Of what is trained, and of what is frozen, alone: `recalibrate` may round statistics differently.
+    """
+    parameters = {f"{name}{'' if p.requires_grad else ', frozen'}": p for name, p in model.named_parameters()}
+    tensors = tensors_digest(parameters if start else model.state_dict())
+    return hashlib.sha256(f"{tensors}\n{fingerprint(model)}".encode()).hexdigest()[:16]
 
 
 @contextmanager

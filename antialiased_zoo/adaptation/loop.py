@@ -226,19 +226,14 @@ class Distillation:
             return
         state = {name: getattr(self, name) for name in _STATE}
         matches = {layer: (m.displacement, m.stride, m.scale) for layer, m in self.matches.items()}
-        tensors = {name: p.detach() for name, p in self.trained.items()}
-        self.run.save_checkpoint(
-            {**state, "matches": matches, "trained": tensors, "optimizer": self.optimizer.state_dict()}
-        )
+        tensors, moments = self.student.state_dict(), self.optimizer.state_dict()
+        self.run.save_checkpoint({**state, "matches": matches, "student": tensors, "optimizer": moments})
 
     def _resume(self) -> None:
         state = self.run.load_checkpoint(self.identity) if self.run else None
         if state is None:
             return
-        try:
-            self._take_tensors(state["trained"])
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(f"the checkpoint in {self.run.path} is of another student: {error}") from None  # type: ignore[union-attr]
+        self.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.matches = {layer: Match(*facts) for layer, facts in state["matches"].items()}
         for name in _STATE[1:]:

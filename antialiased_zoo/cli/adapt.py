@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", metavar="MODEL", help=_MODEL)
     parser.add_argument("--images", type=Path, required=True, help="folder or zip of photos; no labels are read")
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights, record, card and picture")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, record, card, picture; resumed")
     parser.add_argument("--evaluate", type=Path, help="photos to measure on; by default those held out of --images")
     parser.add_argument("--filter-size", type=int, default=4, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=2000, help="default: %(default)s")
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--circular", type=float, default=0.1, help="share of steps on circularly moved images; default: %(default)s"
     )
     parser.add_argument(
-        "--start", metavar="MODEL", help="an antialiased copy to go on from, instead of MODEL's own tensors"
+        "--start", metavar="MODEL", help="an adapted copy to teach further, as it is, instead of MODEL's own tensors"
     )
     parser.add_argument("--layers", nargs="+", help="whose maps are compared; by default four")
     parser.add_argument("--ema", type=float, default=0.0, help="decay of the weights' average; default: none")

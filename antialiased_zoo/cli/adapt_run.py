@@ -25,6 +25,7 @@ from ..evaluation import (
     NamedModel,
     Probe,
     ShiftProtocol,
+    count_outputs,
     evaluate,
     load_named,
     open_images,
@@ -60,7 +61,7 @@ def adapt(options: argparse.Namespace) -> str:
         how = Execution(device, torch.bfloat16 if options.amp else None, rank=rank, world=world, checkpoint_every=50)
         stages = _stages(named, options, photos, facts, how)
         found = _measure(stages, options, photos, facts, how)
-        return _write(stages, found, named, options, facts, photos) if how.first else ""
+        return _write(stages, found, named, options, facts, photos, how) if how.first else ""
 
 
 def _load(spec: str, progress: bool) -> NamedModel:
@@ -80,8 +81,13 @@ def _name(spec: str) -> str:
 def _stages(
     named: NamedModel, options: argparse.Namespace, photos: ImageFiles, facts: Preprocessing, how: Execution
 ) -> dict[str, nn.Module]:
-    """The network before, right after antialiasing, recalibrated, and after distillation."""
+    """The network before, what distillation starts from, and after it.
+
+    It starts from ``--start`` as that is, or from the network right after antialiasing and recalibrated.
+    """
     size = options.size or facts.crop
+    settings = _settings(options, photos, facts, size)
+    RunFolder(options.out).check(settings)  # before the work
     reach = (8 if size >= 160 else 2) if options.reach is None else options.reach
     last = len(photos) - _HELD_OUT
     crops = RandomCrops(
@@ -94,12 +100,15 @@ def _stages(
     teacher = named.model.to(how.device)
     architecture = ARCHITECTURES.get(_name(options.model))
     antialiased = antialias(teacher, options.filter_size, **(architecture.structure if architecture else {}))
-    recalibrated = copy.deepcopy(antialiased)
-    student = _started(antialiased, options) if options.start else None  # a wrong file ends it before the work
-    # Norms are measured on what the network is used on: nearly whole photos, at its own size.
-    own = RandomCrops(photos, range(last), facts, size, options.batch_size, smallest=0.8, mixup=0, seed=options.seed)
-    recalibrate(recalibrated, _some(own, 1024 // options.batch_size + 1), progress=how.first and not options.quiet)
-    student = copy.deepcopy(recalibrated) if student is None else student  # a module may be empty, and so false
+    if options.start:
+        starts = {"start": _started(antialiased, options)}
+    else:
+        # Norms are measured on what the network is used on: nearly whole photos, at its own size.
+        own = RandomCrops(photos, range(last), facts, size, options.batch_size, 0.8, mixup=0, seed=options.seed)
+        batches = _some(own, 1024 // options.batch_size + 1)
+        recalibrated = recalibrate(copy.deepcopy(antialiased), batches, progress=how.first and not options.quiet)
+        starts = {"antialiased": antialiased, "recalibrated": recalibrated}
+    student = copy.deepcopy([*starts.values()][-1])
     distill(
         *(student, teacher, crops),
         steps=options.steps,
@@ -112,10 +121,18 @@ def _stages(
         held_out=_HeldOut(photos, range(last + how.rank, len(photos), how.world), facts),
         check_every=max(1, min(50, options.steps // 10)),
         folder=options.out,
+        identity=settings,
         execution=how,
         report=lambda entry: print(json.dumps(entry), file=sys.stderr),
     )
-    return {"before": teacher, "antialiased": antialiased, "recalibrated": recalibrated, "after": student}
+    return {"before": teacher, **starts, "after": student}
+
+
+def _settings(options: argparse.Namespace, photos: ImageFiles, facts: Preprocessing, size: int) -> dict[str, Any]:
+    """What a run shares with the checkpoint that it goes on from, beside what `distill` compares."""
+    named = {name: getattr(options, name) for name in ("model", "start", "filter_size", "batch_size")}
+    images = f"{options.images.name} ({len(photos)} photos, names {photos.names_digest()[:8]})"
+    return {**named, "images": images, "size": size, "preprocessing": asdict(facts)}
 
 
 def _started(antialiased: nn.Module, options: argparse.Namespace) -> nn.Module:
@@ -195,6 +212,7 @@ def _write(
     options: argparse.Namespace,
     facts: Preprocessing,
     photos: ImageFiles,
+    how: Execution,
 ) -> str:
     """Write weights, record, card and picture; returns the card's table."""
     folder, name = RunFolder(options.out), "".join(c if c.isalnum() else "_" for c in _name(options.model))
@@ -202,7 +220,7 @@ def _write(
     command = shlex.join(["antialiased-zoo", "adapt", *sys.argv[2:]])
     figures = {stage: found.figures(stage) for stage in stages}
     changes = {s: {k: v.as_dict() for k, v in found.differences(s, "before").items()} for s in stages if s != "before"}
-    outputs = next(m for m in reversed(list(stages["after"].modules())) if isinstance(m, nn.Linear)).out_features
+    outputs = count_outputs(named.label, stages["after"], facts.crop, EvaluationOptions(how.device))
     entry = manifest_entry(
         file,
         {

@@ -4,7 +4,7 @@ from .batches import FileBatches, MemoryBatches
 from .execution import Execution, positive, processes
 from .loop import TrainBatches, Trainer, ValBatches, top1
 from .recipes import PRESETS, Recipe
-from .runs import RunFolder, load_weights, manifest_entry, versions
+from .runs import RunFolder, check_settings, load_weights, manifest_entry, tensors_digest, versions
 
 __all__ = [
     "PRESETS",
@@ -16,10 +16,12 @@ __all__ = [
     "TrainBatches",
     "Trainer",
     "ValBatches",
+    "check_settings",
     "load_weights",
     "manifest_entry",
     "positive",
     "processes",
+    "tensors_digest",
     "top1",
     "versions",
 ]

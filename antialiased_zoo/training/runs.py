@@ -49,16 +49,22 @@ class RunFolder:
         Raises:
             ValueError: The checkpoint belongs to a run with other settings; the message names them.
         """
+        state = self._read()
+        if state is not None:
+            check_settings(self.checkpoint, state["identity"], identity)
+        return state
+
+    def check(self, some: State) -> None:
+        """Raises what `load_checkpoint` would, where only some of the settings are known yet."""
+        state = self._read()
+        if state is not None:
+            saved = state["identity"]
+            check_settings(self.checkpoint, {key: saved[key] for key in some if key in saved}, some)
+
+    def _read(self) -> State | None:
         if not self.checkpoint.exists():
             return None
         state: State = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        saved = state["identity"]
-        differing = [key for key in {**saved, **identity} if saved.get(key) != identity.get(key)]
-        if differing:
-            changes = "; ".join(f"{key}: {saved.get(key)} there, {identity.get(key)} now" for key in differing)
-            raise ValueError(
-                f"{self.checkpoint} is of another run ({changes}); repeat its command or choose another --out"
-            )
         return state
 
     def save_weights(self, tensors: Mapping[str, Tensor], stem: str, **facts: Any) -> Path:
@@ -85,6 +91,34 @@ class RunFolder:
         content = json.dumps(record, indent=2) + "\n"
         _write_atomically(path, lambda file: file.write(content.encode()))
         return path
+
+
+def check_settings(file: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Lets a run go on from a file only if the file is of a run with the same settings.
+
+    Args:
+        file: What holds the other run's state or results.
+        saved: The settings that the file states.
+        now: The settings of this run.
+
+    Raises:
+        ValueError: They differ; the message names each setting that does, and both values.
+    """
+    keys = [key for key in {**saved, **now} if saved.get(key, "unstated") != now.get(key, "unstated")]
+    if keys:
+        changes = "; ".join(
+            f"{key}: {saved.get(key, 'unstated')} there, {now.get(key, 'unstated')} now" for key in keys
+        )
+        raise ValueError(f"{file} is of another run ({changes}); repeat its command or choose another folder or file")
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256 (hex) of tensors with their names, dtypes and shapes, wherever they come from."""
+    total = hashlib.sha256()
+    for name, tensor in tensors.items():
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -114,11 +114,63 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path: Path, after: in
     assert bits(again) == bits(whole)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    student, teacher = pair()
-    az.distill(student, teacher, IMAGES, steps=2, folder=tmp_path)
-    with pytest.raises(ValueError, match=r"of another run \(lr: 0\.0002 there, 0\.1 now\)"):
-        az.distill(student, teacher, IMAGES, steps=2, lr=0.1, folder=tmp_path)
+def _frozen(student: nn.Module) -> nn.Module:
+    student[0].requires_grad_(False)
+    return student
+
+
+def _moved(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        model[0][0].weight[0, 0, 0, 0] += 1e-6
+    return model
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "lr": {"lr": 0.1},
+    "images": {"identity": {"images": "other photos"}},
+    "amp": {"execution": Execution(amp=torch.bfloat16)},
+    "held_out": {"held_out": IMAGES},
+    "teacher": {"teacher": lambda: _moved(pair()[1])},
+    "student": {"student": lambda: _moved(pair()[0])},
+    "student: its filters": {"student": lambda: az.antialias(tiny(), 3)},
+    "student: its padding": {"student": lambda: az.antialias(tiny(), pad_type="zero")},
+    "student: what is trained": {"student": lambda: _frozen(pair()[0])},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that starts from `tiny`, antialiased, and learns from ``pair``'s teacher."""
+    folder = tmp_path_factory.mktemp("finished")
+    az.distill(az.antialias(tiny()), pair()[1], IMAGES, steps=1, folder=folder, identity={"images": "photos"})
+    return folder
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_checkpoint_of_another_run_is_refused(finished: Path, change: str) -> None:
+    options: dict[str, Any] = {"identity": {"images": "photos"}, **CHANGES[change]}
+    student, teacher = (options.pop(name, None) for name in ("student", "teacher"))
+    networks = student() if student else az.antialias(tiny()), teacher() if teacher else pair()[1]
+    name = change.partition(":")[0]
+    with pytest.raises(ValueError, match=rf"checkpoint\.pt is of another run \({name}: \S.* there, \S.* now\)"):
+        az.distill(*networks, IMAGES, steps=1, folder=finished, **options)
+
+
+def test_the_checkpoint_of_an_earlier_version_is_refused(finished: Path, tmp_path: Path) -> None:
+    """Such a checkpoint does not say what its run started from."""
+    state = torch.load(finished / "checkpoint.pt", weights_only=True)
+    del state["identity"]["student"], state["identity"]["teacher"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"\(teacher: unstated there, \w{16} now; student: unstated there, \w{16} now"):
+        az.distill(*(az.antialias(tiny()), pair()[1], IMAGES), steps=1, folder=tmp_path, identity={"images": "photos"})
+
+
+def test_a_run_goes_on_with_its_own_batch_norm_statistics(finished: Path) -> None:
+    """They may be measured anew for the call that goes on, and rounded differently."""
+    again = az.recalibrate(az.antialias(tiny()), IMAGES, progress=False)
+    az.distill(again, pair()[1], IMAGES, steps=1, folder=finished, identity={"images": "photos"})
+    saved = torch.load(finished / "checkpoint.pt", weights_only=True)["student"]
+    assert bits(again) == {name: tensor.numpy().tobytes() for name, tensor in saved.items()}
 
 
 def _share(rank: int, folder: str) -> None:
@@ -226,6 +278,7 @@ def test_bfloat16() -> None:
         ({"circular": 1.5}, "share of the steps"),
         ({"layers": ["3"]}, "must give a feature map"),
         ({"held_out": []}, "held_out gave no batch"),
+        ({"patience": 2}, "patience counts looks at held_out"),
         ({"execution": Execution(amp=torch.float16)}, "bfloat16"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from tiny_training import make_images
 
 import antialiased_zoo as az
 from antialiased_zoo import cli
-from antialiased_zoo.cli import adapt_run
-from antialiased_zoo.training import RunFolder
+from antialiased_zoo.cli import adapt, adapt_run
+from antialiased_zoo.evaluation import open_images
+from antialiased_zoo.training import Execution, RunFolder
 from antialiased_zoo.weights import Preprocessing
 from antialiased_zoo.weights.manifest import parse
 
@@ -54,6 +56,10 @@ def test_it_writes_weights_that_load_with_their_record(
     first = file.read_bytes()
     assert cli.main(["adapt", baseline, *options, "--quiet"]) == 0  # a finished run is measured, not trained, again
     assert file.read_bytes() == first
+    for option, there, now in (("filter-size", 4, 3), ("batch-size", 32, 16), ("size", 24, 16)):
+        assert cli.main(["adapt", baseline, *options, f"--{option}", str(now), "--quiet"]) == 1
+        name = option.replace("-", "_")
+        assert f"is of another run ({name}: {there} there, {now} now); repeat its command" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -97,15 +103,30 @@ def test_what_a_spec_names(spec: str, loaded: str, name: str, monkeypatch: pytes
     assert adapt_run._name(spec) == name
 
 
-def test_it_goes_on_from_an_adapted_copy(tmp_path: Path) -> None:
-    recalibrated, adapted = (az.mobilenet_v2(4, num_classes=2, width_mult=0.1) for _ in range(2))
-    adapted = adapted.half().float()
-    before = recalibrated.features[0][0].weight.clone()
+def test_it_starts_from_an_adapted_copy_as_that_is(
+    baseline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not recalibrated: its statistics are those that its weights were trained with."""
+    adapted = az.mobilenet_v2(4, num_classes=2, width_mult=0.1).half().float()
     path = RunFolder(tmp_path).save_weights(adapted.state_dict(), "adapted")
-    options = argparse.Namespace(start=f"mobilenet_v2:lpf4:{path}", model="mobilenet_v2", quiet=True)
-    student = adapt_run._started(recalibrated, options)
-    assert all(torch.equal(x, adapted.state_dict()[name]) for name, x in student.state_dict().items())
-    assert torch.equal(recalibrated.features[0][0].weight, before)
+    words = ["--start", f"mobilenet_v2:lpf4:{path}", "--images", "photos", "--out", str(tmp_path / "out"), "--quiet"]
+    parser = argparse.ArgumentParser()
+    adapt.add_arguments(parser)
+    named = adapt_run._load(baseline, progress=False)
+    assert named.preprocessing
+    photos = open_images(make_images(tmp_path / "data", train=48, val=1) / "train")
+    monkeypatch.setattr(adapt_run, "distill", lambda *_, **options: taught.append(options))
+    monkeypatch.setattr(adapt_run, "recalibrate", None)
+    taught: list[dict[str, Any]] = []
+    how = Execution()
+    stages = adapt_run._stages(named, parser.parse_args([baseline, *words]), photos, named.preprocessing, how)
+    assert list(stages) == ["before", "start", "after"]
+    assert stages["start"] is not stages["after"]
+    for stage in ("start", "after"):
+        tensors = stages[stage].state_dict()
+        assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapted.state_dict().items())
+    assert taught[0]["identity"]["start"] == f"mobilenet_v2:lpf4:{path}"
+    assert taught[0]["identity"]["images"].startswith("photos (96 photos, names ")
 
 
 def test_there_is_room_to_shift_in() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 import antialiased_zoo as az
 from antialiased_zoo.transform.cost import cost_of
 from antialiased_zoo.transform.plans import Cost
+
+PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 # Multiply-adds over the plain network's, at 224x224 and filter size 4.
 PUBLISHED = {
@@ -31,6 +35,17 @@ def test_the_published_networks_cost_what_is_known(name: str) -> None:
         plain, blurred = (az.create_model(name, filter_size=k).eval() for k in (None, 4))
     before, after = (cost_of(net, (1, 3, 224, 224)).multiply_adds for net in (plain, blurred))
     assert after / before == pytest.approx(PUBLISHED[name], abs=0.006)  # resnet101's 1.135 is known as 1.13
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_torch_counts_what_it_counts_for_the_published_code(name: str) -> None:
+    published = pytest.importorskip("antialiased_cnns")
+    theirs = getattr(published, name)(filter_size=4).eval().to("meta")
+    with torch.device("meta"):
+        ours = az.create_model(name, filter_size=4).eval()
+    size = (1, 3, 224, 224)
+    assert cost_of(ours, size).multiply_adds == cost_of(theirs, size).multiply_adds
+    assert f"| {name} | {cost_of(ours, size).multiply_adds / 1e6:,.1f} |" in PAGE.read_text()
 
 
 def test_the_sites_add_up_to_the_published_network() -> None:
