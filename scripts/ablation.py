@@ -15,7 +15,7 @@ import contextlib
 import json
 import random
 import statistics
-import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,12 +25,14 @@ from unittest import mock
 import torch
 from benchmark import NINE
 from benchmarks.networks import network_forward, training_step
+from benchmarks.report import commit
 from torch import nn
 from tqdm import tqdm
 
 import antialiased_zoo as az
 from antialiased_zoo.inference.packed_conv import PackedConv2d
 from antialiased_zoo.layers import dispatch
+from antialiased_zoo.training import check_settings
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
 PATHS = ("dense pool",)  # the others serve float64 or no blur, which no network here has
@@ -88,7 +90,21 @@ def measure(case: dict[str, Any], turns: int, clock: Callable[[], float]) -> dic
         name: statistics.median(f / v for f, v in zip(figures["formula"], values, strict=True))
         for name, values in figures.items()
     }
-    return {**case, "turns": turns, "ms": {k: statistics.median(v) for k, v in figures.items()}, "speedup": speedups}
+    return {**case, "ms": {k: statistics.median(v) for k, v in figures.items()}, "speedup": speedups}
+
+
+def earlier(file: Path, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a run that was stopped.
+
+    Raises:
+        ValueError: If they are of other settings or another commit.
+    """
+    if not file.exists():
+        return []
+    found = json.loads(file.read_text())
+    rows: list[dict[str, Any]] = found.pop("rows")
+    check_settings(file, found, facts)
+    return rows
 
 
 def tables(rows: Sequence[dict[str, Any]]) -> str:
@@ -123,7 +139,9 @@ def main() -> None:
     setting = "keep_freed_memory" if options.keep_freed_memory else "default"
     file = options.out / f"{setting}.json"
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    facts = {"allocator": setting, "commit": commit(), "torch": torch.__version__}
+    facts |= {"threads": options.threads, "clock": options.clock, "turns": options.turns}
+    rows = earlier(file, facts)
     done = [{key: row[key] for key in ("network", "batch", "mode", "layout")} for row in rows]
     cases = [
         {"network": network, "batch": batch, "mode": mode, "layout": layout}
@@ -132,9 +150,6 @@ def main() -> None:
         for network in options.networks
         for layout in options.layouts
     ]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    facts = {"allocator": setting, "commit": commit.stdout.strip(), "torch": torch.__version__}
-    facts |= {"threads": options.threads, "clock": options.clock}
     for case in tqdm([case for case in cases if case not in done], disable=None):
         rows.append(measure(case, options.turns, CLOCKS[options.clock]))
         file.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
@@ -142,4 +157,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"ablation: {error}")

@@ -28,6 +28,7 @@ from benchmarks.processes import each_apart, together
 from benchmarks.report import machine, markdown
 
 import antialiased_zoo as az
+from antialiased_zoo.training import check_settings
 
 NINE = ("alexnet", "vgg16", "vgg16_bn", "resnet18", "resnet34", "resnet50", "resnet101", "densenet121", "mobilenet_v2")
 SHORT = ("resnet18", "vgg16", "mobilenet_v2")
@@ -91,13 +92,18 @@ def stages(part: str, done: set[str], options: argparse.Namespace) -> Iterator[l
 
 
 def earlier(part: str, options: argparse.Namespace) -> list[Row]:
-    """The rows that the same command wrote before it was stopped; layers and loading start anew."""
+    """The rows that the same command wrote before it was stopped; layers and loading start anew.
+
+    Raises:
+        ValueError: If they are of another command, machine or commit.
+    """
     file = options.out / f"{part}.json" if options.out and part in ("networks", "training") else None
     if file is None or not file.exists():
         return []
     found = json.loads(file.read_text())
-    same = (found["machine"], found["arguments"]) == (machine(options.device), sys.argv[1:])
-    return [Row(**row) for row in found["rows"]] if same else []
+    saved, now = {**found["machine"], "arguments": found["arguments"]}, machine(options.device)
+    check_settings(file, saved, {**now, "arguments": sys.argv[1:]})
+    return [Row(**row) for row in found["rows"]]
 
 
 def report(rows: list[Row], options: argparse.Namespace) -> str:
@@ -114,4 +120,7 @@ def keep(part: str, rows: list[Row], options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"benchmark: {error}")

@@ -6,15 +6,17 @@
     python scripts/deploy_checks.py --page                 # only write the table
 
 It needs `pip install antialiased-zoo[export]`, torchao for the quantised networks and antialiased-cnns for the peer.
-Each row is written when it is known, and what the record holds is not measured again unless with --again; so it can be
-interrupted at any time. Each network has a process of its own, in which the libraries take turns, so that their times
-compare; a check that takes longer than --limit is stopped and recorded as that.
+Each row is written when it is known, and what the record holds with this torch is not measured again unless with
+--again; so it can be interrupted at any time. Each network has a process of its own, in which the libraries take turns,
+so that their times compare: if one is missing, all are measured again. A check that takes longer than --limit is
+stopped and recorded as that.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import importlib.metadata
 import itertools
 import json
 import logging
@@ -56,9 +58,12 @@ def main(arguments: list[str] | None = None) -> None:
     rows: Rows = read(args.record)
     if not args.page:
         for name in args.names or _all_names():
-            known = {} if args.again else rows.get(name, {})
-            jobs = [(check, library) for check in args.checks for library in _libraries(args, name)]
-            jobs = [job for job in jobs if job[1] not in known.get(job[0], {})]
+            jobs: list[tuple[str, str]] = []
+            libraries = _libraries(args, name)
+            for check in args.checks:
+                found = rows.get(name, {}).get(check, {})
+                if args.again or not all(states(found.get(library), _facts()) for library in libraries):
+                    jobs += [(check, library) for library in libraries]
             _run(rows, args, name, jobs)
     write_page(rows)
 
@@ -129,10 +134,12 @@ def _reason(error: BaseException) -> str:
 
 def _run(rows: Rows, args: argparse.Namespace, name: str, jobs: list[tuple[str, str]]) -> None:
     """Have the checks done in other processes: a new one after each that had to be stopped."""
+    begun: dict[str, dict[str, dict[str, Any]]] = {}
     while jobs:
         for row in _rows_of_process(name, jobs, args):
             (check, library), *jobs = jobs
-            rows.setdefault(name, {}).setdefault(check, {})[library] = row
+            begun.setdefault(check, {})[library] = row | _facts()
+            rows.setdefault(name, {})[check] = begun[check]  # without rows of another run
             _write(args.record, rows)
             print(f"{name:20} {library:17} {check:16} {json.dumps(row)}", flush=True)
 
@@ -159,6 +166,16 @@ def _read(stream: Any, lines: queue.Queue[str]) -> None:
     for line in stream:
         lines.put(line)
     lines.put("")
+
+
+def _facts() -> dict[str, str]:
+    """What a row holds for."""
+    return {"torch": importlib.metadata.version("torch")}
+
+
+def states(row: dict[str, Any] | None, facts: dict[str, Any]) -> bool:
+    """Whether a row is there and holds for the same."""
+    return row is not None and all(row.get(name) == value for name, value in facts.items())
 
 
 def _write(record: Path, rows: Rows) -> None:

@@ -3,8 +3,8 @@
     python scripts/deploy_int8.py --cifar10 cifar10.zip --photos photos400.zip --calibration-photos other_photos.zip
 
 It needs `pip install antialiased-zoo[export]` and torchao. Each network's rows are written to results/deploy/int8.json
-when they are known, and are not measured again unless with --again. `deploy_checks.py --page` writes the table of
-docs/deploy.md.
+when they are known, and are not measured again on the same images with the same torch unless with --again.
+`deploy_checks.py --page` writes the table of docs/deploy.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deploy_checks import INT8, read
+from deploy_checks import INT8, read, states
 from deploy_quantise import WAYS, Network
 from torch import Tensor
 
@@ -48,9 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = list(read(args.record))
     for spec in args.networks:
-        if args.again or spec not in {row["network"] for row in rows}:
+        images, others = _data(spec, args)
+        facts = {
+            "torch": torch.__version__,
+            "data": images.names_digest()[:8],
+            "calibration": others.names_digest()[:8],
+        }
+        known = {row["way"] for row in rows if row["network"] == spec and states(row, facts)}
+        if args.again or not known.issuperset(args.ways):  # they are compared with one another
             rows = [row for row in rows if row["network"] != spec]
-            rows += _measure(spec, args)
+            rows += [row | facts for row in _measure(spec, images, others, args.ways)]
             args.record.parent.mkdir(parents=True, exist_ok=True)
             args.record.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -69,19 +76,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _measure(spec: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    options = Options(batch_size=25)
+def _data(spec: str, args: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
+    """Images to measure on, and others to calibrate with."""
     of_cifar = spec.endswith("cifar10")
-    images = _thinned(open_data(f"{args.cifar10}/val" if of_cifar else args.photos), args.limit)
+    images = open_data(f"{args.cifar10}/val" if of_cifar else args.photos)
     others = open_data(f"{args.cifar10}/train" if of_cifar else args.calibration_photos, labelled=False)
-    subject = prepare(spec, options, len(images.classes) if of_cifar else None)
-    seen = _calibration(_thinned(others, _CALIBRATION), subject.protocol)
-    models = {way: _hidden(WAYS[way](copy.deepcopy(subject.named.model).eval(), seen)) for way in args.ways}
+    return _thinned(images, args.limit), _thinned(others, _CALIBRATION)
+
+
+def _measure(spec: str, images: LabelledImages, others: LabelledImages, ways: Sequence[str]) -> list[dict[str, Any]]:
+    options = Options(batch_size=25)
+    subject = prepare(spec, options, len(images.classes) if spec.endswith("cifar10") else None)
+    seen = _calibration(others, subject.protocol)
+    models = {way: _hidden(WAYS[way](copy.deepcopy(subject.named.model).eval(), seen)) for way in ways}
     index = subject.match(images.classes).index
     found = evaluate(models, images, _probes, subject.protocol, options, dict.fromkeys(models, index))
-    return [
-        {"network": spec, "way": way, "images": found.images, **_figures(found, way, args.ways[0])} for way in models
-    ]
+    return [{"network": spec, "way": way, "images": found.images, **_figures(found, way, ways[0])} for way in models]
 
 
 def _figures(found: Evaluation, way: str, reference: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
     python scripts/deploy_latency.py resnet18 mobilenet_v2 --turns 31
 
 The libraries' networks are called in turn in one process, so that what else the machine does falls on all of them. Each
-network is written to results/deploy/latency.json when it is known, and is not measured again unless with --again.
+network is written to results/deploy/latency.json when it is known, and is not measured again with the same versions and
+turns unless with --again.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from deploy_checks import LATENCY, LIBRARIES, PUBLISHED, read
+from deploy_checks import LATENCY, LIBRARIES, PUBLISHED, read, states
 from deploy_ways import build
 
 from antialiased_zoo.inference import export_model, load_exported
@@ -35,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows = read(args.record)
+    facts = {"turns": args.turns} | {name: version(name) for name in ("torch", "onnxruntime")}
     for name in args.names:
-        if args.again or name not in rows:
-            rows[name] = measure(name, args.turns)
+        if args.again or not states(rows.get(name), facts):
+            rows[name] = measure(name, args.turns) | facts
             print(name, json.dumps(rows[name]), flush=True)
             args.record.parent.mkdir(parents=True, exist_ok=True)
             args.record.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")

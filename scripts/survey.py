@@ -26,6 +26,7 @@ from typing import Any
 import timm
 import torch
 import torchvision
+from benchmarks.report import commit
 from coverage_checks import Coverage, Size, check
 from feature_checks import Distances, distances
 from survey_names import FROZEN, TIMM, TRANSFORMERS
@@ -33,6 +34,9 @@ from torch import nn
 from torchvision.models import detection, segmentation
 from torchvision.ops import FrozenBatchNorm2d
 from tqdm import tqdm
+
+from antialiased_zoo.evaluation import open_images
+from antialiased_zoo.training import check_settings
 
 IMAGES: tuple[tuple[Size, ...], ...] = tuple(
     tuple((3, *size) for size in sizes)
@@ -84,20 +88,39 @@ def _frozen(name: str) -> nn.Module:
 
 
 def survey(check_one: Callable[[str], Any], path: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Check the networks whose names match, and keep each result as soon as it is there."""
-    found: dict[str, dict[str, Any]] = json.loads(path.read_text())["networks"] if path.exists() else {}
+    """Check the networks whose names match, and keep each result as soon as it is there.
+
+    Raises:
+        ValueError: If the file holds results with other versions or photos.
+    """
     names = [name for name, *_ in networks()]
-    todo = [n for n in names if any(fnmatch.fnmatch(n, p) for p in args.names) and (args.again or n not in found)]
-    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
+    asked = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in args.names)]
+    facts: dict[str, Any] = {
+        "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
+    }
+    if args.feature_distance:
+        facts["photos"] = f"{args.feature_distance.name} {open_images(args.feature_distance).names_digest()[:8]}"
+    found = {} if args.again and asked == names else earlier(path, facts)
+    todo = [name for name in asked if args.again or name not in found]
     start = time.monotonic()
     with multiprocessing.get_context("forkserver").Pool(args.jobs) as pool:
         for result in tqdm(pool.imap_unordered(check_one, todo), total=len(todo), disable=None):
-            found[result.name] = dataclasses.asdict(result)
+            found[result.name] = {**dataclasses.asdict(result), "commit": commit()}
             ordered = {name: found[name] for name in names if name in found}
-            path.write_text(json.dumps({"versions": versions, "networks": ordered}, indent=1) + "\n")
+            path.write_text(json.dumps({**facts, "networks": ordered}, indent=1) + "\n")
             if time.monotonic() - start > args.seconds:
                 break
     return {name: found[name] for name in names if name in found}
+
+
+def earlier(path: Path, facts: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was checked before, with the same versions and photos; each result states its commit."""
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text())
+    found: dict[str, dict[str, Any]] = record.pop("networks")
+    check_settings(path, record, facts)
+    return found
 
 
 def checked(name: str) -> Coverage:
@@ -227,4 +250,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ValueError as error:
+        sys.exit(f"survey: {error}")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..training import Execution, RunFolder, tensors_digest
-from ..zoo import fingerprint
+from ..zoo import fingerprint_of
 from .loop import Distillation
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -144,7 +144,7 @@ def _digest(model: nn.Module, start: bool = False) -> str:
     """
     parameters = {f"{name}{'' if p.requires_grad else ', frozen'}": p for name, p in model.named_parameters()}
     tensors = tensors_digest(parameters if start else model.state_dict())
-    return hashlib.sha256(f"{tensors}\n{fingerprint(model)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{tensors}\n{fingerprint_of(model)}".encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from .backbone import Backbone
 from .factories import create_model, list_models
 from .features import BackboneWithFPN, FeatureMaps, backbone_with_fpn
-from .fingerprint import fingerprint as fingerprint
+from .fingerprint import fingerprint_of as fingerprint_of
 from .networks import *  # a factory for each row
 from .published import published_table as published_table
 from .registration import register_network

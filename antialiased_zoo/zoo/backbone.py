@@ -15,7 +15,7 @@ from ..transform import check
 from ..weights import NetworkConfig
 from .checkpointing import run_checkpointed
 from .feature_info import measure
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint_of
 from .heads import find_head, renew_head
 from .registry import Layout
 from .units import layer_patterns
@@ -207,7 +207,7 @@ class Backbone(nn.Module, metaclass=BackboneType):
         Raises:
             StructureMismatchError: If blurs or strides were changed since `create_model` built it.
         """
-        if self._fingerprint != fingerprint(self):
+        if self._fingerprint != fingerprint_of(self):
             raise StructureMismatchError(
                 f"this {self._config.model} has other blurs or strides than create_model() gave it, so no options of "
                 "create_model() build it again: save its state dict, and the code that changed it"

@@ -12,7 +12,7 @@ from torch import nn
 from ..transform import forget_structure
 from ..weights import NetworkConfig
 from .backbone import Backbone, BackboneType
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint_of
 from .registry import Layout
 
 _CLASSES: dict[type[nn.Module], type[Backbone]] = {}
@@ -53,7 +53,7 @@ def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: Networ
     backbone.grad_checkpointing = False
     backbone._drop_rate = 0.0
     backbone._config = config
-    backbone._fingerprint = fingerprint(model)
+    backbone._fingerprint = fingerprint_of(model)
     forget_structure(backbone)  # the record of a network of the zoo says more
     backbone.register_state_dict_post_hook(_note_structure)  # type: ignore[no-untyped-call]
     backbone.register_load_state_dict_pre_hook(_check_structure)  # type: ignore[no-untyped-call]
@@ -63,7 +63,7 @@ def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: Networ
 def _note_structure(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
     """Let the state dict say which network it belongs to, in the metadata that torch keeps beside the tensors."""
     backbone = cast(Backbone, module)
-    if backbone._fingerprint == fingerprint(module):
+    if backbone._fingerprint == fingerprint_of(module):
         metadata[NetworkConfig.KEY] = backbone.config.to_json()
 
 
@@ -78,7 +78,7 @@ def _check_structure(
     errors: list[str],
 ) -> None:
     stated, backbone = metadata.get(NetworkConfig.KEY), cast(Backbone, module)
-    if stated is None or backbone._fingerprint != fingerprint(module):
+    if stated is None or backbone._fingerprint != fingerprint_of(module):
         return  # the transform checks what it has changed
     if difference := NetworkConfig.from_json(stated).difference(backbone._config):
         errors.append(

@@ -7,7 +7,7 @@ from torch import nn
 from .. import layers
 
 
-def fingerprint(model: nn.Module) -> str:
+def fingerprint_of(model: nn.Module) -> str:
     """Every blur and every stride by name: what other tools, or a second `antialias_`, would change."""
     return "\n".join(
         f"{name} {module.stride if isinstance(module, nn.Conv2d) else module!r}"

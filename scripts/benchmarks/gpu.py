@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import antialiased_zoo as az
+from antialiased_zoo.training import check_settings
 
 from .contest import timed
 from .layers import LAYOUTS, blur_sites, step_of
@@ -48,13 +49,21 @@ Case = tuple[str, Callable[[], Mapping[str, Any]]]
 
 
 def gpu(options: argparse.Namespace) -> None:
-    """Run the cases that are not in the record yet, until the minutes are over."""
+    """Run the cases that are not in the record yet, until the minutes are over.
+
+    Raises:
+        ValueError: If the record is of another GPU, commit or setting.
+    """
     folder = options.out or Path("results/benchmark/gpu")
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "gpu.jsonl"
+    facts = {"case": "machine", **machine(options.device)}
+    facts |= {"batch": options.batch, "size": options.size, "turns": options.turns}
     if not record.exists():
-        record.write_text(json.dumps({"case": "machine", **machine(options.device)}) + "\n")
-    done = {json.loads(line)["case"] for line in record.read_text().splitlines()}
+        record.write_text(json.dumps(facts) + "\n")
+    first, *rows = (json.loads(line) for line in record.read_text().splitlines())
+    check_settings(record, first, facts)
+    done = {row["case"] for row in rows}
     left = [(name, run) for name, run in _cases(options) if name not in done]
     until = time.monotonic() + 60 * options.minutes
     for i, (name, run) in enumerate(left):

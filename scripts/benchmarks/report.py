@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,20 @@ def machine(device: torch.device) -> dict[str, Any]:
     )
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else model
     allocator = {name: os.environ[name] for name in ("GLIBC_TUNABLES", "LD_PRELOAD") if name in os.environ}
-    facts = {"device": chip, "threads": torch.get_num_threads(), "python": platform.python_version()}
+    facts = {
+        "device": chip,
+        "commit": commit(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+    }
     return {**facts, **versions, **allocator}
+
+
+def commit() -> str:
+    """The commit that this script is of, marked if files have changed since; empty outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    folder = Path(__file__).parent
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _cpuinfo() -> list[str]:

@@ -35,5 +35,9 @@ def test_the_same_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: 
     table = run()
     assert timed == ["alexnet", "vgg16", "vgg16"]
     assert [table.count(f"| {name} |") for name in ("alexnet", "vgg16")] == [2, 2]
-    run("--turns", "3")  # another command starts anew
-    assert timed[3:] == ["alexnet", "vgg16"]
+    with pytest.raises(ValueError, match=r"training\.json is of another run \(arguments: "):
+        run("--turns", "3")
+    monkeypatch.setattr(benchmark, "machine", lambda _: {"commit": "another"})
+    with pytest.raises(ValueError, match=r"commit: .* there, another now"):
+        run()
+    assert len(timed) == 3
