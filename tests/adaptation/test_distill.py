@@ -261,8 +261,8 @@ def test_the_average_is_what_the_student_ends_with() -> None:
 def test_bfloat16() -> None:
     student, teacher = pair()
     before = divergence(copy.deepcopy(student), teacher)
-    az.distill(student, teacher, IMAGES, steps=60, lr=5e-2, execution=Execution(amp=torch.bfloat16))
-    assert divergence(student, teacher) < 0.2 * before
+    az.distill(student, teacher, IMAGES, steps=20, lr=5e-2, execution=Execution(amp=torch.bfloat16))
+    assert divergence(student, teacher) < 0.5 * before
 
 
 @pytest.mark.parametrize(
