@@ -32,7 +32,7 @@ from antialiased_zoo.training.batches import FileBatches, MemoryBatches
 from antialiased_zoo.training.execution import Execution, positive, processes
 from antialiased_zoo.training.loop import TrainBatches, Trainer, top1
 from antialiased_zoo.training.recipes import PRESETS, Augment, Recipe, Schedule
-from antialiased_zoo.training.runs import RunFolder, State, load_weights, manifest_entry, versions
+from antialiased_zoo.training.runs import RunFolder, State, load_weights, manifest_entry, tensors_digest, versions
 from antialiased_zoo.weights import Preprocessing
 from antialiased_zoo.zoo import ARCHITECTURES
 
@@ -246,10 +246,11 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     else:
         images = FileBatches(train_files, preprocessing, how.device, args.workers)
     val = FileBatches(val_files, preprocessing, how.device, args.workers)
+    starts = args.init or args.pretrained
     identity = {
         "model": args.model,
         "filter_size": args.filter_size,
-        "init": args.init or args.pretrained or None,
+        "init": f"{args.init or 'pretrained'} {tensors_digest(named.model.state_dict())[:16]}" if starts else None,
         "preprocessing": json.loads(json.dumps(dataclasses.asdict(preprocessing))),
         "model_args": dict(args.model_args),
         "names": {"train": train_files.names_digest(), "val": val_files.names_digest()},

@@ -49,7 +49,7 @@ class Distillation:
         self.log: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.step = 0
-        self.sum = torch.zeros((), dtype=torch.float64)
+        self.sum = torch.zeros((), device=how.device)  # of losses: reading each one would wait for a GPU
         self._resume()
 
     def fit(
@@ -96,7 +96,7 @@ class Distillation:
         decay = min(self.identity["ema"], self.step / (self.step + 10))
         for name, tensor in self.average.items():
             tensor.lerp_(self.trained[name].detach(), 1 - decay)
-        self.sum += loss.detach().double().cpu()
+        self.sum += loss.detach().float()
 
     def _moves(self, height: int, width: int) -> tuple[list[int], tuple[int, int] | None]:
         """Where this step's views are, and how the student's is moved circularly, if at all.
@@ -144,13 +144,14 @@ class Distillation:
             layers = common_layers({"student": self.student, "teacher": self.teacher}, view[:1])
         if not layers:
             return {}
-        errors, scales = errors_by_displacement(self.student, self.teacher, images, layers, reach)
-        errors, scales = (self.how.total(x.to(self.how.device)).cpu() / self.how.world for x in (errors, scales))
+        found = errors_by_displacement(self.student, self.teacher, images, layers, reach)
+        errors, moments = (self.how.total(means) / self.how.world for means in found)
+        variances = moments[:, 1] - moments[:, 0].square()
         _, maps = run_with_maps(self.teacher, view[:1], layers)
         matches = {
             layer: Match(
                 *(int(errors[place].argmin()) - reach, view.shape[3] / maps[layer].shape[3]),
-                max(float(scales[place]), 1e-12),
+                max(float(variances[place]), 1e-12),
             )
             for place, layer in enumerate(layers)
         }
@@ -178,7 +179,7 @@ class Distillation:
     @torch.no_grad()
     def _look(self, held_out: Iterable[Any] | None, answers: list[Tensor]) -> None:
         """Note the loss since the last look, and the agreement on held-out images; keep the best weights."""
-        loss = float(self.how.total(self.sum.to(self.how.device))) / self.how.world
+        loss = float(self.how.total(self.sum)) / self.how.world
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {self.step}: lower the learning rate")
         since = self.step - (self.log[-1]["step"] if self.log else 0)
@@ -220,7 +221,7 @@ class Distillation:
         if self.run is None:
             return
         # The first process saves for all, so it takes over the others' losses.
-        total = self.how.total(self.sum.to(self.how.device)).cpu()
+        total = self.how.total(self.sum)
         self.sum = total if self.how.first else torch.zeros_like(total)
         if not self.how.first:
             return
@@ -239,8 +240,7 @@ class Distillation:
         for name in _STATE[1:]:
             setattr(self, name, state[name])
         self.average = {name: tensor.to(self.how.device) for name, tensor in self.average.items()}
-        if not self.how.first:
-            self.sum = torch.zeros_like(self.sum)
+        self.sum = self.sum.to(self.how.device) * self.how.first
 
 
 def _check_size(images: Tensor, reach: int) -> None:

@@ -59,7 +59,7 @@ def moved(image: Tensor, shift: int, reach: int) -> Tensor:
 def errors_by_displacement(
     student: nn.Module, teacher: nn.Module, images: Tensor, layers: Sequence[str], reach: int
 ) -> tuple[Tensor, Tensor]:
-    """Return each layer's mean squared error for each displacement, and the variance of the teacher's map.
+    """Return each layer's mean squared error for each displacement, and two moments of the teacher's map.
 
     Args:
         student: See `distill`.
@@ -69,15 +69,15 @@ def errors_by_displacement(
         reach: The largest displacement to try, in pixels.
 
     Returns:
-        ``(layers, 2 * reach + 1)`` for -reach..reach, and ``(layers,)``, float64, on the CPU: means over this
-        process's images.
+        ``(layers, 2 * reach + 1)`` for -reach..reach, and ``(layers, 2)``, the map's mean and mean square; float64, on
+        the CPU. All are means over these images: the averages over equal shares of a batch are those of the batch.
 
     Raises:
         ValueError: If a layer's outputs are no maps of one shape in both.
     """
     _, of_student = run_with_maps(student, moved(images, 0, reach), layers)
     errors = torch.empty(len(layers), 2 * reach + 1, dtype=torch.float64)
-    scales = torch.empty(len(layers), dtype=torch.float64)
+    moments = torch.empty(len(layers), 2, dtype=torch.float64)
     for displacement in range(-reach, reach + 1):
         _, of_teacher = run_with_maps(teacher, moved(images, displacement, reach), layers)
         for place, layer in enumerate(layers):
@@ -90,8 +90,8 @@ def errors_by_displacement(
                 )
             errors[place, reach + displacement] = (mine.float() - theirs.float()).square().mean()
             if displacement == 0:
-                scales[place] = theirs.float().var()
-    return errors, scales
+                moments[place, 0], moments[place, 1] = theirs.float().mean(), theirs.float().square().mean()
+    return errors, moments
 
 
 def known_cells(match: Match, shifts: Iterable[int], size: Sequence[int]) -> tuple[slice, slice]:

@@ -17,7 +17,7 @@ from ..evaluation import find_device
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is computed, which should not change what it computes beyond rounding.
+    """How a run is computed, which should not change what it computes beyond rounding and what batch norm sees.
 
     Attributes:
         device: Where the run is computed.
@@ -67,11 +67,12 @@ class Execution:
         return torch.autocast(self.device.type, self.amp) if self.amp else nullcontext()
 
     def total(self, sums: Tensor) -> Tensor:
-        """Adds up a tensor over all processes; every process must call it, and gets a new tensor."""
-        total = sums.clone()
-        if self.world > 1:
-            dist.all_reduce(total)
-        return total
+        """Adds up a tensor over all processes; every process must call it, and gets a new tensor on the same device."""
+        if self.world == 1:
+            return sums.clone()
+        total = sums.to(self.device, copy=True)  # the only place that some backends send from
+        dist.all_reduce(total)
+        return total.to(sums.device)
 
 
 def positive(text: str) -> int:

@@ -76,6 +76,8 @@ class Trainer:
         self.recipe, self.train, self.val, self.run, self.seed = recipe, train, val, run, seed
         self.how = execution or Execution()
         self.identity: State = {**(identity or {}), "seed": seed, "recipe": recipe.as_json()}
+        # Batch norm sees a process's part of a batch, so these change more than the rounding.
+        self.identity |= {"amp": str(self.how.amp), "accumulate": self.how.accumulate, "world": self.how.world}
         self.report = report or (lambda entry: None)
         self.model = model.to(self.how.device).to(memory_format=self.how.memory_format)
         averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]  # as torch has it

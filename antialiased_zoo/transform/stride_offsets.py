@@ -36,7 +36,7 @@ def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> Strid
     steps = tuple(stride // k for stride, k in zip(op.stride, keep, strict=True))
     found: list[dict[int, int]] = [{} for _ in steps]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.device("cpu"):  # whatever device the model is being built on
             for strided, dense in _tries(module, op, keep):
                 first = _first_places(strided, dense, steps)
                 for axis, place in enumerate(first or ()):

@@ -196,6 +196,21 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert not torch.equal(start["1.0.weight"], student.state_dict()["1.0.weight"])
 
 
+@torch.no_grad()
+def test_the_shares_of_a_batch_average_to_the_batch() -> None:
+    """All processes must divide by one scale, which is that of one process."""
+    student, teacher = pair()
+    images = IMAGES[0] + torch.tensor([0.0, 0.0, 0.0, 3.0, 3.0, 3.0]).view(6, 1, 1, 1)  # shares that differ
+    whole, *shares = (
+        errors_by_displacement(student.eval(), teacher.eval(), x, ["0", "2"], 2) for x in (images, *images.split(3))
+    )
+    for of_whole, one, other in zip(whole, *shares, strict=True):
+        torch.testing.assert_close((one + other) / 2, of_whole)
+    moments = whole[1]
+    variance = torch.stack([teacher[:n](images[..., 2:-2, 2:-2]).double().var(correction=0) for n in (1, 3)])
+    torch.testing.assert_close(moments[:, 1] - moments[:, 0].square(), variance, rtol=1e-5, atol=0)
+
+
 def test_it_stops_when_it_comes_no_nearer_and_keeps_the_nearest() -> None:
     student, teacher = pair()
     log: list[dict[str, Any]] = []

@@ -98,6 +98,15 @@ def test_the_phases_are_those_of_the_formula() -> None:
         assert find_stride_offsets(conv, read_module(conv), (1, 1)) == (wanted, wanted)
 
 
+def test_a_model_that_is_built_without_data_is_treated_alike() -> None:
+    """The phases are found by running a copy, which needs values wherever the default device is."""
+    with torch.device("meta"):
+        conv = SameConv(2, 2, 3, 2)
+        assert find_stride_offsets(conv, read_module(conv), (1, 1)) == ((1, 0), (1, 0))
+        network = az.efficientnet_lite0(filter_size=4)
+    assert sum(isinstance(module, az.Downsample) for module in network.modules()) == 4
+
+
 def test_what_is_not_its_dense_evaluation_is_left_with_the_reason() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), Turned(4, 4, 3, 2), nn.ReLU())
     (site,) = az.plan(net).sites
