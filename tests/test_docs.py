@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 import torchvision
 from forked import run_code
+from PIL import Image
 
 import antialiased_zoo as az
 from antialiased_zoo import cli
@@ -202,6 +203,16 @@ def test_the_readmes_costs_are_the_plans() -> None:
     assert f"training by {round(100 * float(kept) - 100)}%" in prose
 
 
+def test_the_readmes_caption_says_what_its_picture_shows() -> None:
+    with Image.open(ROOT / "docs" / "demo.png") as picture:
+        title = picture.info["Title"]
+    shares = r"change the answer: ([\d.]+%) \[[^]]*\] to ([\d.]+%)"
+    plain, antialiased, photos = re.search(rf"{shares}.*\((\d+) photos", title, re.DOTALL).groups()
+    prose = " ".join(README.split())
+    assert f"on {photos} photos, a shift of one pixel changes the answer of the plain one in {plain}" in prose
+    assert f"that of the antialiased one in {antialiased}" in prose
+
+
 def test_the_speeds_are_the_records() -> None:
     rows = json.loads((ROOT / "results" / "benchmark" / "networks.json").read_text())["rows"]
     table = page("speed").partition("<!-- nine -->")[2].partition("<!-- /nine -->")[0].strip().splitlines()[2:]
@@ -223,3 +234,13 @@ def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", [*PAGES, "results/ablation/README.md"])
+def test_prose_has_at_most_100_columns(name: str) -> None:
+    """Except code, tables, HTML, lines that are one link, and what scripts write between two comments."""
+    text = re.sub(r"^ *```.*?^ *```$", "", (ROOT / name).read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"<!-- (\w[^>]*?)(: begin)? -->.*?<!-- (/\1|\1: end) -->", "", text, flags=re.DOTALL)
+    prose = [line for line in text.splitlines() if not re.match(r"[|<]|!?\[[^]]*\]\([^)]*\)$", line)]
+    assert len(prose) > 5
+    assert [line for line in prose if len(line) > 100] == []
