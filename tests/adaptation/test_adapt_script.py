@@ -67,4 +67,5 @@ def test_a_page_without_a_place_for_the_table_is_left_alone(script: ModuleType, 
 
 @pytest.mark.parametrize("record", [RESULTS, RESULTS.with_name("without_labels.json")])
 def test_the_page_shows_the_record(script: ModuleType, record: Path) -> None:
-    assert script.table(json.loads(record.read_text())).strip() in (ROOT / "docs" / "adapting.md").read_text()
+    shown, page = script.table(json.loads(record.read_text())), (ROOT / "docs" / "adapting.md").read_text()
+    assert " ".join(shown.split()) in " ".join(page.split())  # the page breaks long lines
