@@ -244,7 +244,7 @@ def _stated(before: az.Plan, after: az.Plan) -> bool:
     It gives one name of a shared module a copy, or replaces the child of that name but not what a list holds.
     """
     reasons = [site.reason for plan in (before, after) for site in plan.skipped]
-    named = any("several places" in reason or "plain list" in reason for reason in reasons)
+    named = any("several times" in reason or "plain list" in reason for reason in reasons)
     return named and len(before.treated) != len(after.treated)
 
 

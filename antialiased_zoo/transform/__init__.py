@@ -6,11 +6,10 @@ from .apply import antialias, antialias_
 from .cost import plan
 from .downsamplers import Downsampler, register_downsampler
 from .graph import Dataflow as Dataflow
-from .graph import UntraceableError as UntraceableError
-from .hosting import BLUR_HOOKS as BLUR_HOOKS
-from .hosting import check as check
-from .hosting import check_blurs as check_blurs
-from .hosting import take_links as take_links
+from .links import BLUR_HOOKS as BLUR_HOOKS
+from .links import check as check
+from .links import check_blurs as check_blurs
+from .links import take_links as take_links
 from .module_form import replace_module as replace_module
 from .op_table import register_strided_op
 from .ops import Op as Op
@@ -19,6 +18,7 @@ from .options import StemPool as StemPool
 from .plans import Plan
 from .structures import forget_structure as forget_structure
 from .structures import register_structure as register_structure
+from .traced import UntraceableError as UntraceableError
 
 __all__ = [
     "Downsampler",

@@ -1,4 +1,7 @@
-"""The modules that work on each place of a map by itself, and those that norm a map by its own statistics."""
+"""Which modules and functions are pointwise, and which normalise a map by its own statistics.
+
+A pointwise operation computes each output position from the same position of its inputs.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,18 @@ from torch.nn.modules import activation as activations
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-# What these do depends on the axis.
+# These work along an axis, so they are not pointwise on every map.
 _BY_AXIS = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.GLU)
 ACTIVATIONS = tuple(
     cls for name in activations.__all__ if isinstance(cls := getattr(activations, name), type) and cls not in _BY_AXIS
 )
 NORMS = (_NormBase, nn.GroupNorm)
-# A subclass may compute something else: its class says only what it computes if its forward is one
-# of these.
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _POINTWISE: tuple[Any, ...] = (*ACTIVATIONS, nn.BatchNorm2d, nn.SyncBatchNorm, *_DROPOUTS, nn.Identity)
-_KEEPING_PLACES = frozenset(cls.forward for cls in _POINTWISE)
+# Compared with a module's forward, not its class: a subclass may compute something else.
+_POINTWISE_FORWARDS = frozenset(cls.forward for cls in _POINTWISE)
 
-# These take their statistics over the map at hand, so they differ on a dense map and on its
-# subsampled one.
+# Their statistics are taken over the map, so a dense map and its subsampled map give different ones.
 MAP_NORM_FUNCTIONS = frozenset(["group_norm", "instance_norm", "layer_norm"])
 
 _registered_modules: list[type[nn.Module]] = []
@@ -32,14 +33,14 @@ _registered_functions: list[Callable[..., Any]] = []
 
 
 def register_activation(activation: type[nn.Module] | Callable[..., Any]) -> None:
-    """Let the transform take a module class or a function for a pointwise nonlinearity: a blur waits for it.
+    """Register a module class or a function as a pointwise nonlinearity, so that blurs go after it.
 
-    What `torch.fx` can look into need not be registered: ``x * torch.sigmoid(x)`` and the like are
-    understood. It is for activations written in another language or with control flow on values.
+    Code that `torch.fx` can trace, such as ``x * torch.sigmoid(x)``, need not be registered. This is
+    for activations written in another language or with control flow that depends on values.
 
     Args:
         activation: A subclass of ``nn.Module``, or a function marked with `torch.fx.wrap`. It
-            computes each output from the inputs at the same place, and keeps the map's shape.
+            computes each output from the inputs at the same position, and keeps the map's shape.
 
     Raises:
         TypeError: If it is neither.
@@ -55,7 +56,7 @@ def register_activation(activation: type[nn.Module] | Callable[..., Any]) -> Non
     elif callable(activation) and not isinstance(activation, type):
         _registered_functions.append(activation)
     else:
-        raise TypeError(f"an activation is a subclass of nn.Module or a function, got {activation!r}")
+        raise TypeError(f"an activation must be a subclass of nn.Module or a function, got {activation!r}")
 
 
 def registered_activations() -> tuple[type[nn.Module], ...]:
@@ -64,7 +65,7 @@ def registered_activations() -> tuple[type[nn.Module], ...]:
 
 
 def function_name(target: Any) -> str:
-    """Name of a function of torch's, or of a method, without overload and in-place mark; "" for other functions."""
+    """Name of a torch function or of a method, without overload or in-place suffix; "" for other functions."""
     if isinstance(target, str):
         return target.rstrip("_")
     origin = str(getattr(target, "__module__", "") or "")
@@ -80,7 +81,7 @@ def is_activation(module: nn.Module | None) -> bool:
 
 
 def is_map_norm(module: nn.Module | None) -> bool:
-    """True for norms whose statistics are the map's own."""
+    """True for norms that take their statistics from the map itself."""
     return isinstance(module, (_InstanceNorm, nn.GroupNorm))
 
 
@@ -89,9 +90,9 @@ def inner_activations(module: nn.Module) -> list[str]:
     return [name for name, child in module.named_modules() if name and is_activation(child)]
 
 
-def keeps_places(module: nn.Module) -> bool:
-    """True for a module that is known to work on each place of a map by itself; others are tried out."""
-    return type(module).forward in _KEEPING_PLACES or isinstance(module, tuple(_registered_modules))
+def is_pointwise(module: nn.Module) -> bool:
+    """True for a module that is known to be pointwise; `Following` tests the others on random maps."""
+    return type(module).forward in _POINTWISE_FORWARDS or isinstance(module, tuple(_registered_modules))
 
 
 def is_registered(function: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Antialiases a model, or a copy of it: plans, and applies the plan whole or not at all."""
+"""Antialiases a model, or a copy of it: makes a plan and applies it completely, or not at all on an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 from ..layers import FilterSize, forget_compiled_code
 from .downsamplers import Downsampler, make_downsampler
 from .graph_form import apply_to_graph
-from .hosting import links_of, mend
+from .links import links_of, restore_blurs
 from .module_form import apply_site
 from .options import PlanOptions
 from .planner import plan
@@ -24,7 +24,7 @@ from .plans import Plan
 from .structures import note_structure, published_structure
 
 _Model = TypeVar("_Model", bound=nn.Module)
-# Options that say how a map is downsampled; the others say where.
+# Options that say how maps are downsampled; the others say where blurs go.
 _HOW = ("downsampler", "pad_type", "wide")
 
 
@@ -40,19 +40,23 @@ class Options(PlanOptions, total=False):
 def antialias(
     model: nn.Module, filter_size: FilterSize = 4, *, graph: bool = False, **options: Unpack[Options]
 ) -> nn.Module:
-    """Return a copy of a model whose downsampling low-pass filters first; the model itself is left alone.
+    """Return an antialiased copy of a model: each downsampling step low-pass filters first.
 
     Args:
         model: See `antialias_`.
         filter_size: See `antialias_`.
-        graph: Also treat what modules alone cannot express (functional pools and convolutions, an activation module
-            used at several places with several readers): the copy is then a `torch.fx.GraphModule`, whose
-            parameters have the names they had, if there is something of that kind in the model. What the model's own
-            code does only while training is fixed as in the mode that the model is in; a warning says so.
-        **options: The other arguments of `antialias_`, but for ``optimizers``: none holds the copy's parameters.
+        graph: Also treat what cannot be treated module by module (functional pools and convolutions, an activation
+            module used several times with several readers). If the model has any of these, the copy is a
+            `torch.fx.GraphModule`, whose parameters keep their names. Code that differs between training and
+            evaluation is fixed in the model's current mode; a warning says so.
+        **options: The other arguments of `antialias_`, except ``optimizers``: none holds the copy's parameters.
 
     Returns:
-        An antialiased deep copy.
+        An antialiased deep copy; the model itself is not changed.
+
+    Raises:
+        ValueError: See `antialias_`.
+        TypeError: If ``optimizers`` is given.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
@@ -66,7 +70,10 @@ def antialias(
         options.get("wide", False),
     )
     if "optimizers" in options:
-        raise TypeError("antialias() returns a copy, which no optimizer knows: use antialias_(), or make one after it")
+        raise TypeError(
+            "antialias() returns a copy, whose parameters are in no optimizer: use antialias_(), or create the "
+            "optimizer from the copy"
+        )
     options = _resolved(options)
     model = copy.deepcopy(model)
     chosen = cast(PlanOptions, {name: value for name, value in options.items() if name not in _HOW})
@@ -90,54 +97,54 @@ def antialias_(
 ) -> _Model:
     """Antialias a model in place: each strided op is evaluated densely, then blurred and subsampled.
 
-    Parameters stay the same objects under the same names, and the state dict has the same keys, so checkpoints
-    load and optimizers go on. A state dict's metadata say how the model was antialiased, and loading one compares.
-    Convolutions stay where they are with a smaller stride; the blur is a child (``blur_before``, ``blur_after``) of
-    the module beside it. Pools are replaced. A second call changes nothing.
-    Every op returns the size that it returned before, for every input.
+    Parameters stay the same objects under the same names, and the state dict keeps its keys, so checkpoints still
+    load and optimizers keep working. The state dict's metadata records how the model was antialiased, and loading
+    compares it. Strided convolutions stay in place with a smaller stride; the blur becomes a child (``blur_before``,
+    ``blur_after``) of the module that it precedes or follows. Pools are replaced, unless the model's code may read
+    their class or stride. Output sizes stay the same for every input. A second call changes nothing.
 
     Args:
-        model: A network in 1, 2 or 3 dimensions, on any device. Parts that `torch.fx` cannot trace are treated by
-            themselves; `plan` says what was not.
-        filter_size: Length of the binomial taps, 1 to 7 (1 subsamples without a blur), or taps of your own: a 1-D
+        model: A network for 1-D, 2-D or 3-D data, on any device. Parts that `torch.fx` cannot trace are treated module
+            by module; `plan` lists what was skipped.
+        filter_size: Length of the binomial taps, 1 to 7 (1 subsamples without a blur), or custom taps: a 1-D
             sequence, normalised to sum to one.
         pad_type: Padding of the blurs: "reflect", "replicate" or "zero".
         wide: Widen binomial taps for strides above 2 (`antialiased_zoo.wide_taps`).
-        downsampler: "blur"; "alternating", whose filters of even size move maps to alternate sides, so that the moves
-            nearly cancel; or a name given to `register_downsampler`.
-        optimizers: The model's optimizers, for those who come from libraries that must change them. They are only
-            checked to be this model's, and go on: parameters stay the same objects, and blurs have none.
-        like: Name of a published network (``"resnet50"``, ``"densenet121"``): its options are the defaults, so that a
-            network with the same parts in another library's classes computes what its weights were trained for.
+        downsampler: "blur"; "alternating", whose even-sized filters shift maps by half a pixel in alternating
+            directions, so that the shifts nearly cancel; or a name given to `register_downsampler`.
+        optimizers: The model's optimizers, as in libraries that must update them. Here they are only checked to belong
+            to the model; they need no change, as parameters stay the same objects and blurs have none.
+        like: Name of a published network (``"resnet50"``, ``"densenet121"``). Its options become the defaults, so that
+            another library's version of the network computes what its weights were trained for.
         **options: Any of the following.
 
-            * ``stem_stride`` (2): stride that the convolution reading the image keeps: 2 in the paper, 1
+            * ``stem_stride`` (2): the stride that the convolution reading the image keeps: 2 in the paper; 1
               antialiases it fully.
-            * ``shortcut`` ("blur"): "blur" puts a blur before linear 1x1 strided convolutions, "stride" leaves them.
-            * ``stem_pool`` ("max"): what becomes of the first max pool: "max" keeps its window, densely evaluated,
-              "max2" takes a 2x2 maximum without padding (the published ResNets; one pixel less at odd sizes),
+            * ``shortcut`` ("blur"): "blur" puts a blur before linear 1x1 strided convolutions, "stride" skips them.
+            * ``stem_pool`` ("max"): what replaces the first max pool: "max" keeps its window, densely evaluated;
+              "max2" takes a 2x2 maximum without padding (the published ResNets; one pixel less at odd sizes);
               "blur" takes no maximum.
-            * ``avg_pool`` ("fit"): "fit" puts the blur on the average's centres and keeps its size, "blur" gives
+            * ``avg_pool`` ("fit"): "fit" keeps the centres and the size of the average pool; "blur" gives
               ceil(size / stride), as in the published DenseNets.
             * ``placement`` ("after_nonlinearity"): "before_conv" puts a dense blur before each strided convolution,
-              which keeps its stride: cheaper, but what the convolution makes still aliases (Composer's blur_first).
-            * ``kinds`` (all): some of "conv", "maxpool", "avgpool".
-            * ``min_channels`` (0): convolutions that read fewer channels are left alone.
+              which keeps its stride: cheaper, but the convolution's own output still aliases (Composer's blur_first).
+            * ``kinds`` (all): a selection of "conv", "maxpool", "avgpool".
+            * ``min_channels`` (0): convolutions with fewer input channels are skipped.
             * ``upsample`` (None): filter size (or taps) of a dense blur after each strided transposed convolution,
-              nearest interpolation by a whole factor and pixel shuffle; None leaves them. Binomial taps are widened
-              for factors above 2. Odd sizes such as 3 keep the map in place, even ones shift it by half a pixel.
-            * ``where`` (None): a function of (module, qualified name); modules for which it is false are left alone.
+              nearest-neighbour interpolation by an integer factor and pixel shuffle; None skips them. Binomial taps are
+              widened for factors above 2. Odd sizes such as 3 keep the map in place, even ones shift it half a pixel.
+            * ``where`` (None): a function of (module, qualified name); modules for which it is false are skipped.
 
     Returns:
         The same model.
 
     Raises:
         ValueError: If an option is out of range, ``like`` names no known network, or an optimizer holds no parameter of
-            the model; the model is then as it was.
-        TypeError: If ``optimizers`` are none.
+            the model. The model is then unchanged.
+        TypeError: If ``optimizers`` contains anything but optimizers.
 
     Warns:
-        UserWarning: If nothing in the model was left to antialias.
+        UserWarning: If there was nothing to antialias in the model.
 
     Source: Zhang, ICML 2019, section 3.2.
 
@@ -150,20 +157,20 @@ def antialias_(
     _check_optimizers(model, [optimizers] if isinstance(optimizers, Optimizer) else optimizers)
     options = cast(PlanOptions, _resolved(cast(Options, {**options, "like": like})))
     with _as_before_on_error(model):
-        mended = mend(model)
+        restored = restore_blurs(model)
         found = plan(model, **options)
-        if not found.treated and not mended:
+        if not found.treated and not restored:
             warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
         apply_plan(model, found, way)
         if found.treated:
             how = {"downsampler": downsampler, "pad_type": pad_type, "wide": wide}
             note_structure(model, filter_size, {**options, **how})
-        forget_compiled_code()  # it does not notice a new hook
+        forget_compiled_code()  # its guards do not notice a new hook
     return model
 
 
 def apply_plan(model: nn.Module, found: Plan, way: Downsampler) -> nn.Module:
-    """Apply a plan of ``model``: in place, or, if the plan is a graph's, to the `torch.fx.GraphModule` returned."""
+    """Apply a plan of ``model`` in place; if the plan is for a graph, return a `torch.fx.GraphModule`."""
     if found.graph:
         return apply_to_graph(model, found, way)
     for site in found.treated:
@@ -173,7 +180,7 @@ def apply_plan(model: nn.Module, found: Plan, way: Downsampler) -> nn.Module:
 
 @contextlib.contextmanager
 def _as_before_on_error(model: nn.Module) -> Iterator[None]:
-    """Put every attribute, child, hook and link of a model's modules back if an error occurs."""
+    """Restore every attribute, child, hook and link of a model's modules if an error occurs."""
     modules = list(model.modules())
     held = [value for module in modules for value in vars(module).values() if type(value) in (dict, OrderedDict, list)]
     links = [link for module in modules for link in links_of(module)]
@@ -188,7 +195,7 @@ def _as_before_on_error(model: nn.Module) -> Iterator[None]:
 
 
 def _resolved(options: Options) -> Options:
-    """Put the options of the network that is named by ``like`` in its place, below those that are given."""
+    """Replace ``like`` by the options of the network that it names; options given explicitly override them."""
     given = {name: value for name, value in options.items() if name != "like"}
     like = options.get("like")
     return cast(Options, {**(published_structure(like) if like is not None else {}), **given})
@@ -201,6 +208,6 @@ def _check_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> None
             raise TypeError(f"optimizers must be torch.optim.Optimizer objects, got {type(optimizer).__name__}")
         if own.isdisjoint(id(parameter) for group in optimizer.param_groups for parameter in group["params"]):
             raise ValueError(
-                f"{type(optimizer).__name__} holds no parameter of this {type(model).__name__}: it would train another "
-                "model; make it from this one's parameters"
+                f"{type(optimizer).__name__} holds no parameter of this {type(model).__name__}: create the optimizer "
+                "from this model's parameters"
             )

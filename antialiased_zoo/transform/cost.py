@@ -1,4 +1,4 @@
-"""What antialiasing costs at an input size: extra multiply-adds, and activations kept for the backward pass."""
+"""The cost of antialiasing at an input size: extra multiply-adds, and activations saved for the backward pass."""
 
 from __future__ import annotations
 
@@ -30,38 +30,37 @@ def plan(
     graph: bool = False,
     **options: Unpack[PlanOptions],
 ) -> Plan:
-    """Find every op of a model that strides, where its blur belongs, and what it costs. Nothing is changed.
+    """List every strided op of a model, where its blur goes, and what it costs, without changing the model.
 
-    The model is traced with `torch.fx`, not run: it may be on any device, the meta device too.
-    Where its control flow depends on values, its parts are read one by one, which the plan's notes
-    say. Convolutions and pools with a forward of their own are tried out: copies of them, on small
-    random maps.
+    The model is traced with `torch.fx`, not run, so it may be on any device, including the meta
+    device. If its control flow depends on values, its parts are read one by one, and the plan's
+    notes say so. Convolutions and pools with their own forward are tested: copies of them run on
+    small random maps.
 
     Costs are measured on copies without data (on the meta device), in evaluation mode with
-    gradients: multiply-adds as torch's flop counter finds them, with blurs as the depthwise
-    convolutions that they are on a GPU; activations as the bytes of what autograd keeps. A site's
-    share is what its treatment adds to those before it. A model that cannot run without values
-    (detection models) is copied and run on zeros, once for each site, and a note says so.
+    gradients: multiply-adds as counted by torch's FLOP counter, with blurs as depthwise
+    convolutions (as on a GPU); activations as the bytes that autograd saves. A site's cost is what
+    it adds to the sites before it. A model that does not run on the meta device (detection models)
+    is copied and run on zeros, once for each site, and a note says so.
 
     Args:
         model: The network to read.
-        input_size: Shape of the model's input with its batch, such as ``(1, 3, 224, 224)``: adds
-            the costs.
-        filter_size: Of the blurs whose cost is measured.
-        pad_type: Of the blurs whose cost is measured.
-        wide: Of the blurs whose cost is measured.
-        downsampler: See `antialias_`; the one whose cost is measured.
-        graph: Place blurs between the nodes of a graph instead of beside modules: functions and
-            shared modules can be treated too, but the transformed model becomes a
-            `torch.fx.GraphModule`.
+        input_size: Shape of the model's input including the batch, such as ``(1, 3, 224, 224)``; if
+            given, costs are measured.
+        filter_size: Filter size of the blurs whose cost is measured.
+        pad_type: Padding of the blurs whose cost is measured.
+        wide: Whether the blurs whose cost is measured are widened.
+        downsampler: The downsampler whose cost is measured; see `antialias_`.
+        graph: Plan for a graph: functions and shared modules can be treated too, but the
+            antialiased model becomes a `torch.fx.GraphModule`.
         **options: The other options of `antialias_`.
 
     Returns:
-        The `Plan`; with an ``input_size``, its ``totals`` and every treated site's ``extra`` are
-        there.
+        The `Plan`. With an ``input_size``, its ``totals`` and the ``extra`` of every treated site
+        are set.
 
     Raises:
-        ValueError: If an option is out of range, or the model does not take an input of that size.
+        ValueError: If an option is out of range, or the model does not run on an input of that size.
 
     Source: Zhang, ICML 2019, section 3.2 (figure 2), and the published networks.
 
@@ -81,8 +80,8 @@ def plan(
         raise ValueError(f"input_size must be the shape of a batch, such as (1, 3, 224, 224), got {input_size!r}")
     try:
         return _with_costs(model, found, size, way, on_meta=True)
-    except Exception as error:  # a model's own code may raise anything where there are no values
-        note = f"costs: run on zeros, since the model does not run without values ({_first_line(error)})"
+    except Exception as error:  # a model's own code may raise anything on the meta device
+        note = f"costs: run on zeros, since the model does not run on the meta device ({_first_line(error)})"
     try:
         found = replace(found, notes=(*found.notes, note))
         return _with_costs(model, found, size, way, on_meta=False)
@@ -92,10 +91,10 @@ def plan(
 
 
 def cost_of(model: nn.Module, input_size: Sequence[int]) -> Cost:
-    """What one forward pass takes, on the device that the model is on; see `plan`.
+    """The cost of one forward pass on the model's device; see `plan`.
 
     Args:
-        model: In evaluation mode.
+        model: The model, in evaluation mode.
         input_size: Shape of its input.
 
     Example:
@@ -105,7 +104,7 @@ def cost_of(model: nn.Module, input_size: Sequence[int]) -> Cost:
     from torch.utils.flop_counter import FlopCounterMode  # slow to import
 
     own = {_storage(tensor) for tensor in _tensors(model)}
-    kept: dict[int, Tensor] = {}  # by storage: what two ops keep counts once
+    kept: dict[int, Tensor] = {}  # by storage: a tensor saved by two ops counts once
 
     def keep(tensor: Tensor) -> Tensor:
         if _storage(tensor) not in own:
@@ -121,7 +120,7 @@ def cost_of(model: nn.Module, input_size: Sequence[int]) -> Cost:
 
 
 def _with_costs(model: nn.Module, found: Plan, size: tuple[int, ...], way: Downsampler, on_meta: bool) -> Plan:
-    """Treat one site after the other, in copies, and note what each adds."""
+    """Treat one site more at a time, each time in a copy, and record what it adds."""
 
     def cost(sites: tuple[Site, ...]) -> Cost:
         twin = _without_data(model) if on_meta else copy.deepcopy(model)
@@ -142,7 +141,7 @@ def _with_costs(model: nn.Module, found: Plan, size: tuple[int, ...], way: Downs
 
 
 def _without_data(model: nn.Module) -> nn.Module:
-    """A deep copy on the meta device; the model's own tensors are never copied."""
+    """A deep copy on the meta device, made without copying the model's tensors."""
     empty: dict[int, Tensor] = {}
     for tensor in _tensors(model):
         on_meta = tensor.detach().to("meta")
@@ -155,7 +154,7 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]  # as torch has it
+    return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]  # untyped in torch
 
 
 def _first_line(error: Exception) -> str:

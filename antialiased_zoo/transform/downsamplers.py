@@ -1,4 +1,4 @@
-"""Ways to downsample: which module takes over a stride. One class each, registered under a name."""
+"""Downsamplers: classes, registered by name, that make the modules that take over a stride."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _AVG: tuple[Callable[..., nn.Module], ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.Avg
 
 
 class Downsampler:
-    """A way to downsample. Subclass it, override `subsample`, and give the class to `register_downsampler`.
+    """Base class of downsamplers: subclass it, override `subsample`, and register it with `register_downsampler`.
 
-    The other methods have defaults, or say that this way does not offer what they do.
+    The other methods have defaults, or raise an error that names what the downsampler lacks.
 
     Attributes:
         modules: Classes of the modules that it makes; the transform does not trace into them.
 
     Args:
-        filter_size: See `antialias_`; as are the others.
-        pad_type: Of the filters.
-        wide: Whether filters are widened for strides above 2.
+        filter_size: See `antialias_`.
+        pad_type: See `antialias_`.
+        wide: See `antialias_`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -58,15 +58,15 @@ class Downsampler:
         self.wide = wide
 
     def at(self, level: int) -> Downsampler:
-        """The way for ops that have ``level`` treated ops before them: this one."""
+        """The downsampler for ops that have ``level`` treated ops before them; by default this one."""
         return self
 
     def subsample(self, stride: tuple[int, ...], channels: int | None) -> nn.Module:
         """The module that subsamples a dense map.
 
         Args:
-            stride: One for each spatial axis.
-            channels: Of the map, where they are known.
+            stride: One stride for each spatial axis.
+            channels: Channels of the map, or None if unknown.
 
         Returns:
             A module from ``(N, C, *spatial)`` to ``ceil(size / stride)`` along each spatial axis.
@@ -74,24 +74,24 @@ class Downsampler:
         raise NotImplementedError
 
     def dense(self, stride: tuple[int, ...], channels: int | None) -> nn.Module:
-        """The module that filters a map as for a stride, and keeps its size: for ``placement="before_conv"``."""
+        """The module that filters a map for a stride but keeps its size, for ``placement="before_conv"``."""
         raise self._lacks("no filter before a convolution that keeps its stride (placement='before_conv')")
 
     def subsample_at(self, offsets: StrideOffsets, stride: tuple[int, ...]) -> nn.Module:
-        """As `subsample`, for an op whose first output depends on the map's size ("SAME" padding)."""
-        raise self._lacks("nothing for an op whose padding depends on its stride; leave it out with where=")
+        """Like `subsample`, for an op whose first output depends on the map's size ("SAME" padding)."""
+        raise self._lacks("no method for an op whose padding depends on its stride; exclude it with where=")
 
     def max_pool(self, window: Window, stride: tuple[int, ...]) -> nn.Module:
-        """What replaces a max pool: a dense maximum, then `subsample`."""
+        """The module that replaces a max pool: a dense maximum, then `subsample`."""
         if window.ceil_mode:
-            raise self._lacks("nothing for a max pool with ceil_mode=True; leave it out with where=")
+            raise self._lacks("no method for a max pool with ceil_mode=True; exclude it with where=")
         pool = _MAX[len(stride) - 1](window.size, 1, window.padding, window.dilation)
         return nn.Sequential(pool, self.subsample(stride, None))
 
     def avg_pool(self, window: Window, stride: tuple[int, ...]) -> nn.Module:
-        """What replaces an average pool and keeps its size: a dense average, then `subsample`."""
+        """The module that replaces an average pool and keeps its output size: a dense average, then `subsample`."""
         if window.ceil_mode:
-            raise self._lacks("nothing for an average pool with ceil_mode=True; leave it out with where=")
+            raise self._lacks("no method for an average pool with ceil_mode=True; exclude it with where=")
         return nn.Sequential(_AVG[len(stride) - 1](window.size, 1, window.padding), self.subsample(stride, None))
 
     def _lacks(self, what: str) -> ValueError:
@@ -99,7 +99,7 @@ class Downsampler:
 
 
 class Blur(Downsampler):
-    """The paper's way: a low-pass filter, then every stride-th place."""
+    """The paper's downsampler: a low-pass filter, then subsampling."""
 
     def subsample(self, stride: tuple[int, ...], channels: int | None) -> nn.Module:  # noqa: D102
         return self._blur(stride, channels, dense=False)
@@ -125,32 +125,33 @@ class Blur(Downsampler):
         return _BLUR[len(stride) - 1](channels, self.pad_type, size, stride, 0, wide, dense)
 
     def _filter(self, stride: Sequence[int]) -> tuple[FilterSize, bool]:
-        """Filter size or taps, and whether they are widened."""
+        """The filter size or taps, and whether they are widened."""
         return self.filter_size, self.wide
 
 
 class AlternatingBlur(Blur):
-    """The paper's blur, but every other level moves maps of even filters to the other side.
+    """The paper's blur, with even-sized filters that shift the map in alternating directions from level to level.
 
-    A filter of even size moves its map by half a pixel. The paper's all move it to the same side: behind four blurs,
-    the last with pixels that are 16 of the image's apart, a map lies 15 of these beside the original network's.
-    Alternating, it lies 5 beside. That leaves a pretrained network less to learn anew. Odd filters move nothing.
+    A filter of even size shifts its map by half a pixel. In the paper all shifts go in the same direction: after four
+    blurs, the last on a map with 16 image pixels between neighbours, the map is 15 image pixels away from the original
+    network's. With alternating directions it is 5 pixels away, so a pretrained network has less to relearn. Odd-sized
+    filters do not shift.
     """
 
     def at(self, level: int) -> Downsampler:
-        """The way for ops that have ``level`` treated ops before them."""
+        """The downsampler for ops that have ``level`` treated ops before them."""
         return _OtherSide(self.filter_size, self.pad_type, self.wide) if level % 2 else self
 
 
 class _OtherSide(Blur):
-    """Moves the map by half a pixel to the other side: taps of nothing behind the filter move its middle."""
+    """Shifts the map by half a pixel in the other direction: zero taps at the end move the filter's centre."""
 
     def _filter(self, stride: Sequence[int]) -> tuple[FilterSize, bool]:
         size, boxes = read_filter_size(self.filter_size), {max(2, s) if self.wide else 2 for s in stride if s > 1}
         if not isinstance(size, int):
             return (*size, *[0.0] * (1 - len(size) % 2)), False
         if len(boxes) > 1:
-            raise ValueError(f"downsampler='alternating' widens filters for equal strides only, got {tuple(stride)}")
+            raise ValueError(f"downsampler='alternating' with wide=True needs equal strides, got {tuple(stride)}")
         taps, before = wide_taps(size, max(boxes)), (size - 1) // 2 * (max(boxes) - 1)
         return (*taps, *[0.0] * (len(taps) - 1 - 2 * before)), False
 
@@ -159,10 +160,10 @@ _REGISTERED: dict[str, type[Downsampler]] = {"blur": Blur, "alternating": Altern
 
 
 def register_downsampler(name: str, downsampler: type[Downsampler]) -> None:
-    """Let ``antialias(model, downsampler=name)`` know a way to downsample.
+    """Register a downsampler for ``antialias(model, downsampler=name)``.
 
     Args:
-        name: Any name that is not taken; registering a class of the same name again replaces it.
+        name: A name that is not taken; registering a class of the same name again replaces it.
         downsampler: A subclass of `Downsampler`.
 
     Raises:
@@ -178,18 +179,18 @@ def register_downsampler(name: str, downsampler: type[Downsampler]) -> None:
     if not isinstance(downsampler, type) or not issubclass(downsampler, Downsampler):
         raise TypeError(f"downsampler must be a subclass of Downsampler, got {downsampler!r}")
     known = _REGISTERED.setdefault(name, downsampler)
-    if known.__qualname__ != downsampler.__qualname__:  # a notebook runs a cell again
-        raise ValueError(f"{name!r} is {known.__qualname__} already: choose another name")
+    if known.__qualname__ != downsampler.__qualname__:  # equal if a notebook cell runs again
+        raise ValueError(f"{name!r} is already the name of {known.__qualname__}: choose another name")
     _REGISTERED[name] = downsampler
     if downsampler.modules:
         register_strided_op(downsampler.modules, lambda _: None)
 
 
 def make_downsampler(name: str, filter_size: FilterSize, pad_type: str, wide: bool) -> Downsampler:
-    """The registered way of a name, with its options.
+    """Make the registered downsampler of a name.
 
     Raises:
-        ValueError: If there is none of that name, or an option is out of range.
+        ValueError: If the name is unknown, or an option is out of range.
     """
     if name not in _REGISTERED:
         raise ValueError(f"downsampler must be one of {tuple(_REGISTERED)}, got {name!r}")
@@ -197,6 +198,6 @@ def make_downsampler(name: str, filter_size: FilterSize, pad_type: str, wide: bo
 
 
 def upsampling_blur(filter_size: FilterSize, stride: tuple[int, ...], channels: int | None, pad_type: str) -> nn.Module:
-    """The dense blur after an op that upsamples; binomial taps are widened for the factor, as in `BlurUpsample`."""
+    """The dense blur after an upsampling op; binomial taps are widened to the factor, as in `BlurUpsample`."""
     wide = isinstance(read_filter_size(filter_size), int)
     return _BLUR[len(stride) - 1](channels, pad_type, filter_size, stride, 0, wide, dense=True)

@@ -1,9 +1,9 @@
-"""What follows a convolution at each place of its map, found by trying it out on small random maps.
+"""Finds the pointwise nodes that follow a convolution, by running them on small random maps.
 
-Names of functions do not say what a network computes: an activation may be one function or ten,
-behind a permutation of axes or a split of channels. So the nodes behind a convolution are run on a
-random map and on every other place of it: what keeps the places gives the same values at those. The
-model itself is not run, and its weights are not read.
+Function names do not say what a network computes: an activation may be one function or ten, after a
+permutation of axes or a split of channels. So the nodes after a convolution run on a random map and
+on every other position of it; if they are pointwise, both give the same values at those positions.
+The model itself is not run, and its weights are not read.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .activations import function_name, is_activation, is_map_norm, is_registered, keeps_places
+from .activations import function_name, is_activation, is_map_norm, is_pointwise, is_registered
 from .randomness import run_apart
 
-#: What stands between two nodes does at each place: an affine map, a norm over channels, or
-#: anything else.
+#: What the nodes between two ends compute at each position: an affine map, a norm over the channels,
+#: or anything else.
 Role = Literal["affine", "norm", "nonlinear"]
 
-_SIZES = (6, 10, 14)  # even, each half odd, and none like another: so no reshaping or reversing goes unnoticed
+_SIZES = (6, 10, 14)  # even with odd halves, and all different: so that reshaping and flipping are noticed
 _IMAGES = 2
 _GUESSED_CHANNELS = 8
-_MOST_NODES = 48  # of one nonlinearity
-_MOST_NUMBERS = 1 << 20  # of a constant
-# They mix channels, as the next convolution does: a blur comes before them.
+_MOST_NODES = 48  # in one nonlinearity
+_MOST_NUMBERS = 1 << 20  # in a constant
+# These mix channels, as the next convolution does: a blur goes before them.
 _READERS = ("addmm", "baddbmm", "bilinear", "bmm", "conv", "linear", "matmul", "mm", "tensordot")
 _MIXING = (_ConvNd, nn.Linear, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention, nn.Embedding)
-# Random, or by a batch's statistics: in evaluation an affine map at each place.
+# These are random or use batch statistics in training; in evaluation they are affine at each position.
 _AFFINE = ("alpha_dropout", "batch_norm", "dropout", "feature_alpha_dropout", "feature_dropout")
 
 
 class _UnknownError(Exception):
-    """A value that depends on more than the maps that are followed."""
+    """A value depends on more than the sources."""
 
 
 @dataclass(frozen=True)
 class End:
-    """A node through which all that was read of some maps passes.
+    """A node that all data from the sources passes through: a blur after it reaches every reader.
 
     Attributes:
-        node: The node; its value is a map of the same size.
-        role: What lies between the end before and this one.
-        channels: Of the map.
+        node: The node; its value is a map of the sources' spatial size.
+        role: What the nodes between the previous end and this one compute.
+        channels: Channels of the map.
     """
 
     node: fx.Node
@@ -57,20 +57,20 @@ class End:
 
 
 class Following:
-    """The nodes that follow the values of some convolutions and keep their places.
+    """The pointwise nodes that follow one convolution, or several whose results are added.
 
     Args:
-        sources: Values that are added up, or one; in the graph's order.
+        sources: The convolutions' nodes, in the graph's order.
         nodes: The graph's nodes.
-        ndim: Spatial axes of the maps.
-        channels: Of the maps; None if not known.
-        module: Gives the module that a node calls, or None.
-        attribute: Gives the tensor that a node reads from the model.
+        ndim: Number of spatial axes of the maps.
+        channels: Channels of the maps; None if unknown.
+        module: Returns the module that a node calls, or None.
+        attribute: Returns the tensor that a node reads from the model.
 
     Attributes:
-        ends: Where all that was read so far passes through one node, in order.
-        members: The nodes that were followed, the sources among them.
-        pending: The first node that was followed past the last end.
+        ends: The nodes that all data from the sources passes through, in order.
+        members: The nodes that were followed, including the sources.
+        pending: The first node that was followed after the last end.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Following:
         self._generator = torch.Generator().manual_seed(0)
         self._constants: dict[fx.Node, Any] = {}
         self._copies: dict[nn.Module, nn.Module] = {}
-        self._values: dict[fx.Node, tuple[Any, Any]] = {}  # for the map, and for every other place of it
+        self._values: dict[fx.Node, tuple[Any, Any]] = {}  # for the map, and for every other position of it
         with torch.no_grad(), torch.device("cpu"):
             self._follow(nodes)
 
     def nonlinear_ends(self) -> list[End]:
-        """Ends of the nonlinearities, the last one's first, each before those that follow it by an affine map."""
+        """The ends of the nonlinearities, last nonlinearity first, each followed by the affine ends after it."""
         groups: list[list[End]] = []
         for end in self.ends:
             if end.role == "nonlinear":
@@ -107,7 +107,7 @@ class Following:
         return [end for group in reversed(groups) for end in group]
 
     def affine_ends(self) -> list[End]:
-        """Ends before any nonlinearity or norm, the last one first."""
+        """The ends before any nonlinearity or norm, last one first."""
         found: list[End] = []
         for end in self.ends:
             if end.role != "affine":
@@ -126,36 +126,36 @@ class Following:
             else:
                 values = self._tried(node)
                 if values is None and self.members.isdisjoint(node.all_input_nodes):
-                    continue  # it reads a size
+                    continue  # it reads only a size
                 if values is None or len(since) == _MOST_NODES:
                     break
                 self._values[node] = values
                 since.append(node)
-            if _same(*self._values[node]):  # the batch's size, a dtype: it says nothing of the map
+            if _same(*self._values[node]):  # independent of the map: the batch size, a dtype
                 continue
             self.members.add(node)
             meets = self.members.issuperset(self.sources) and last_use <= order[node]
             last_use = max([last_use, *(order[user] for user in node.users)])
-            if meets and node not in self.sources and self._keeps_places(*self._values[node]):
+            if meets and node not in self.sources and self._is_pointwise(*self._values[node]):
                 self.ends.append(End(node, self._role(start, since), self._values[node][0].shape[1]))
                 start, since = [node], []
         self.pending = next((node for node in since if node in self.members), None)
 
     def _tried(self, node: fx.Node) -> tuple[Any, Any] | None:
-        """A node's values for the map and for every other place of it; None if it ends what is followed."""
+        """A node's values for the map and for every other position of it; None if following stops at the node."""
         name = function_name(node.target)
         mixes = node.op != "call_module" and (name.startswith(_READERS) or (name == "einsum" and _sums(node)))
         if node.op == "output" or mixes:
             return None
         try:
             return self._run(node, lambda n: self._value(n)[0]), self._run(node, lambda n: self._value(n)[1])
-        except Exception:  # a model's own code may raise anything
+        except Exception:  # a model's code may raise anything
             return None
 
     def _run(self, node: fx.Node, value: Callable[[fx.Node], Any]) -> Any:
         def given(n: fx.Node) -> Any:
             found = value(n)
-            return found.clone() if isinstance(found, Tensor) else found  # what runs may change it in place
+            return found.clone() if isinstance(found, Tensor) else found  # the node may change it in place
 
         taken: Any = fx.map_arg((node.args, node.kwargs), given)
         args, kwargs = taken
@@ -174,7 +174,7 @@ class Following:
         module = self._module(node)
         if module is None or is_map_norm(module):
             raise _UnknownError
-        if keeps_places(module):
+        if is_pointwise(module):
             x = args[0] if args else next(iter(kwargs.values()))
             return F.silu(x) if is_activation(module) else x
         if module not in self._copies:
@@ -189,7 +189,7 @@ class Following:
         return self._constants[node], self._constants[node]
 
     def _constant(self, node: fx.Node) -> Any:
-        """A value that comes from no input: parameters and buffers are drawn, so that those at zero hide nothing."""
+        """A value that depends on no input; tensors are random, since parameters at zero would hide what they do."""
         if node.op in ("call_function", "call_method"):
             return self._run(node, lambda n: self._value(n)[0])
         if node.op != "get_attr":
@@ -202,7 +202,7 @@ class Following:
         return self._drawn(value.shape) if value.is_floating_point() else value.cpu()
 
     def _drawn(self, shape: Sequence[int]) -> Tensor:
-        """Numbers fit for variances and slopes: none near 0 or 1."""
+        """Random numbers from 0.25 to 0.75: valid as variances and slopes, and not near 0 or 1."""
         return torch.rand(tuple(shape), generator=self._generator, dtype=torch.float32) / 2 + 0.25
 
     def _random_map(self) -> tuple[Tensor, Tensor]:
@@ -210,7 +210,7 @@ class Following:
         return x, self._every_other(x)
 
     def _random(self, shape: Sequence[int]) -> Tensor:
-        """Numbers of both signs and of all sizes up to some hundreds."""
+        """Random numbers of both signs, with magnitudes from near 0 to some hundreds."""
         one, other = (torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32) for _ in range(2))
         return 3 * one * other.exp()
 
@@ -218,7 +218,7 @@ class Following:
         places = (slice(None), slice(None), *(slice(None, None, 2) for _ in self._size))
         return x[places]
 
-    def _keeps_places(self, dense: Any, sparse: Any) -> bool:
+    def _is_pointwise(self, dense: Any, sparse: Any) -> bool:
         if not isinstance(dense, Tensor) or not dense.is_floating_point():
             return False
         if dense.dim() != 2 + len(self._size) or (dense.shape[0], *dense.shape[2:]) != (_IMAGES, *self._size):
@@ -227,7 +227,7 @@ class Following:
         return kept.shape == sparse.shape and _near(kept, sparse, 1e-3)
 
     def _role(self, start: Sequence[fx.Node], between: Sequence[fx.Node]) -> Role:
-        """What lies between some nodes and the last of those that follow, by its values at chosen points."""
+        """What the nodes from ``start`` to the last of ``between`` compute, judged by values at chosen points."""
         a, b = ({node: self._random(self._values[node][0].shape) for node in start} for _ in range(2))
         inputs = (a, b, *_blends(a, b, ((0.5, 0.5), (8, 0), (1, 0.05))))
         at_a, at_b, at_middle, at_larger, nearby = (self._ran(given, between) for given in inputs)
@@ -252,7 +252,7 @@ def _blends(
 
 
 def _drawn_copy(module: nn.Module, drawn: Callable[[Sequence[int]], Tensor]) -> nn.Module:
-    """A copy of a module, its weights and statistics drawn, that works on each image by itself."""
+    """A copy of a module in evaluation mode, with random weights and statistics."""
     tensors = [*module.parameters(), *module.buffers()]
     mixes = any(isinstance(inner, _MIXING) for inner in module.modules())
     unknown = any(t.is_meta and not t.is_floating_point() for t in tensors)
@@ -267,14 +267,14 @@ def _drawn_copy(module: nn.Module, drawn: Callable[[Sequence[int]], Tensor]) -> 
 
 
 def _sums(node: fx.Node) -> bool:
-    """True unless an einsum only multiplies: each of its axes is in the result."""
+    """True unless every axis of the einsum is in its result, so that it only multiplies."""
     equation = node.args[0] if node.args else ""
     taken, arrow, given = equation.partition("->") if isinstance(equation, str) else ("", "", "")
     return not arrow or not set(taken) - set(", ") <= set(given)
 
 
 def _same(one: Any, other: Any) -> bool:
-    """True for values that do not depend on the map at hand."""
+    """True for equal values, which do not depend on the map."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and torch.equal(one, other)
     if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
@@ -283,7 +283,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _near(one: Tensor, other: Tensor, tolerance: float, size: Tensor | None = None) -> bool:
-    """True if two tensors differ by little of a size, their largest value if none is given."""
+    """True if two tensors differ by at most ``tolerance`` times ``size``, by default their largest magnitude."""
     one, other = one.float(), other.float()
     finite = one.isfinite()
     if not torch.equal(finite, other.isfinite()):

@@ -1,4 +1,4 @@
-"""Gives ops' strides over to blurs between the nodes of a model's graph."""
+"""Applies a plan to a model's graph: blurs become nodes of a `torch.fx.GraphModule`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, cast
 from torch import fx, nn
 
 from .downsamplers import Downsampler
-from .graph import Dataflow, UntraceableError
 from .module_form import apply_site, blur_of, like_model, share_hooks
 from .plans import Plan, Site
+from .traced import TracedModel, UntraceableError
 
 
 def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphModule:
-    """Put blurs between the nodes of the model's graph; parts that could not be traced are treated as modules."""
-    flow = Dataflow(model)
+    """Insert blurs between the nodes of the model's graph; parts that cannot be traced are treated as modules."""
+    flow = TracedModel(model)
     _warn_of_modes(model, flow)
     graph = flow.graph
     for name, tensor in flow.constants.items():
         model.register_buffer(name, tensor, persistent=False)
     nodes = {node.name: node for node in graph.nodes}
-    names = (f"blur_{index}" for index in itertools.count())  # a graph that was treated before has some
+    names = (f"blur_{index}" for index in itertools.count())  # some may exist from an earlier call
     for site in found.treated:
         if not site.node:
             apply_site(model, site, way, found)
@@ -39,30 +39,30 @@ def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphM
     graph.lint()
     made = fx.GraphModule(model, graph, type(model).__name__)
     for name, tensor in flow.constants.items():
-        if isinstance(tensor, nn.Parameter):  # of a module in a plain list: in no state dict before, nor now
+        if isinstance(tensor, nn.Parameter):  # of a module in a plain list: stays out of the state dict
             delattr(made, name)
             vars(made)[name] = tensor
     _keep_unused(model, made)
     return made
 
 
-def _warn_of_modes(model: nn.Module, flow: Dataflow) -> None:
-    """Warn where a model's own code does something else in the other mode, which a graph cannot."""
+def _warn_of_modes(model: nn.Module, flow: TracedModel) -> None:
+    """Warn if the model's code differs between training and evaluation, which a graph cannot express."""
     try:
-        same = Dataflow(model, not model.training).described() == flow.described()
+        same = TracedModel(model, not model.training).described() == flow.described()
     except UntraceableError:
         same = False
     if not same:
         name, mode, other = type(model).__name__, *(("training", "eval") if model.training else ("evaluation", "train"))
         warnings.warn(
-            f"{name} has code of its own that differs between training and evaluation (functional dropout, say): the "
-            f"graph keeps what it does in {mode}, whatever train() and eval() say; call {other}() first for the other",
+            f"the code of {name} differs between training and evaluation (functional dropout, for example): the graph "
+            f"always does what it does in {mode}, also after {other}(); call {other}() before for the other",
             stacklevel=5,
         )
 
 
 def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:
-    """Give the made module what its graph does not use (auxiliary heads, say): checkpoints hold it."""
+    """Add the tensors that the graph does not use (auxiliary heads, for example), since checkpoints hold them."""
     known = made.state_dict()
     for key, tensor in model.state_dict(keep_vars=True).items():
         if key in known:

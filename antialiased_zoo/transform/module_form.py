@@ -1,4 +1,4 @@
-"""Gives an op's stride over to a blur: in a module's place, beside it or within it."""
+"""Applies a plan to a model's modules: a blur replaces a pool, or is attached to a module."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from torch import nn
 
 from ..layers import Window
 from .downsamplers import Downsampler, upsampling_blur
-from .hosting import Link, attach, keep
+from .hosting import attach
+from .links import Link, add_link
 from .op_table import row_of
 from .plans import Plan, Site
 
 
 def apply_site(model: nn.Module, site: Site, way: Downsampler, found: Plan) -> None:
-    """Apply one site of a plan; in place."""
+    """Apply one site of a plan, in place."""
     if site.placement is None:
         return
     module, host, where = model.get_submodule(site.name), model.get_submodule(site.placement.host), site.placement.where
@@ -42,7 +43,7 @@ def apply_site(model: nn.Module, site: Site, way: Downsampler, found: Plan) -> N
         ]
         norms = [path for norm in site.norms for path in _names(keeper, model.get_submodule(norm))]
         known = frozenset(name for name, _ in keeper.named_modules(remove_duplicate=False))
-        keep(keeper, Link(convs, tuple(_names(keeper, host)), where, blur, tuple(norms), known))
+        add_link(keeper, Link(convs, tuple(_names(keeper, host)), where, blur, tuple(norms), known))
 
 
 def _names(keeper: nn.Module, module: nn.Module) -> list[str]:
@@ -50,7 +51,7 @@ def _names(keeper: nn.Module, module: nn.Module) -> list[str]:
 
 
 def _in_place_of(module: nn.Module, site: Site, way: Downsampler) -> nn.Module:
-    """What replaces a pool, or an op that was registered."""
+    """The module that replaces a pool or a registered op."""
     row = row_of(module)
     if row is None or row.blurred is None:
         return blur_of(site, way)
@@ -79,17 +80,17 @@ def blur_of(site: Site, way: Downsampler) -> nn.Module:
 
 
 def like_model(module: nn.Module, model: nn.Module, blur: nn.Module) -> nn.Module:
-    """Give a blur its model's dtype and device, and the train flag of the module it stands beside or for."""
+    """Give a blur its model's dtype and device, and the training mode of the module that it replaces or joins."""
     tensor = next(itertools.chain(module.parameters(), model.parameters(), model.buffers()), None)
-    if tensor is not None and not tensor.is_meta:  # on the meta device the kernel would be lost: it is in no checkpoint
+    if tensor is not None and not tensor.is_meta:  # on meta the kernel would be lost: no checkpoint holds it
         blur = blur.to(device=tensor.device, dtype=tensor.dtype if tensor.is_floating_point() else None)
     return blur.train(module.training)
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever ``old`` stands in a model, under all its names; hooks and blurs beside it move along."""
+    """Replace ``old`` by ``new`` under all its names in a model; its hooks and attached blurs move along."""
     share_hooks(old, new)
-    for name in ("blur_before", "blur_after"):  # another op's
+    for name in ("blur_before", "blur_after"):  # those of other ops
         if hasattr(old, name):
             new.add_module(name, old.get_submodule(name))
     for parent in list(model.modules()):
@@ -99,14 +100,14 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def share_hooks(old: nn.Module, new: nn.Module) -> None:
-    """Let a module have another's hooks: the same objects, so that the handles of hooks go on."""
+    """Give a module the hook dictionaries of another, not copies, so that existing hook handles keep working."""
     for hooks, value in vars(old).items():
         if hooks.startswith(("_forward_", "_backward_", "_is_full_backward_")):
             vars(new)[hooks] = value
 
 
 def _with_replaced(value: Any, old: nn.Module, new: nn.Module) -> Any:
-    """A container that holds one module in place of another; the same object, unless it does."""
+    """A container with one module replaced by another; the same object if it does not hold that module."""
     if value is old:
         return new
     if isinstance(value, dict):

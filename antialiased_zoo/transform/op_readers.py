@@ -1,4 +1,4 @@
-"""Readers of ops that stride: from a module's attributes, or from a call's arguments, to an `Op`."""
+"""Readers of strided ops: each makes an `Op` from a module's attributes or a call's arguments."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .activations import function_name
 from .ops import Op
 
 _ADAPTIVE = "pools to a given size: its windows depend on the input's size"
-_SLICE = "picks places by their index: whether along an image is not known"
-_RESIZE = "resizes: where that is downwards, antialias=True makes interpolate low-pass filter"
-_UNSHUFFLE = "moves pixels into channels: none is dropped, and no blur can stand between"
-QUANTIZED = "quantized: its maps have no blur; antialias the network first, and quantise it then"
-_DEFORMED = "its offsets are those of the strided map: it has no dense evaluation"
-_WINDOWS = "pools the windows of a view: no op of its own, whose stride could be given up"
+_SLICE = "selects positions by index, perhaps not along an image axis"
+_RESIZE = "resizes: if it downsamples, pass antialias=True to interpolate, which then low-pass filters"
+_UNSHUFFLE = "moves pixels into channels: none is dropped, so there is no place for a blur"
+QUANTIZED = "quantized: antialias the network first, then quantize it"
+_DEFORMED = "deformable: its offsets belong to the strided map, so it cannot be evaluated densely"
+_WINDOWS = "pools windows that a view makes: there is no op with a stride to change"
 _SPLITS = ("view", "reshape", "unflatten", "_unsafe_view")
-FRACTIONAL = "pools at random places"
+FRACTIONAL = "pools at random positions"
 _CONV_DEFAULTS = (("stride", 1), ("padding", 0), ("dilation", 1))
 _POOL_DEFAULTS: dict[str, Any] = {"kernel_size": 1, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
 _POOLS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -32,25 +32,25 @@ _POOLS: dict[str, tuple[type[nn.Module], ...]] = {
 
 
 def read_conv(module: _ConvNd) -> Op:
-    """What a convolution does."""
+    """Read a convolution module."""
     padding = module.padding if isinstance(module.padding, tuple) else tuple(0 for _ in module.stride)
     window = Window(module.kernel_size, padding, module.dilation)
     return Op("conv", module.stride, window, module.in_channels, module.out_channels)
 
 
 def call_conv(given: dict[str, Any], name: str) -> Op | None:
-    """What a convolution by function does; None for transposed ones."""
-    transposed = name == "convolution" and given.get("transposed", False)  # elsewhere that place holds the groups
+    """Read a functional convolution; None for transposed ones."""
+    transposed = name == "convolution" and given.get("transposed", False)  # other functions have groups there
     ndim = int(name[4]) if name[4:5].isdigit() else len(given.get("stride", (1, 1)))
     stride, padding, dilation = (each(given.get(key, default), ndim) for key, default in _CONV_DEFAULTS)
     if transposed or stride is None:
         return None
-    # The kernel's size is the weight's and not in the graph: 2 stands for "may be larger than 1".
+    # The graph does not show the weight's size: 2 means "may be larger than 1".
     return Op("conv", stride, Window((2,) * ndim, padding or (0,) * ndim, dilation or (1,) * ndim))
 
 
 def read_pool(module: Any) -> Op | None:
-    """What a pool does."""
+    """Read a pool module."""
     kind, classes = next((kind, classes) for kind, classes in _POOLS.items() if isinstance(module, classes[0]))
     size = module.kernel_size
     known = next((n for n, cls in enumerate(classes[1:], 1) if isinstance(module, cls)), None)
@@ -59,13 +59,13 @@ def read_pool(module: Any) -> Op | None:
 
 
 def call_pool(given: dict[str, Any], name: str) -> Op | None:
-    """What a pool by function does."""
+    """Read a functional pool."""
     kind, _, rest = name.partition("_pool")
     if "with_indices" in name:
         given = {**given, "return_indices": True}
     found = _pool(f"{kind}pool", int(rest[0]), {**_POOL_DEFAULTS, **given})
     if found and kind == "lp":
-        return replace(found, kind="avgpool", left="a pool of powers, by function")
+        return replace(found, kind="avgpool", left="a functional power-average (LP) pool")
     return found
 
 
@@ -74,65 +74,65 @@ def _pool(kind: str, ndim: int, facts: dict[str, Any]) -> Op | None:
     stride = each(facts["stride"], ndim) or size  # None and () mean the kernel's size
     padding, dilation = each(facts["padding"], ndim), each(facts["dilation"], ndim)
     if size is None or stride is None or padding is None or dilation is None:
-        return Op(kind, (), left="its window or stride is computed while the model runs")
+        return Op(kind, (), left="its window or stride is known only while the model runs")
     found = Op(kind, stride, Window(size, padding, dilation, bool(facts["ceil_mode"])))
     if facts.get("return_indices"):
-        return replace(found, left="returns the maxima's places too, which a blurred map does not have")
+        return replace(found, left="returns the indices of the maxima, which a blurred map does not have")
     if facts.get("divisor_override") is not None:
-        return replace(found, left="divides by a number of its own (divisor_override): no average, which a blur is")
+        return replace(found, left="divides by divisor_override: not an average, so a blur cannot replace it")
     return found
 
 
 def read_adaptive(module: Any) -> Op | None:
-    """What a pool to a given size does."""
+    """Read a module that pools to a given size."""
     return adaptive(module.output_size)
 
 
 def adaptive(size: Any) -> Op | None:
-    """A pool to a given size; to 1 it reads the whole map, and None keeps an axis."""
+    """A pool to a given size. A size of 1 reads the whole map, and None keeps an axis: these do not stride."""
     sizes = size if isinstance(size, (tuple, list)) else (size,)
     return None if all(n in (1, None) for n in sizes) else Op("adaptive", (), left=_ADAPTIVE)
 
 
 def resize(size: Any, factor: Any) -> Op | None:
-    """An interpolation that goes downwards, or may."""
+    """An interpolation that downsamples, or may."""
     factors = factor if isinstance(factor, (tuple, list)) else (factor,)
     if size is not None or not all(isinstance(f, (int, float)) for f in factors):
-        return Op("resize", (), left=_RESIZE)  # up or down: known only when it runs
+        return Op("resize", (), left=_RESIZE)  # up or down is known only when it runs
     down = min(factors) < 1
     return Op("resize", tuple(max(1, round(1 / f)) for f in factors), left=_RESIZE) if down else None
 
 
 def call_resize(given: dict[str, Any], _: str) -> Op | None:
-    """What an interpolation by function does."""
+    """Read a functional interpolation."""
     return None if given.get("antialias") else resize(given.get("size"), given.get("scale_factor"))
 
 
 def unshuffle(step: Any) -> Op | None:
-    """Pixels or patches that become channels."""
+    """An op that moves pixels or patches into channels."""
     steps = each(step, 2)
     return None if steps is None else Op("unshuffle", steps, left=_UNSHUFFLE)
 
 
 def call_window(given: dict[str, Any], _: str) -> Op | None:
-    """What `Tensor.unfold` does."""
+    """Read a call of `Tensor.unfold`."""
     step = given.get("step")
     return Op("unshuffle", (step,) if isinstance(step, int) else (), left=_UNSHUFFLE)
 
 
 def call_index(given: dict[str, Any], _: str) -> Op | None:
-    """What picks places by a tensor of indices."""
+    """Read a function that selects positions by a tensor of indices."""
     return None if given.get("dim") in (0, 1) else Op("slice", (), left=_SLICE)
 
 
 def call_deformed(given: dict[str, Any], _: str) -> Op | None:
-    """What a deformable convolution does."""
+    """Read a functional deformable convolution."""
     stride = each(given.get("stride", 1), 2)
     return Op("conv", stride or (), left=_DEFORMED)
 
 
 def call_reduction(given: dict[str, Any], name: str) -> Op | None:
-    """A pool over the windows that a view has put side by side: ``x.view(n, c, h // 2, 2, w // 2, 2).mean((3, 5))``."""
+    """Read a reduction over windows that a view makes, such as ``x.view(n, c, h // 2, 2, w // 2, 2).mean((3, 5))``."""
     source, dims = given.get("input"), given.get("dim")
     dims = dims if isinstance(dims, (tuple, list)) else (dims,)
     if not all(isinstance(dim, int) and (dim < 0 or dim > 2) for dim in dims):
@@ -143,19 +143,19 @@ def call_reduction(given: dict[str, Any], name: str) -> Op | None:
 
 
 def call_select(given: dict[str, Any], _: str) -> Op | None:
-    """What picks one place of an axis."""
+    """Read a function that selects one position of an axis."""
     picks = _is_split(given.get("input")) and given.get("dim") not in (0, 1)
     return Op("slice", (), left=_SLICE) if picks else None
 
 
 def call_part(given: dict[str, Any], _: str) -> Op | None:
-    """A part of an axis, which may be the one that holds what a view has put side by side."""
+    """Read a function that selects a part of an axis, which may be a window that a view makes."""
     picks = _is_split(given.get("input"), whole=True) and given.get("dim", 0) not in (0, 1)
     return Op("slice", (), left=_SLICE) if picks else None
 
 
 def call_slice(given: dict[str, Any], _: str) -> Op | None:
-    """What a slice by function does."""
+    """Read a functional slice."""
     step = given.get("step", 1)
     if isinstance(step, int) and step > 1:
         return Op("slice", (step,), left=_SLICE)
@@ -163,11 +163,11 @@ def call_slice(given: dict[str, Any], _: str) -> Op | None:
 
 
 def _is_split(value: Any, whole: bool = False) -> bool:
-    """True for a view that may put neighbours on an axis side by side, in an axis of their own.
+    """True for a view that may split an axis into windows, with their positions on an axis of their own.
 
     Args:
-        value: What may be the view.
-        whole: Only if it has more axes than a map of two dimensions, as far as its code tells.
+        value: The node that may be the view.
+        whole: Count only a view with more axes than a two-dimensional map, as far as the node shows.
     """
     if not isinstance(value, fx.Node) or function_name(value.target) not in _SPLITS:
         return False
@@ -177,7 +177,7 @@ def _is_split(value: Any, whole: bool = False) -> bool:
 
 
 def of_getitem(node: fx.Node) -> Op | None:
-    """What indexing with brackets does."""
+    """Read an indexing expression, ``x[...]``."""
     index, source = node.args[1], node.args[0]
     if not isinstance(index, tuple):
         return None
@@ -194,7 +194,7 @@ def of_getitem(node: fx.Node) -> Op | None:
 
 
 def each(value: Any, ndim: int) -> tuple[int, ...] | None:
-    """One integer for each axis, or None if there are none or they are computed in the graph."""
+    """One integer for each axis, or None if they are missing or computed in the graph."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * ndim
     if len(values) == 1:
         values *= ndim

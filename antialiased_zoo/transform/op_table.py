@@ -1,4 +1,4 @@
-"""The table of ops that stride: one row each, and what a node or a module does by it."""
+"""The table of strided ops, one row each, and how a node or a module is read with it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from .ops import Op, StridedOp
 
 
 def read_op(node: fx.Node, module: nn.Module | None) -> Op | None:
-    """Return what a node does if it may stride, else None.
+    """Return the `Op` of a node that may stride, else None.
 
     Args:
         node: A node of a traced graph.
-        module: The module it calls, if it calls one.
+        module: The module that it calls, or None.
     """
     if module is not None:
         return read_module(module)
@@ -53,19 +53,19 @@ def read_op(node: fx.Node, module: nn.Module | None) -> Op | None:
         return of_getitem(node)
     name = function_name(node.target)
     if name == "unfold" and node.target is not F.unfold:
-        name = "windows"  # Tensor.unfold: another op of the same name
+        name = "windows"  # Tensor.unfold, another op than F.unfold
     row = _BY_FUNCTION.get(name)
     return row.read_call(_given(node, row.arguments), name) if row and row.read_call else None
 
 
 def read_module(module: nn.Module) -> Op | None:
-    """Return what a module does if it may stride, else None."""
+    """Return the `Op` of a module that may stride, else None."""
     row = row_of(module)
     return row.read(module) if row is not None and row.read is not None else None
 
 
 def row_of(module: nn.Module) -> StridedOp | None:
-    """The row of a module's class; rows that were registered last come first."""
+    """The row of a module's class; rows registered later take precedence."""
     return next((row for row in reversed(_ROWS) if isinstance(module, row.modules)), None)
 
 
@@ -74,17 +74,17 @@ def register_strided_op(
     read: Callable[[Any], Op | None],
     blurred: Callable[[Any, Callable[..., nn.Module]], nn.Module] | None = None,
 ) -> None:
-    """Let `antialias` know a module that strides in a way of its own.
+    """Register a module class that strides, so that `antialias` treats it.
 
     Args:
         modules: The class or classes; they are not traced into.
-        read: A function from a module to its `Op`, or None if this one does not stride.
-        blurred: A function (module, blur) that returns what takes the module's place.
+        read: A function that returns a module's `Op`, or None if the module does not stride.
+        blurred: A function (module, blur) that returns the module's replacement.
             ``blur(channels=None, stride=...)`` makes the blur with the options that the user chose.
-            None leaves the op alone: give `Op`'s ``left`` a reason then.
+            With None the op is skipped; `Op`'s ``left`` then gives the reason.
 
     Raises:
-        TypeError: If ``modules`` holds no classes of modules.
+        TypeError: If ``modules`` is not a module class or a tuple of them.
 
     Example:
         >>> class EveryOther(nn.Module):

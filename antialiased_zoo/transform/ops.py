@@ -1,4 +1,4 @@
-"""An op that may stride, and a row of the table of them."""
+"""`Op`, which describes an op that may stride, and `StridedOp`, a row of the table of strided ops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from ..layers import Window
 
-#: Kinds of ops that get blurs, unless ``kinds`` leaves them out.
+#: Kinds of ops that get blurs, unless ``kinds`` excludes them.
 KINDS = ("conv", "maxpool", "avgpool")
 
 
@@ -20,14 +20,14 @@ class Op:
 
     Attributes:
         kind: "conv", "maxpool", "avgpool", "adaptive" (a pool to a given size above 1),
-            "fractional" (a pool at random places), "slice" (``x[..., ::2, ::2]`` and other picking
-            of places), "resize" (interpolation that may go downwards), "unshuffle" (pixels or
-            patches into channels), or a registered op's own.
-        stride: For each spatial axis; empty where it depends on the input's size or is not known.
+            "fractional" (a pool at random positions), "slice" (``x[..., ::2, ::2]`` and other
+            selections of positions), "resize" (interpolation that may downsample), "unshuffle"
+            (pixels or patches moved into channels), or a registered op's own kind.
+        stride: One for each spatial axis; empty if it depends on the input's size or is unknown.
         window: Kernel size, padding and dilation; None for slices and resizing.
-        in_channels: Of a convolution, where it is a module.
-        out_channels: Of a convolution, where it is a module.
-        left: Why it is left alone, if it always is.
+        in_channels: Input channels of a convolution module, else None.
+        out_channels: Output channels of a convolution module, else None.
+        left: Why it is always skipped; "" if it is not.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Op:
 
     @property
     def strides(self) -> bool:
-        """True if it takes, or may take, larger steps than one along some axis."""
+        """True if its stride is, or may be, above 1 along some axis."""
         return max(self.stride, default=2) > 1
 
     @property
@@ -50,16 +50,16 @@ class Op:
 
 @dataclass(frozen=True)
 class StridedOp:
-    """A row of the table of strided ops: how one is read, and what takes its place.
+    """A row of the table of strided ops: how an op is read, and what replaces it.
 
     Attributes:
-        modules: Classes of modules that do it.
-        read: Gives what a module does (`Op`), or None if it does not stride.
-        functions: Names of torch's functions and methods that do it.
+        modules: The module classes of the op.
+        read: Returns a module's `Op`, or None if it does not stride.
+        functions: Names of the torch functions and methods of the op.
         arguments: Names of those functions' arguments, in order.
-        read_call: Gives what a call does from its arguments by name and the function's name.
-        blurred: Gives the module that takes a module's place: dense, then blurred. None where the
-            transform itself knows (convolutions, pools).
+        read_call: Returns a call's `Op`, given its arguments by name and the function's name.
+        blurred: Returns a module's replacement, dense and then blurred. None if the transform
+            itself makes it (convolutions, pools).
     """
 
     modules: tuple[type[nn.Module], ...] = ()

@@ -34,7 +34,7 @@ class PlanOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Placing:
-    """The options that decide where blurs go; `plan` documents them.
+    """The checked options that decide where blurs go; `antialias_` documents them.
 
     Raises:
         ValueError: If one is out of range; the message says what is allowed.
@@ -57,7 +57,7 @@ class Placing:
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
         if isinstance(self.kinds, str) or not set(self.kinds) <= set(KINDS):
-            raise ValueError(f"kinds must be some of {KINDS}, got {self.kinds!r}")
+            raise ValueError(f"kinds must be a selection of {KINDS}, got {self.kinds!r}")
         if self.upsample is not None:
             read_filter_size(self.upsample)
 

@@ -1,4 +1,4 @@
-"""What a module's own code and hooks may do, told by what they name: for code that is not read."""
+"""What a module's own code and hooks may do, judged by the names in them, where the code cannot be traced."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .hosting import BLUR_HOOKS
+from .links import BLUR_HOOKS
 
-_REBUILD = ("deploy", "fuse", "merge", "reparam")
+_FUSE = ("deploy", "fuse", "merge", "reparam")
 
 
 def hooks(module: nn.Module | None) -> Iterator[Any]:
-    """The hooks that somebody has put on a module that is not looked into."""
+    """Yield a module's hooks, except torch's and this package's."""
     if module is None or isinstance(module, torch.jit.ScriptModule):
         return
     for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
@@ -26,22 +26,22 @@ def hooks(module: nn.Module | None) -> Iterator[Any]:
             yield hook
 
 
-def rebuilds(module: nn.Module) -> bool:
-    """True if a module has a method by which its library folds its branches and norms into one, and replaces it."""
-    return any(word in name for name in dir(type(module)) for word in _REBUILD)
+def can_fuse(module: nn.Module) -> bool:
+    """True if a module has a method that fuses its branches and norms into one convolution (reparameterisation)."""
+    return any(word in name for name in dir(type(module)) for word in _FUSE)
 
 
 def may_run_its_children(module: nn.Module) -> bool:
-    """True if the code of a module that cannot be traced names what goes over its children, whatever they are."""
+    """True if the code of a module that cannot be traced may iterate over its children."""
     run = ("children", "named_children", "_modules", "modules", "named_modules")
     return not _names_in(function for cls in own_classes(module) for function in vars(cls).values()).isdisjoint(run)
 
 
 def may_read_strides(module: nn.Module) -> bool:
-    """True if a module's code, or a function that it names, reads another module's stride."""
+    """True if a module's code, or a function that it refers to, may read another module's stride."""
     functions = [function for cls in own_classes(module) for function in vars(cls).values()]
     seen: set[Any] = set()
-    for function in functions:  # grows: the functions that these name
+    for function in functions:  # grows by the functions that these refer to
         for code in _codes(_plain(function)):
             if code not in seen and _reads_stride(code):
                 return True
@@ -59,13 +59,13 @@ def _reads_stride(code: CodeType) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The function in a decorated one, a property or a static method; other values as they are."""
+    """The function inside a decorator, a property or a static method; other values unchanged."""
     value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     return inspect.unwrap(value) if callable(value) else value
 
 
 def _codes(function: Any) -> list[CodeType]:
-    """A function's code, and that of the functions and comprehensions in it."""
+    """The code objects of a function and of the functions and comprehensions in it."""
     codes = [function.__code__] if inspect.isfunction(function) else []
     for code in codes:
         codes += [const for const in code.co_consts if inspect.iscode(const)]
@@ -78,5 +78,5 @@ def own_classes(module: nn.Module) -> tuple[type, ...]:
 
 
 def _names_in(functions: Iterable[Any]) -> set[str]:
-    """Names in some functions' code."""
+    """The names in the code of some functions."""
     return {name for function in functions for code in _codes(_plain(function)) for name in code.co_names}

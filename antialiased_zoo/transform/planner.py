@@ -1,4 +1,4 @@
-"""Reads a model, as a whole or part by part, into a plan. Changes nothing."""
+"""Makes a plan from a model, read as a whole or part by part, without changing it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,30 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from typing_extensions import Unpack
 
-from .graph import Dataflow, UntraceableError
-from .hosting import lost
+from .graph import Dataflow
+from .links import lost_blurs
 from .op_table import read_module
 from .options import Placing, PlanOptions
 from .own_code import hooks, may_read_strides
 from .plans import Placement, Plan, Site
 from .sites import LOOSE, Walk, upsampled
+from .traced import UntraceableError
 from .upsampling_ops import read_upsampling_module
 
-_READ = "the model's own code reads its stride, and would run something else"
-_MAY_READ = "code that cannot be traced may read its stride, and would run something else"
+_READ = "the model's own code reads its stride, and would behave differently"
+_MAY_READ = "code that cannot be traced may read its stride, and would behave differently"
 _STAYS = "the pool stays, since the model{} its class or stride"
-# An image has few channels: the first convolution of a part of a model that reads more does not
-# read an image.
+# A part's input with more channels than this is not taken for an image.
 _IMAGE_CHANNELS = 4
 
 
 def plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOptions]) -> Plan:
-    """Find every op of a model that strides, and where its blur belongs.
-
-    The public `plan` adds costs to it, and documents the rest.
+    """List every strided op of a model, and where its blur goes; the public `plan` in cost.py adds costs.
 
     Args:
-        model: The network to read; nothing is changed.
-        graph: Place blurs between the nodes of a graph instead of beside modules.
-        **options: The options of `antialias_` other than those of the blur itself.
+        model: The network to read; it is not changed.
+        graph: Plan for a graph instead of for modules.
+        **options: The options of `antialias_` that say where blurs go.
 
     Raises:
         ValueError: If an option is out of range.
@@ -47,7 +45,7 @@ def plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOptions
     sites = [
         s for s in found.sites if (s.node and graph) or _is_new(model.get_submodule(s.name.split(":")[0]), s, seen)
     ]
-    notes = (f"{name or type(model).__name__}: {what}; antialias_() puts it back" for name, what in lost(model))
+    notes = (f"{name or type(model).__name__}: {what}; antialias_() restores it" for name, what in lost_blurs(model))
     return replace(found, sites=tuple(sites), notes=(*found.notes, *notes))
 
 
@@ -55,13 +53,13 @@ def _check_initialised(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
             raise ValueError(
-                f"{name or 'the model'} is a {type(module).__name__} whose parameters are not initialised, so that "
-                "what it computes is not known: run the model once on a batch, and antialias it then"
+                f"{name or 'the model'} is a {type(module).__name__} whose parameters are not initialised: run the "
+                "model once on a batch before you antialias it"
             )
 
 
 def _is_new(module: nn.Module, site: Site, seen: set[int]) -> bool:
-    """False for a module that was met under another name."""
+    """False for a module that was already seen under another name."""
     if ":" in site.name:
         return True
     known = id(module) in seen
@@ -72,14 +70,22 @@ def _is_new(module: nn.Module, site: Site, seen: set[int]) -> bool:
 def _plan(
     model: nn.Module, options: Placing, graph: bool, image: int | None = None, hidden: frozenset[int] = frozenset()
 ) -> Plan:
-    """Plan a model, or a part whose maps count as the image up to ``image`` channels; None for the model itself."""
+    """Plan a model, or a part of it.
+
+    Args:
+        model: The model or part.
+        options: Where blurs go.
+        graph: Plan for a graph.
+        image: Most channels of a part's input that is taken for an image; None for the model itself.
+        hidden: Ids of modules that code which cannot be traced may call too.
+    """
     known = _IMAGE_CHANNELS if image is None else image
     try:
         flow = Dataflow(model, hidden=hidden)
     except UntraceableError as error:
         return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one", known, hidden)
     unread = flow.unread().items()
-    notes = (f"{', '.join(paths)}: calls {name}, which is kept from being traced" for name, paths in unread)
+    notes = (f"{', '.join(paths)}: calls {name}, which cannot be traced" for name, paths in unread)
     walk = Walk(flow, options, graph, image)
     sites = walk.sites() if graph else _unread(walk.sites(), flow)
     if image is None and not graph:
@@ -94,9 +100,9 @@ def _plan(
 
 
 def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
-    """Leave the convolutions whose stride the model's own code reads; pools whose class or stride it reads stay.
+    """Skip convolutions whose stride the model's own code reads, and keep pools whose class or stride it reads.
 
-    Code of torch's and torchvision's networks, and of this package's, reads neither.
+    The networks of torch, torchvision and this package read neither.
     """
     if flow.is_library_code:
         return sites
@@ -115,7 +121,7 @@ def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
 
 
 def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -> list[Site]:
-    """Say of each op that modules alone cannot treat, but a graph can, that it can."""
+    """Add to the reason of each skipped op that a graph could treat that it can."""
     if all(site.placement for site in sites):
         return sites
     treated = {site.name for site in Walk(flow, options, graph=True, image=None).sites() if site.placement}
@@ -146,7 +152,7 @@ def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidde
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
-    # What code that is not read asks of a module is not known: pools stay what they are.
+    # Code that cannot be traced may read a pool's class or stride: pools stay.
     sites = [_within(site, "'s own code may read") or site for site in found.sites]
     if may_read_strides(model):
         sites = [_left(site, _MAY_READ) if site.keep != site.stride else site for site in sites]
@@ -162,7 +168,7 @@ def _is_replaced(site: Site) -> bool:
 
 
 def _within(site: Site, reads: str) -> Site | None:
-    """Let a pool stay, its output computed by what would have replaced it; None for other ops."""
+    """Change a replaced pool's site: the pool stays, its replacement computes its output. None for other sites."""
     if site.placement is None or site.placement.where != "instead":
         return None
     placement = replace(site.placement, where="within")
@@ -174,7 +180,7 @@ def _left(site: Site, reason: str) -> Site:
 
 
 def _loose(name: str, module: nn.Module) -> Iterator[Site]:
-    """What strides in a module that is nobody's child."""
+    """Yield the strided ops in a module that is not a registered child."""
     for path, inner in module.named_modules(prefix=name):
         op = read_module(inner)
         if op is not None and op.strides:
@@ -182,7 +188,7 @@ def _loose(name: str, module: nn.Module) -> Iterator[Site]:
 
 
 def _joined(outer: Plan, inner: Plan, path: str) -> Plan:
-    """Add a part's plan, its names put below the part's."""
+    """Add the plan of a part, with its names prefixed by the part's path."""
     sites = tuple(
         replace(
             site,
@@ -190,7 +196,7 @@ def _joined(outer: Plan, inner: Plan, path: str) -> Plan:
             placement=replace(site.placement, host=f"{path}.{site.placement.host}") if site.placement else None,
             shares=f"{path}.{site.shares}" if site.shares else "",
             norms=tuple(f"{path}.{norm}" for norm in site.norms),
-            node="",  # of the part's own graph
+            node="",  # it belongs to the part's own graph
             keeper=None if site.keeper is None else f"{path}.{site.keeper}".rstrip("."),
         )
         for site in inner.sites

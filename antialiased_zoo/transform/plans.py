@@ -1,4 +1,4 @@
-"""What the transform will do to a model, op by op, as plain data: printed, tested, and applied by `transform`."""
+"""A plan: what the transform will do to a model, op by op, as plain data."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Literal
 from ..layers import FilterSize, StrideOffsets, Window
 
 Where = Literal["before", "after", "instead", "within"]
-#: What becomes of a pool: a dense maximum over its own window and then the blur, over a 2x2 window, the blur alone on
-#: the pool's centres and to its size, or the blur alone to ceil(size / stride).
+#: What replaces a pool: "max", a dense maximum over its own window and then the blur; "max2", the same over a 2x2
+#: window; "fit", the blur alone with the pool's centres and output size; "blur", the blur alone with an output size of
+#: ceil(size / stride); "registered", what `register_strided_op` was given.
 Pool = Literal["max", "max2", "fit", "blur", "registered"]
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a blur goes: before or after, or instead of, the module (or, in a graph, the node) called ``host``.
+    """Where a blur goes: before, after or instead of the module (in a graph, the node) named ``host``.
 
-    "within" leaves a pool in place, with its class and its stride, and lets its call return what would stand there
-    instead of it: for models whose code may ask for either.
+    "within" keeps a pool in the model, with its class and stride, but its call returns what its replacement computes:
+    for models whose code may read the class or the stride.
     """
 
     host: str
@@ -30,11 +31,11 @@ class Placement:
 
 @dataclass(frozen=True)
 class Cost:
-    """What running a model takes.
+    """The cost of running a model.
 
     Attributes:
-        multiply_adds: Of convolutions, blurs and matrix products, in one forward pass.
-        activation_bytes: What is kept of a forward pass for the backward pass, parameters and buffers aside.
+        multiply_adds: Multiply-adds of convolutions, blurs and matrix products in one forward pass.
+        activation_bytes: Bytes saved in a forward pass for the backward pass, without parameters and buffers.
     """
 
     multiply_adds: int
@@ -46,12 +47,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Totals:
-    """A whole model's costs, as it is and antialiased.
+    """The costs of a whole model, original and antialiased.
 
     Attributes:
-        input_size: Shape of the input at which they were taken.
-        before: Of the model as it is.
-        after: Of the antialiased model.
+        input_size: Shape of the input for which they were measured.
+        before: Cost of the original model.
+        after: Cost of the antialiased model.
     """
 
     input_size: tuple[int, ...]
@@ -60,12 +61,12 @@ class Totals:
 
     @property
     def multiply_adds_ratio(self) -> float:
-        """Multiply-adds of the antialiased model, as a multiple of the model's own (NaN if it has none)."""
+        """Multiply-adds of the antialiased model divided by those of the original (NaN if it has none)."""
         return _ratio(self.after.multiply_adds, self.before.multiply_adds)
 
     @property
     def activation_ratio(self) -> float:
-        """Activation bytes of the antialiased model, as a multiple of the model's own (NaN if it keeps none)."""
+        """Activation bytes of the antialiased model divided by those of the original (NaN if it saves none)."""
         return _ratio(self.after.activation_bytes, self.before.activation_bytes)
 
     def __str__(self) -> str:
@@ -81,32 +82,33 @@ class Totals:
 
 @dataclass(frozen=True)
 class Site:
-    """One op that strides.
+    """One strided op, and how it is treated.
 
     Attributes:
-        name: Qualified name of its module; for a function the calling module's, a colon, and the graph node's.
-        kind: "conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle", or, of ops that upsample,
-            "convtranspose" or "upsample".
-        stride: The op's stride (or upsampling factor) in the model as it is, for each spatial axis; empty where the
-            input's size decides.
+        name: Qualified name of its module; for a function, the calling module's name, a colon and the node's name.
+        kind: "conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle", a registered op's kind, or, for
+            upsampling ops, "convtranspose" or "upsample".
+        stride: The op's stride (or upsampling factor) in the original model, for each spatial axis; empty if it
+            depends on the input's size.
         keep: The stride that the op keeps.
-        blur_stride: The stride that the blur takes; an int of 1 blurs densely, before a convolution that keeps its own
-            or after an op that upsamples.
-        channels: Channels that the blur sees, or None where the op does not tell.
+        blur_stride: The stride that the blur takes over; the int 1 means a dense blur, before a convolution that keeps
+            its stride or after an upsampling op.
+        channels: Channels of the blurred map, or None if unknown.
         placement: Where the blur goes, or None if the op is skipped.
         reason: Why it goes there, or why the op is skipped.
-        pool: What becomes of a pool; None for other ops.
+        pool: What replaces a pool; None for other ops.
         window: A pool's window.
-        filter_size: Of the blur after an op that upsamples; None for the others, which share one.
+        filter_size: Filter size of the blur after an upsampling op; None for other ops, which share one.
         offsets: Where the blur starts, for an op whose padding depends on its stride; else None.
-        node: The op's node in the graph; "" in parts that are read by themselves.
-        norms: Names of the batch norms between the op and its blur: they may not become norms of the map's own
+        node: The op's node in the graph; "" in parts that are planned separately.
+        norms: Names of the batch norms between the op and its blur. They must not be replaced by norms with per-map
             statistics, which a dense map would change.
-        branch: True for one of several convolutions whose sum one blur follows.
-        keeper: The module above the op and its blur that checks, before each forward, that they are still together.
-        shares: Name of the branch whose blur this one shares, if it is not the first.
-        level: How many treated ops lie before it, on the longest way from the input.
-        extra: What antialiasing it adds to the model's costs, where the plan was made for an input size.
+        branch: True for one of several convolutions whose sum gets one blur.
+        shares: Name of the branch whose blur this one shares; "" for the first branch.
+        keeper: Name of the module that contains the op and its blur, and checks before each forward that both are
+            still in place.
+        level: Number of treated ops before it, on the longest path from the input.
+        extra: The cost that antialiasing it adds, if the plan was made for an input size.
     """
 
     name: str
@@ -132,13 +134,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every op of a model that strides, in the order of its dataflow; ``print`` shows it as a table.
+    """Every strided op of a model, in the order of its dataflow; ``print`` shows it as a table.
 
     Attributes:
         sites: The ops.
-        notes: What could not be read, and so was not looked into: each line names a module and the reason.
+        notes: What could not be read; each note names a module and the reason.
         graph: True if placements name nodes of a graph, not modules.
-        totals: The whole model's costs, where the plan was made for an input size.
+        totals: The costs of the whole model, if the plan was made for an input size.
     """
 
     sites: tuple[Site, ...] = ()
@@ -153,7 +155,7 @@ class Plan:
 
     @property
     def skipped(self) -> tuple[Site, ...]:
-        """The ops left as they are, each with its reason."""
+        """The ops that stay unchanged, each with its reason."""
         return tuple(site for site in self.sites if not site.placement)
 
     def __str__(self) -> str:

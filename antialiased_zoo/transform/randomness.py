@@ -1,4 +1,4 @@
-"""Runs a model's code without touching the random numbers that all threads of a process share."""
+"""Runs a model's code without using the process's global random number generator."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _DRAWING = frozenset(f"{name}{mark}" for name in f"{_MAKING} {_FILLING}".split()
 
 
 class DrawnLater(TorchFunctionMode):
-    """Makes ops of a graph of calls that draw random numbers: tracing draws none, and the graph draws anew each time.
+    """Records calls that draw random numbers as nodes of the graph, which draws new numbers each time it runs.
 
     Args:
-        tracer: Writes the graph.
+        tracer: The tracer that builds the graph.
     """
 
     def __init__(self, tracer: fx.Tracer) -> None:
@@ -39,7 +39,7 @@ class DrawnLater(TorchFunctionMode):
 
 
 class _OwnRandomNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Gives each op that draws numbers a generator of its own; modes belong to one thread."""
+    """Gives each op that draws random numbers a separate generator; a mode is active in one thread only."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,17 +50,17 @@ class _OwnRandomNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         given = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded in func.tags:
-            # Anew each time: what is drawn for each image is then the same for a map and for some
-            # of its places. An op that takes no generator raises.
+            # Seeded for each op: what is drawn for each image is then the same for a map and for
+            # every other position of it. An op that takes no generator raises.
             given["generator"] = self._generator.manual_seed(0)
         return func(*args, **given)
 
 
 def run_apart(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function that may draw random numbers, on the CPU.
+    """Call a function on the CPU, with separate random numbers for each op that draws some.
 
     Raises:
-        RuntimeError: If it draws numbers by an op that takes no generator.
+        RuntimeError: If it calls a random op that takes no generator.
     """
     with _OwnRandomNumbers():
         return function(*args, **kwargs)

@@ -1,7 +1,7 @@
-"""Which options make which published network, and a record in a state dict of those that its tensors were made for.
+"""The options of the published networks, and the record of a model's options in its state dict.
 
-Blurs have no parameters, so that tensors fit networks of any structure: only a record tells them
-apart.
+Blurs have no parameters, so the same tensors fit networks of different structure: only a record
+tells them apart.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..layers import FilterSize, binomial_taps, read_filter_size
 from .ops import KINDS
 from .options import Placing
 
-#: Name of the record in a state dict's metadata; the zoo's networks have theirs under the same one.
+#: Key of the record in a state dict's metadata; the zoo's networks use the same key for theirs.
 RECORD = "antialiased_zoo"
 _ATTRIBUTE = "_antialiased_as"
-# Options that leave out some of a network.
+# Options that exclude parts of a network, with their defaults.
 _PARTIAL = {"kinds": KINDS, "min_channels": 0, "where": None}
-# The paper's networks, as the authors published them: patterns of names, and the options that
-# differ from the defaults.
+# The networks as published by the paper's authors: patterns of names, and the options that differ
+# from the defaults.
 _PUBLISHED: dict[str, Mapping[str, Any]] = {
     r"(wide_)?resne(x)?t\d.*": {"stem_pool": "max2"},
     r"densenet\d+": {"avg_pool": "blur"},
@@ -35,11 +35,11 @@ _registered: dict[str, Mapping[str, Any]] = {}
 
 
 def register_structure(name: str, options: Mapping[str, Any]) -> None:
-    """Let ``antialias(model, like=name)`` know a network.
+    """Register a network's options for ``antialias(model, like=name)``.
 
     Args:
-        name: What the network is called.
-        options: Those options of `antialias_` that differ from its defaults.
+        name: The network's name.
+        options: The options of `antialias_` that differ from its defaults.
 
     Example:
         >>> register_structure("my_resnet", {"shortcut": "stride"})
@@ -48,7 +48,7 @@ def register_structure(name: str, options: Mapping[str, Any]) -> None:
 
 
 def published_structure(name: str) -> Mapping[str, Any]:
-    """Options that make a network of a published one's structure.
+    """The options that give a network the structure of a published one.
 
     Raises:
         ValueError: If no network of that name is known.
@@ -60,18 +60,18 @@ def published_structure(name: str) -> Mapping[str, Any]:
         near = difflib.get_close_matches(str(name), ["resnet50", "densenet121", "vgg16", "alexnet", "mobilenet_v2"], 2)
         raise ValueError(
             f"no structure is known by the name {name!r}{f', did you mean {near[0]!r}?' if near else ''}: like= takes "
-            "the name of a published network, such as 'resnet50', or one given to register_structure()"
+            "the name of a published network, such as 'resnet50', or a name given to register_structure()"
         )
     return found
 
 
 def note_structure(model: nn.Module, filter_size: FilterSize, options: Mapping[str, Any]) -> None:
-    """Let a model's state dict say how it was antialiased, and let loading one compare."""
+    """Record in a model's state dict how it was antialiased, and compare the record when one is loaded."""
     whole = all(options.get(name, default) == default for name, default in _PARTIAL.items())
     structure = _structure(options)
     record = {"model": type(model).__name__, "filter_size": filter_size, "structure": structure}
     if vars(model).get(_ATTRIBUTE, record) != record or not whole:
-        record = {}  # one part in one way, the rest in another: no record can state that
+        record = {}  # the parts were treated differently, which a record cannot express
     if _ATTRIBUTE not in vars(model):
         model.register_state_dict_post_hook(_write)  # type: ignore[no-untyped-call]
         model.register_load_state_dict_pre_hook(_compare)  # type: ignore[no-untyped-call]
@@ -89,7 +89,7 @@ def _structure(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def forget_structure(model: nn.Module) -> None:
-    """Keep no record any more: for networks that have another of their own."""
+    """Remove the record, for networks that write their own."""
     for hooks, hook in ((model._state_dict_hooks, _write), (model._load_state_dict_pre_hooks, _compare)):
         for key in [key for key, value in hooks.items() if _hook_of(value) is hook]:
             del hooks[key]
@@ -111,13 +111,13 @@ def _compare(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any
     if record and isinstance(stated, str) and (difference := _difference(json.loads(stated), record)):
         errors.append(
             f"the tensors were saved from a {difference}. antialias_(model, filter_size, like=...) gives a published "
-            "network's structure; load_state_dict(dict(state)) loads the tensors all the same"
+            "network's structure; load_state_dict(dict(state)) loads the tensors without this check"
         )
 
 
 def _difference(stated: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     """What differs between the network that tensors were saved from and this one; "" if nothing does."""
-    if stated["filter_size"] is None:  # not antialiased at all
+    if stated["filter_size"] is None:  # a network without blurs
         return ""
     theirs, ours = ({**_structure({}), **of["structure"]} for of in (stated, record))
     differ = [f"{k}={theirs[k]!r}, here {v!r}" for k, v in ours.items() if theirs[k] != v]

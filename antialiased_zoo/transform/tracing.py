@@ -1,8 +1,8 @@
-"""Symbolic tracing that leaves the process alone: it runs on stand-ins, so other threads may use the model meanwhile.
+"""Symbolic tracing without global patches: it runs on stand-ins, so other threads can use the model meanwhile.
 
-`torch.fx.Tracer.trace` patches ``nn.Module.__call__`` for the whole process while it runs. Here
-each module is stood in for by an object of the same class that shares its tensors and whose call
-alone is replaced: code that asks for a module's class learns the truth, and no class is changed.
+`torch.fx.Tracer.trace` patches ``nn.Module.__call__`` for the whole process while it runs. Here each
+module has a stand-in: an object of the same class that shares its tensors, with only its call
+replaced. Code that checks a module's class sees the real class, and no class is changed.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from .activations import ACTIVATIONS, NORMS, registered_activations
 from .op_table import registered_ops
 from .randomness import DrawnLater
 
-# Library modules that hold what the plan looks for, so that their inside need not be traced.
+# Modules that the plan looks for or knows, so they need not be traced into.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
 _SCALARS = (bool, int, float, str, type(None), torch.Tensor, nn.Parameter)
 _KNOWN_FORWARDS = frozenset(vars(cls).get("forward") for cls in ACTIVATIONS)
-# Wrappers that call the module they hold, and the attribute that holds it.
+# Wrappers that call the module they hold, and the name of the attribute that holds it.
 _WRAPPERS: dict[type[nn.Module], str] = {
     nn.DataParallel: "module",
     nn.parallel.DistributedDataParallel: "module",
@@ -46,33 +46,33 @@ _WRAPPERS: dict[type[nn.Module], str] = {
 
 
 def _wrapped(module: nn.Module) -> str | None:
-    """Name of the module that a wrapper calls; None for other modules."""
+    """Name of the attribute with the module that a wrapper calls; None for other modules."""
     if is_compiled_wrapper(module):
         return "_orig_mod"
     return next((name for cls, name in _WRAPPERS.items() if isinstance(module, cls)), None)
 
 
 def _whole_functions() -> tuple[Callable[..., Any], ...]:
-    """Functions of torchvision's whose inside cannot be traced, and which stride."""
+    """Strided torchvision functions that cannot be traced into."""
     loaded = sys.modules.get("torchvision.ops.deform_conv")
     return (loaded.deform_conv2d,) if loaded is not None else ()
 
 
-# Functions marked with `torch.fx.wrap` are swapped in their modules' namespaces while a trace runs:
-# one trace at a time. The wrappers hand ordinary tensors on to the functions themselves, so other
-# threads notice nothing.
+# Functions marked with `torch.fx.wrap` are replaced in their modules' namespaces during a trace, so
+# only one trace may run at a time. The wrappers pass ordinary tensors on to the functions, so other
+# threads are not affected.
 _ONE_TRACE = threading.Lock()
 
 
 class Tracer(fx.Tracer):
-    """Also notes how often each module is called, what it takes and returns, and inside which module each op runs."""
+    """Also records how often each module is called, what it takes and returns, and which module runs each op."""
 
-    # A stored GraphModule makes its tracer anew, without arguments.
+    # No required arguments: a loaded GraphModule creates its tracer without any.
     def __init__(self, opaque: frozenset[type[nn.Module]] = frozenset()) -> None:
         super().__init__(autowrap_functions=_whole_functions())
         self.opaque = opaque
-        self.iterated: set[nn.Module] = set()  # stand-ins whose children somebody goes over
-        self.loose: set[fx.Node] = set()  # of modules that are nobody's children
+        self.iterated: set[nn.Module] = set()  # stand-ins whose children are iterated over
+        self.loose: set[fx.Node] = set()  # run by modules that are not registered children
         self.is_loose = False  # while one of those runs
         self.calls: dict[str, int] = defaultdict(int)
         self.returns: dict[fx.Node, list[str]] = defaultdict(list)
@@ -83,13 +83,13 @@ class Tracer(fx.Tracer):
         self._inside = [""]
 
     def trace_model(self, model: nn.Module, training: bool | None, after: Mapping[int, Any]) -> fx.Graph:
-        """Trace a model in a mode, or in those of its modules; the model itself is neither run nor changed.
+        """Trace a model, which is neither run nor changed.
 
         Args:
             model: The model.
-            training: The mode; None for each module's own.
-            after: Ids of modules, and the stride that each will have; None for one that will be
-                replaced.
+            training: The mode to trace in; None for each module's own.
+            after: The stride that each module will have, by the module's id; None for a module that
+                will be replaced.
         """
         root = self.root = StandIns(self, training, after).of(model)
         self.submodule_paths = {module: name for name, module in root.named_modules()}
@@ -110,11 +110,11 @@ class Tracer(fx.Tracer):
         return self.graph
 
     def wrap_math(self, namespace: dict[str, Any]) -> None:
-        """Let functions of ``math`` that a module has imported take proxies."""
+        """Let the ``math`` functions in a namespace take proxies."""
         wrap_functions(self._patcher, namespace, self._autowrap_function_ids)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """True for what is not looked into."""
+        """True for modules that are not traced into."""
         if type(m) in self.opaque or isinstance(m, (*registered_activations(), *registered_ops())):
             return True
         if isinstance(m, _Replaced):
@@ -126,7 +126,7 @@ class Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Note who calls what; wrappers that only spread a batch over devices are looked through."""
+        """Record the call; wrappers that only distribute a batch over devices are traced through."""
         path = self.path_of_module(m)
         self.calls[path] += 1
         if args and isinstance(args[0], fx.Proxy):
@@ -139,14 +139,14 @@ class Tracer(fx.Tracer):
             if error is not self.failure[0]:
                 self.failure = (error, path)
             raise
-        finally:  # also where the model's own code catches the error and goes on
+        finally:  # the model's own code may catch the error and continue
             self._inside.pop()
         if isinstance(result, fx.Proxy):
             self.returns[result.node].append(path)
         return result
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Note the module in whose forward the op stands."""
+        """Record the module whose forward runs the op."""
         node = super().create_node(*args, **kwargs)
         self.owner[node] = self._inside[-1]
         if self.is_loose:
@@ -154,7 +154,7 @@ class Tracer(fx.Tracer):
         return node
 
     def create_arg(self, a: Any) -> Any:
-        """Let parameters of modules that are nobody's children be constants of the graph."""
+        """Turn parameters of modules that are not registered children into constants of the graph."""
         if not isinstance(a, nn.Parameter) or any(a is known for known in self.root.parameters()):
             return super().create_arg(a)
         if a not in self.tensor_attrs:
@@ -164,17 +164,17 @@ class Tracer(fx.Tracer):
 
 
 def _forward_of(model: nn.Module) -> Callable[..., Any]:
-    """The function that a model's forward is: its class's, unless somebody has given it another."""
+    """The function behind a model's forward: its class's, unless another method was assigned to the object."""
     own = vars(model).get("forward")
     if own is None:
         return type(model).forward
     if not isinstance(own, MethodType) or own.__self__ is not model:
-        raise TypeError("its forward was replaced by a function that is no method of its own")
+        raise TypeError("its forward was replaced by something that is not a method bound to it")
     return own.__func__
 
 
 class _Children(dict[str, Any]):
-    """A module's children; notes when somebody goes over them, whatever they are."""
+    """A module's children, which call ``note`` when they are iterated over."""
 
     def __init__(self, children: dict[str, Any], note: Callable[[], None]) -> None:
         super().__init__(children)
@@ -198,7 +198,7 @@ class _Children(dict[str, Any]):
 
 
 class _Parameters(dict[str, Any]):
-    """A module's parameters; code that asks for one gets its node of the graph."""
+    """A module's parameters; reading one gives its proxy in the graph."""
 
     def __init__(self, parameters: dict[str, Any], tracer: Tracer) -> None:
         super().__init__(parameters)
@@ -209,11 +209,11 @@ class _Parameters(dict[str, Any]):
 
 
 class _Replaced(nn.Module):
-    """What will stand in a pool's place: neither its class nor its attributes."""
+    """Stands for the replacement of a pool: has neither the pool's class nor its attributes."""
 
 
 class StandIns:
-    """Makes one stand-in for each module of a model; what tracing assigns to it, the model never sees."""
+    """Makes one stand-in for each module of a model; assignments during tracing do not reach the model."""
 
     def __init__(self, tracer: Tracer, training: bool | None, after: Mapping[int, Any]) -> None:
         self._tracer = tracer
@@ -243,7 +243,7 @@ class StandIns:
         else:
             set_call(twin, self._call_loose(twin))
             if isinstance(twin, _NormBase):
-                vars(twin)["_check_input_dim"] = lambda _: None  # it compares sizes, which a trace does not know
+                vars(twin)["_check_input_dim"] = lambda _: None  # it compares sizes, which are unknown while tracing
         if id(module) in self._after:
             vars(twin)["stride"] = self._after[id(module)]
         if self._training is not None and id(module) in self._registered:  # train() does not reach the others
@@ -251,8 +251,8 @@ class StandIns:
         return twin
 
     def _remade(self, value: Any) -> Any:
-        """An attribute's value: containers are copied, and modules in them stood in for."""
-        if type(value) in _SCALARS:  # nearly all are
+        """An attribute's value, with containers copied and modules replaced by their stand-ins."""
+        if type(value) in _SCALARS:  # the common case first
             return value
         if isinstance(value, nn.Module):
             return self.of(value)
@@ -276,7 +276,7 @@ class StandIns:
         return call
 
     def _call_loose(self, twin: nn.Module) -> Callable[..., Any]:
-        """No path leads to a module that a plain list holds: its functions are the graph's."""
+        """The call of a module in a plain list: it has no path, so its functions become nodes of the graph."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             tracer = self._tracer
@@ -291,7 +291,7 @@ class StandIns:
 
 
 def _named_modules(tracer: Tracer, twin: nn.Module, *args: Any, **kwargs: Any) -> Iterator[Any]:
-    """A stand-in's `named_modules`, as `parameters` uses it: it runs none of them."""
+    """A stand-in's `named_modules`, which does not count as iterating over its children to run them."""
     before = set(tracer.iterated)
     found = list(type(twin).named_modules(twin, *args, **kwargs))
     tracer.iterated = before

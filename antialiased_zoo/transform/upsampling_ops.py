@@ -1,4 +1,4 @@
-"""The ops of a graph that upsample and leave copies of the spectrum behind: seen in the result as a checkerboard."""
+"""Readers of the upsampling ops that leave images of the spectrum, visible as a checkerboard pattern."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from .ops import Op
 
-#: The kinds of ops read here: zeros between the pixels and a learned filter; nearest interpolation
-#: or a pixel shuffle.
+#: The kinds of ops read here: transposed convolutions; nearest-neighbour interpolation and pixel
+#: shuffle.
 UPSAMPLING = ("convtranspose", "upsample")
 _NEAREST = ("nearest", "nearest-exact")
 _TRANSPOSED = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}
 
 
 def read_upsampling(node: fx.Node, module: nn.Module | None, ndim: int | None) -> Op | None:
-    """Return what a node does if it upsamples other than by linear or cubic interpolation, else None.
+    """Return the `Op` of a node that upsamples by other than linear or cubic interpolation, else None.
 
     Args:
         node: A node of a traced graph.
-        module: The module it calls, if it calls one.
-        ndim: Spatial axes of the map it reads, if known.
+        module: The module that it calls, or None.
+        ndim: Number of spatial axes of the map that it reads; None if unknown.
     """
     if module is not None:
         return read_upsampling_module(module, ndim)
@@ -43,7 +43,7 @@ def read_upsampling(node: fx.Node, module: nn.Module | None, ndim: int | None) -
 
 
 def read_upsampling_module(module: nn.Module, ndim: int | None) -> Op | None:
-    """Return what a module does if it upsamples other than by linear or cubic interpolation, else None."""
+    """Return the `Op` of a module that upsamples by other than linear or cubic interpolation, else None."""
     if isinstance(module, _ConvTransposeNd):
         return Op("convtranspose", module.stride, None, module.in_channels, module.out_channels)
     if isinstance(module, nn.PixelShuffle):
@@ -64,7 +64,7 @@ def _transposed(stride: Any, ndim: int) -> Op:
 
 
 def _whole(factor: Any, ndim: int | None) -> Op | None:
-    """An op that repeats pixels; its stride is empty where a factor is not whole or the number of axes not known."""
+    """An op that repeats pixels; its stride is empty if a factor is not an integer or the axes are unknown."""
     factors = tuple(factor) if isinstance(factor, (tuple, list)) else (factor,) * (ndim or 1)
     if any(isinstance(f, (int, float)) and f < 1 for f in factors):
         return None

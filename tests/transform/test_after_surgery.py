@@ -134,7 +134,7 @@ def test_given_optimizers_are_checked_to_be_the_models() -> None:
         az.antialias_(net, optimizers=[mine, torch.optim.Adam(stranger.parameters())])
     with pytest.raises(TypeError, match="got StepLR"):
         az.antialias_(net, optimizers=[torch.optim.lr_scheduler.StepLR(mine, 1)])
-    with pytest.raises(TypeError, match="returns a copy, which no optimizer knows"):
+    with pytest.raises(TypeError, match="returns a copy, whose parameters are in no optimizer"):
         az.antialias(net, optimizers=mine)
     assert repr(net) == shown
     groups = copy.copy(mine.param_groups[0]["params"])

@@ -17,9 +17,9 @@ from tool_table import IMAGES, Block, Branches
 from torch import Tensor, fx, nn
 
 import antialiased_zoo as az
-from antialiased_zoo.transform import apply, downsamplers, graph_form, hosting, module_form, structures
+from antialiased_zoo.transform import apply, downsamplers, graph_form, hosting, links, module_form, structures
 
-MODULES = (apply, downsamplers, hosting, module_form, structures)
+MODULES = (apply, downsamplers, hosting, links, module_form, structures)
 Line = tuple[str, int]
 
 

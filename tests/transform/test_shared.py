@@ -312,6 +312,18 @@ def test_a_pools_own_hook_may_ask_what_the_pool_is() -> None:
     torch.testing.assert_close(az.antialias(net)(x), 3 * az.MaxBlurPool2d(2)(net[0](x)))
 
 
+def test_a_pool_that_stays_is_called_by_keyword_and_scripted() -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), torch.randn(1, 4, 18, 18)
+    handle = net[1].register_forward_hook(lambda pool, _, output: None)
+    pool = az.antialias_(net)[1]
+    handle.remove()
+    assert type(pool) is nn.MaxPool2d
+    expected = az.MaxBlurPool2d(2)(x)
+    assert torch.equal(pool(x), expected)
+    assert torch.equal(pool(input=x), expected)
+    assert torch.equal(torch.jit.script(pool)(x), expected)
+
+
 class PoolsTwice(nn.Module):
     def __init__(self) -> None:
         super().__init__()

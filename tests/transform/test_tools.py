@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import antialiased_zoo as az
 from antialiased_zoo.errors import LostBlurError
-from antialiased_zoo.transform import hosting
+from antialiased_zoo.transform import links
 
 PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
 
@@ -51,7 +51,7 @@ def test_a_lost_blur_is_noticed_by_copies_too_and_listed_by_the_plan(copied: Cal
     expected = az.antialias(expected)(IMAGES)
     net = copied(az.antialias(network()))
     relu6_by_name(net)
-    assert any("block: the blur after act is not in place any more" in note for note in az.plan(net).notes)
+    assert any("block: the blur after act is no longer in place" in note for note in az.plan(net).notes)
     repaired = az.antialias_(copy.deepcopy(net))
     assert not any("not in place" in note for note in az.plan(repaired).notes)
     torch.testing.assert_close(net(IMAGES), expected)
@@ -69,7 +69,7 @@ def test_a_compiled_network_notices_too() -> None:
 def test_what_cannot_be_mended_says_what_was_lost() -> None:
     net = az.antialias(network())
     net.block.conv = nn.Conv2d(8, 8, 3, 4, 1)
-    with pytest.raises(LostBlurError, match=r"conv gave its stride to a blur after act.*strides by \(4, 4\) now"):
+    with pytest.raises(LostBlurError, match=r"conv gave its stride to a blur after act.*has the stride \(4, 4\) now"):
         net(IMAGES)
     del net.block.act
     with pytest.raises(LostBlurError, match="antialias"):
@@ -117,5 +117,5 @@ def test_scripts() -> None:
 def test_links_follow_their_blur() -> None:
     net = az.antialias(network())
     twin = copy.deepcopy(net)
-    (link,) = hosting.links_of(twin.block)
+    (link,) = links.links_of(twin.block)
     assert link.blur is twin.block.act.blur_after is not net.block.act.blur_after

@@ -1,0 +1,160 @@
+"""Chooses where the blur of a strided convolution goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from .activations import inner_activations
+from .following import End
+from .graph import Dataflow
+from .op_table import read_op
+from .ops import Op
+from .options import Placing
+from .own_code import can_fuse
+from .plans import Placement, Site
+from .stride_offsets import find_stride_offsets, is_plain, own_forward, shifted
+
+
+@dataclass(frozen=True)
+class ConvPlacement:
+    """Chooses where the blurs of strided convolutions go.
+
+    Attributes:
+        flow: The traced model, or a part of it.
+        options: The plan's options.
+        graph: True to place blurs between the graph's nodes.
+    """
+
+    flow: Dataflow
+    options: Placing
+    graph: bool
+
+    def place(self, node: fx.Node, op: Op, site: Site) -> Site:
+        """Place the blur of a convolution whose ``site`` already says which stride it keeps."""
+        here = site.node if self.graph else site.name
+        before = bool(node.args) or self.graph  # pre-hooks see no keyword arguments
+        if self.options.placement == "before_conv":
+            if not before:
+                return self._skipped(op, site, "its input is given by keyword, which a hook cannot blur")
+            dense = replace(site, keep=op.stride, blur_stride=1, channels=op.in_channels)
+            return replace(
+                dense, placement=Placement(here, "before"), reason='a dense blur before it (placement="before_conv")'
+            )
+        module = self.flow.module(node)
+        if module is not None and not is_plain(module):
+            offsets = find_stride_offsets(module, op, site.keep)
+            if offsets is None:
+                return self._skipped(op, site, own_forward(module))
+            site = replace(site, offsets=shifted(offsets))
+        sources = [node]
+        ends = self.flow.follow(*sources).nonlinear_ends()
+        if not ends and not site.offsets:
+            sources = self._branches(node, op)
+            ends = self.flow.follow(*sources).nonlinear_ends() if len(sources) > 1 else []
+        if ends:
+            return self._after(ends, sources, op, site)
+        if len(sources) > 1 and (found := self._first_placement(self.flow.follow(*sources).affine_ends())):
+            reason = f"linear: after the sum of {len(sources)} branches"
+            return replace(site, placement=found[0], reason=reason, branch=True)
+        if not op.is_pointwise or site.offsets or not before:
+            return replace(
+                site, placement=Placement(self._fusible_module(node) or here, "after"), reason=self._linear_reason(node)
+            )
+        if self.options.shortcut == "stride":
+            return self._skipped(op, site, 'linear 1x1: left strided (shortcut="stride")')
+        reason = "linear 1x1: commutes with the blur, which is cheaper first"
+        around = None if self.graph else next(filter(self._can_fuse, self.flow.modules_taking(node)), None)
+        return replace(site, channels=op.in_channels, placement=Placement(around or here, "before"), reason=reason)
+
+    def _fusible_module(self, node: fx.Node) -> str | None:
+        """The outermost module that returns a convolution's value and can be fused into one convolution, or None."""
+        if self.graph:
+            return None
+        ends = self.flow.follow(node).affine_ends()
+        paths = [path for end in ends for path in self.flow.modules_returning(end.node)]
+        around = (path for path in paths[::-1] if str(node.target).startswith(f"{path}."))
+        return next(filter(self._can_fuse, around), None)
+
+    def _can_fuse(self, path: str) -> bool:
+        return can_fuse(self.flow.model.get_submodule(path))
+
+    def _after(self, ends: list[End], sources: list[fx.Node], op: Op, site: Site) -> Site:
+        """Place a blur after a nonlinearity, which may follow the sum of several branches."""
+        found = self._first_placement(ends)
+        if found is None:
+            return self._skipped(op, site, _NO_PLACE)
+        placement, end = found
+        if end.channels != site.channels:
+            site = replace(site, channels=None)
+        if not self.graph:
+            site = replace(site, norms=self.flow.norms_before(end.node, sources))
+        if len(sources) == 1:
+            return replace(site, placement=placement, reason="after the nonlinearity")
+        reason = f"after the nonlinearity behind the sum of {len(sources)} branches"
+        return replace(site, placement=placement, reason=reason, branch=True)
+
+    def _branches(self, node: fx.Node, op: Op) -> list[fx.Node]:
+        """This convolution and those with the same input and stride that are followed by no nonlinearity of their own."""
+        source = node.all_input_nodes[0]
+        found = []
+        for user in source.users:
+            module = self.flow.module(user)
+            other = read_op(user, module)
+            plain = module is None or (is_plain(module) and self.flow.called_once(str(user.target)))
+            alike = plain and other is not None and (other.kind, other.stride) == ("conv", op.stride)
+            if alike and self._is_chosen(user) and not self.flow.follow(user).nonlinear_ends():
+                found.append(user)
+        return found if node in found else [node]
+
+    def _is_chosen(self, node: fx.Node) -> bool:
+        """True if the options do not exclude a convolution."""
+        module, op = self.flow.module(node), read_op(node, self.flow.module(node))
+        if module is None:
+            return self.graph and self.options.where is None
+        few = op is not None and op.in_channels is not None and op.in_channels < self.options.min_channels
+        return not few and (self.options.where is None or bool(self.options.where(module, str(node.target))))
+
+    def _linear_reason(self, node: fx.Node) -> str:
+        """Why a blur goes right after a convolution."""
+        if any(map(self.flow.is_map_norm, node.users)):
+            return "before a norm with per-map statistics, which a dense map would change"
+        reader = self.flow.first_unfollowed(node)
+        if reader is None or self.flow.is_linear_reader(reader):
+            return "linear: no nonlinearity follows"
+        name = self.flow.describe(reader)
+        if name in ("add", "iadd"):
+            return "linear: added to another path before any nonlinearity"
+        return f"right after the convolution: the dataflow cannot be followed through {name}"
+
+    def _skipped(self, op: Op, site: Site, reason: str) -> Site:
+        return replace(site, keep=op.stride, blur_stride=1, reason=reason)
+
+    def _first_placement(self, ends: list[End]) -> tuple[Placement, End] | None:
+        """The first possible placement of a blur after one of some ends."""
+        found = ((self._placement_after(end.node), end) for end in ends)
+        return next(((placement, end) for placement, end in found if placement is not None), None)
+
+    def _placement_after(self, node: fx.Node) -> Placement | None:
+        """After a module whose output is the node's value, or else before the only module that reads it."""
+        if self.graph:
+            return Placement(node.name, "after")
+        module = self.flow.module(node)
+        rebound = node in self.flow.rebound
+        if module is not None and not rebound and self.flow.called_once(str(node.target)):
+            inner = inner_activations(module)
+            path = f"{node.target}.{inner[0]}" if len(inner) == 1 else str(node.target)
+            if len(self.flow.names[path]) == 1:  # a norm's inner activation survives the norm's conversion
+                return Placement(path, "after")
+            return Placement(str(node.target), "after")
+        for path in () if rebound else self.flow.modules_returning(node):
+            return Placement(path, "after")
+        if len(node.users) == 1:
+            (user,) = node.users
+            if user.op == "call_module" and self.flow.called_once(str(user.target)) and user.args[:1] == (node,):
+                return Placement(str(user.target), "before")
+        return None
+
+
+_NO_PLACE = "modules alone cannot hold a blur between the nonlinearity and its readers"
