@@ -96,7 +96,7 @@ class ConvPlacement:
         return replace(site, placement=placement, reason=reason, branch=True)
 
     def _branches(self, node: fx.Node, op: Op) -> list[fx.Node]:
-        """This convolution and those with the same input and stride that are followed by no nonlinearity of their own."""
+        """This convolution and others with its input and stride that no nonlinearity of their own follows."""
         source = node.all_input_nodes[0]
         found = []
         for user in source.users:

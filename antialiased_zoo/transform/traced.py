@@ -107,7 +107,7 @@ class TracedModel:
         )
 
     def unread(self) -> dict[str, list[str]]:
-        """Names of code that cannot be traced (hooks, functions marked with `torch.fx.wrap`), and the modules that call it."""
+        """The modules that call code which cannot be traced (hooks, `torch.fx.wrap` functions), by the code's name."""
         found: dict[str, list[str]] = {}
         for node in self.graph.nodes:
             module = self.module(node)

@@ -118,5 +118,5 @@ def test_the_other_side_is_the_blur_of_a_mirrored_map_and_branches_share_it() ->
         (name.split(".")[0], blur.blur.padding[0]) for name, blur in resnet.named_modules() if hasattr(blur, "blur")
     ]
     assert set(sides) == {("maxpool", (1, 2)), ("layer2", (2, 1)), ("layer3", (1, 2)), ("layer4", (2, 1))}
-    with pytest.raises(ValueError, match="for equal strides only"):
+    with pytest.raises(ValueError, match="needs equal strides"):
         AlternatingBlur(4, wide=True).at(1).subsample((2, 4), 3)

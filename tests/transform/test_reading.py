@@ -338,7 +338,7 @@ def test_a_graph_that_fixes_a_mode_says_so() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.dropout(F.max_pool2d(x, 2), 0.5, training=self.training)
 
-    with pytest.warns(UserWarning, match="keeps what it does in training"):
+    with pytest.warns(UserWarning, match="always does what it does in training"):
         az.antialias(nn.Sequential(nn.Conv2d(3, 4, 3), Drops()), graph=True)
 
 
