@@ -1,4 +1,4 @@
-"""The networks: one table, and how a network is built from a row of it."""
+"""The networks: a table with one row each, and the code that builds a network from its row."""
 
 from .backbone import Backbone
 from .factories import create_model, list_models

@@ -1,4 +1,4 @@
-"""What timm's users expect of a network, on every network of the zoo: features, head, layers, configuration."""
+"""timm's model interface on every network of the zoo: features, head, layer groups, configuration."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _POOLS: dict[str, Callable[[Tensor, Any], Tensor]] = {
 
 
 class BackboneType(type):
-    """Class of the classes that `backbone_class` makes: pickled as the call that makes them."""
+    """Metaclass of the classes that `backbone_class` creates, which are pickled as a call of that function."""
 
 
 class Backbone(nn.Module, metaclass=BackboneType):
@@ -43,11 +43,11 @@ class Backbone(nn.Module, metaclass=BackboneType):
     torchvision's.
 
     Attributes:
-        config: What the network is, as it is saved.
-        head_hidden_size: Width of what the last linear layer reads, and of the output with
-            ``num_classes=0``.
-        global_pool: How the last map is pooled: "avg", "max", "avgmax", or "" for not at all.
-        grad_checkpointing: Whether training recomputes activations, see `set_grad_checkpointing`.
+        config: The network's description, as it is saved.
+        head_hidden_size: Number of input features of the last linear layer, and of output features
+            with ``num_classes=0``.
+        global_pool: How the last map is pooled: "avg", "max", "avgmax", or "" for no pooling.
+        grad_checkpointing: Whether training recomputes activations; see `set_grad_checkpointing`.
     """
 
     _base: ClassVar[type[nn.Module]] = nn.Module
@@ -75,7 +75,9 @@ class Backbone(nn.Module, metaclass=BackboneType):
     def __prepare_scriptable__(self) -> Backbone:
         """Called by `torch.jit.script`, which compiles the forward of torchvision's class (see `backbone_class`)."""
         if self.global_pool != "avg" or self._drop_rate:
-            raise ValueError("torch.jit.script takes networks with global_pool='avg' and drop_rate=0: use torch.export")
+            raise ValueError(
+                "torch.jit.script supports only networks with global_pool='avg' and drop_rate=0: use torch.export"
+            )
         return self
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -89,7 +91,7 @@ class Backbone(nn.Module, metaclass=BackboneType):
         return self.layout.body_activation(x) if self.layout.body_activation else x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """From the last feature map to the classes.
+        """Pool the last feature map and classify it.
 
         Args:
             x: The result of `forward_features`.
@@ -124,7 +126,7 @@ class Backbone(nn.Module, metaclass=BackboneType):
 
     @property
     def in_chans(self) -> int:
-        """Channels of the image."""
+        """Number of image channels."""
         return next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
 
     @property
@@ -134,7 +136,7 @@ class Backbone(nn.Module, metaclass=BackboneType):
 
     @functools.cached_property
     def feature_info(self) -> list[dict[str, Any]]:
-        """For each level of ``features_only=True``: its channels, stride and module, under timm's keys."""
+        """Channels, stride and module of each level of ``features_only=True``, under timm's keys."""
         return measure(self, self.layout, self.in_chans)
 
     @property
@@ -155,19 +157,19 @@ class Backbone(nn.Module, metaclass=BackboneType):
         return [module for module in head.modules() if isinstance(module, nn.Dropout)]
 
     def get_classifier(self) -> nn.Module:
-        """The last linear layer, or what has taken its place."""
+        """The last linear layer, or the module that replaced it."""
         return find_head(self, self.layout.head)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Give the network a new, untrained head.
 
         Args:
-            num_classes: Its size; 0 for none: the network then returns the features before it.
-            global_pool: "avg", "max", "avgmax", or "" (without a head only) for the map itself;
-                None leaves it.
+            num_classes: Its size; with 0 the network has no head and returns the pooled features.
+            global_pool: "avg", "max", "avgmax", or "" (only without a head) for the unpooled map;
+                None keeps the current one.
 
         Raises:
-            ValueError: If one is out of range; the network is then as it was.
+            ValueError: If an argument is out of range; the network is then unchanged.
         """
         pool = self.global_pool if global_pool is None else global_pool
         if pool not in (*_POOLS, "") or (not pool and num_classes):
@@ -176,41 +178,41 @@ class Backbone(nn.Module, metaclass=BackboneType):
         self.global_pool = pool
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block's activations in the backward pass: less memory for a second forward pass."""
+        """Recompute each block's activations in the backward pass: saves memory, costs a second forward pass."""
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that sort parameters by depth, for timm's layer-wise learning rates.
+        """Patterns that group parameters by depth, for timm's layer-wise learning rates.
 
         Args:
-            coarse: One group for each level of resolution rather than for each block.
+            coarse: One group for each resolution instead of each block.
         """
         groups = layer_patterns(self, self.layout, coarse)
         return {"stem": groups[0], "blocks": [(pattern, (depth,)) for depth, pattern in enumerate(groups[1:])]}
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that are not decayed, beyond those with one dimension: none."""
+        """Names of parameters without weight decay, in addition to one-dimensional ones: none."""
         return set()
 
     @property
     def config(self) -> NetworkConfig:
-        """What `create_model` built, with the head and the channels that there are now.
+        """The description of what `create_model` built, with the current head and channels.
 
-        No error for a network that other tools have changed since: they look for this attribute on
-        their way.
+        It raises no error for a network that other tools have changed since, because tools read this
+        attribute.
         """
         return self._config.with_sizes(self.num_classes, self.in_chans, self.global_pool)
 
     def config_to_save(self) -> NetworkConfig:
-        """The same, if it builds this network again.
+        """`config`, if `create_model` can build this network from it.
 
         Raises:
-            StructureMismatchError: If blurs or strides were changed since `create_model` built it.
+            StructureMismatchError: If blurs or strides were changed since the network was built.
         """
         if self._fingerprint != fingerprint_of(self):
             raise StructureMismatchError(
-                f"this {self._config.model} has other blurs or strides than create_model() gave it, so no options of "
-                "create_model() build it again: save its state dict, and the code that changed it"
+                f"the blurs or strides of this {self._config.model} were changed after create_model(), so "
+                "create_model() cannot build it again: save its state dict, and the code that changes it"
             )
         return self.config
 
@@ -235,6 +237,6 @@ class Backbone(nn.Module, metaclass=BackboneType):
 
         return push_to_hub(self, repo_id, **options)
 
-    # TorchScript compiles what is not listed here.
+    # TorchScript compiles everything that is not listed here.
     __jit_unused_properties__: ClassVar = [name for name, value in vars().items() if isinstance(value, property)]
     __jit_ignored_attributes__: ClassVar = list(vars()["__annotations__"])

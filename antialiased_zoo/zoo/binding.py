@@ -1,4 +1,4 @@
-"""Gives a network its class, made of `Backbone` and of the network's own, and ties its state dict to its structure."""
+"""Gives a network a class made of `Backbone` and its own class, and adds its structure to its state dict."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _CLASSES: dict[type[nn.Module], type[Backbone]] = {}
 
 
 def backbone_class(base: type[nn.Module]) -> type[Backbone]:
-    """The class that adds `Backbone` to a network's own class; one for each, with the same name."""
+    """The class that combines `Backbone` with a network's own class; created once, with the same name."""
     if base not in _CLASSES:
         facts = {"__module__": __name__, "__doc__": base.__doc__, "_base": base, "forward": _forward_of(base)}
         made = cast(type[Backbone], BackboneType(base.__name__, (Backbone, base), facts))
-        _CLASSES.setdefault(base, made)  # whichever thread was first
+        _CLASSES.setdefault(base, made)  # another thread may have been first
     return _CLASSES[base]
 
 
 def _forward_of(base: type[nn.Module]) -> Callable[..., Any]:
-    """`Backbone.forward` for Python; for `torch.jit.script`, which reads the source, the forward of ``base``."""
+    """`Backbone.forward` to Python, but the forward of ``base`` to `torch.jit.script`, which reads the source."""
     forward = types.FunctionType(Backbone.forward.__code__, base.forward.__globals__, "forward")
     forward.__doc__ = Backbone.forward.__doc__
     forward.__wrapped__ = base.forward  # type: ignore[attr-defined]  # where inspect finds the source
@@ -36,7 +36,7 @@ def _forward_of(base: type[nn.Module]) -> Callable[..., Any]:
 
 
 def _reduce(cls: BackboneType) -> str | tuple[Callable[..., Any], tuple[type, ...]]:
-    made = cls in _CLASSES.values()  # a subclass of such a class, FSDP's say, is not ours to pickle
+    made = cls in _CLASSES.values()  # not a subclass of one, such as FSDP's
     return (backbone_class, (cast(Any, cls)._base,)) if made else cls.__qualname__
 
 
@@ -44,7 +44,7 @@ copyreg.pickle(BackboneType, _reduce)
 
 
 def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: NetworkConfig) -> Backbone:
-    """Give a network `Backbone`'s methods, by its class: nothing refers back to it, so copies are whole copies."""
+    """Give a network `Backbone`'s methods through its class, so that a deep copy does not refer to the original."""
     model.__class__ = backbone_class(type(model))
     backbone = cast(Backbone, model)
     backbone.layout = layout
@@ -54,14 +54,14 @@ def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: Networ
     backbone._drop_rate = 0.0
     backbone._config = config
     backbone._fingerprint = fingerprint_of(model)
-    forget_structure(backbone)  # the record of a network of the zoo says more
+    forget_structure(backbone)  # the zoo's own record, written below, is more detailed
     backbone.register_state_dict_post_hook(_note_structure)  # type: ignore[no-untyped-call]
     backbone.register_load_state_dict_pre_hook(_check_structure)  # type: ignore[no-untyped-call]
     return backbone
 
 
 def _note_structure(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
-    """Let the state dict say which network it belongs to, in the metadata that torch keeps beside the tensors."""
+    """Write the network's description into the state dict's metadata."""
     backbone = cast(Backbone, module)
     if backbone._fingerprint == fingerprint_of(module):
         metadata[NetworkConfig.KEY] = backbone.config.to_json()
@@ -79,8 +79,8 @@ def _check_structure(
 ) -> None:
     stated, backbone = metadata.get(NetworkConfig.KEY), cast(Backbone, module)
     if stated is None or backbone._fingerprint != fingerprint_of(module):
-        return  # the transform checks what it has changed
+        return  # for a network changed since it was built, the transform compares its own record
     if difference := NetworkConfig.from_json(stated).difference(backbone._config):
         errors.append(
-            f"{difference}. Build the same network; load_state_dict(dict(state)) loads the tensors all the same"
+            f"{difference}. Build the same network; load_state_dict(dict(state)) loads the tensors without this check"
         )

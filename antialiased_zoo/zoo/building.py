@@ -1,4 +1,4 @@
-"""From options and weights to one network: which structure is built, and how tensors get into it."""
+"""Builds a network from options and weights: decides its structure, then loads its tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..transform import Options, antialias_
 from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, imagenet_classes, jsonable, warn
 from .backbone import Backbone
 from .binding import bind
-from .heads import first_conv, fit_ends, head_sizes, renew_head, take_channels
+from .heads import first_conv, fit_ends, head_sizes, renew_head, set_in_channels
 from .registry import ARCHITECTURES, Architecture
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,11 @@ def network_config(
     given: Mapping[str, Any],
     kwargs: Mapping[str, Any],
 ) -> NetworkConfig:
-    """Decide which network is built: the caller's options, else the weights', else the published network's.
+    """Decide a network's options: the caller's, else the weights', else the published network's.
 
     Raises:
-        StructureMismatchError: If the caller's options contradict what a file says of itself.
-        CheckpointError: If the file's network had an option that no file can hold, and the caller
+        StructureMismatchError: If the caller's options contradict the structure stated in a file.
+        CheckpointError: If the file's network had an option that a file cannot hold, and the caller
             does not give it.
     """
     published = {name: architecture.structure.get(name, default) for name, default in DEFAULTS.items()}
@@ -44,7 +44,7 @@ def network_config(
     if weights is None:
         return config
     if isinstance(weights.source, checkpoints.Contents) and weights.source.config is not None:
-        return _followed(weights.source, config, kwargs)
+        return _config_of_file(weights.source, config, kwargs)
     changed = {name: value for name, value in given.items() if structure[name] != value}
     if changed:
         warn(
@@ -54,26 +54,26 @@ def network_config(
     return replace(config, **_facts(weights))
 
 
-def _followed(contents: checkpoints.Contents, config: NetworkConfig, kwargs: Mapping[str, Any]) -> NetworkConfig:
+def _config_of_file(contents: checkpoints.Contents, config: NetworkConfig, kwargs: Mapping[str, Any]) -> NetworkConfig:
     own = cast(NetworkConfig, contents.config)
-    if own.model not in ARCHITECTURES:  # the class of a network that `antialias_` was given: the tensors' names decide
+    if own.model not in ARCHITECTURES:  # the class of a user's model: the tensors' names decide whether it fits
         own = replace(own, model=config.model)
     if difference := own.difference(config):
         raise StructureMismatchError(
-            f"{contents.path}: {difference}. Leave the options out to follow the file; to use its tensors in another "
-            "network all the same, build that one and call load_state_dict(dict(state)) with the tensors"
+            f"{contents.path}: {difference}. Omit the options to build the file's network; to use its tensors in "
+            "another network anyway, build that one and call load_state_dict(dict(state)) with the tensors"
         )
     lacking = [name for name in own.not_saved if name not in kwargs]
     if lacking:
         raise CheckpointError(
-            f"{contents.path} was saved from a network with an own {' and '.join(lacking)}, which no file can hold: "
-            f"give {', '.join(f'{name}=...' for name in lacking)} again"
+            f"{contents.path} was saved from a network with a custom {' and '.join(lacking)}, which a file cannot "
+            f"hold: pass {', '.join(f'{name}=...' for name in lacking)} again"
         )
     return replace(own, builder={**own.builder, **config.builder}, not_saved=config.not_saved)
 
 
 def _facts(weights: Weights) -> dict[str, Any]:
-    """What an entry of the manifest, or torchvision's baseline, says of its weights."""
+    """The facts that a manifest entry, or torchvision's baseline, states about its weights."""
     entry = weights.source
     if isinstance(entry, checkpoints.Contents):
         return {"origin": entry.path.name}
@@ -97,14 +97,14 @@ def build_network(
     progress: bool,
     kwargs: Mapping[str, Any],
 ) -> Backbone:
-    """Build a network: plain, with its tensors, with the wanted ends, antialiased, with `Backbone`'s methods."""
+    """Build the plain network, load its tensors, adapt its head and first convolution, and antialias it."""
     num_classes, in_chans = sizes
     kwargs = {**config.builder, **kwargs}
     head = architecture.layout.head
     if weights is None:
         model = architecture.build(num_classes or 1000, **kwargs)
     else:
-        with torch.device("meta"):  # no memory and no random numbers for tensors that the file replaces
+        with torch.device("meta"):  # saves memory and random numbers: the file's tensors replace these
             model = architecture.build(weights.num_classes or num_classes or 1000, **kwargs)
     width, _ = head_sizes(model.get_submodule(head))
     if weights is not None:
@@ -113,16 +113,16 @@ def build_network(
     _, trained = head_sizes(model.get_submodule(head))
     if num_classes is not None and num_classes != trained:
         if num_classes:
-            logger.info("%s gets a new, untrained head: %d classes in place of %d", head, num_classes, trained)
+            logger.info("%s gets a new, untrained head: %d classes instead of %d", head, num_classes, trained)
             config = replace(config, classes=None, metrics={}, global_pool=config.global_pool or "avg")
         renew_head(model, head, width, num_classes)
     _, conv = first_conv(model)
     if in_chans is not None and in_chans != conv.in_channels:
-        logger.info("the first convolution reads %d channels in place of %d", in_chans, conv.in_channels)
-        take_channels(model, in_chans, fold=weights is not None)
+        logger.info("the first convolution reads %d channels instead of %d", in_chans, conv.in_channels)
+        set_in_channels(model, in_chans, fold=weights is not None)
     if config.filter_size is not None:
         antialias_(model, config.filter_size, **cast(Options, {**architecture.structure, **config.structure}))
-    # A network of another form than torchvision's keeps its own methods only.
+    # Without a body in the registry, a network keeps only its own methods.
     return bind(model, architecture.layout, width, config) if architecture.layout.body else cast(Backbone, model)
 
 

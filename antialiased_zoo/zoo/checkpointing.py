@@ -1,4 +1,4 @@
-"""Gradient checkpointing: activations are recomputed in the backward pass instead of kept."""
+"""Gradient checkpointing: activations are recomputed in the backward pass instead of saved."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def run_checkpointed(model: nn.Module, layout: Layout, x: Tensor) -> Tensor:
 
 
 def _contexts(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return contextlib.nullcontext(), _norms_at_rest(part)
+    return contextlib.nullcontext(), _frozen_statistics(part)
 
 
 @contextlib.contextmanager
-def _norms_at_rest(part: nn.Module) -> Iterator[None]:
-    """Update running statistics once for each batch: not again when activations are recomputed."""
+def _frozen_statistics(part: nn.Module) -> Iterator[None]:
+    """A context without updates of running statistics, so that recomputing does not update them twice."""
     norms = [module for module in part.modules() if isinstance(module, _NormBase) and module.training]
-    were = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
         for norm in norms:
             norm.momentum, norm.num_batches_tracked = 0.0, None
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, were, strict=True):
+        for norm, (momentum, count) in zip(norms, before, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,7 +1,7 @@
 """EfficientNet-Lite: torchvision's MobileNetV2 with other stages, 5x5 kernels and TensorFlow's padding.
 
 Source: Google, "EfficientNet-Lite" (tensorflow/tpu, 2020): EfficientNet (Tan and Le, 2019) without
-squeeze-and-excitation, with ReLU6, and with a stem and a head that do not grow.
+squeeze-and-excitation, with ReLU6, and with a stem and a head of fixed size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torchvision.models.mobilenetv2 import MobileNetV2
 
 from ..layers import SamePadConv2d
 
-# Kernel size, and MobileNetV2's four: expansion, channels, blocks, stride.
+# Kernel size, and MobileNetV2's four settings: expansion, channels, blocks, stride.
 _STAGES = (
     (3, (1, 16, 1, 1)),
     (3, (6, 24, 2, 2)),
@@ -70,12 +70,12 @@ def _rounded(channels: float) -> int:
 def efficientnet_lite0(
     num_classes: int = 1000, dropout: float = 0.2, norm_layer: Callable[..., nn.Module] = _NORM
 ) -> nn.Module:
-    """Build EfficientNet-Lite0, made for images of 224 pixels; without weights.
+    """Build EfficientNet-Lite0, designed for images of 224 pixels, without weights.
 
     Args:
         num_classes: Size of the head.
-        dropout: Share of the head's inputs that training drops.
-        norm_layer: Makes a norm for a number of channels.
+        dropout: Dropout rate of the head.
+        norm_layer: Creates a norm for a number of channels.
 
     Example:
         >>> sum(parameter.numel() for parameter in efficientnet_lite0().parameters())
@@ -87,12 +87,12 @@ def efficientnet_lite0(
 def efficientnet_lite1(
     num_classes: int = 1000, dropout: float = 0.2, norm_layer: Callable[..., nn.Module] = _NORM
 ) -> nn.Module:
-    """Build EfficientNet-Lite1, made for images of 240 pixels; see `efficientnet_lite0`."""
+    """Build EfficientNet-Lite1, designed for images of 240 pixels; see `efficientnet_lite0`."""
     return _efficientnet_lite(1.0, 1.1, num_classes, dropout, norm_layer)
 
 
 def efficientnet_lite2(
     num_classes: int = 1000, dropout: float = 0.3, norm_layer: Callable[..., nn.Module] = _NORM
 ) -> nn.Module:
-    """Build EfficientNet-Lite2, made for images of 260 pixels; see `efficientnet_lite0`."""
+    """Build EfficientNet-Lite2, designed for images of 260 pixels; see `efficientnet_lite0`."""
     return _efficientnet_lite(1.1, 1.2, num_classes, dropout, norm_layer)

@@ -1,4 +1,4 @@
-"""How a network of the zoo is built: registry -> torchvision's builder -> weights -> the transform."""
+"""`create_model` and `list_models`: networks of the zoo by name."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """Names of the zoo's networks.
 
     Args:
-        pattern: Only names that match, with ``*`` and ``?`` as in a shell.
-        pretrained: Only those with weights in the manifest.
+        pattern: Pattern of the names to list, with ``*`` and ``?`` as in a shell.
+        pretrained: List only networks with weights in the manifest.
 
     Example:
         >>> list_models("vgg1?")
@@ -84,55 +84,56 @@ def create_model(
     stem_pool: StemPool | None = None,
     **kwargs: Any,
 ) -> Backbone | FeatureMaps:
-    """Build a network of the zoo: torchvision's, antialiased by `antialias_` as published, with or without weights.
+    """Build a network of the zoo: torchvision's network, antialiased as published, with or without weights.
 
     Args:
         name: One of `list_models()`, ``"hf-hub:owner/name"`` (see `from_pretrained`), or
             ``"timm:NAME"`` for a network that timm builds, with timm's own class and methods; those
             with weights in the manifest are antialiased.
-        filter_size: Length of the blur's taps, 1 to 7, or taps of your own, as in `antialias_`;
-            None gives torchvision's network untouched. By default the weights' own, else 4.
+        filter_size: Length of the blur's taps, 1 to 7, or custom taps, as in `antialias_`; None
+            gives the plain network without blurs. Default: the weights' filter size, else 4.
         pretrained: False; True for the manifest's default weights of this network and filter size
-            (for ``filter_size=None`` without any: torchvision's); a recipe's name such as
-            "finetuned", "scratch" or "timm_bt"; "torchvision" for the baseline's ImageNet tensors;
-            the path of a checkpoint or of a folder that `save_pretrained` wrote;
+            (with ``filter_size=None``, torchvision's if the manifest has none); a recipe's name
+            such as "finetuned", "scratch" or "timm_bt"; "torchvision" for the baseline's ImageNet
+            tensors; the path of a checkpoint or of a folder that `save_pretrained` wrote;
             ``"hf-hub:owner/name[@revision]"``; or a URL that states its digest.
-        num_classes: Size of the head: by default the weights', or 1000. Another size than theirs
-            gives a new head; 0 gives none: the network then returns the features before it.
-        in_chans: Channels of the image: by default the weights', or 3. Pretrained first
-            convolutions are folded: summed for one channel, else repeated and rescaled.
-        progress: Show a bar while weights are downloaded.
+        num_classes: Size of the head. Default: the weights', else 1000. A size other than the
+            weights' gives a new head; with 0 the network has no head and returns the features.
+        in_chans: Number of image channels. Default: the weights', else 3. The first convolution of
+            pretrained networks is adapted: its weight is summed for one channel, else repeated and
+            rescaled.
+        progress: Show a progress bar during downloads.
         features_only: Return a list of feature maps instead of classes; see `FeatureMaps`.
-        out_indices: Which levels, with ``features_only``; negative ones count from the last. All by
-            default.
-        out_map: Names for them: the result is then a dict, as torchvision's segmentation models
-            read it.
-        pool_only: The published code's name of the stem switch: True is ``stem_stride=2``, False
+        out_indices: The levels that ``features_only`` returns; negative ones count from the last.
+            Default: all.
+        out_map: Names of these levels; the result is then a dict, which torchvision's segmentation
+            models expect.
+        pool_only: The published code's name for the stem option: True is ``stem_stride=2``, False
             ``stem_stride=1``.
         memory_format: For example ``torch.channels_last``, the faster layout for most networks.
-        pad_type: Padding of the blurs; "reflect" by default.
+        pad_type: Padding of the blurs. Default: "reflect".
         wide: Widen binomial taps for strides above 2, as in `antialias_`; the published weights do
-            without.
-        stem_stride: See `antialias_`; 2 by default.
-        shortcut: See `antialias_`; the weights' by default, else "blur".
-        stem_pool: See `antialias_`; the weights' by default, else the published network's.
-        **kwargs: Passed on to torchvision's builder: ``norm_layer``,
-            ``replace_stride_with_dilation``, ``dropout`` ...
+            not use it.
+        stem_stride: See `antialias_`. Default: 2.
+        shortcut: See `antialias_`. Default: the weights', else "blur".
+        stem_pool: See `antialias_`. Default: the weights', else the published network's.
+        **kwargs: Passed to torchvision's builder: ``norm_layer``, ``replace_stride_with_dilation``,
+            ``dropout`` ...
 
     Returns:
         The network, in training mode, on the CPU (or torch's default device).
 
     Raises:
-        ValueError: If the name, an option or the weights' name is unknown; the message lists what
-            there is.
+        ValueError: If the name, an option or the weights' name is unknown; the message lists the
+            known ones.
         TypeError: If the builder has no such keyword; the message suggests the nearest.
         antialiased_zoo.errors.FetchError: If no source gave a verified file.
         antialiased_zoo.errors.CheckpointError: If the file does not fit the network, or was saved
-            from another structure.
+            from a different structure.
 
     Warns:
-        UserWarning: If weights are put into a network with other blurs than they were trained with,
-            as far as known.
+        UserWarning: If the network's blurs are known to differ from those that the weights were
+            trained with.
 
     Example:
         >>> model = create_model("resnet18", filter_size=3, num_classes=10)
@@ -149,7 +150,7 @@ def create_model(
     given = {option: value for option, value in options.items() if value is not None}
     if name.startswith(TIMM):
         if features_only:
-            raise ValueError("features_only is for the zoo's own networks; timm's have forward_intermediates()")
+            raise ValueError("features_only works with the zoo's own networks; timm's have forward_intermediates()")
         options = {**given, **kwargs, "in_chans": in_chans}
         model = create_timm_model(name, filter_size, pretrained, num_classes, progress, **options)
         return cast(Backbone, model.to(memory_format=memory_format) if memory_format else model)
@@ -170,7 +171,7 @@ def create_model(
     if features_only:
         return FeatureMaps(model, out_indices, out_map)
     if out_indices is not None or out_map is not None:
-        raise ValueError("out_indices and out_map go with features_only=True")
+        raise ValueError("out_indices and out_map need features_only=True")
     return model
 
 
@@ -178,7 +179,7 @@ def _stem_stride(stem_stride: int | None, pool_only: bool | None) -> int | None:
     if pool_only is None:
         return stem_stride
     if stem_stride is not None:
-        raise ValueError("pool_only is another name of stem_stride (True: 2, False: 1): give one of the two")
+        raise ValueError("pool_only is another name for stem_stride (True: 2, False: 1): give only one of them")
     return 2 if pool_only else 1
 
 

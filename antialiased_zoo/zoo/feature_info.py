@@ -1,4 +1,4 @@
-"""The levels of a network's features: channels and strides, measured on the meta device."""
+"""A network's feature levels: their channels and strides, measured on the meta device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from .registry import Layout
 from .units import stage_ends, units
 
-_SIZES = (512, 1024)  # their difference gives strides exactly: what borders add or cut is the same at both
+_SIZES = (512, 1024)  # the difference gives exact strides: border effects are the same at both sizes
 
 
 def measure(model: nn.Module, layout: Layout, in_chans: int) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def measure(model: nn.Module, layout: Layout, in_chans: int) -> list[dict[str, A
 
 
 def _without_data(model: nn.Module) -> nn.Module:
-    """A copy on the meta device; the model itself is not touched, since other threads may run it."""
+    """A copy on the meta device; the model itself is not changed, since other threads may run it."""
     memo: dict[int, Any] = {
         id(tensor): torch.empty_like(tensor, device="meta") for tensor in (*model.parameters(), *model.buffers())
     }
@@ -56,12 +56,11 @@ def _shapes(skeleton: nn.Module, layout: Layout, size: tuple[int, ...]) -> dict[
 
 
 class FeatureInfo:
-    """Which maps a feature extractor returns, with timm's methods.
+    """The maps that a feature extractor returns, with timm's methods.
 
     Args:
-        levels: One dict for each level that the network has: ``num_chs``, ``reduction``,
-            ``module``.
-        out_indices: Those that are returned.
+        levels: One dict for each level of the network: ``num_chs``, ``reduction``, ``module``.
+        out_indices: Indices of the returned levels.
 
     Example:
         >>> FeatureInfo([{"num_chs": 64, "reduction": 4, "module": "layer1"}], (0,)).channels()
@@ -77,15 +76,15 @@ class FeatureInfo:
         return self._get("num_chs", idx)
 
     def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
-        """Stride of each returned map against the image."""
+        """Stride of each returned map relative to the image."""
         return self._get("reduction", idx)
 
     def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
-        """Qualified name of the module that gives each returned map."""
+        """Qualified name of the module that returns each map."""
         return self._get("module", idx)
 
     def get_dicts(self) -> list[dict[str, Any]]:
-        """The facts of the returned maps."""
+        """The dicts of the returned levels."""
         return [self.info[index] for index in self.out_indices]
 
     def __len__(self) -> int:

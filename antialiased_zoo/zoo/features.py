@@ -20,22 +20,21 @@ from .units import containers, stage_ends, units
 
 
 class FeatureMaps(nn.Module):
-    """A network that returns its feature maps at several resolutions, and stops at the last of them.
+    """A network that returns its feature maps at several resolutions.
 
-    Its tensors have the names that they have in the network; layers after the last map are left
-    out.
+    Its tensors keep the network's names; layers after the last returned map are left out.
 
     Args:
-        network: A `Backbone`; its modules are shared.
-        out_indices: Which levels, in ascending order; negative ones count from the last. All by
-            default.
-        out_map: A name for each of them; the result is then a dict.
+        network: A `Backbone`; its modules are shared, not copied.
+        out_indices: The levels to return, in ascending order; negative ones count from the last.
+            Default: all.
+        out_map: A name for each returned level; the result is then a dict.
 
     Attributes:
         feature_info: `FeatureInfo` of the maps: ``channels()``, ``reduction()``.
 
     Raises:
-        ValueError: If the network states no stages, or an index is out of range.
+        ValueError: If the network's stages are unknown, or an index is out of range.
 
     Example:
         >>> import torch
@@ -53,7 +52,7 @@ class FeatureMaps(nn.Module):
         super().__init__()
         layout: Layout | None = getattr(network, "layout", None)
         if layout is None or not layout.stages:
-            raise ValueError(f"{type(network).__name__} states no stages: give them to register_network()")
+            raise ValueError(f"the stages of {type(network).__name__} are unknown: pass them to register_network()")
         levels = cast(list[dict[str, Any]], network.feature_info)
         indices = _indices(out_indices, len(levels))
         self.feature_info = FeatureInfo(levels, indices)
@@ -68,7 +67,7 @@ class FeatureMaps(nn.Module):
         self._adopt(network, layout)
 
     def _adopt(self, network: nn.Module, layout: Layout) -> None:
-        """Register the units under their own names, in containers of the network's own classes."""
+        """Register the units under their own names."""
         for name in self._chain:
             *path, last = name.split(".")
             parent: nn.Module = self
@@ -82,7 +81,7 @@ class FeatureMaps(nn.Module):
         self.train(network.training)
 
     def forward(self, x: Tensor) -> list[Tensor] | OrderedDict[str, Tensor]:
-        """Maps ``(N, channels, H / reduction, W / reduction)`` of images ``(N, in_chans, H, W)``."""
+        """Compute the maps ``(N, channels, H / reduction, W / reduction)`` of images ``(N, in_chans, H, W)``."""
         maps = []
         for name in self._chain:
             x = self.get_submodule(name)(x)
@@ -96,10 +95,10 @@ class FeatureMaps(nn.Module):
 def _indices(given: Sequence[int] | None, count: int) -> tuple[int, ...]:
     chosen = range(count) if given is None else given
     if isinstance(chosen, int) or not chosen or not all(-count <= index < count for index in chosen):
-        raise ValueError(f"out_indices must be some of 0 to {count - 1} (or -{count} to -1), got {given!r}")
+        raise ValueError(f"out_indices must be integers from 0 to {count - 1} (or -{count} to -1), got {given!r}")
     indices = tuple(index % count for index in chosen)
     if list(indices) != sorted(set(indices)):
-        raise ValueError(f"out_indices must ascend, got {given!r}")
+        raise ValueError(f"out_indices must be in ascending order, got {given!r}")
     return indices
 
 
@@ -110,7 +109,7 @@ def _keys(out_map: Sequence[str] | None, wanted: Sequence[str]) -> list[str] | N
 
 
 class BackboneWithFPN(nn.Module):
-    """Feature maps and a feature pyramid on them, as torchvision's detectors read them.
+    """Feature maps with a feature pyramid network (FPN), as torchvision's detectors expect.
 
     Attributes:
         body: The `FeatureMaps`, with names "0", "1", ...
@@ -126,7 +125,7 @@ class BackboneWithFPN(nn.Module):
         self.fpn = FeaturePyramidNetwork(body.feature_info.channels(), out_channels, extra)
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Maps ``(N, out_channels, H', W')`` by name, from fine to coarse."""
+        """Compute maps ``(N, out_channels, H', W')`` by name, from fine to coarse."""
         maps: OrderedDict[str, Tensor] = self.fpn(self.body(x))
         return maps
 
@@ -144,16 +143,16 @@ def backbone_with_fpn(
     """A network of the zoo with a feature pyramid: the ``backbone`` of torchvision's detectors.
 
     Args:
-        name: See `create_model`, as for ``filter_size``, ``pretrained`` and the options.
+        name: See `create_model`.
         filter_size: See `create_model`.
         pretrained: See `create_model`.
-        out_indices: Levels that the pyramid reads: the last four by default.
-        out_channels: Channels of its maps.
-        extra_blocks: Further, coarser maps; torchvision's subsampling of the last by default.
+        out_indices: Levels that the pyramid reads. Default: the last four.
+        out_channels: Channels of the pyramid's maps.
+        extra_blocks: Makes further, coarser maps. Default: torchvision's ``LastLevelMaxPool``.
         **options: See `create_model`.
 
     Returns:
-        A module with ``out_channels``, ``(N, 3, H, W)`` to a dict of maps.
+        A module with the attribute ``out_channels``, from ``(N, 3, H, W)`` to a dict of maps.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Whether a network still has the blurs and strides that it was built with."""
+"""A fingerprint of a network's blurs and strides, to tell whether they have changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .. import layers
 
 
 def fingerprint_of(model: nn.Module) -> str:
-    """Every blur and every stride by name: what other tools, or a second `antialias_`, would change."""
+    """Every blur and stride by name: what other tools, or a second `antialias_`, would change."""
     return "\n".join(
         f"{name} {module.stride if isinstance(module, nn.Conv2d) else module!r}"
         for name, module in model.named_modules()

@@ -1,4 +1,4 @@
-"""A model card made of facts: what the network is, how it was measured, its licence, how to use it."""
+"""Model cards: a network's structure, metrics, licence and usage, as Markdown."""
 
 from __future__ import annotations
 

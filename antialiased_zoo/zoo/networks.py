@@ -1,7 +1,7 @@
 """The networks, one row each: everything else (hubconf, the docs' tables, the tests) follows from these rows.
 
-A row registers a network under its name and is its factory; a function for each family says where the parts of its
-networks are and which options of `antialias_` make the published one.
+A row registers a network under its name and is its factory. A function for each family states where its networks'
+parts are, and which options of `antialias_` make the published network.
 """
 
 from functools import partial as _partial
@@ -32,8 +32,8 @@ def _vgg_keywords(**kwargs: _Unpack[_options.VGGOptions]) -> None: ...
 
 @_factories_take(_vgg_keywords)
 def _vgg(name: str, *convolutions: int) -> _Factory[...]:
-    """``convolutions`` counts them for each resolution; a pool follows each."""
-    modules = 3 if name.endswith("_bn") else 2  # convolution, perhaps a norm, activation
+    """``convolutions`` is the number of convolutions at each resolution; a pool ends each resolution."""
+    modules = 3 if name.endswith("_bn") else 2  # convolution, norm (in "_bn" networks), activation
     ends = list(_accumulate(modules * count + 1 for count in convolutions))
     stages = (*(f"features.{end - 2}" for end in ends), f"features.{ends[-1] - 1}")
     return _network(name, head="classifier.6", options=_options.VGGOptions, body=("features",), stages=stages)
@@ -86,14 +86,14 @@ def _efficientnet_lite_keywords(**kwargs: _Unpack[_options.EfficientNetLiteOptio
 
 @_factories_take(_efficientnet_lite_keywords)
 def _efficientnet_lite(name: str, *blocks: int) -> _Factory[...]:
-    """``blocks`` counts them for each of the seven stages; the stem is before them, a convolution after."""
+    """``blocks`` is the number of blocks in each of the seven stages, between the stem and the last convolution."""
     ends = list(_accumulate(blocks))
     stages = tuple(f"features.{end}" for end in (ends[0], ends[1], ends[2], ends[4], ends[6] + 1))
     builder, options = getattr(_lite, name), _options.EfficientNetLiteOptions
     return _network(
         name,
         head="classifier.1",
-        structure={"downsampler": "alternating"},  # nothing published to be equal to: what adapts best
+        structure={"downsampler": "alternating"},  # no published network to match: this adapts best
         builder=builder,
         options=options,
         body=("features",),

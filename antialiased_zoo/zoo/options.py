@@ -18,7 +18,7 @@ Layer: TypeAlias = Callable[..., nn.Module]
 
 
 class _DefaultFilterSize(int):
-    """4, but distinguishable from a 4 that the caller wrote: weights with another filter may then replace it."""
+    """The default of 4, distinguishable from a 4 that the caller gives: the weights' filter size overrides it."""
 
 
 DEFAULT_FILTER_SIZE: int = _DefaultFilterSize(4)
@@ -86,7 +86,7 @@ class EfficientNetLiteOptions(CommonOptions, total=False):
 
 
 class BuilderOptions(ResNetOptions, DenseNetOptions, MobileNetV2Options, VGGOptions, total=False):
-    """Every family's keywords, which `create_model` takes."""
+    """The keywords of all families, which `create_model` accepts."""
 
 
 _Keywords = ParamSpec("_Keywords")
@@ -114,9 +114,10 @@ class Factory(Protocol[_Keywords]):
 def factories_take(
     keywords: Callable[_Keywords, None],
 ) -> Callable[[Callable[_Arguments, Factory[...]]], Callable[_Arguments, Factory[_Keywords]]]:
-    """Decorate a function that makes factories: type checkers then know their keywords.
+    """A decorator for functions that make factories, so that type checkers know the factories' keywords.
 
     Args:
-        keywords: A function that takes them. (No type variable can stand for a TypedDict's keys.)
+        keywords: A function that takes these keywords. (No type variable can stand for a TypedDict's
+            keys.)
     """
     return lambda make: cast(Callable[_Arguments, Factory[_Keywords]], make)

@@ -1,4 +1,4 @@
-"""The published figures of every network, baseline beside antialiased, as the README's table."""
+"""The table of every network's published figures, baseline and antialiased, as shown in the README."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def published_table(manifest: Manifest) -> str:
     """A Markdown table of ImageNet top-1 accuracy / crop consistency in percent, one row for each network.
 
     Args:
-        manifest: Holds the figures.
+        manifest: The manifest with the figures.
 
     Example:
         >>> from antialiased_zoo.weights import manifest

@@ -1,4 +1,4 @@
-"""Adds a network to the zoo: a row of the table, and the factory that goes with it."""
+"""Registration of a network: its row in the table, and its factory."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def register_network(
     Args:
         name: The network's name; torchvision's builder of that name is used unless ``builder`` is
             given.
-        head: Qualified name of the linear layer that gives the classes.
+        head: Qualified name of the linear layer that outputs the classes.
         structure: Options of `antialias_` that make the antialiased network.
         builder: A function ``(num_classes=..., **kwargs)`` that builds the plain network.
-        options: A TypedDict whose keys include the builder's keywords; by default its signature is
-            read.
-        body: Names of the children that turn the image into the last feature map, in order: what
-            comes after them must be a pool (``avgpool``, or an average), a flattening and the head,
-            as in torchvision. Without them the network keeps its own methods only.
-        stages: Qualified names of the modules after which each resolution is complete:
-            ``features_only`` gives these.
-        body_activation: What the network applies to the last map before it pools, where no module
-            does that.
+        options: A TypedDict whose keys include the builder's keywords. Default: the keywords of the
+            builder's signature.
+        body: Names of the children that turn the image into the last feature map, in order. They
+            must be followed by a pool (``avgpool``, or an average), flattening and the head, as in
+            torchvision. Without a body the network keeps only its own methods.
+        stages: Qualified names of the last modules of each resolution; ``features_only`` returns
+            their outputs.
+        body_activation: A function that the network applies to the last map before pooling, if no
+            module does so.
 
     Returns:
         A function that builds the network: `create_model` with the name filled in.
@@ -53,7 +53,7 @@ def register_network(
     Example:
         >>> register_network("resnet18", head="fc")
         Traceback (most recent call last):
-        ValueError: there is a network 'resnet18' already: choose another name
+        ValueError: the zoo already has a network 'resnet18': choose another name
     """
     layout = Layout(head, tuple(body), tuple(stages), body_activation)
     add_architecture(Architecture(name, layout, structure or {}, builder, options))
@@ -76,16 +76,16 @@ def _factory(name: str) -> Factory[...]:
     build.__doc__ = f"""Antialiased {name}: `create_model` with ``name="{name}"``; its arguments are the same.
 
     Args:
-        filter_size: Length of the blur's taps, 1 to 7 (2, 3, 4, 5: Rect-2, Tri-3, Tri-4, Bin-5), or taps of your own;
-            None for no blur. By default the weights', or 4.
+        filter_size: Length of the blur's taps, 1 to 7 (2, 3, 4, 5: Rect-2, Tri-3, Tri-4, Bin-5), or custom taps; None
+            for no blur. Default: the weights', else 4.
         pretrained: False, True, a recipe's name, "torchvision", a checkpoint's path, or a repository's name.
-        num_classes: Size of the head; by default the weights', or 1000; 0 for none.
-        in_chans: Channels of the image; by default the weights', or 3.
-        progress: Show a bar while weights are downloaded.
+        num_classes: Size of the head; 0 for none. Default: the weights', else 1000.
+        in_chans: Number of image channels. Default: the weights', else 3.
+        progress: Show a progress bar during downloads.
         **kwargs: `create_model`'s other options, and torchvision's keywords for this network.
 
     Returns:
-        The network, ``(N, in_chans, H, W)`` to ``(N, num_classes)``.
+        The network, from ``(N, in_chans, H, W)`` to ``(N, num_classes)``.
 
     Example:
         >>> model = {name}(filter_size=4)

@@ -1,4 +1,4 @@
-"""The table of networks: each name's builder and the facts that differ between families."""
+"""The table of networks: each network's builder, layout and structure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from ..transform import register_structure
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a network's parts are.
+    """The parts of a network, by name; `register_network` documents them.
 
     Attributes:
-        head: Qualified name of the linear layer that gives the classes.
-        body: Names of the children that turn the image into the last feature map, in order. Empty
-            for a network of another form, which then keeps its own methods only.
-        stages: Qualified names of the modules after which each resolution is complete, in order.
-        body_activation: What the network applies to the last map before it pools, where no module
-            does that.
+        head: Qualified name of the linear layer that outputs the classes.
+        body: Names of the children that turn the image into the last feature map, in order; empty
+            if the network has another form.
+        stages: Qualified names of the last modules of each resolution, in order.
+        body_activation: A function applied to the last map before pooling, if no module does so.
     """
 
     head: str
@@ -40,12 +39,12 @@ class Architecture:
 
     Attributes:
         name: Name of the factory, and of torchvision's builder unless ``builder`` is given.
-        layout: Where its parts are.
+        layout: The names of its parts.
         structure: The options of `antialias_` that make the published network.
         builder: A function ``(num_classes=..., **kwargs)`` that builds the plain network; None for
-            torchvision's.
-        options: A TypedDict whose keys include the builder's keywords; None to read the builder's
-            signature.
+            torchvision's builder.
+        options: A TypedDict whose keys include the builder's keywords; None for those of the
+            builder's signature.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Architecture:
 
     @property
     def keywords(self) -> tuple[str, ...] | None:
-        """The builder's keywords; None if only the builder knows them."""
+        """The builder's keywords; None if it accepts any (``**kwargs``)."""
         if self.options is not None:
             return tuple(get_type_hints(self.options))
         parameters = inspect.signature(self.builder or get_model).parameters.values()
@@ -84,7 +83,7 @@ def add_architecture(architecture: Architecture) -> None:
         ValueError: If the name is taken or is not an identifier.
     """
     if architecture.name in _TABLE:
-        raise ValueError(f"there is a network {architecture.name!r} already: choose another name")
+        raise ValueError(f"the zoo already has a network {architecture.name!r}: choose another name")
     if not architecture.name.isidentifier():
         raise ValueError(f"a network's name must be a Python identifier, got {architecture.name!r}")
     _TABLE[architecture.name] = architecture
@@ -92,10 +91,10 @@ def add_architecture(architecture: Architecture) -> None:
 
 
 def find_architecture(name: str) -> Architecture:
-    """The table's row of a network.
+    """The row of a network.
 
     Raises:
-        ValueError: If there is no such network; the message suggests the nearest names.
+        ValueError: If there is no such network; the message suggests similar names.
     """
     if name not in _TABLE:
         near = difflib.get_close_matches(str(name).lower().replace("-", "_"), _TABLE, n=3, cutoff=0.5)

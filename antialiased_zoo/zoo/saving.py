@@ -1,4 +1,4 @@
-"""Saves a network with everything that builds it again, loads it, and shares it on the Hugging Face Hub."""
+"""Saves networks with their structure, loads them, and uploads them to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def save_pretrained(
 ) -> Path:
     """Write a network's weights, its structure and a model card into a folder.
 
-    ``model.safetensors`` holds the tensors and, in its metadata, the structure; ``config.json``
-    states the structure and timm's configuration, so that timm loads the folder where it has the
-    same network; ``README.md`` is the card.
+    ``model.safetensors`` holds the tensors and, in its metadata, the structure. ``config.json``
+    holds the structure and timm's configuration, so that timm can load the folder if it has the
+    same network. ``README.md`` is the model card.
 
     Args:
         model: A network that `create_model` built.
-        folder: Made if need be; files of these names are replaced.
-        classes: Class names in the head's order; the weights' own by default.
-        preprocessing: How an image becomes the input; the weights' own by default.
-        metrics: In percent, as measured under that preprocessing.
-        license: Of the weights, as an SPDX name.
-        dataset: What they were trained on.
+        folder: Folder to write to, created if it does not exist; existing files are replaced.
+        classes: Class names in the order of the outputs. Default: the weights'.
+        preprocessing: How an image becomes the input. Default: the weights'.
+        metrics: Metrics in percent, measured with that preprocessing.
+        license: Licence of the weights, as an SPDX identifier.
+        dataset: The training set.
 
     Returns:
         The folder.
@@ -71,7 +71,7 @@ def save_pretrained(
     stated: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     config = replace(model.config_to_save(), **stated)
     if config.classes is not None and len(config.classes) != config.num_classes:
-        raise ValueError(f"classes holds {len(config.classes)} names, the network has {config.num_classes} classes")
+        raise ValueError(f"classes has {len(config.classes)} names, but the network has {config.num_classes} classes")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -118,8 +118,8 @@ def from_pretrained(
 
     Args:
         place: A folder or file that `save_pretrained` wrote, or ``"hf-hub:owner/name[@revision]"``.
-        num_classes: See `create_model`; the file's by default.
-        in_chans: See `create_model`; the file's by default.
+        num_classes: See `create_model`. Default: the file's.
+        in_chans: See `create_model`. Default: the file's.
         progress: See `create_model`.
         **options: See `create_model`; they must not contradict the file.
 
@@ -127,9 +127,15 @@ def from_pretrained(
         The network, in evaluation mode.
 
     Raises:
-        antialiased_zoo.errors.CheckpointError: If the file does not say which network it belongs
-            to, is not sound, or is of another structure than the options.
-        antialiased_zoo.errors.FetchError: If the hub does not give it.
+        antialiased_zoo.errors.CheckpointError: If the file does not state its network, is corrupt,
+            or contradicts the options.
+        antialiased_zoo.errors.FetchError: If the hub does not provide it.
+
+    Example:
+        >>> import tempfile, antialiased_zoo as az
+        >>> folder = az.save_pretrained(az.resnet18(filter_size=3), tempfile.mkdtemp())
+        >>> from_pretrained(folder).config.filter_size
+        3
     """
     from .factories import create_model
 
@@ -149,19 +155,19 @@ def push_to_hub(
     token: str | None = None,
     **facts: Any,
 ) -> str:
-    """Upload what `save_pretrained` writes to a repository of the Hugging Face Hub, made if need be.
+    """Upload what `save_pretrained` writes to a repository of the Hugging Face Hub, created if it does not exist.
 
     Args:
         model: A network that `create_model` built.
         repo_id: ``"owner/name"``.
-        private: Whether a new repository is private; the owner's default by default.
-        revision: Branch to commit to.
-        commit_message: Of the commit.
-        token: Of the account; by default the one that ``hf auth login`` stored.
+        private: Whether a new repository is private. Default: the owner's setting.
+        revision: Branch to commit to. Default: the main branch.
+        commit_message: Message of the commit.
+        token: Access token. Default: the one that ``hf auth login`` stored.
         **facts: See `save_pretrained`.
 
     Returns:
-        The commit's address.
+        The URL of the commit.
     """
     import tempfile
 

@@ -1,4 +1,4 @@
-"""A network's configuration under timm's keys, and timm's name for it where timm has the same network."""
+"""A network's configuration under timm's keys, and the name of the same network in timm, if any."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .heads import first_conv
 if TYPE_CHECKING:
     from .backbone import Backbone
 
-#: timm's networks that are one of ours with these options.
+#: Networks of timm that are equal to one of the zoo's with these options.
 SAME_IN_TIMM = {
     "resnetblur18": NetworkConfig("resnet18", 3, {"shortcut": "stride", "stem_pool": "max"}),
     "resnetblur50": NetworkConfig("resnet50", 3, {"shortcut": "stride", "stem_pool": "max"}),
     "resnetaa50": NetworkConfig("resnet50", 2, {"shortcut": "stride", "stem_pool": "blur"}),
 }
-# Without blur, timm has these under torchvision's names.
+# timm has these families under torchvision's names, without blurs.
 _PLAIN = ("vgg", "resnet", "resnext", "wide_resnet", "densenet")
 
 

@@ -1,7 +1,7 @@
-"""timm's own antialiased networks, which no builder of torchvision's can express.
+"""timm's own antialiased networks, which torchvision has no builder for.
 
-timm builds the network and fits its head and first convolution to the tensors; this package fetches
-the file, verifies its digest, and reads it without running code from it.
+timm builds the network and adapts its head and first convolution to the tensors. This package
+fetches the file, verifies its digest, and reads it without running code from it.
 """
 
 from __future__ import annotations
@@ -27,45 +27,47 @@ def create_timm_model(
     progress: bool,
     **options: Any,
 ) -> nn.Module:
-    """Build a network with timm, best one that is antialiased by design.
+    """Build a network with timm's builder.
 
     Args:
         name: ``"timm:NAME"``.
-        filter_size: None, or the default: the network is taken as it is.
+        filter_size: Must be None or the default: the network is built as timm defines it.
         pretrained: False, True, a recipe of the manifest, or a file, folder or repository as in
             `create_model`.
-        num_classes: Another size than the weights' gives a new head; a file of one's own must have
-            a head of this size.
-        progress: Show a bar while weights are downloaded.
-        **options: For timm's builder; those that are None are left out.
+        num_classes: Size of the head. A size other than the weights' gives a new head; a user's own
+            file must have a head of this size.
+        progress: Show a progress bar during downloads.
+        **options: Options of timm's builder; those that are None are omitted.
 
     Raises:
         ValueError: If timm has no such network, or the manifest no such weights.
         ImportError: If timm is not installed.
         antialiased_zoo.errors.FetchError: If no source gave a verified file.
-        antialiased_zoo.errors.CheckpointError: If the file is not sound, or does not fit.
+        antialiased_zoo.errors.CheckpointError: If the file is corrupt, or does not fit.
     """
     timm, architecture = _timm(), name.removeprefix(TIMM)
     if architecture not in timm.list_models():
         near = difflib.get_close_matches(architecture, timm.list_models(), 3)
-        raise ValueError(f"timm {timm.__version__} has no network {architecture!r}; near: {', '.join(near) or 'none'}")
+        raise ValueError(
+            f"timm {timm.__version__} has no network {architecture!r}; similar: {', '.join(near) or 'none'}"
+        )
     if filter_size is not None and filter_size is not DEFAULT_FILTER_SIZE:
-        raise ValueError(f"{name} is built as timm has it: leave filter_size out; az.antialias(model, k) adds blurs")
+        raise ValueError(f"{name} is built as timm defines it: omit filter_size; az.antialias(model, k) adds blurs")
     given = {option: value for option, value in options.items() if value is not None}
     if pretrained is False:
         return cast(nn.Module, timm.create_model(architecture, num_classes=num_classes or 1000, **given))
     contents, size, tag = _weights(name, pretrained, num_classes or 1000, progress)
     checkpoints.check_finite(contents.tensors)
     if f"{architecture}.{tag}" in timm.list_pretrained(f"{architecture}.*"):
-        architecture = f"{architecture}.{tag}"  # timm then knows the preprocessing
+        architecture = f"{architecture}.{tag}"  # so that timm sets the preprocessing
     overlay = {"state_dict": dict(contents.tensors), "num_classes": size}
     try:
         model = timm.create_model(architecture, True, pretrained_cfg_overlay=overlay, num_classes=size, **given)
-    except RuntimeError as error:  # of `load_state_dict`
+    except RuntimeError as error:  # from `load_state_dict`
         raise TensorMismatchError(
             f"{contents.path} does not fit {name}: {' '.join(str(error).split())[:300]}"
         ) from None
-    model.pretrained_cfg.pop("state_dict")  # timm would keep the tensors a second time
+    model.pretrained_cfg.pop("state_dict")  # timm would keep a second reference to the tensors
     if num_classes not in (None, size):
         model.reset_classifier(num_classes)
     return cast(nn.Module, model)
@@ -74,7 +76,7 @@ def create_timm_model(
 def _weights(
     name: str, pretrained: bool | str | os.PathLike[str], size: int, progress: bool
 ) -> tuple[checkpoints.Contents, int, str]:
-    """What ``pretrained`` names: a file's contents, the size of its head, and timm's name of the weights if any."""
+    """The contents of the file that ``pretrained`` names, the size of its head, and timm's name for the weights."""
     if not isinstance(pretrained, bool) and not (isinstance(pretrained, str) and pretrained.isidentifier()):
         return repository.open_place(os.fspath(pretrained)), size, ""
     entry = manifest.load().find(name, None, pretrained if isinstance(pretrained, str) else None)
@@ -85,4 +87,4 @@ def _timm() -> Any:
     try:
         return importlib.import_module("timm")
     except ImportError as error:
-        raise ImportError("networks of timm need timm: pip install timm") from error
+        raise ImportError("'timm:' networks need timm: pip install timm") from error

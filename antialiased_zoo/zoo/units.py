@@ -14,18 +14,18 @@ Unit = tuple[str, nn.Module]
 
 
 def units(model: nn.Module, layout: Layout) -> list[Unit]:
-    """The modules of the body by qualified name, in order; applied one after the other they are the body."""
+    """The modules of the body with their qualified names; applied in order, they compute the body."""
     return list(_expanded((name, model.get_submodule(name)) for name in layout.body))
 
 
 def check_containers(model: nn.Module, layout: Layout) -> None:
-    """Run the checks of blurs that containers make before their forward, which a chain of units skips."""
+    """Run the checks of blurs that containers run before their forward, since a chain of units bypasses them."""
     for _, container in containers(model, layout):
         check(container)
 
 
 def containers(model: nn.Module, layout: Layout) -> Iterator[Unit]:
-    """The network and the modules of its body that `units` takes apart, by qualified name."""
+    """Yield the network and the containers of its body that `units` expands, with their qualified names."""
     yield "", model
     chain = [(name, model.get_submodule(name)) for name in layout.body]
     while chain:
@@ -36,10 +36,9 @@ def containers(model: nn.Module, layout: Layout) -> Iterator[Unit]:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether a container does no more than apply its children in order.
+    """True if a container only applies its children in order.
 
-    A subclass may do more, and hooks belong to the whole, but for the transform's check of what it
-    keeps.
+    A subclass may do more, and hooks act on the whole container, except the transform's check.
     """
     hooks = {*module._forward_pre_hooks.values(), *module._forward_hooks.values()}
     return type(module) is nn.Sequential and hooks <= {check_blurs}
@@ -54,19 +53,19 @@ def _expanded(chain: Iterable[Unit]) -> Iterator[Unit]:
 
 
 def stage_ends(chain: Iterable[Unit], layout: Layout) -> dict[str, str]:
-    """The layout's stages by the unit that completes each."""
+    """The layout's stages, keyed by the last unit of each."""
     names = [name for name, _ in chain]
     ends = {}
     for stage in layout.stages:
         inside = [name for name in names if f"{name}.".startswith(f"{stage}.")]
         if not inside:
-            raise ValueError(f"the network has no {stage!r}, which its row in the registry names as a stage")
+            raise ValueError(f"the network has no module {stage!r}, which the registry names as a stage")
         ends[inside[-1]] = stage
     return ends
 
 
 def segments(model: nn.Module, layout: Layout) -> list[list[Unit]]:
-    """The units in groups that end at the layout's stages; a block of several convolutions is a group of its own."""
+    """The units in groups that end at the layout's stages; a block of several convolutions is a separate group."""
     chain = units(model, layout)
     ends = stage_ends(chain, layout)
     groups: list[list[Unit]] = [[]]

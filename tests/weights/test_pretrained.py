@@ -169,7 +169,7 @@ def test_a_new_head_and_no_more(publish: Publish, caplog: pytest.LogCaptureFixtu
     assert ours.classifier[1].weight.shape == (7, 1280)
     assert ours.classifier[1].weight.isfinite().all()
     assert ours.classifier[1].weight.std() > 0
-    assert "7 classes in place of 1000" in caplog.text
+    assert "7 classes instead of 1000" in caplog.text
     for name, tensor in ours.state_dict().items():
         assert name.startswith("classifier.1.") or torch.equal(tensor, whole[name])
 
@@ -222,7 +222,7 @@ def test_a_path(tmp_path: Path) -> None:
     for given in (path, str(path)):
         ours = az.resnet18(4, pretrained=given, num_classes=5)
         assert torch.equal(ours.fc.weight, theirs.fc.weight)
-    with pytest.warns(UserWarning, match="does not say which network"):
+    with pytest.warns(UserWarning, match="does not state the network"):
         assert torch.equal(az.resnet18(4, pretrained=path).fc.weight, theirs.fc.weight)
     with pytest.raises(TensorMismatchError, match="missing from the file: layer1"):
         az.resnet50(4, pretrained=path)

@@ -63,7 +63,7 @@ def test_the_tensors_come_back(wrapping: str, network: az.Backbone, tmp_path: Pa
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         loaded = az.mobilenet_v2(pretrained=tmp_path / "w.pth", **SMALL)
-    guessed = any("does not say which network" in str(warning.message) for warning in caught)
+    guessed = any("does not state the network" in str(warning.message) for warning in caught)
     assert guessed != says_so
     assert loaded.config.filter_size == (3 if says_so else 4)
     assert loaded.num_classes == 7
@@ -84,7 +84,7 @@ def test_the_head_and_the_channels_are_followed_or_renewed(wrapping: str, tmp_pa
 
 def test_safetensors_a_folder_and_a_url(network: az.Backbone, tmp_path: Path) -> None:
     save_file(plain(network, "module."), tmp_path / "w.safetensors")
-    with pytest.warns(UserWarning, match="does not say which network"):
+    with pytest.warns(UserWarning, match="does not state the network"):
         read = az.mobilenet_v2(3, tmp_path / "w.safetensors", **SMALL)
     assert torch.equal(read.classifier[1].weight, network.classifier[1].weight)
     network.save_pretrained(tmp_path / "folder")
