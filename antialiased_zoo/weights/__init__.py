@@ -1,4 +1,4 @@
-"""Weights: the manifest, what ``pretrained=`` means, verified files, and tensors in a model."""
+"""Pretrained weights: the manifest, the meaning of ``pretrained=``, verified downloads, and loading into a model."""
 
 from . import checkpoints as checkpoints
 from . import hub as hub

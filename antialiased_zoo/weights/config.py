@@ -1,4 +1,4 @@
-"""What a state dict does not say about its network: the record that is saved beside it."""
+"""The record of a network's structure, which is saved with its state dict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .preprocessing import Preprocessing
 if TYPE_CHECKING:
     from ..layers import FilterSize
 
-# The options of `antialias_` that a network's function depends on, with their defaults there.
+# The options of `antialias_` that change what a network computes, with their defaults.
 DEFAULTS: Mapping[str, Any] = {
     "stem_stride": 2,
     "shortcut": "blur",
@@ -29,23 +29,23 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What a network is, and where its weights come from.
+    """The description of a network and of its weights.
 
     Attributes:
         model: The factory's name.
-        filter_size: 1 to 7, normalised taps of one's own, or None for no blur.
-        structure: Options of `antialias_`, those that differ from its defaults included.
+        filter_size: 1 to 7, normalised custom taps, or None for no blur.
+        structure: Options of `antialias_`; at least those that differ from its defaults.
         num_classes: Size of the head, 0 for none.
-        in_chans: Channels of the image.
+        in_chans: Number of image channels.
         global_pool: How the last map is pooled.
         builder: Keywords of torchvision's builder.
-        not_saved: Names of those keywords whose values JSON cannot hold, such as ``norm_layer``.
-        classes: Class names in the head's order.
+        not_saved: Names of the keywords whose values JSON cannot hold, such as ``norm_layer``.
+        classes: Class names in the order of the outputs.
         preprocessing: How an image becomes the network's input.
-        metrics: In percent, as measured under that preprocessing.
-        license: Of the weights.
-        origin: What the weights were made from.
-        dataset: What they were trained on.
+        metrics: Metrics in percent, measured with that preprocessing.
+        license: Licence of the weights.
+        origin: The weights that these were made from.
+        dataset: The training set.
     """
 
     #: Key of the record in a file's metadata.
@@ -67,7 +67,7 @@ class NetworkConfig:
     dataset: str | None = None
 
     def describe(self) -> str:
-        """The network and its structure, as a call would state them.
+        """The network and its structure, written as a call.
 
         Example:
             >>> NetworkConfig("resnet50", 3, {"shortcut": "stride"}).describe()
@@ -78,10 +78,10 @@ class NetworkConfig:
         return f"{self.model}(filter_size={self.filter_size}{options})"
 
     def difference(self, other: NetworkConfig) -> str:
-        """Why this record's tensors would compute something else in ``other``; "" if they would not."""
+        """How ``other`` differs from the network of these tensors, as a sentence; "" if it computes the same."""
         if self._key() == other._key():
             return ""
-        return f"the tensors were saved from {self.describe()}, the network is {other.describe()}"
+        return f"the tensors were saved from {self.describe()}, but the network is {other.describe()}"
 
     def _options(self) -> dict[str, Any]:
         return {**DEFAULTS, **self.structure}
@@ -96,7 +96,7 @@ class NetworkConfig:
         return self.model, tuple(round(tap / math.fsum(taps), 6) for tap in taps), tuple(self._options().items())
 
     def with_sizes(self, num_classes: int, in_chans: int, global_pool: str) -> NetworkConfig:
-        """The record with another head and another number of channels; class names that do not fit are dropped."""
+        """The record with another head and number of channels; class names are dropped if their number differs."""
         classes = self.classes if self.classes and len(self.classes) == num_classes else None
         preprocessing = self.preprocessing.for_channels(in_chans)
         return replace(
@@ -114,10 +114,10 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, text: str) -> NetworkConfig:
-        """Read a record, from this version or a later one that knows more.
+        """Read a record; unknown fields, from later versions, are ignored.
 
         Raises:
-            MalformedFileError: If it is not such a record; the message names the field.
+            MalformedFileError: If it is not a valid record; the message names the field.
         """
         try:
             return cls(**_checked(json.loads(text)))
@@ -126,10 +126,10 @@ class NetworkConfig:
 
 
 def _checked(record: Any) -> dict[str, Any]:
-    from ..layers import read_filter_size  # here, since the layers import torch
+    from ..layers import read_filter_size  # not at the top: the layers import torch
 
     if not isinstance(record, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     known = {f.name for f in fields(NetworkConfig)}
     facts = {name: value for name, value in record.items() if name in known}
     if not isinstance(facts.get("model"), str) or "filter_size" not in facts:

@@ -1,4 +1,4 @@
-"""One record of the weights manifest: everything known about one set of weights."""
+"""Entries of the weights manifest: the facts about one set of weights each."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 from .preprocessing import Preprocessing
 from .weights_file import WeightsFile
 
-# The options of the transform that differ between published networks, and the values they can take.
+# The options of the transform that differ between published networks, with their values.
 STRUCTURE = MappingProxyType({"shortcut": ("blur", "stride"), "stem_pool": ("max2", "max", "blur")})
-#: What a model's name begins with where timm builds the network.
+#: Prefix of a model's name if timm builds the network.
 TIMM = "timm:"
 _FILE_FIELDS = tuple(f.name for f in fields(WeightsFile))
 
 
 @dataclass(frozen=True)
 class License:
-    """A licence of weights: its SPDX name, its text's address, and whether it allows commercial use."""
+    """A licence of weights: its SPDX identifier, the URL of its text, and whether it allows commercial use."""
 
     name: str
     url: str
@@ -33,22 +33,22 @@ class Entry:
     """One set of weights.
 
     Attributes:
-        model: the factory's name; ``timm:NAME`` for a network that timm builds.
-        filter_size: 1 to 7, or ``None`` for a network to which no blur is added.
-        recipe: how the weights were made (``"scratch"``, ``"finetuned"``, ``"timm_bt"`` ...).
-        files: the file, and after it any other file with the same weights; the first that can be
-            had is used.
-        license: of the weights.
-        dataset: what they were trained on.
-        num_classes: size of the head.
-        classes: class names in the head's order, where they are not ImageNet's.
-        default: whether ``pretrained=True`` means this entry.
-        structure: the transform's options, where they differ from the paper's (see ``STRUCTURE``).
-        preprocessing: the protocol under which the metrics were measured.
-        metrics: in percent: ``acc1``, ``acc5``, ``consistency_crop``; ``_288`` appended says the
-            test size.
-        citation: of the paper.
-        command: that made the weights, for those trained by this project.
+        model: The factory's name; ``timm:NAME`` for a network that timm builds.
+        filter_size: 1 to 7, or ``None`` for a network without added blurs.
+        recipe: How the weights were made (``"scratch"``, ``"finetuned"``, ``"timm_bt"`` ...).
+        files: The file, followed by other files with the same weights; the first available one is
+            used.
+        license: Licence of the weights.
+        dataset: The training set.
+        num_classes: Size of the head.
+        classes: Class names in the order of the outputs, if they are not ImageNet's.
+        default: True if ``pretrained=True`` means this entry.
+        structure: The transform's options, if they differ from the paper's (see ``STRUCTURE``).
+        preprocessing: The preprocessing with which the metrics were measured.
+        metrics: Metrics in percent: ``acc1``, ``acc5``, ``consistency_crop``; a suffix such as
+            ``_288`` is the test size.
+        citation: Citation of the paper.
+        command: The command that made the weights, if this project trained them.
     """
 
     model: str
@@ -73,7 +73,7 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, int | None, str]:
-        """What an entry is found by."""
+        """The model, filter size and recipe, which identify an entry."""
         return self.model, self.filter_size, self.recipe
 
     @property
@@ -88,7 +88,7 @@ class Entry:
 
     @property
     def notice(self) -> str:
-        """What to tell who fetches the weights first: a warning if commercial use is not allowed, else ``""``."""
+        """A warning for users at the first download, if commercial use is not allowed; else ``""``."""
         if self.license.commercial_use:
             return ""
         return (
@@ -101,12 +101,12 @@ def parse_entry(record: Any, tables: Mapping[str, Mapping[str, Any]]) -> Entry:
     """Turn one JSON object into an :class:`Entry`.
 
     Args:
-        record: the object.
-        tables: the manifest's shared tables: ``licenses``, ``preprocessing``, ``citations`` by
-            name.
+        record: The object.
+        tables: The manifest's shared tables by name: ``licenses``, ``preprocessing``,
+            ``citations``.
 
     Raises:
-        ValueError: a field is missing, unknown or wrong; the message names it.
+        ValueError: A field is missing, unknown or invalid; the message names it.
     """
     if not isinstance(record, dict):
         raise ValueError("an entry must be a JSON object")
@@ -174,7 +174,7 @@ def _filter_size(record: Mapping[str, Any]) -> int | None:
     if value is not None and (type(value) is not int or not 1 <= value <= 7):
         raise ValueError(f"filter_size is {value!r}; it must be 1 to 7, or null")
     if value is not None and str(record.get("model")).startswith(TIMM):
-        raise ValueError(f"filter_size is {value}; no blur is added to a network of timm's: write null")
+        raise ValueError(f"filter_size is {value}; no blurs are added to timm's networks: write null")
     return value
 
 
@@ -208,7 +208,7 @@ def _classes(record: Mapping[str, Any]) -> tuple[str, ...] | None:
     if not all(isinstance(c, str) and c.isprintable() for c in classes) or len(set(classes)) != len(classes):
         raise ValueError("classes must be different names, without unprintable characters")
     if len(classes) != record.get("num_classes"):
-        raise ValueError(f"classes holds {len(classes)} names, num_classes is {record.get('num_classes')!r}")
+        raise ValueError(f"classes has {len(classes)} names, but num_classes is {record.get('num_classes')!r}")
     return tuple(classes)
 
 
@@ -237,11 +237,11 @@ def _metrics(record: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a JSON value is a finite number."""
+    """True if a JSON value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _number(value: Any) -> float:
     if not is_number(value):
-        raise ValueError(f"{value!r} is given where a number belongs")
+        raise ValueError(f"expected a number, got {value!r}")
     return float(value)

@@ -1,4 +1,4 @@
-"""What can be had for a network when its weights cannot."""
+"""Suggestions of other weights if no source provides the requested ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..errors import FetchError
 from . import hub, manifest
 from .entry import TIMM, Entry
 
-#: Networks inside the package; their entries need no network.
+#: Scheme of weights inside the package, which need no download.
 _PACKAGED = "package:"
 
 
 def alternatives(entry: Entry) -> str:
-    """Say what to try instead of an entry that no source gave: what is on this machine, other hosts, the baseline.
+    """List alternatives to an entry that no source provides: local weights, other hosts, the baseline.
 
     Example:
         >>> "timm_bt" in alternatives(manifest.load().find("resnet50", 4))
@@ -32,8 +32,8 @@ def alternatives(entry: Entry) -> str:
             f'  az.{entry.model}(filter_size={entry.filter_size}, pretrained="torchvision")  '
             "# from download.pytorch.org; fine-tune or adapt it: docs/adapting.md"
         )
-    doctor = f"`antialiased-zoo doctor {entry.model}` asks every source."
-    return "\n".join(["Meanwhile there is:", *lines, doctor] if lines else [doctor])
+    doctor = f"`antialiased-zoo doctor {entry.model}` checks every source."
+    return "\n".join(["Available instead:", *lines, doctor] if lines else [doctor])
 
 
 def _call(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""The list of weights: ``weights_manifest.json``, read, checked and searched."""
+"""The weights manifest, ``weights_manifest.json``: reading, checking and searching it."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ _FIELDS = ("schema", "entries", "baselines", _FULL, *_TABLES)
 
 @dataclass(frozen=True)
 class Manifest:
-    """Immutable list of valid entries with unique names.
+    """An immutable list of valid entries with unique names.
 
     Attributes:
-        entries: in the files' order.
-        baselines: published metrics of torchvision's own weights, by model: what the entries
-            compare with.
+        entries: The entries, in the files' order.
+        baselines: Published metrics of torchvision's own weights by model, for comparison.
     """
 
     entries: tuple[Entry, ...]
@@ -48,7 +47,7 @@ class Manifest:
         """Check that entries do not contradict each other.
 
         Raises:
-            ManifestError: two entries share a key, a file name or a default; both are named.
+            ManifestError: Two entries share a key, a file name or a default; the message names both.
         """
         _no_two([(entry.key, entry) for entry in self.entries], "have the same model, filter size and recipe")
         # Compared without case: on some systems `A.pth` and `a.pth` are one file.
@@ -71,12 +70,12 @@ class Manifest:
         """Return the entry of one model, filter size and recipe.
 
         Args:
-            model: the factory's name.
+            model: The factory's name.
             filter_size: 1 to 7, or ``None`` for the network without blur.
-            recipe: ``None`` for the default of that model and filter size.
+            recipe: The recipe; ``None`` for the default of that model and filter size.
 
         Raises:
-            UnknownWeightsError: there is none; the message lists what exists for the model.
+            UnknownWeightsError: There is none; the message lists the model's entries.
 
         Example:
             >>> load().find("resnet50", 4).recipe
@@ -116,10 +115,11 @@ def load(paths: Sequence[str | os.PathLike[str]] | None = None) -> Manifest:
     """Read the project's manifest and those named in ``ANTIALIASED_ZOO_MANIFEST``.
 
     Args:
-        paths: read these files instead.
+        paths: Files to read instead.
 
     Raises:
-        ManifestError: a file cannot be read or breaks a rule; the message names file and entry.
+        ManifestError: A file cannot be read or breaks a rule; the message names the file and the
+            entry.
 
     Example:
         >>> len(load()) >= 61
@@ -132,7 +132,7 @@ def load(paths: Sequence[str | os.PathLike[str]] | None = None) -> Manifest:
 
 
 def own_path() -> Path:
-    """Return where the project's manifest is: in the package (wheel) or beside it (clone)."""
+    """Return the path of the project's manifest: in the package (wheel) or next to it (clone)."""
     package = Path(__file__).resolve().parent
     inside = package / FILE_NAME
     return inside if inside.exists() else package.parents[1] / FILE_NAME
@@ -161,14 +161,13 @@ def parse(text: str, where: str = "manifest") -> Manifest:
     """Turn a manifest's JSON text into a :class:`Manifest`.
 
     Args:
-        text: a JSON object with ``schema`` (1), ``entries`` and the tables ``licenses``,
-            ``preprocessing``, ``citations`` that the entries refer to by name;
-            ``"require_full_digests": true`` refuses entries whose files have only a digest's
-            beginning.
-        where: the text's name in messages.
+        text: A JSON object with ``schema`` (1), ``entries`` and the tables ``licenses``,
+            ``preprocessing``, ``citations`` that the entries refer to by name. With
+            ``"require_full_digests": true``, files with only a digest prefix are refused.
+        where: The text's name in messages.
 
     Raises:
-        ManifestError: the text breaks a rule; the message names the entry.
+        ManifestError: The text breaks a rule; the message names the entry.
     """
     top = _json(text, where)
     if not isinstance(top, dict) or top.get("schema") != SCHEMA or type(top["schema"]) is not int:
@@ -214,7 +213,7 @@ def _json(text: str, where: str) -> Any:
 
 
 def _check_printable(value: Any) -> None:
-    """Refuse control characters, which a terminal would obey; newlines too: each text is one line."""
+    """Refuse control characters, which a terminal would interpret, including newlines."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):

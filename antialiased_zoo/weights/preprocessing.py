@@ -1,4 +1,4 @@
-"""How an image becomes a network's input: the facts of one manifest entry, and the transform made of them."""
+"""Preprocessing: how an image becomes a network's input, and the transform that does it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, centre crop, scale to 0..1, normalise: the protocol under which weights were measured.
+    """The evaluation preprocessing of weights: resize, centre crop, scale to 0..1, normalise.
 
     Attributes:
-        resize: length of the image's shorter side after resizing, in pixels.
-        crop: side of the square centre crop, in pixels: the network's input size.
-        interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` (antialiased, as PIL's always
-            are).
-        mean: per channel, of images scaled to 0..1.
-        std: per channel, of images scaled to 0..1.
+        resize: Length of the image's shorter side after resizing, in pixels.
+        crop: Side of the square centre crop, in pixels: the network's input size.
+        interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` (antialiased, as always in
+            PIL).
+        mean: Mean of each channel, for images scaled to 0..1.
+        std: Standard deviation of each channel, for images scaled to 0..1.
         test_resize: ``resize`` for the larger size at which some weights do better, or ``None``.
         test_crop: ``crop`` for that larger size, or ``None``.
 
@@ -45,7 +45,7 @@ class Preprocessing:
         """Check every field.
 
         Raises:
-            ValueError: a field is out of range; the message names it.
+            ValueError: A field is out of range; the message names it.
         """
         for name in ("resize", "crop", "test_resize", "test_crop"):
             self._check_size(name, getattr(self, name), optional=name.startswith("test_"))
@@ -54,9 +54,9 @@ class Preprocessing:
         if self.crop > self.resize:
             raise ValueError(f"crop ({self.crop}) is larger than resize ({self.resize})")
         if (self.test_resize is None) != (self.test_crop is None):
-            raise ValueError("test_resize and test_crop go together: give both or neither")
+            raise ValueError("give both test_resize and test_crop, or neither")
         if len(self.mean) != len(self.std) or not self.mean:
-            raise ValueError(f"mean ({len(self.mean)} values) and std ({len(self.std)}) need one value a channel")
+            raise ValueError(f"mean ({len(self.mean)} values) and std ({len(self.std)}) need one value per channel")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std must be above zero, not {self.std}")
 
@@ -68,13 +68,13 @@ class Preprocessing:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of pixels from 1 to 4096")
 
     def at_test_size(self) -> Preprocessing:
-        """Return the same protocol at the larger test size, or itself where none is known."""
+        """Return the same preprocessing at the larger test size, or itself if there is none."""
         if self.test_resize is None or self.test_crop is None:
             return self
         return replace(self, resize=self.test_resize, crop=self.test_crop, test_resize=None, test_crop=None)
 
     def for_channels(self, channels: int) -> Preprocessing:
-        """Return the same protocol for images of another number of channels, each normalised by the mean of all."""
+        """Return the preprocessing for another number of channels, each normalised by the average mean and std."""
         if len(self.mean) == channels:
             return self
         mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
@@ -98,7 +98,7 @@ class Preprocessing:
         return steps
 
     def build_training(self) -> Callable[[Any], Tensor]:
-        """Return a transform for training: a random resized crop and a flip in place of the centre crop."""
+        """Return a transform for training, with a random resized crop and flip instead of the centre crop."""
         import torch
         from torchvision.transforms import v2
 
@@ -116,7 +116,7 @@ class Preprocessing:
         return steps
 
     def _colours(self) -> list[Callable[[Any], Any]]:
-        """Bring an image to the number of channels, where that number means colours."""
+        """Steps that convert an image to greyscale (1 channel) or RGB (3 channels)."""
         from torchvision.transforms import v2
 
         return {1: [v2.Grayscale()], 3: [v2.RGB()]}.get(len(self.mean), [])

@@ -1,4 +1,4 @@
-"""What `pretrained=` means: which weights it names, and how they get into a network."""
+"""The meaning of `pretrained=`: which weights it names, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     from ..layers import FilterSize
 
-#: The name that stands for the baseline's own ImageNet tensors.
+#: The name of the baseline's own ImageNet tensors.
 TORCHVISION = "torchvision"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that `pretrained=` named.
+    """The weights that `pretrained=` names.
 
     Attributes:
-        source: A manifest's entry or another file to fetch and verify, or the contents of a file
-            that is there.
-        filter_size: That of the network they belong to, or that the caller asked for where the
-            source does not say.
-        num_classes: Size of their head; None if only the file's tensors know.
-        structure: The transform's options where they differ from the published network's.
+        source: A manifest's entry or another file to fetch and verify, or the contents of a local
+            file.
+        filter_size: The filter size of the weights' network, or the caller's if the source does not
+            state it.
+        num_classes: Size of their head; None if it must be read from the file's tensors.
+        structure: The transform's options that differ from the published network's.
     """
 
     source: hub.Fetchable | checkpoints.Contents
@@ -42,9 +42,9 @@ class Weights:
     structure: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def fetch_into(self, model: nn.Module, progress: bool) -> None:
-        """Fetch the source and put its tensors into a network with torchvision's names, best on the meta device."""
+        """Fetch the source and load it into a network with torchvision's names, best built on the meta device."""
         if isinstance(self.source, checkpoints.Contents):
-            raise TypeError(f"{self.source.path} is there already: use its load_into()")
+            raise TypeError(f"{self.source.path} is a local file: use its load_into()")
         try:
             checkpoints.load_entry(model, self.source, progress=progress)
         except (SourcesFailedError, OfflineError) as error:
@@ -54,17 +54,16 @@ class Weights:
 
 
 def get_entry(name: str, filter_size: FilterSize | None = 4, recipe: str | None = None) -> Entry:
-    """The manifest's record of one set of weights: preprocessing, classes, metrics, licence, sources.
+    """The manifest's entry of one set of weights: preprocessing, classes, metrics, licence, sources.
 
     Args:
         name: A network of the zoo.
-        filter_size: 1 to 7, or None for a baseline; there are no weights for taps of one's own.
-        recipe: How the weights were made; None for the default, the one that ``pretrained=True``
-            takes.
+        filter_size: 1 to 7, or None for a baseline; there are no weights for custom taps.
+        recipe: How the weights were made; None for the default, which ``pretrained=True`` uses.
 
     Raises:
         antialiased_zoo.errors.UnknownWeightsError: (a ValueError) If there are none; the message
-            lists what there is.
+            lists the available ones.
 
     Example:
         >>> get_entry("resnet50", 3, "timm_bt").metrics["acc1"]
@@ -76,19 +75,18 @@ def get_entry(name: str, filter_size: FilterSize | None = 4, recipe: str | None 
 def find_weights(
     name: str, filter_size: FilterSize | None, pretrained: bool | str | os.PathLike[str], chosen: bool = True
 ) -> Weights | None:
-    """Turn ``pretrained=`` into the weights that it names, or None for False.
+    """Find the weights that ``pretrained=`` names; None for False.
 
     Args:
         name: A network of the zoo.
-        filter_size: The wanted one.
-        pretrained: What the user gave.
-        chosen: Whether the user chose the filter size; otherwise the weights' own may take its
-            place.
+        filter_size: The requested filter size.
+        pretrained: The user's argument.
+        chosen: True if the user chose the filter size; otherwise the weights' own may replace it.
 
     Raises:
-        ValueError: If there are no such weights; the message lists what there is.
+        ValueError: If there are no such weights; the message lists the available ones.
         TypeError: If ``pretrained`` is not a bool, a string or a path.
-        StructureMismatchError: If a file was saved from a network with another filter.
+        StructureMismatchError: If a file was saved from a network with another filter size.
     """
     if pretrained is False:
         return None
@@ -124,19 +122,19 @@ def _of_file(contents: checkpoints.Contents, filter_size: FilterSize | None, cho
         return Weights(contents, filter_size if chosen else own, config.num_classes, config.structure)
     if blur_size is not None and chosen and filter_size != blur_size:
         raise StructureMismatchError(
-            f"{contents.path} holds blurs of filter_size={blur_size}, the network has filter_size={filter_size}"
+            f"{contents.path} holds blurs of filter_size={blur_size}, but the network has filter_size={filter_size}"
         )
     if blur_size is None and filter_size is not None:
         warn(
-            f"{contents.path} does not say which network its tensors were trained in: filter_size={filter_size} and "
-            "the published structure are a guess. Weights saved with save_pretrained() or from state_dict() of a "
-            "network of this version do say it"
+            f"{contents.path} does not state the network of its tensors: filter_size={filter_size} and the published "
+            "structure are a guess. Weights saved with save_pretrained(), or from the state_dict() of a network of "
+            "this version, state it"
         )
     return Weights(contents, filter_size if blur_size is None else blur_size)
 
 
 def _baseline(name: str, filter_size: FilterSize | None) -> Weights:
-    """Torchvision's weights of 2016-2019, which the paper fine-tunes from; their URL ends in the digest's beginning."""
+    """Torchvision's weights of 2016-2019, from which the paper fine-tunes; their URL ends in a digest prefix."""
     from torchvision.models import get_model_weights
 
     if filter_size is not None:

@@ -1,4 +1,4 @@
-"""One set of published weights as an object: its transforms, class names and facts."""
+"""A set of published weights as an object with transforms, class names and metadata."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """One set of weights of the manifest, after the manner of torchvision's weights enums.
+    """A set of weights of the manifest, with the interface of torchvision's weights enums.
 
     Attributes:
-        entry: The manifest's record.
+        entry: The manifest's entry.
     """
 
     entry: Entry
 
     @property
     def name(self) -> str:
-        """Such as ``resnet50 filter_size=3 timm_bt``."""
+        """The entry's name, such as ``resnet50 filter_size=3 timm_bt``."""
         return self.entry.name
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the head's order; ImageNet's 1,000 where the manifest states none."""
+        """Class names in the order of the outputs; ImageNet's 1,000 if the manifest states none."""
         if self.entry.classes is not None:
             return self.entry.classes
         return imagenet_classes(self.entry.num_classes)
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """Facts: dataset, classes, metrics in percent, structure, licence, citation, command, preprocessing."""
+        """Metadata: dataset, classes, metrics in percent, structure, licence, citation, command, preprocessing."""
         entry = self.entry
         return {
             "model": entry.model,
@@ -59,18 +59,18 @@ class PretrainedWeights:
         """A torchvision v2 transform from a PIL image to the network's input.
 
         Args:
-            train: Random resized crop and flip, for fine-tuning, rather than the protocol of the
-                metrics.
+            train: Use a random resized crop and flip, for fine-tuning, instead of the evaluation
+                preprocessing.
 
         Returns:
-            A function that gives a ``(C, crop, crop)`` float32 tensor.
+            A function that returns a ``(C, crop, crop)`` float32 tensor.
         """
         preprocessing = self.entry.preprocessing
         return preprocessing.build_training() if train else preprocessing.build()
 
 
 def imagenet_classes(num_classes: int) -> tuple[str, ...]:
-    """ImageNet's class names for a head of 1,000; none for another."""
+    """ImageNet's class names for a head of 1,000; empty for others."""
     if num_classes != 1000:
         return ()
     from torchvision.models import ResNet18_Weights
@@ -79,17 +79,16 @@ def imagenet_classes(num_classes: int) -> tuple[str, ...]:
 
 
 def get_weights(name: str, filter_size: FilterSize | None = 4, recipe: str | None = None) -> PretrainedWeights:
-    """One set of weights: preprocessing, class names, metrics, licence.
+    """One set of weights as an object: preprocessing, class names, metrics, licence.
 
     Args:
         name: A network of the zoo.
         filter_size: 1 to 7, or None for a baseline.
-        recipe: How the weights were made; None for the default, the one that ``pretrained=True``
-            takes.
+        recipe: How the weights were made; None for the default, which ``pretrained=True`` uses.
 
     Raises:
         antialiased_zoo.errors.UnknownWeightsError: (a ValueError) If there are none; the message
-            lists what there is.
+            lists the available ones.
 
     Example:
         >>> weights = get_weights("resnet50", 3, "timm_bt")

@@ -1,4 +1,4 @@
-"""Opening files in folders that others may write to: no pipe is waited for, no device read, no link written through."""
+"""Opens regular files only, for folders that others may write to: no pipes, no devices, no writing through links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 def open_regular(path: Path, *, follow: bool = True) -> io.FileIO:
-    """Open a file to read from, unbuffered.
+    """Open a file for reading, unbuffered.
 
     Args:
         path: The file.
@@ -40,19 +40,19 @@ def read_small(path: Path, most: int) -> bytes:
 
 
 def create(path: Path) -> io.FileIO:
-    """Create a file that is not there yet and open it for writing, unbuffered.
+    """Create a new file and open it for writing, unbuffered.
 
     Raises:
-        OSError: It cannot be created, or something has its name.
+        OSError: It cannot be created, or exists already.
     """
     return os.fdopen(_checked(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb", buffering=0)
 
 
 def reopen(path: Path, *, append: bool = False) -> io.FileIO:
-    """Open a file for writing without emptying it; create it if it is not there.
+    """Open a file for writing without truncating it; create it if it does not exist.
 
     Raises:
-        OSError: It cannot be opened, or is a link, folder, pipe or device, or has a second name.
+        OSError: It cannot be opened, or is a link (symbolic or hard), folder, pipe or device.
     """
     handle = _checked(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else 0) | _NOFOLLOW)
     if os.fstat(handle).st_nlink > 1:
@@ -62,7 +62,7 @@ def reopen(path: Path, *, append: bool = False) -> io.FileIO:
 
 
 def is_regular(path: Path) -> bool:
-    """Tell whether there is a file, and no link, under a name."""
+    """True if a path is a regular file, not a link."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:

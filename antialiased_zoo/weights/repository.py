@@ -1,4 +1,4 @@
-"""A folder, or a repository of the Hugging Face Hub, that holds one network: its weights and its record."""
+"""Reads a network's weights and record from a path, a URL, or a repository of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BLOCK = 1 << 20
 
 
 def open_place(place: str) -> Contents:
-    """Read the file that a path, a folder, a URL or the name of a hub's repository stands for.
+    """Read the weights file at a path, in a folder, at a URL or in a repository of the hub.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If a URL states no digest.
-        CheckpointError: If the file is not sound.
-        FetchError: If it cannot be had.
+        CheckpointError: If the file is corrupt.
+        FetchError: If it cannot be fetched.
     """
     if place.startswith(PREFIX):
         return read_folder(download(place))
@@ -41,12 +41,12 @@ def open_place(place: str) -> Contents:
     if path.is_dir():
         return read_folder(path)
     if not path.is_file():
-        raise FileNotFoundError(f"pretrained={place!r}: there is no such file, nor can it be a recipe's name")
+        raise FileNotFoundError(f"pretrained={place!r}: there is no such file, and it cannot be a recipe's name")
     return read_contents(path)
 
 
 def _linked(url: str) -> WeightsFile:
-    """The file behind a URL; its digest must be known, since nothing unverified is read."""
+    """The file at a URL, which must state its digest, since unverified files are not read."""
     address, _, fragment = url.partition("#sha256=")
     file = address.partition("?")[0].rpartition("/")[2].partition("@")[0]
     in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
@@ -56,7 +56,7 @@ def _linked(url: str) -> WeightsFile:
             "-<8 or more hex digits of its SHA-256>.pth"
         )
     kind = "safetensors" if file.endswith(".safetensors") else "pickle"
-    if fragment and not in_name:  # many are called model.safetensors: each has a name of its own in the cache
+    if fragment and not in_name:  # many are called model.safetensors: give each a unique name in the cache
         file = f"{Path(file).stem}-{fragment[:8]}{Path(file).suffix}"
     digests = {"sha256": fragment} if fragment else {"sha256_prefix": in_name[1] if in_name else None}
     return WeightsFile(file, kind, (address,), **digests)
@@ -70,7 +70,7 @@ def read_folder(folder: Path) -> Contents:
     """
     path = folder / WEIGHTS
     if not path.is_file():
-        raise CheckpointError(f"{folder} holds no {WEIGHTS}: name a folder that save_pretrained() wrote, or a file")
+        raise CheckpointError(f"{folder} has no {WEIGHTS}: give a folder that save_pretrained() wrote, or a file")
     contents = read_contents(path)
     stated = _record(folder / CONFIG)
     if stated is None or contents.config is None:
@@ -98,15 +98,15 @@ def download(repository: str) -> Path:
         repository: ``hf-hub:owner/name`` or ``hf-hub:owner/name@revision``.
 
     Raises:
-        ValueError: If it is not such a name.
-        FetchError: If the hub does not give them, or gives others than it states.
+        ValueError: If the name is invalid.
+        FetchError: If the hub does not provide them, or a file does not have the stated digest.
     """
     name, _, revision = repository.removeprefix(PREFIX).partition("@")
     if not _ID.fullmatch(name):
         raise ValueError(f"{repository!r} is not a repository: write hf-hub:owner/name or hf-hub:owner/name@revision")
     from huggingface_hub import errors
 
-    with contextlib.suppress(errors.EntryNotFoundError):  # weights alone may do
+    with contextlib.suppress(errors.EntryNotFoundError):  # the weights may be enough
         _fetch(name, CONFIG, revision or None)
     return _fetch(name, WEIGHTS, revision or None).parent
 
@@ -131,7 +131,7 @@ def _fetch(name: str, file: str, revision: str | None) -> Path:
 
 
 def _token() -> str | bool | None:
-    """The user's token for the hub itself; no other endpoint sees it."""
+    """The token argument: the user's token for the hub itself, none for other endpoints."""
     from huggingface_hub import constants
 
     from .hub.huggingface import TOKEN_HOSTS
@@ -141,15 +141,15 @@ def _token() -> str | bool | None:
 
 
 def _verify(path: Path) -> None:
-    """Hash a file that the hub's cache holds: its name there is the digest that the hub states."""
+    """Verify a file in the hub's cache, where its name is the digest that the hub states."""
     blob = Path(os.path.realpath(path))
     stated = blob.name
     if re.fullmatch("[0-9a-f]{64}", stated):
         digest = hashlib.sha256()
-    elif re.fullmatch("[0-9a-f]{40}", stated):  # a file that git keeps itself
+    elif re.fullmatch("[0-9a-f]{40}", stated):  # stored in git itself, not in LFS
         digest = hashlib.sha1(b"blob %d\0" % blob.stat().st_size, usedforsecurity=False)
     else:
-        return  # a cache without links, where the client has checked the size alone
+        return  # a cache without links: the client has checked only the size
     with blob.open("rb") as data:
         while block := data.read(_BLOCK):
             digest.update(block)

@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line, however deep inside the package they arise."""
+"""Warnings that point to the user's code, from any depth inside the package."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn, and name the nearest caller outside this package.
+    """Issue a warning that points to the nearest caller outside this package.
 
     Args:
-        message: What to say.
-        category: Of the warning.
+        message: The message.
+        category: The warning's class.
     """
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:

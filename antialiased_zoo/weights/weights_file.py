@@ -1,4 +1,4 @@
-"""One file of weights as a manifest states it: name, digest, sources; every rule is checked here, once."""
+"""A weights file as stated in a manifest (name, digest, sources), and the checks of its fields."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 FORMATS = ("pickle", "safetensors")
-# Names this package puts beside a weights file; an entry must not claim one of them.
+# Endings of this package's own files next to a weights file; an entry must not use them.
 OWN_SUFFIXES = (".part", ".part.json", ".lock", ".verified", ".bad", ".tmp", ".converted.safetensors")
-# What Windows refuses or gives a second meaning, so that one manifest works everywhere.
+# Characters that Windows forbids or treats specially, so that a manifest works everywhere.
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _HF = re.compile(r"hf://([\w.-]+/[\w.-]+)/([^@]+)@([\w.-]+(?:/[\w.-]+)*)")
@@ -19,16 +19,16 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Where one file comes from and how to know that it is the right one.
+    """A file's name, sources and digest.
 
     Attributes:
-        file: its name in the cache folder.
+        file: Its name in the cache folder.
         format: ``"pickle"`` or ``"safetensors"``.
-        sources: places to try in turn: ``https://``, ``hf://owner/repo/file@revision``,
-            ``package:file`` (inside the installed package), or what `register_scheme` has added.
-        sha256: all 64 hex digits of its digest, or ``None`` where only the first few are public.
-        sha256_prefix: the first 8 or more hex digits (of ``sha256`` if that is given).
-        size: bytes, where known.
+        sources: Sources to try in order: ``https://``, ``hf://owner/repo/file@revision``,
+            ``package:file`` (inside the installed package), or a registered scheme.
+        sha256: All 64 hex digits of its digest, or ``None`` if only the first few are public.
+        sha256_prefix: The first 8 or more hex digits of its digest.
+        size: Size in bytes, if known.
     """
 
     file: str
@@ -42,14 +42,14 @@ class WeightsFile:
         """Check every field.
 
         Raises:
-            ValueError: a field breaks a rule; the message names it.
+            ValueError: A field breaks a rule; the message names it.
         """
         check_file_name(self.file)
         if self.format not in FORMATS:
             raise ValueError(f"format is {self.format!r}; it must be one of {FORMATS}")
         self._check_digest()
         if not self.sources:
-            raise ValueError("sources is empty; state at least one place the file comes from")
+            raise ValueError("sources is empty; state at least one source of the file")
         for source in self.sources:
             check_source(source)
         if self.size is not None and (type(self.size) is not int or self.size <= 0):
@@ -63,25 +63,25 @@ class WeightsFile:
         if self.sha256_prefix is not None and not _is_hex(self.sha256_prefix, 8, 64):
             raise ValueError(f"sha256_prefix is {self.sha256_prefix!r}; it must be 8 to 64 lower-case hex digits")
         if self.sha256 and self.sha256_prefix and not self.sha256.startswith(self.sha256_prefix):
-            raise ValueError(f"sha256_prefix {self.sha256_prefix!r} does not begin sha256 {self.sha256!r}")
+            raise ValueError(f"sha256_prefix {self.sha256_prefix!r} is not a prefix of sha256 {self.sha256!r}")
 
     @property
     def digest(self) -> str:
-        """What is publicly known of the SHA-256: all of it, or its beginning."""
+        """The public part of the SHA-256: all of it, or a prefix."""
         return self.sha256 or self.sha256_prefix or ""
 
     def accepts(self, digest: str) -> bool:
-        """Tell whether a file's full SHA-256 ``digest`` is the one stated."""
+        """True if a file's full SHA-256 ``digest`` matches the stated one."""
         return len(digest) == 64 and digest.startswith(self.digest)
 
     @property
     def files(self) -> tuple[WeightsFile, ...]:
-        """Itself alone, so that a single file can be fetched like an entry."""
+        """This file, so that a single file can be fetched like an entry."""
         return (self,)
 
     @property
     def notice(self) -> str:
-        """No word on a licence: an entry has one, a bare file does not."""
+        """No notice: only an entry has a licence."""
         return ""
 
 
@@ -90,10 +90,10 @@ def _is_hex(text: object, shortest: int, longest: int) -> bool:
 
 
 def check_file_name(name: object) -> None:
-    """Refuse a name that is not one plain file name on every system.
+    """Check that a name is a plain file name on every system.
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: It is not; the message says why.
     """
     if not isinstance(name, str) or not name:
         raise ValueError(f"file is {name!r}; it must be a file name")
@@ -104,14 +104,14 @@ def check_file_name(name: object) -> None:
     if not name.isprintable() or unicodedata.normalize("NFC", name) != name:
         raise ValueError(f"file is {name!r}; it must be printable and in Unicode's composed form (NFC)")
     if name.lower().endswith(OWN_SUFFIXES):
-        raise ValueError(f"file is {name!r}; the endings {OWN_SUFFIXES} are kept for the cache's own files")
+        raise ValueError(f"file is {name!r}; the endings {OWN_SUFFIXES} are reserved for the cache's own files")
 
 
 def check_source(source: object) -> None:
-    """Refuse a source of no known scheme, or that breaks its scheme's rules.
+    """Check that a source has a known scheme and follows its rules.
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: It does not; the message says why.
     """
     if not isinstance(source, str) or not source.isprintable() or " " in source:
         raise ValueError(f"source is {source!r}; it must be a URL without spaces")
@@ -121,22 +121,22 @@ def check_source(source: object) -> None:
 
 
 def check_url(url: str) -> None:
-    """Refuse a URL that is not https (http on loopback only).
+    """Check that a URL is valid and https (http only on loopback).
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: It is not; the message says why.
     """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise ValueError(f"source {url!r} is no URL: {error}") from None
+        raise ValueError(f"source {url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f"source is {url!r}; it must begin with https://, hf:// or package:")
     if parts.scheme == "http" and host not in LOOPBACK:
-        raise ValueError(f"source is {url!r}; http:// is allowed for this machine only, use https://")
+        raise ValueError(f"source is {url!r}; http:// is allowed only for this machine, use https://")
     if parts.username or parts.password:
-        raise ValueError(f"source for {host!r} holds a user name or password; keep those out of manifests")
+        raise ValueError(f"source for {host!r} contains a user name or password; keep those out of manifests")
     if ".." in parts.path.split("/"):
         raise ValueError(f"source is {url!r}; its path must not contain '..'")
 
@@ -145,7 +145,7 @@ def parse_hf(source: str) -> tuple[str, str, str]:
     """Split ``hf://owner/repo/file@revision`` into ``("owner/repo", "file", "revision")``.
 
     Raises:
-        ValueError: a part is missing; a revision is required, so that a moved branch cannot change
+        ValueError: A part is missing; the revision is required, so that a moved branch cannot change
             the file.
     """
     match = _HF.fullmatch(source)

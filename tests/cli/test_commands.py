@@ -81,7 +81,7 @@ class TestDoctor:
         assert details[1] == details[2] == f"{len(CONTENT):,} bytes"
         assert "HTTP 500" in details[3]
         assert "refused" in details[4]
-        assert "200,000 bytes, the manifest states 7" in details[6]
+        assert "200,000 bytes, but the manifest states 7" in details[6]
         assert "the hub states the SHA-256" in details[7]
         machine = found["environment"]
         assert str(cache.folder()) in machine["cache"]

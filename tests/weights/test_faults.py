@@ -66,7 +66,7 @@ NETWORK = {
     "html_unsaid": "HTML page",
     "gzipped": GOOD,
     "gzip_bomb": "sent more than|SHA-256",
-    "gzip_broken": "not what its Content-Encoding says",
+    "gzip_broken": "does not match its Content-Encoding",
     "range_ignored": GOOD,
     "range_refused": GOOD,
     "range_shifted": GOOD,
@@ -311,7 +311,7 @@ CACHE_ROWS: dict[str, tuple[str, ...]] = {}
 
 
 @pytest.mark.parametrize("state", CACHE, ids=lambda state: state.__name__)
-@pytest.mark.filterwarnings("ignore:.*was not the file wanted")
+@pytest.mark.filterwarnings("ignore:.*had the wrong digest")
 def test_cache(
     state: Callable[[Path, pytest.MonkeyPatch], None], server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

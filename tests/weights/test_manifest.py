@@ -150,7 +150,7 @@ BAD = {
     "short prefix": ({"sha256": ..., "sha256_prefix": "abcdef1"}, "8 to 64"),
     "short digest": ({"sha256": "ab" * 31}, "64 lower-case"),
     "upper-case digest": ({"sha256": "AB" * 32}, "64 lower-case"),
-    "prefix of another digest": ({"sha256_prefix": "00000000"}, "does not begin"),
+    "prefix of another digest": ({"sha256_prefix": "00000000"}, "is not a prefix"),
     "unknown field": ({"sha265": "ab"}, "unknown field 'sha265'"),
     "missing field": ({"dataset": ...}, "dataset is missing"),
     "unknown format": ({"format": "tar"}, "format is 'tar'"),
@@ -164,7 +164,7 @@ BAD = {
     "structure": ({"structure": {"shortcut": "none"}}, "the options are"),
     "interpolation": ({"preprocessing": {"interpolation": "magic"}}, "interpolation"),
     "huge crop": ({"preprocessing": {"resize": 10**9, "crop": 224}}, "1 to 4096"),
-    "metric": ({"metrics": {"acc1": "high"}}, "where a number belongs"),
+    "metric": ({"metrics": {"acc1": "high"}}, "expected a number"),
     "size": ({"size": -1}, "positive number"),
 }
 

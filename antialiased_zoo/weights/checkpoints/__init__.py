@@ -1,4 +1,4 @@
-"""From a verified file to tensors in a model, under torchvision's names."""
+"""Reads weights files and loads their tensors into a model, under torchvision's names."""
 
 from .comparison import holds_same
 from .contents import Contents, read_contents

@@ -1,4 +1,4 @@
-"""Whether the safetensors file made of a pickle still holds the pickle's tensors."""
+"""Comparison of a converted safetensors file with the pickle that it was made from."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def holds_same(made: Path, source: Path) -> bool:
-    """Tell whether each tensor of a converted file is one of its pickle's, to the bit.
+    """True if each tensor of a converted file is bit-identical to one of its pickle's tensors.
 
-    Names are not compared, since conversion changes them. Counters of batch norms that conversion
-    added are zero.
+    Names are not compared, since conversion changes them. Batch norm counters that conversion adds
+    are zero.
 
     Args:
         made: The file that `convert` wrote.
-        source: The pickle, verified.
+        source: The verified pickle.
 
     Raises:
-        CheckpointError: One of the two is not sound.
+        CheckpointError: One of the files is corrupt.
     """
     theirs = Counter(_digest(tensor) for tensor in read_pickle(source).values())
     for name, tensor in read_safetensors(made)[0].items():

@@ -1,4 +1,4 @@
-"""What one weights file holds: tensors, and what it says of the network that they belong to."""
+"""The contents of a weights file: tensors, and the description of their network, if any."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contents:
-    """A weights file that was read.
+    """The contents of a weights file.
 
     Attributes:
         path: The file.
-        tensors: By the file's own names, mapped from the file where that is possible.
-        config: The network that they were saved from; None if the file does not say.
+        tensors: The tensors by the file's own names, memory-mapped if possible.
+        config: The network that they were saved from; None if the file does not state it.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class Contents:
         """The network that the tensors were saved from.
 
         Raises:
-            CheckpointError: If the file does not say.
+            CheckpointError: If the file does not state it.
         """
         if self.config is None:
             raise CheckpointError(
-                f"{self.path} does not say which network it belongs to: "
-                f"create_model(NAME, pretrained={str(self.path)!r}) loads it into the one that you name"
+                f"{self.path} does not state its network: create_model(NAME, pretrained={str(self.path)!r}) loads it "
+                "into the network that you name"
             )
         return self.config
 
@@ -56,15 +56,15 @@ class Contents:
         return next((kernel.shape[-1] for kernel in kernels), None)
 
     def sizes(self, model: nn.Module, head: str, first_conv: str) -> tuple[int, int]:
-        """Number of classes and image channels of the tensors; 0 classes if there is no head among them.
+        """Number of classes and image channels of the tensors; 0 classes if they include no head.
 
         Args:
-            model: A network with torchvision's names, of any number of classes and channels.
+            model: A network with torchvision's names and any number of classes and channels.
             head: Qualified name of its last linear layer.
             first_conv: Qualified name of the convolution that reads the image.
 
         Raises:
-            CheckpointError: If the tensors do not fit; the message names file and tensor.
+            CheckpointError: If the tensors do not fit; the message names the file and the tensor.
         """
         found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
         wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -85,10 +85,10 @@ class Contents:
         return len(there) == len(counted) - lacking
 
     def load_into(self, model: nn.Module) -> None:
-        """Put the tensors into a model, in place of its own.
+        """Replace a model's tensors by these.
 
         Raises:
-            CheckpointError: If they do not fit, or are not sound; nothing was changed.
+            CheckpointError: If they do not fit, or are not finite. The model is then unchanged.
         """
         try:
             state = fitted(self.tensors, model.state_dict())
@@ -101,7 +101,7 @@ def read_contents(path: str | os.PathLike[str]) -> Contents:
     """Read a safetensors file or a torch pickle.
 
     Raises:
-        CheckpointError: If it is not sound; the message names it.
+        CheckpointError: If the file is corrupt; the message names it.
     """
     path = Path(path)
     if is_safetensors(path):

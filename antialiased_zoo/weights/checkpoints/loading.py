@@ -1,4 +1,4 @@
-"""A verified file -> tensors in a model, under torchvision's names."""
+"""Loads a verified file's tensors into a model, under torchvision's names."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 _log = logging.getLogger(__name__)
-# A header of a million tensors would be 100 MB; networks have hundreds, in tens of kilobytes.
+# Networks have hundreds of tensors, which need tens of kilobytes.
 _MAX_HEADER = 8 * 1024 * 1024
 _CHUNK = 1 << 18
 _DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
     "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
-# Changes whenever the conversion does, so that files made by an older version are made anew.
+# Changed with the conversion, so that files of an older version are converted again.
 _CONVERSION = "1"
 
 
@@ -44,25 +44,25 @@ def load_entry(
     progress: bool = True,
     retry: Retry = DEFAULT_RETRY,
 ) -> Path:
-    """Fetch an entry's file, verified, and put its tensors into a model.
+    """Fetch and verify an entry's file, and load its tensors into a model.
 
-    A pickle is converted to safetensors once, beside it; after that the model's memory is mapped
-    from there.
+    A pickle is converted once to a safetensors file in the same folder; the model's tensors are
+    then memory-mapped from that file.
 
     Args:
-        model: a network with torchvision's names, on any device: its parameters are replaced, so it
+        model: A network with torchvision's names, on any device. Its parameters are replaced, so it
             is best built on the meta device.
-        wanted: the manifest's entry.
-        omit: beginnings of names (``"fc."``) that are left as they are, for a head of another size.
-        progress: show a bar while downloading, if this is a terminal.
-        retry: how long to wait for what, and how often to try again.
+        wanted: The manifest's entry.
+        omit: Name prefixes (``"fc."``) of tensors to keep unchanged, for a head of another size.
+        progress: Show a progress bar during downloads, on a terminal.
+        retry: Timeouts and retries.
 
     Returns:
         The file that the tensors are mapped from.
 
     Raises:
-        FetchError: see :func:`antialiased_zoo.weights.hub.fetch`.
-        CheckpointError: the file does not fit the model, or is not sound.
+        FetchError: See :func:`antialiased_zoo.weights.hub.fetch`.
+        CheckpointError: The file does not fit the model, or is corrupt.
 
     Example:
         >>> import torch, torchvision
@@ -83,17 +83,17 @@ def load_entry(
 def load_into(
     model: nn.Module, path: str | os.PathLike[str], *, omit: Sequence[str] = (), known_finite: bool = False
 ) -> None:
-    """Put the tensors of one file into a model, in place of its parameters and buffers.
+    """Replace a model's parameters and buffers by the tensors of a file.
 
     Args:
-        model: a network with torchvision's names.
-        path: safetensors, or a torch pickle (read with ``weights_only=True``), in torchvision's
-            names or the published networks'.
-        omit: beginnings of names that are left as they are.
-        known_finite: the file has been searched for NaN before.
+        model: A network with torchvision's names.
+        path: A safetensors file, or a torch pickle (read with ``weights_only=True``), with the names
+            of torchvision or of the published networks.
+        omit: Name prefixes of tensors to keep unchanged.
+        known_finite: True if the file was checked for NaN before.
 
     Raises:
-        CheckpointError: the file does not fit the model, or is not sound; nothing was changed.
+        CheckpointError: The file does not fit the model, or is corrupt. The model is then unchanged.
     """
     state = read_state(path, model.state_dict(), omit=omit, known_finite=known_finite)
     model.load_state_dict(state, strict=False, assign=True)
@@ -106,16 +106,17 @@ def read_state(
     omit: Sequence[str] = (),
     known_finite: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Return a file's tensors under the names of ``wanted``, mapped from the file where that is possible.
+    """Return a file's tensors under the names of ``wanted``, memory-mapped if possible.
 
     Args:
-        path: safetensors or a torch pickle.
-        wanted: a model's state dict (the meta device will do): names, shapes and dtypes.
-        omit: beginnings of names to leave out.
-        known_finite: the file has been searched for NaN before.
+        path: A safetensors file or a torch pickle.
+        wanted: A model's state dict, on any device: names, shapes and dtypes.
+        omit: Name prefixes of tensors to leave out.
+        known_finite: True if the file was checked for NaN before.
 
     Raises:
-        CheckpointError: the file does not fit, or is not sound; the message names file and tensor.
+        CheckpointError: The file does not fit, or is corrupt; the message names the file and the
+            tensor.
     """
     path = Path(path)
     found = read_tensors(path)
@@ -145,7 +146,7 @@ def read_tensors(path: str | os.PathLike[str]) -> Mapping[str, torch.Tensor]:
     """Return every tensor of a safetensors file or a torch pickle, under the file's own names and in its order.
 
     Raises:
-        CheckpointError: the file is not sound.
+        CheckpointError: The file is corrupt.
     """
     path = Path(path)
     return read_safetensors(path)[0] if is_safetensors(path) else read_pickle(path)
@@ -164,32 +165,32 @@ def _renamed(
 
 
 def _as(tensor: torch.Tensor, like: torch.Tensor, name: str) -> torch.Tensor:
-    """Return a tensor in the dtype of the model's: floating point is converted, all else must be the same."""
+    """Convert a floating-point tensor to the model's dtype; other dtypes must be equal."""
     import torch
 
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     if tensor.dtype != like.dtype and not (tensor.dtype in floats and like.dtype in floats):
-        raise TensorMismatchError(f"tensor {name!r} has dtype {tensor.dtype}, the model's has {like.dtype}")
+        raise TensorMismatchError(f"tensor {name!r} has dtype {tensor.dtype}, but the model's has {like.dtype}")
     return tensor.to(like.dtype)
 
 
 def check_finite(state: Mapping[str, torch.Tensor]) -> None:
-    """Search tensors for NaN and infinity.
+    """Check that tensors hold no NaN or infinity.
 
     Raises:
-        NonFiniteError: one holds some; the message names it.
+        NonFiniteError: A tensor holds NaN or infinity; the message names it.
     """
     for name, tensor in state.items():
         if tensor.is_floating_point():
             flat = tensor.reshape(-1)
-            # In pieces: the mask of a whole VGG layer would take 100 MB.
+            # In chunks: the mask for a whole VGG layer would take 100 MB.
             for start in range(0, flat.numel(), _CHUNK):
                 if not bool(flat[start : start + _CHUNK].isfinite().all()):
                     raise NonFiniteError(f"tensor {name!r} holds NaN or infinity")
 
 
 def is_safetensors(path: Path) -> bool:
-    """Tell by content: a length and an opening brace, where pickles and zip archives have their own marks."""
+    """True if a file starts like safetensors: with a length and an opening brace, unlike pickles and zip archives."""
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -202,7 +203,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     """Return a safetensors file's tensors, mapped from it, and its metadata.
 
     Raises:
-        MalformedFileError: it is not sound.
+        MalformedFileError: The file is corrupt.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -212,19 +213,19 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         raise MalformedFileError(f"{path} claims a header of {length:,} bytes")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
             return tensors, file.metadata() or {}
     except (SafetensorError, ValueError, RuntimeError, OverflowError, KeyError, AttributeError) as error:
-        raise MalformedFileError(f"{path} is no sound safetensors file: {error}") from None
+        raise MalformedFileError(f"{path} is not a valid safetensors file: {error}") from None
 
 
 def _converted(
     path: Path, model: nn.Module, stamp: stamps.Stamp | None, omit: Sequence[str], timeout: float
 ) -> Path | None:
-    """Return the safetensors file made of a verified pickle, making it if need be and if the disk allows."""
+    """Return the safetensors file of a verified pickle, converting it if necessary; None if the disk forbids it."""
     made = cache.converted(path)
     if stamp is None:
-        return None  # the folder is read-only, or the file lies inside the package
+        return None  # the folder is read-only, or the file is inside the package
     if _is_converted(made, stamp.sha256):
         return made
     with exclusive(made, timeout):
@@ -235,7 +236,7 @@ def _converted(
             convert(path, made, model.state_dict(), source_sha256=stamp.sha256, omit=omit)
             stamps.stamp(made, finite=True)
         except CacheError as error:
-            _log.warning("%s is read as it is, slowly: %s", path, error)
+            _log.warning("%s is read without conversion, which is slower: %s", path, error)
             return None
     return made
 
@@ -264,15 +265,15 @@ def convert(
     """Write a pickle's tensors as safetensors, under the names of ``wanted``.
 
     Args:
-        path: the pickle.
-        made: the file to write; appears complete, or not at all.
-        wanted: a model's state dict (the meta device will do).
-        source_sha256: digest of the pickle, noted in the new file.
-        omit: beginnings of names, such as a head's, whose shapes may differ.
+        path: The pickle.
+        made: The file to write; it appears complete, or not at all.
+        wanted: A model's state dict, on any device.
+        source_sha256: Digest of the pickle, recorded in the new file.
+        omit: Name prefixes, such as a head's, of tensors whose shapes may differ.
 
     Raises:
-        CheckpointError: the pickle does not fit, or is not sound.
-        CacheError: the disk refuses.
+        CheckpointError: The pickle does not fit, or is corrupt.
+        CacheError: The file cannot be written.
     """
     state = _renamed(read_pickle(path, scratch=made.parent), wanted, omit)
     check_finite(state)
@@ -284,15 +285,15 @@ def convert(
 def _dtype(tensor: torch.Tensor) -> str:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
-        raise MalformedFileError(f"holds a tensor of dtype {dtype}, which no network of the zoo has")
+        raise MalformedFileError(f"contains a tensor of dtype {dtype}, which no network of the zoo has")
     return _DTYPES[dtype]
 
 
 def _write_safetensors(file: io.FileIO, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors as safetensors, with the umask's mode and no temporary file but the one given.
+    """Write tensors as safetensors into the given file, which has the mode that the umask sets.
 
-    The library's own `save_file` makes files of mode 0600, and leaves nameless ones behind when it
-    is killed.
+    The library's own `save_file` creates files with mode 0600, and leaves temporary files behind
+    when it is killed.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The names of a file's tensors -> torchvision's, decided from names and shapes alone."""
+"""Matches the tensors of a file to a model's, by names and shapes."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from ...errors import TensorMismatchError
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 COUNTER = "num_batches_tracked"
-# Attributes under which DDP, torch.compile, averages and most Lightning modules hold a network.
+# Attributes in which DDP, torch.compile, averaged models and most Lightning modules hold a network.
 _WRAPPERS = frozenset(("module", "_orig_mod", "model", "net", "network", "backbone", "encoder", "_forward_module"))
-# DenseNet before torchvision 0.2.2 wrote `norm.1.weight` where `norm1.weight` is written since.
+# Before torchvision 0.2.2, DenseNet's `norm1.weight` was `norm.1.weight`.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 
 def match(found: Shapes, wanted: Shapes, omit: Sequence[str] = ()) -> dict[str, str]:
-    """Find for each wanted tensor the one in the file that belongs there.
+    """Find the file's tensor for each of the model's.
 
-    Blur filters (``filt``), DenseNet's old names and the prefixes of wrappers (``module.``,
-    ``_orig_mod.``, a Lightning module's ``model.``) are understood. Names that are all
-    torchvision's are taken as they are. Otherwise the file is taken for one of the published
-    networks, whose blur layers shift the numbers inside ``Sequential``: then tensors go by their
-    order, and each pair must agree in shape and in every part of its name but the numbers.
+    Blur filters (``filt``) are dropped, DenseNet's old names are modernised, and the prefixes of
+    wrappers (``module.``, ``_orig_mod.``, a Lightning module's ``model.``) are removed. If all
+    names are then torchvision's, they are matched by name. Otherwise the file is assumed to be of a
+    published network, whose blur layers shift the numbers inside ``Sequential``: tensors are
+    matched by order, and each pair must agree in shape and in every part of its name except the
+    numbers.
 
     Args:
-        found: shapes by name in the file, in its order.
-        wanted: shapes by name in the model, in its order.
-        omit: beginnings of names, such as a head's, whose shapes may differ.
+        found: Shapes by name in the file, in its order.
+        wanted: Shapes by name in the model, in its order.
+        omit: Name prefixes, such as a head's, of tensors whose shapes may differ.
 
     Returns:
-        The file's name for each of the model's. Where ``num_batches_tracked`` is missing from the
-        file (PyTorch before 0.4.1 had none), it is missing here.
+        The file's name for each of the model's. ``num_batches_tracked`` is missing if the file does
+        not have it (PyTorch before 0.4.1 did not).
 
     Raises:
-        TensorMismatchError: a tensor is missing, left over or of another shape; the message names
+        TensorMismatchError: A tensor is missing, unexpected or of another shape; the message names
             it.
 
     Example:
@@ -52,7 +53,7 @@ def match(found: Shapes, wanted: Shapes, omit: Sequence[str] = ()) -> dict[str, 
     for name, other in pairs.items():
         if found[clean[other]] != wanted[name] and not name.startswith(kept):
             raise TensorMismatchError(
-                f"tensor {clean[other]!r} has shape {list(found[clean[other]])}, the model's {name!r} has "
+                f"tensor {clean[other]!r} has shape {list(found[clean[other]])}, but the model's {name!r} has "
                 f"{list(wanted[name])}"
             )
     pairs |= _counters(pairs, clean, wanted)
@@ -60,17 +61,17 @@ def match(found: Shapes, wanted: Shapes, omit: Sequence[str] = ()) -> dict[str, 
 
 
 def _clean(found: Shapes, wanted: Iterable[str]) -> dict[str, str]:
-    """Return the file's names by their modern form, without the blur filters."""
+    """Return the file's names, without the blur filters, by their modern form."""
     names = [name for name in found if name.rpartition(".")[2] not in ("filt", "n_averaged")]
     prefix = wrapper_prefix(names, wanted)
     clean = {_OLD_DENSENET.sub(r"\1\2.", name.removeprefix(prefix)): name for name in names}
     if len(clean) != len(names):
-        raise TensorMismatchError("two tensors in the file have names that mean the same")
+        raise TensorMismatchError("two tensors in the file have equivalent names")
     return clean
 
 
 def wrapper_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """Return what wrappers (DDP, ``torch.compile``, Lightning, an average) put before all names, ``""`` if nothing.
+    """Return the prefix that wrappers (DDP, ``torch.compile``, Lightning, an average) add to all names, or ``""``.
 
     Example:
         >>> wrapper_prefix(["module._orig_mod.fc.weight", "module._orig_mod.fc.bias"], ["fc.weight"])
@@ -97,7 +98,7 @@ def _by_order(found: list[str], wanted: list[str]) -> dict[str, str]:
         raise TensorMismatchError(_difference(missing, extra))
     for name, other in zip(wanted, found, strict=True):
         if _words(name) != _words(other):
-            where = f"tensor {other!r} stands where the model has {name!r}"
+            where = f"tensor {other!r} is at the position of the model's {name!r}"
             raise TensorMismatchError(f"{where}; {_difference(missing, extra)}")
     return dict(zip(wanted, found, strict=True))
 
@@ -116,7 +117,7 @@ def _words(name: str) -> list[str]:
 
 
 def _ascending(names: list[str]) -> bool:
-    """Tell whether numbered parts only grow: a file sorted by text would put 10 before 9, and mix tensors up."""
+    """True if the numbers in the names ascend: a file sorted as text has 10 before 9, so its order means nothing."""
     for before, after in itertools.pairwise(names):
         one, two = before.split("."), after.split(".")
         at = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), None)
@@ -126,7 +127,7 @@ def _ascending(names: list[str]) -> bool:
 
 
 def _counters(pairs: Mapping[str, str], clean: Mapping[str, str], wanted: Shapes) -> dict[str, str]:
-    """Return the batch counters, which go with the running mean beside them."""
+    """Return the batch counters, each matched like the running mean of its norm."""
     mean = "running_mean"
     counters = {
         name.removesuffix(mean) + COUNTER: other.removesuffix(mean) + COUNTER

@@ -1,4 +1,4 @@
-"""Torch pickles, old and new, read without running any of their code and without filling the memory."""
+"""Reads torch pickles, old and new, without running their code and without loading tensors into memory."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ...errors import MalformedFileError, UnsafePickleError
 if TYPE_CHECKING:
     import torch
 
-# Tensors whose layout needs no more than this beyond the file's own size are honest.
+# Alignment may make the tensors this much larger than the file; more is refused.
 _SLACK = 16 * 1024 * 1024
 _ALIGN = 64
-# An older file is five pickles in a row, before its data.
+# A file in the old format starts with five pickles, followed by the data.
 _MOST_PICKLES = 5
 
 
-# Where training code keeps a state dict, averaged weights first: they are what a network is used
-# with.
+# Keys under which training code saves a state dict; averaged weights come first, as they are the ones
+# to use.
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "net")
 
 
@@ -41,20 +41,18 @@ def read_pickle(path: Path, scratch: Path | None = None) -> dict[str, torch.Tens
 def read_pickle_with_metadata(
     path: Path, scratch: Path | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return the tensors of a torch pickle, in its order; their memory is mapped from a file, not allocated.
-
-    With them comes the metadata that torch keeps for each module of a state dict, by its name.
+    """Return the tensors of a torch pickle, in its order and memory-mapped, and the metadata of its modules.
 
     Args:
-        path: a state dict, or a dict that holds one as ``"state_dict"``, ``"model"``,
+        path: A state dict, or a dict that holds one as ``"state_dict"``, ``"model"``,
             ``"state_dict_ema"`` ..., written by ``torch.save`` in the zip format or the older one.
-        scratch: a folder for a temporary copy of an older file's tensors, the system's by default;
-            where it has no room, they are held in memory.
+        scratch: A folder for a temporary copy of an old-format file's tensors. Default: the
+            system's. If it has no room, they are held in memory.
 
     Raises:
-        UnsafePickleError: it asks for anything but tensors in plain containers; nothing of it was
-            run.
-        MalformedFileError: it is truncated, corrupt or holds no state dict.
+        UnsafePickleError: The file contains more than tensors in plain containers; none of its code
+            was run.
+        MalformedFileError: The file is truncated, corrupt or holds no state dict.
     """
     try:
         if _starts_with(path, b"PK\x03\x04"):
@@ -78,7 +76,7 @@ def read_pickle_with_metadata(
 
 
 def _state_of(content: Any) -> Any:
-    """Return the state dict inside what a training loop saved."""
+    """Return the state dict inside a saved training state."""
     while isinstance(content, Mapping):
         found = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
         if not found:
@@ -96,17 +94,17 @@ def _load(path: Path, **options: Any) -> Any:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the old storage classes that these files name
+        warnings.simplefilter("ignore")  # about old storage classes in these files
         return torch.load(path, weights_only=True, **options)
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse compressed members: torch writes none, and a small file could claim any amount of memory."""
+    """Refuse compressed members: torch writes none, and a small file could expand to any size."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if packed or sum(member.file_size for member in members) > path.stat().st_size:
-        raise MalformedFileError(f"{path} holds compressed or overlapping data, which no torch file does")
+        raise MalformedFileError(f"{path} contains compressed or overlapping data, unlike any torch file")
 
 
 def _zipped_pickle(path: Path) -> IO[bytes]:
@@ -116,23 +114,23 @@ def _zipped_pickle(path: Path) -> IO[bytes]:
 
 
 def _check_opcodes(path: Path, file: IO[bytes]) -> None:
-    """Refuse what would allocate memory by a number alone: torch's own reader calls ``bytearray(8 << 30)``.
+    """Refuse ``bytearray``, which torch's own reader would call with any size, such as ``8 << 30``.
 
-    All else that a pickle can make is no larger than its bytes in the file.
+    Everything else that a pickle can create is no larger than its bytes in the file.
     """
     if any(name in ("builtins bytearray", "__builtin__ bytearray") for name in _arguments(file)):
-        raise UnsafePickleError(f"{path} asks for a bytearray, which no weights need; none of it was run")
+        raise UnsafePickleError(f"{path} creates a bytearray, which weights do not need; none of its code was run")
 
 
 def _arguments(file: IO[bytes]) -> Iterator[object]:
-    """Yield the arguments of all opcodes; a stream that is not a pickle ends early, which torch's reader will say."""
+    """Yield the arguments of all opcodes; for a stream that is not a pickle, torch's reader raises the error later."""
     with contextlib.suppress(ValueError, IndexError, OverflowError, MemoryError):
         for _ in range(_MOST_PICKLES):
             yield from (argument for _, argument, _ in pickletools.genops(file))
 
 
 def _load_old(path: Path, scratch: Path | None) -> Any:
-    """Read the format before torch 1.6 into storages that are mapped from a temporary file."""
+    """Read the format of torch before 1.6 into storages that are mapped from a temporary file."""
     import torch
 
     room = path.stat().st_size + _SLACK
@@ -146,7 +144,7 @@ def _load_old(path: Path, scratch: Path | None) -> Any:
         start, size = used, storage.nbytes()
         used = -(-(start + size) // _ALIGN) * _ALIGN
         if used > room:
-            raise MalformedFileError(f"{path} claims more tensor bytes than the file holds")
+            raise MalformedFileError(f"{path} claims more bytes of tensors than the file holds")
         if size == 0:
             return storage
         return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start).untyped_storage()
@@ -155,12 +153,12 @@ def _load_old(path: Path, scratch: Path | None) -> Any:
 
 
 def _mapped(room: int, folder: Path | None) -> mmap.mmap | None:
-    """Return memory that is backed by a temporary file, or ``None`` where the disk has no room for one."""
+    """Return memory backed by a temporary file, or ``None`` if the disk has no room."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             if hasattr(os, "posix_fallocate"):
-                # Room is taken now: a disk that is full only when the pages are written would end
-                # the process.
+                # Allocate the space now: a disk that fills up while pages are written would kill the
+                # process.
                 os.posix_fallocate(file.fileno(), 0, room)
             elif shutil.disk_usage(folder or tempfile.gettempdir()).free < room:
                 return None
@@ -171,13 +169,13 @@ def _mapped(room: int, folder: Path | None) -> mmap.mmap | None:
 
 
 def _reason(path: Path, error: pickle.UnpicklingError) -> Exception:
-    words = ("global", "class", "new object", "can only build")  # as opposed to bytes that are no pickle at all
+    words = ("global", "class", "new object", "can only build")  # unlike errors for bytes that are not a pickle
     lines = [line.strip() for line in str(error).splitlines()]
     what = next((line for line in lines if any(word in line.lower() for word in words)), "")
     if what and "operand" not in what:
         return UnsafePickleError(
-            f"{path} asks for more than tensors, and was refused without running any of it: {what[:300]} "
-            "Get the file from a source you trust."
+            f"{path} contains more than tensors, and was refused without running any of its code: {what[:300]} "
+            "Get the file from a source that you trust."
         )
     return MalformedFileError(f"{path} is not a readable torch file: {what or _first(error)}")
 

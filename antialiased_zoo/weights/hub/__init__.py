@@ -1,4 +1,4 @@
-"""From sources to one verified local file. Knows nothing about models."""
+"""Fetches a file from its sources, verifies it and caches it; independent of models."""
 
 from .connection import Network
 from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, cached, fetch, is_offline, mirrored

@@ -1,4 +1,4 @@
-"""The folder of verified files, torch hub's ``checkpoints``, and how files get into and out of it."""
+"""The cache folder of verified files (torch hub's ``checkpoints``), and the operations on its files."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ CONVERTED = ".converted.safetensors"
 
 
 def folder() -> Path:
-    """Return torch hub's ``checkpoints`` folder, without importing torch for it.
+    """Return torch hub's ``checkpoints`` folder, without importing torch.
 
     Raises:
-        CacheError: there is no home folder to put it in.
+        CacheError: There is no home folder.
     """
     hub = sys.modules.get("torch.hub")
     if hub is not None:  # the only case in which torch.hub.set_dir() can have been called
@@ -35,15 +35,15 @@ def folder() -> Path:
         home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
         path = Path(os.path.expanduser(home), "hub")
     if str(path).startswith("~"):
-        raise CacheError(f"there is no home folder to keep weights in ({path}); set TORCH_HOME to a folder")
+        raise CacheError(f"there is no home folder for the weights ({path}); set TORCH_HOME to a folder")
     return path / "checkpoints"
 
 
 def make(path: Path) -> None:
-    """Create the cache folder if it is not there.
+    """Create the cache folder if it does not exist.
 
     Raises:
-        CacheError: it cannot be created.
+        CacheError: It cannot be created.
     """
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -51,10 +51,10 @@ def make(path: Path) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the local disk refuses into one error that says where and what to do.
+    """Turn errors of the local disk into a project error that names the path and what to do.
 
     Raises:
-        CacheError: in place of any ``OSError`` inside the block.
+        CacheError: Instead of any ``OSError`` inside the block.
     """
     try:
         yield
@@ -68,18 +68,18 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """Return the path of one of this package's own files beside a weights file."""
+    """Return the path of one of this package's files next to a weights file."""
     return path.with_name(path.name + suffix)
 
 
 def converted(path: Path) -> Path:
-    """Return where the safetensors file made of a pickle is kept."""
+    """Return the path of the safetensors file that a pickle is converted to."""
     return beside(path, CONVERTED)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; at the end it takes the place of ``path`` at once, or is removed."""
+    """Yield a temporary path to write to; it atomically replaces ``path`` at the end, or is removed on an error."""
     temporary = beside(path, private_name() + ".tmp")
     try:
         yield temporary
@@ -89,22 +89,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Make a complete file visible under its name: on the disk first, then renamed in one step."""
+    """Sync a complete file to disk, then rename it atomically."""
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
 def private_name() -> str:
-    """Return the middle of a file name that no other process on any machine uses; see :func:`sweep`."""
+    """Return a part of a file name that is unique among processes and machines; see :func:`sweep`."""
     return f".{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @functools.cache
 def _machine() -> str:
-    """Return what tells apart the places that count processes for themselves: machines, boots, containers.
+    """Return an identifier of the process namespace: the machine, its boot and the container.
 
-    Containers often share a host's name, and each has a process 1.
+    Containers often share a host name, and each has a process 1.
     """
     facts = [socket.gethostname()]
     with contextlib.suppress(OSError):
@@ -114,7 +114,7 @@ def _machine() -> str:
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes that were killed have left beside ``path`` under private names."""
+    """Remove the private files next to ``path`` that killed processes have left."""
     own = re.compile(re.escape(path.name) + r".*\.(?P<machine>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}\.(tmp|part|part\.json)")
     for sibling in path.parent.glob(glob.escape(path.name) + ".*"):
         match = own.fullmatch(sibling.name)
@@ -132,18 +132,18 @@ def _is_dead(machine: str, pid: int, path: Path) -> bool:
         except OSError:
             return False
         return False
-    # Another machine's process cannot be asked: a file that nobody has written to for a day is
-    # nobody's.
+    # A process of another machine cannot be checked: it counts as dead if its file is unchanged for
+    # a day.
     with contextlib.suppress(OSError):
         return time.time() - path.stat().st_mtime > 86400
     return False
 
 
 def quarantine(path: Path) -> Path:
-    """Move a file that failed its check out of the way, and what was made from it.
+    """Rename a file that failed its check, and remove the file converted from it.
 
     Raises:
-        CacheError: the folder does not allow it.
+        CacheError: The folder does not allow it.
     """
     bad = beside(path, QUARANTINE)
     with disk_errors(path.parent):

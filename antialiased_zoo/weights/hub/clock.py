@@ -1,4 +1,4 @@
-"""The moments by which things must have happened; no wait on a socket goes beyond the first of them."""
+"""Deadlines: no wait on a socket goes beyond the first of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .retry import SourceError
 
 
 class Clock:
-    """Named time limits, each with the error that it means.
+    """Named deadlines, each with the error to raise.
 
     Example:
         >>> clock = Clock()
@@ -21,7 +21,7 @@ class Clock:
         self._limits: dict[str, tuple[float, SourceError]] = {}
 
     def limit(self, name: str, seconds: float, error: SourceError) -> None:
-        """Set, or set anew, the limit of this name."""
+        """Set or reset the limit of this name."""
         self._limits[name] = time.monotonic() + seconds, error
 
     def lift(self, name: str) -> None:
@@ -29,10 +29,10 @@ class Clock:
         self._limits.pop(name, None)
 
     def left(self) -> float:
-        """Return the seconds to the first limit.
+        """Return the seconds until the first limit.
 
         Raises:
-            SourceError: A limit is over; it is that limit's error.
+            SourceError: A limit has passed; the error is that limit's.
         """
         at, error = min(self._limits.values(), key=lambda limit: limit[0])
         seconds = at - time.monotonic()

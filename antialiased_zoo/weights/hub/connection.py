@@ -1,7 +1,7 @@
-"""From an address to an open connection: name lookup, TCP, proxy and TLS, all within one time limit.
+"""Opens connections: name lookup, TCP, proxy and TLS, all within one time limit.
 
-The standard library's sockets and HTTP parser are used rather than the client that huggingface_hub
-brings: that one bounds each read but not a request, and is another package in each major version
+This uses the standard library's sockets and HTTP parser. The client that huggingface_hub depends on
+limits the time of each read but not of a request, and is a different package in each major version
 (httpx, httpx2).
 """
 
@@ -29,13 +29,13 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Stream:
-    """A socket whose every wait ends at the clock's next limit."""
+    """A socket on which each wait ends at the clock's next limit."""
 
     def __init__(self, connected: socket.socket, clock: Clock) -> None:
         self.socket, self.clock = connected, clock
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """Return the side to read from; ``http.client.HTTPResponse`` asks for it."""
+        """Return a reader, for ``http.client.HTTPResponse``."""
         return io.BufferedReader(_Reader(self))
 
     def sendall(self, data: bytes) -> None:
@@ -44,10 +44,10 @@ class Stream:
         self.socket.sendall(data)
 
     def secure(self, host: str) -> None:
-        """Put TLS onto the connection.
+        """Start TLS on the connection.
 
         Raises:
-            SourceError: The certificate is not trusted, or the other side speaks no TLS.
+            SourceError: The certificate is not trusted, or the other side does not speak TLS.
         """
         try:
             self.socket.settimeout(self.clock.left())
@@ -83,8 +83,8 @@ class Network:
     """What one fetch has learnt about hosts.
 
     Attributes:
-        connect: Seconds for the next connection.
-        failed: Why there was no connection to a host and port; they are not asked again.
+        connect: Timeout of the next connection, in seconds.
+        failed: Why connecting to a host and port failed; these are not tried again.
     """
 
     connect: float
@@ -92,15 +92,15 @@ class Network:
 
     @classmethod
     def of(cls, retry: Retry) -> Network:
-        """Return one that has learnt nothing yet."""
+        """Return a new one."""
         return cls(retry.connect)
 
     def open(self, url: SplitResult, clock: Clock) -> Stream:
-        """Connect to an address, through a proxy where the environment names one.
+        """Connect to an address, through a proxy if the environment names one.
 
         Raises:
-            SourceError: There is no connection; says why.
-            OSError: The connection was refused or broken; may heal.
+            SourceError: Connecting failed; the message says why.
+            OSError: The connection was refused or broken, which may be transient.
         """
         place, begun = place_of(url), time.monotonic()
         if place in self.failed:
@@ -111,7 +111,7 @@ class Network:
         except SourceError as error:
             self.failed[place] = str(error)
             if time.monotonic() - begun >= self.connect:
-                self.connect /= 2  # all silent hosts together take less than twice the first one's time
+                self.connect /= 2  # so that all silent hosts together take less than twice the first one's time
             raise
         clock.lift("connect")
         return stream
@@ -132,10 +132,10 @@ def _open(scheme: str, place: tuple[str, int], clock: Clock) -> Stream:
 
 
 def place_of(url: SplitResult) -> tuple[str, int]:
-    """Return host and port of an address.
+    """Return the host and port of an address.
 
     Raises:
-        SourceError: It has none.
+        SourceError: The address is invalid.
     """
     try:
         host, port = (url.hostname or "").encode("idna").decode(), url.port
@@ -147,10 +147,10 @@ def place_of(url: SplitResult) -> tuple[str, int]:
 
 
 def proxy_for(scheme: str, place: tuple[str, int]) -> SplitResult | None:
-    """Return the proxy that the environment names for a host and port, if any.
+    """Return the proxy that the environment names for a host and port, or None.
 
     Raises:
-        SourceError: It names one that cannot be used.
+        SourceError: The proxy cannot be used.
     """
     proxies = getproxies()
     address = proxies.get(scheme) or proxies.get("all")
@@ -173,12 +173,12 @@ def basic(url: SplitResult) -> str:
 
 
 def proxy_headers(proxy: SplitResult) -> dict[str, str]:
-    """Return what a proxy with a user name wants to be sent."""
+    """Return the headers for a proxy with a user name."""
     return {"Proxy-Authorization": basic(proxy)} if proxy.username else {}
 
 
 def _resolve(host: str, port: int, clock: Clock) -> list[tuple[Any, ...]]:
-    """Look a name up; in a thread, since the system's lookup has no time limit and ignores Ctrl-C."""
+    """Look up a name, in a thread, since the system's lookup has no time limit and ignores Ctrl-C."""
     found: list[tuple[Any, ...]] = []
     failed: list[OSError] = []
 
@@ -194,7 +194,7 @@ def _resolve(host: str, port: int, clock: Clock) -> list[tuple[Any, ...]]:
     thread.start()
     thread.join(clock.left())
     if failed:
-        # A name that does not resolve will not do so in a second's time either.
+        # Not transient: a name that does not resolve will not resolve a second later either.
         raise SourceError(f"Failed to resolve {host!r}: {failed[0].strerror or failed[0]}")
     if not found:
         raise SourceError(f"Failed to resolve {host!r} in time")
@@ -235,24 +235,24 @@ def head(method: str, target: str, headers: dict[str, str]) -> bytes:
     """Return a request's head.
 
     Raises:
-        SourceError: A header holds what cannot be sent as it is.
+        SourceError: A header contains characters that cannot be sent.
     """
     for name, value in headers.items():
         if not value.isascii() or not value.isprintable():
-            raise SourceError(f"the header {name} would hold characters that cannot be sent")
+            raise SourceError(f"the header {name} contains characters that cannot be sent")
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode("ascii")
 
 
 def ssl_context() -> ssl.SSLContext:
-    """Return what decides on certificates.
+    """Return the TLS context with the trusted certificates.
 
-    ``REQUESTS_CA_BUNDLE`` wins; else ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, as OpenSSL itself
-    reads them; else the system's certificates, and certifi's where that is installed.
+    ``REQUESTS_CA_BUNDLE`` takes precedence; then ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, which
+    OpenSSL itself reads; then the system's certificates, and certifi's if it is installed.
 
     Raises:
         SourceError: ``REQUESTS_CA_BUNDLE`` cannot be read, or a variable names a pipe or a device,
-            which could keep OpenSSL waiting for ever.
+            on which OpenSSL could wait forever.
     """
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         path = os.environ.get(name, "")

@@ -1,4 +1,4 @@
-"""SHA-256 of files that are larger than memory should have to hold."""
+"""SHA-256 of files, computed in small chunks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ class Readable(Protocol):
     """An open binary file, buffered or not."""
 
     def readinto(self, buffer: bytearray, /) -> int | None:
-        """Fill the buffer from the file and return how much of it."""
+        """Fill the buffer from the file and return the number of bytes read."""
 
 
 def sha256(file: Readable) -> str:
-    """Return the SHA-256 of an open binary file, from where it stands to its end, as 64 hex digits.
+    """Return the SHA-256 of an open binary file, from its current position to its end, as 64 hex digits.
 
-    One megabyte of memory, whatever the file's size; the interpreter is free for other threads
-    meanwhile.
+    It uses one megabyte of memory for any file size, and other threads can run meanwhile.
 
     Example:
         >>> import io

@@ -1,4 +1,4 @@
-"""One URL -> the bytes of one part: retries what may heal, resumes, and gives up at once on what will not."""
+"""Downloads one URL into a part: resumes, retries transient errors, and gives up at once on permanent ones."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
-# So many new bytes are progress: the count of failed attempts begins anew.
+# This many new bytes count as progress, which resets the count of failed attempts.
 _PROGRESS = 1024 * 1024
-# Larger than any weights this package knows of; a server that never stops sending must not fill the
-# disk.
+# Larger than any known weights file; a server that never stops sending must not fill the disk.
 MAX_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
 class Download:
-    """What to get from where, and how.
+    """One download.
 
     Attributes:
         url: An ``http(s)`` address.
-        part: Where the bytes go.
-        retry: How long to wait for what.
-        network: What this fetch knows of hosts.
-        bar: Told of the bytes.
-        headers: To send; ``Authorization`` goes to the URL's own host only.
-        size: The file's size, where the manifest knows it.
-        inspect: Called with every answer, redirects included; may raise.
+        part: The part to write to.
+        retry: Timeouts and retries.
+        network: What this fetch has learnt about hosts.
+        bar: The progress bar.
+        headers: Headers to send; ``Authorization`` is sent only to the URL's own host.
+        size: The file's size, if the manifest states it.
+        inspect: Called with every response, including redirects; may raise.
     """
 
     url: str
@@ -53,20 +52,21 @@ class Download:
     inspect: Callable[[Answer], None] = lambda answer: None
 
     def run(self) -> bool:
-        """Fill the part, going on where an earlier attempt stopped. It is complete then, but not verified.
+        """Complete the part, resuming an earlier attempt if possible; the result is not verified.
 
         Returns:
-            Whether the bytes come from more than one answer: then a wrong digest may be bad luck.
+            True if the bytes come from more than one response: a wrong digest may then be a mix of
+            two versions of the file.
 
         Raises:
-            SourceError: The source is given up; says why.
+            SourceError: The source failed; the message says why.
             CacheError: The disk refuses.
         """
         try:
             return self._persist()
         except BaseException:
             if self.part.note(self.url) is None:
-                self.part.discard()  # nobody could go on with it
+                self.part.discard()  # it cannot be resumed
             raise
 
     def _persist(self) -> bool:
@@ -75,7 +75,7 @@ class Download:
             try:
                 return self._attempt()
             except SourceError as error:
-                # By the most bytes there ever were: a part that is discarded and filled again is no
+                # Compared with the largest size so far: filling a discarded part again is not
                 # progress.
                 failures = 1 if self.part.size - most >= _PROGRESS else failures + 1
                 most = max(most, self.part.size)
@@ -102,12 +102,12 @@ class Download:
             with self.part.reopen() if start else self.part.begin(note) as file:
                 got = start + self._copy(answer.chunks(self.retry), file, start)
         if note.total is not None and got < note.total:
-            raise SourceError(f"ended early, after {got:,} of {note.total:,} bytes", heals=True)
+            raise SourceError(f"ended early, after {got:,} of {note.total:,} bytes", transient=True)
         return start > 0
 
     def _check_total(self, total: int | None) -> None:
         if self.size is not None and total is not None and total != self.size:
-            raise SourceError(f"offers {total:,} bytes, the file has {self.size:,}")
+            raise SourceError(f"offers {total:,} bytes, but the file has {self.size:,}")
         if total is not None and total > MAX_BYTES:
             raise SourceError(f"offers {total:,} bytes, more than any weights file ({MAX_BYTES:,})")
 
@@ -124,7 +124,7 @@ class Download:
             got += len(data)
             if got > limit:
                 self.part.discard()
-                raise SourceError(f"sent more than the {limit:,} bytes that were to come")
+                raise SourceError(f"sent more than the {limit:,} expected bytes")
             self._write(file, data)
             self.bar.update(len(data))
         return got
@@ -133,8 +133,8 @@ class Download:
         try:
             with disk_errors(self.part.path.parent):
                 view = memoryview(data)
-                while view:  # an unbuffered file may take less than it is given
+                while view:  # an unbuffered file may write less than it is given
                     view = view[file.write(view) :]
         except CacheError:
-            self.part.discard()  # a full disk is not helped by half a file on it
+            self.part.discard()  # free the space on what may be a full disk
             raise

@@ -1,4 +1,4 @@
-"""One URL -> its answer, past redirects. Of redirects and errors no body is read."""
+"""HTTP requests that follow redirects; the bodies of redirects and errors are not read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .redaction import printable
 from .retry import Retry, SourceError
 
 _CHUNK = 1024 * 1024
-# Answers before the answer; http.client passes over 100 by itself.
+# Interim responses; http.client skips 100 itself.
 _INTERIM = (102, 103)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 10
@@ -35,13 +35,13 @@ _AGENT = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server sent.
+    """A server's response.
 
     Attributes:
-        url: That answered, after redirects.
-        status: Of HTTP.
-        reason: The server's own word for it.
-        headers: By name, whatever its case.
+        url: The URL that answered, after redirects.
+        status: HTTP status code.
+        reason: The server's reason phrase.
+        headers: The headers by name, case-insensitive.
     """
 
     url: SplitResult
@@ -52,15 +52,15 @@ class Answer:
     _stream: Stream
 
     def close(self) -> None:
-        """Close the connection, whatever the server has still to send."""
+        """Close the connection, without reading the rest."""
         self._response.close()
         self._stream.close()
 
     def chunks(self, retry: Retry) -> Iterator[bytes]:
-        """Yield the body's bytes as they come, decompressed if the server has compressed them unasked.
+        """Yield the body's bytes as they arrive, decompressed if the server has compressed them.
 
         Raises:
-            SourceError: No bytes in time, or fewer than ``retry.slowest`` a second.
+            SourceError: No bytes arrived in time, or fewer than ``retry.slowest`` per second.
         """
         encoding = (self.headers.get("Content-Encoding") or "identity").lower()
         if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
@@ -69,13 +69,13 @@ class Answer:
         return data if encoding == "identity" else _unzipped(data)
 
     def _paced(self, retry: Retry) -> Iterator[bytes]:
-        """Yield raw data; only this moves the limits on, so that nothing else a server sends can."""
+        """Yield raw data; only file data extends the time limits, nothing else that a server sends."""
         slow = SourceError(f"slower than {retry.slowest:,.0f} bytes a second")
         got, enough, left = 0, 0.0, self._response.length
         clock = self._stream.clock
         clock.lift("answer")
         while left is None or left > 0:
-            clock.limit("data", retry.read, SourceError("no data in time", heals=True))
+            clock.limit("data", retry.read, SourceError("no data in time", transient=True))
             if got >= enough:
                 clock.limit("speed", retry.window, slow)
                 enough = got + retry.slowest * retry.window
@@ -88,7 +88,7 @@ class Answer:
 
 
 def _unzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    unzip = zlib.decompressobj(47)  # gzip or zlib, whichever it is
+    unzip = zlib.decompressobj(47)  # detects gzip and zlib
     for data in chunks:
         while data:
             yield unzip.decompress(data, _CHUNK)
@@ -107,21 +107,22 @@ def request(
     method: str = "GET",
     inspect: Callable[[Answer], None] = lambda answer: None,
 ) -> Iterator[Answer]:
-    """Ask for a URL and follow redirects; never from https to http, nor with a secret to another host.
+    """Request a URL and follow redirects, but never from https to http, and never with a secret to another host.
 
     Args:
-        url: http(s); its user name and password are sent to its own host.
-        retry: How long to wait for what.
-        network: What this fetch knows of hosts.
-        headers: To send; ``Authorization`` goes to the URL's own host, port and scheme alone.
+        url: An http(s) URL; its user name and password are sent only to its own host.
+        retry: Timeouts.
+        network: What this fetch has learnt about hosts.
+        headers: Headers to send; ``Authorization`` is sent only to the URL's own host, port and
+            scheme.
         method: ``GET`` or ``HEAD``.
-        inspect: Called with every answer, redirects included; may raise.
+        inspect: Called with every response, including redirects; may raise.
 
     Raises:
-        SourceError: There is no answer; says why.
+        SourceError: There is no response; the message says why.
     """
     clock = Clock()
-    clock.limit("answer", retry.read, SourceError("no answer in time", heals=True))
+    clock.limit("answer", retry.read, SourceError("no answer in time", transient=True))
     with network_errors():
         place = urlsplit(url)
         sent = dict(headers or {})
@@ -146,7 +147,7 @@ def _ask(place: SplitResult, clock: Clock, network: Network, headers: Mapping[st
     target = quote(place.path or "/", safe=_SAFE) + (f"?{quote(place.query, safe=_SAFE)}" if place.query else "")
     headers = {"Host": host, **_AGENT, **headers}
     proxy = proxy_for(place.scheme, place_of(place)) if place.scheme == "http" else None
-    if proxy:  # one that carries https sees nothing of the request
+    if proxy:  # for http only: an https request goes through a tunnel
         target, headers = f"http://{host}{target}", headers | proxy_headers(proxy)
     stream = network.open(place, clock)
     try:
@@ -155,7 +156,7 @@ def _ask(place: SplitResult, clock: Clock, network: Network, headers: Mapping[st
         response.begin()
         while response.status in _INTERIM:
             before, response = response, http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
-            # The reader holds what came after; an answer that goes would close it.
+            # The reader holds the bytes that follow; the old response would close it when deleted.
             response.fp, before.fp = before.fp, None  # type: ignore[assignment]
             response.begin()
     except BaseException:
@@ -165,13 +166,13 @@ def _ask(place: SplitResult, clock: Clock, network: Network, headers: Mapping[st
 
 
 def target(place: SplitResult, location: str) -> SplitResult:
-    """Return where a redirect leads.
+    """Return the target of a redirect.
 
     Raises:
         SourceError: It must not be followed.
     """
     try:
-        # http.client reads headers as Latin-1, whatever they are.
+        # http.client decodes all headers as Latin-1.
         there = urlsplit(urljoin(place.geturl(), quote(location.encode("latin-1"), safe=_SAFE + "#[]")))
         host, _ = there.hostname, there.port
     except ValueError as error:
@@ -187,22 +188,22 @@ def target(place: SplitResult, location: str) -> SplitResult:
 
 @contextlib.contextmanager
 def network_errors() -> Iterator[None]:
-    """Turn everything that sockets and the HTTP parser raise into a reason, and whether it may heal."""
+    """Turn all errors of sockets and of the HTTP parser into a `SourceError`, transient or not."""
     try:
         yield
-    except FetchError:  # the disk's, on the way of the bytes
+    except FetchError:  # raised inside the block, by the disk
         raise
     except http.client.IncompleteRead:
-        raise SourceError("ended early", heals=True) from None
+        raise SourceError("ended early", transient=True) from None
     except http.client.RemoteDisconnected:
-        raise SourceError("closed the connection without an answer", heals=True) from None
+        raise SourceError("closed the connection without an answer", transient=True) from None
     except http.client.HTTPException as error:
-        raise SourceError(f"sent what is no HTTP: {printable(repr(error))}") from None
+        raise SourceError(f"sent invalid HTTP: {printable(repr(error))}") from None
     except zlib.error:
-        raise SourceError("is not what its Content-Encoding says") from None
+        raise SourceError("sent data that does not match its Content-Encoding") from None
     except ssl.SSLError as error:
-        raise SourceError(f"TLS failed: {printable(error)}", heals=True) from None
+        raise SourceError(f"TLS failed: {printable(error)}", transient=True) from None
     except OSError as error:
-        raise SourceError(error.strerror or printable(error) or type(error).__name__, heals=True) from None
-    except ValueError as error:  # UnicodeError among them: an address that no connection can be made of
+        raise SourceError(error.strerror or printable(error) or type(error).__name__, transient=True) from None
+    except ValueError as error:  # including UnicodeError: an invalid address
         raise SourceError(f"its address cannot be understood: {printable(error)}") from None

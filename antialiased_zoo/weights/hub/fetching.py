@@ -1,4 +1,4 @@
-"""Sources -> one verified local file. Knows nothing about models."""
+"""Fetches a file: from the cache, or from the first source that provides it, verified."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEFAULT_RETRY = Retry()
 
 
 class Fetchable(Protocol):
-    """What can be fetched: an entry of the manifest, or one of its files."""
+    """Something that can be fetched: an entry of the manifest, or one of its files."""
 
     @property
     def files(self) -> Sequence[WeightsFile]:
@@ -38,30 +38,30 @@ class Fetchable(Protocol):
 
     @property
     def notice(self) -> str:
-        """What the user must be told about them once, or ``""``."""
+        """A notice to show the user once, or ``""``."""
 
 
 class LicenseWarning(UserWarning):
-    """Weights were fetched whose licence does not allow commercial use."""
+    """The licence of fetched weights does not allow commercial use."""
 
 
 def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RETRY) -> Path:
-    """Return a local copy of a file that is known to be the one wanted.
+    """Return a verified local copy of a file.
 
-    A copy in the cache is checked and used; otherwise each source is tried in turn (after
-    ``ANTIALIASED_ZOO_MIRROR``, if that is set). Nothing appears under the file's name before its
-    SHA-256 has been checked, and no switch turns the check off.
+    A copy in the cache is checked and used; otherwise the sources are tried in order (mirrors in
+    ``ANTIALIASED_ZOO_MIRROR`` first). A file appears under its name only after its SHA-256 has been
+    checked, and the check cannot be turned off.
 
     Args:
         wanted: A manifest's entry.
-        progress: Show a bar, if this is a terminal.
-        retry: How long to wait for what, and how often to try again.
+        progress: Show a progress bar, on a terminal.
+        retry: Timeouts and retries.
 
     Raises:
-        OfflineError: This machine has no good copy, and ``HF_HUB_OFFLINE`` or
+        OfflineError: There is no valid local copy, and ``HF_HUB_OFFLINE`` or
             ``ANTIALIASED_ZOO_OFFLINE`` is set.
-        SourcesFailedError: No source gave the file; each is listed with its reason.
-        PinError: A copy fits the short public digest, but is not the one first seen.
+        SourcesFailedError: No source provided the file; each is listed with its reason.
+        PinError: A copy matches the short public digest, but is not the file first seen.
         CacheError: The cache folder cannot be used.
 
     Example:
@@ -93,10 +93,10 @@ def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RE
 
 
 def cached(wanted: Fetchable) -> Path | None:
-    """Return the verified local copy, or ``None`` if there is none yet; never uses the network.
+    """Return the verified local copy, or ``None`` if there is none; never uses the network.
 
     Raises:
-        PinError: A copy fits the short public digest, but is not the one first seen.
+        PinError: A copy matches the short public digest, but is not the file first seen.
         CacheError: A copy cannot be read.
     """
     folder = cache.folder()
@@ -104,19 +104,19 @@ def cached(wanted: Fetchable) -> Path | None:
 
 
 def is_offline() -> bool:
-    """Tell whether an environment variable forbids the network."""
+    """True if an environment variable forbids the network."""
     return any(os.environ.get(name, "").upper() in _TRUE for name in OFFLINE)
 
 
 def in_place(file: WeightsFile) -> list[Path]:
-    """Return where this package itself may hold a file."""
+    """Return the paths inside this package that may hold a file."""
     schemes = [(find_scheme(source), source) for source in file.sources]
     found = [scheme.local(source) for scheme, source in schemes if scheme.in_place]
     return [path for path in found if path is not None]
 
 
 def _may_be_here(wanted: Fetchable) -> bool:
-    """Tell whether another program's cache holds a file under the right name."""
+    """True if another program's cache holds a file under the right name."""
     sources = [source for file in wanted.files for source in file.sources]
     return any(find_scheme(source).local(source) is not None for source in sources)
 
@@ -136,10 +136,10 @@ def _present(file: WeightsFile, folder: Path) -> Path | None:
 def _fetch_locked(job: Job, reasons: list[tuple[str, str]], offline: bool) -> Path | None:
     cache.sweep(job.target)
     if (path := _present(job.file, job.target.parent)) is not None:
-        return path  # another process was faster
+        return path  # another process has fetched it
     if job.target.exists():
         bad = cache.quarantine(job.target)
-        warn(f"{job.target} was not the file wanted; it is now {bad.name}")
+        warn(f"{job.target} had the wrong digest; it was renamed to {bad.name}")
     try:
         return job.target if _from_any_source(job, reasons, offline) else None
     finally:
@@ -166,10 +166,10 @@ def _from_any_source(job: Job, reasons: list[tuple[str, str]], offline: bool) ->
 
 
 def mirrored(file: WeightsFile) -> Iterator[str]:
-    """Yield a file's addresses at the mirrors that the environment names, separated by spaces.
+    """Yield a file's addresses at the mirrors in the environment variable, which are separated by spaces.
 
     Raises:
-        ValueError: One of them is no address.
+        ValueError: One of them is not a valid address.
     """
     for base in os.environ.get(MIRROR, "").split():
         try:
@@ -190,12 +190,12 @@ def _wanted(wanted: Fetchable) -> str:
 def _by_hand(wanted: Fetchable, folder: Path) -> str:
     name = wanted.files[0].file
     stem = name.rpartition(".")[0]
-    # Browsers and the author's own links give other names to what they save.
+    # Browsers and the author's own links save the file under other names.
     likely = [path.name for path in folder.glob(glob.escape(stem) + "*") if _is_copy(path.name, stem, name)]
     hint = f" There is {printable(likely[0])!r}: if that is your copy, rename it to {name}." if likely else ""
     return (
-        f"Put a copy of {name} into {folder} and try again: it is checked and used. Or name a server that has it in "
-        f"{MIRROR}.{hint}"
+        f"Put a copy of {name} into {folder} and try again: it will be checked and used. Or set {MIRROR} to a server "
+        f"that has it.{hint}"
     )
 
 

@@ -1,4 +1,4 @@
-"""``hf://owner/repo/file@revision``: the Hugging Face Hub, its token, and the cache that its own client keeps."""
+"""The scheme ``hf://owner/repo/file@revision``: the Hugging Face Hub, its token and its client's cache."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from .responses import describe
 from .retry import SourceError
 from .sources import Job, Scheme
 
-# The only hosts that get the user's token. A mirror named by HF_ENDPOINT is not among them.
+# The only hosts that get the user's token; a mirror in HF_ENDPOINT does not.
 TOKEN_HOSTS = ("huggingface.co", "hf.co")
 _ENDPOINT = "https://huggingface.co"
 
 
 class HuggingFace(Scheme):
-    """Files of the Hugging Face Hub, fetched like any other URL's.
+    """Files of the Hugging Face Hub, fetched like other URLs.
 
-    The hub's own download keeps no part for the next process, and bounds neither a request's time
-    nor its speed; so only its endpoint, token and cache are used.
+    The hub's own download does not resume in another process, and has no limits on a request's time
+    or speed; so only its endpoint, token and cache are used.
     """
 
     def check(self, source: str) -> None:
-        """Refuse what is not ``hf://owner/repo/file@revision``."""
+        """Refuse a source that is not ``hf://owner/repo/file@revision``."""
         parse_hf(source)
 
     def local(self, source: str) -> Path | None:
-        """Return the file in huggingface_hub's own cache, if it is there."""
+        """Return the file in huggingface_hub's own cache, or None."""
         repo, name, revision = parse_hf(source)
         try:
-            from huggingface_hub import try_to_load_from_cache  # which cannot be imported with an unsound HF_ENDPOINT
+            from huggingface_hub import try_to_load_from_cache  # fails with an invalid HF_ENDPOINT
 
             found = try_to_load_from_cache(repo, name, revision=revision)
         except (OSError, ValueError):
@@ -43,7 +43,7 @@ class HuggingFace(Scheme):
         return Path(found) if isinstance(found, str) else None
 
     def fetch(self, source: str, job: Job) -> bool:
-        """Download from ``HF_ENDPOINT``, with the user's token where that is the hub itself."""
+        """Download from ``HF_ENDPOINT``, with the user's token if that is the hub itself."""
         url = url_of(source)
         host = urlsplit(url).hostname
         token = _token(host)
@@ -60,7 +60,7 @@ def url_of(source: str) -> str:
     """Return the address of an ``hf://`` source at ``HF_ENDPOINT``.
 
     Raises:
-        SourceError: ``HF_ENDPOINT`` is no URL.
+        SourceError: ``HF_ENDPOINT`` is not a URL.
     """
     repo, name, revision = parse_hf(source)
     base = (os.environ.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/")
@@ -75,10 +75,10 @@ def url_of(source: str) -> str:
 
 
 def check_stated(answer: Answer, file: WeightsFile) -> None:
-    """Look at what the hub says of the file before any of its bytes are fetched.
+    """Check what the hub states about the file, before any of its bytes are fetched.
 
     Raises:
-        SourceError: The hub states another digest, or wants a token.
+        SourceError: The hub states another digest, or requires a token.
     """
     stated = (answer.headers.get("X-Linked-ETag") or answer.headers.get("ETag") or "").strip('"')
     if answer.status < 400 and re.fullmatch("[0-9a-f]{64}", stated) and not file.accepts(stated):
@@ -87,7 +87,7 @@ def check_stated(answer: Answer, file: WeightsFile) -> None:
         said = printable(answer.headers.get("X-Error-Message") or "")
         raise SourceError(
             f"{describe(answer)}: the repository is private, gated or gone; if it is gated, accept its terms on "
-            f"huggingface.co; then set HF_TOKEN to a token that may read it{f' (the hub says: {said})' if said else ''}"
+            f"huggingface.co; then set HF_TOKEN to a token with access{f' (the hub says: {said})' if said else ''}"
         )
 
 
@@ -100,6 +100,6 @@ def _token(host: str | None) -> str | None:
         return None
     token = get_token()
     if token and not re.fullmatch(r"[!-~]+", token):
-        warn("the Hugging Face token holds characters that no token has; it is not sent")
+        warn("the Hugging Face token contains invalid characters; it is not sent")
         return None
     return token

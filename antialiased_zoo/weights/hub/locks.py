@@ -1,4 +1,4 @@
-"""One process at a time per file, wherever the file system can say so."""
+"""File locks: one process at a time per file, if the file system supports locks."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
-# Seconds to wait before saying so.
+# Seconds to wait before logging it.
 _SILENT = 5.0
 
 
 @contextlib.contextmanager
 def exclusive(path: Path, timeout: float) -> Iterator[bool]:
-    """Hold the lock of ``path`` during the block; yield whether it is really held.
+    """Hold the lock of ``path`` during the block; yields whether it is really held.
 
-    The kernel frees the lock of a process that dies, so none is ever stale. Where locks do not work
-    (some network file systems), or the holder is suspended for longer than ``timeout`` seconds, the
-    block runs without: then callers must write to files of their own, and the last complete one
-    wins.
+    The kernel releases the lock of a process that dies, so no lock is ever stale. If locks do not
+    work (on some network file systems), or another process holds it for longer than ``timeout``,
+    the block runs without it: callers must then write to private files, and the last complete one
+    is kept.
 
     Args:
-        path: the file that is about to be made.
-        timeout: seconds to wait.
+        path: The file that is about to be created.
+        timeout: Seconds to wait.
     """
     from filelock import FileLock, Timeout, UnixFileLock
 
@@ -35,14 +35,14 @@ def exclusive(path: Path, timeout: float) -> Iterator[bool]:
             _log.warning("waiting for another process to finish %s", path)
             lock.acquire(timeout=max(timeout - _SILENT, 0))
     except (Timeout, OSError, NotImplementedError) as error:
-        _log.warning("going on without the lock for %s: %s", path, error)
+        _log.warning("continuing without the lock for %s: %s", path, error)
         yield False
         return
     try:
         yield True
     finally:
-        # Removed while it is held: who waits for it sees that its inode is gone, and takes a new
-        # one. The other kinds of lock file, Windows' and the fallback's, go when they are released.
+        # Removed while it is held: waiting processes see that its inode is gone, and create a new
+        # one. The other kinds of lock files (on Windows, and the fallback) are removed on release.
         if isinstance(lock, UnixFileLock):
             with contextlib.suppress(OSError):
                 Path(lock.lock_file).unlink()

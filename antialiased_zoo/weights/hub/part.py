@@ -1,4 +1,4 @@
-"""A download that is not complete yet, and the note from which another process can go on with it."""
+"""Parts: incomplete downloads, with a note that lets another process resume them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Note:
-    """Where a part comes from.
+    """The origin of a part.
 
     Attributes:
-        source: SHA-256 of its URL, which may hold a password.
-        validator: The server's ``ETag`` or ``Last-Modified``, by which it knows that the file is
-            unchanged.
-        total: Bytes of the whole file, if the server said so.
+        source: SHA-256 of its URL; not the URL itself, which may contain a password.
+        validator: The server's ``ETag`` or ``Last-Modified``, which tells whether the file has
+            changed.
+        total: Size of the whole file in bytes, if the server states it.
     """
 
     source: str
@@ -37,16 +37,16 @@ class Note:
 
     @classmethod
     def of(cls, url: str, validator: str, total: int | None) -> Note:
-        """Note a URL by its digest."""
+        """Make the note of a URL."""
         return cls(hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest(), validator, total)
 
 
 class Part:
-    """The bytes so far of one download, in a file beside the wanted one (so that renaming never copies).
+    """The bytes of an incomplete download, in the target's folder, so that renaming never copies.
 
     Args:
-        target: The wanted file.
-        private: Whether the part is this process's alone, because others may be writing too.
+        target: The file to download.
+        private: Use a part that is private to this process, because others may be writing too.
     """
 
     def __init__(self, target: Path, *, private: bool = False) -> None:
@@ -54,7 +54,8 @@ class Part:
         self._name(target)
         if not private and not self._is_ours():
             _log.warning(
-                "%s is somebody else's, or a folder: it cannot be continued or removed; going on without it", self.path
+                "%s belongs to another user, or is a folder: it cannot be resumed or removed; continuing without it",
+                self.path,
             )
             self.private = True
             self._name(target)
@@ -64,7 +65,7 @@ class Part:
         self._note_path = self.path.with_name(self.path.name + ".json")
 
     def _is_ours(self) -> bool:
-        """Tell whether the part can be written to, once what cannot be is removed."""
+        """True if the part can be written to, after removing files that cannot."""
         for path in (self.path, self._note_path):
             with contextlib.suppress(OSError):
                 if path.is_symlink() or path.exists():
@@ -85,7 +86,7 @@ class Part:
             return 0
 
     def note(self, url: str) -> Note | None:
-        """Return the note if the part came from ``url`` and can be continued, else ``None``."""
+        """Return the note if the part came from ``url`` and can be resumed, else ``None``."""
         try:
             facts = json.loads(read_small(self._note_path, _LARGEST_NOTE))
             note = Note(facts["source"], facts["validator"], facts["total"])
@@ -100,18 +101,18 @@ class Part:
         )
 
     def begin(self, note: Note) -> IO[bytes]:
-        """Empty the part, note where the coming bytes are from, and open it.
+        """Empty the part, write its note, and open it.
 
         Raises:
-            CacheError: The disk refuses, or has not enough room.
+            CacheError: The disk refuses, or has not enough space.
         """
         with disk_errors(self.path.parent):
             self.discard()
             free = shutil.disk_usage(self.path.parent).free
             if note.total is not None and note.total > free:
                 raise CacheError(
-                    f"{self.path.parent} has {free:,} bytes free, {self.path.name} needs {note.total:,}. Free some "
-                    "space or set TORCH_HOME to a folder on a larger disk."
+                    f"{self.path.parent} has {free:,} bytes free, but {self.path.name} needs {note.total:,}. Free some "
+                    "space, or set TORCH_HOME to a folder on a larger disk."
                 )
             if note.validator:
                 with create(self._note_path) as file:
@@ -119,7 +120,7 @@ class Part:
             return create(self.path)
 
     def reopen(self) -> IO[bytes]:
-        """Open the part to go on at its end.
+        """Open the part for appending.
 
         Raises:
             CacheError: The disk refuses.
@@ -128,12 +129,12 @@ class Part:
             return reopen(self.path, append=True)
 
     def discard(self) -> None:
-        """Remove the bytes so far and the note."""
+        """Remove the part and its note."""
         for path in (self.path, self._note_path):
             with contextlib.suppress(OSError):
                 path.unlink()
 
     def forget(self) -> None:
-        """Remove the note alone: the bytes have been renamed to the wanted file."""
+        """Remove only the note, after the part has been renamed to the target."""
         with contextlib.suppress(OSError):
             self._note_path.unlink()

@@ -1,4 +1,4 @@
-"""Asks a source for a file's header: is it alive, and is the file the one that the manifest states?"""
+"""Checks whether a source is reachable and has the file that the manifest states, by its headers."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .responses import content_length, describe, is_page
 from .retry import Retry, SourceError
 from .sources import find_scheme
 
-# What servers answer that know no HEAD, or sign each method apart.
+# Responses of servers that do not support HEAD, or whose signed URLs are for one method only.
 _NO_HEAD = (403, 405, 501)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one source answered.
+    """The result of probing a source.
 
     Attributes:
         source: Its address, without secrets.
-        status: ``"alive"``, ``"local"`` (on this machine and right), ``"dead"``, ``"differs"``
-            (another size or digest than the manifest's) or ``"unknown"`` (a scheme that cannot be
-            asked).
-        detail: Why, or what is known of the file.
+        status: ``"alive"``, ``"local"`` (on this machine and valid), ``"dead"``, ``"differs"``
+            (size or digest other than the manifest's) or ``"unknown"`` (a scheme that cannot be
+            probed).
+        detail: The reason, or the facts about the file.
     """
 
     source: str
@@ -38,13 +38,13 @@ class Finding:
 
 
 def probe(source: str, file: WeightsFile, retry: Retry, network: Network) -> Finding:
-    """Ask one source of a file whether it has it; none of its bytes are fetched.
+    """Check whether a source has a file, without fetching its bytes.
 
     Args:
-        source: One of the file's, or a mirror's address.
-        file: What is wanted.
-        retry: How long to wait for what; nothing is tried twice.
-        network: What is known of hosts.
+        source: A source of the file, or its address at a mirror.
+        file: The file.
+        retry: Timeouts; nothing is retried.
+        network: What is known about hosts.
     """
     scheme = source.partition(":")[0]
     try:
@@ -90,14 +90,14 @@ def _described(answer: Answer, file: WeightsFile) -> str:
         total = answer.headers.get("Content-Range", "").rpartition("/")[2]
         size = int(total) if total.isdigit() else None
     if size is not None and file.size is not None and size != file.size:
-        raise _OtherFileError(f"has {size:,} bytes, the manifest states {file.size:,}")
+        raise _OtherFileError(f"has {size:,} bytes, but the manifest states {file.size:,}")
     return "no size stated" if size is None else f"{size:,} bytes"
 
 
 def _probe_local(source: str, file: WeightsFile) -> Finding:
     path = find_scheme(source).local(source)
     if path is None:
-        return Finding(source, "unknown", "this kind of source cannot be asked")
+        return Finding(source, "unknown", "this kind of source cannot be probed")
     with contextlib.suppress(FileNotFoundError):
         try:
             return Finding(source, "local", f"SHA-256 {stamps.check(path, file, stamped=False)}")

@@ -1,17 +1,17 @@
-"""What may be shown of text that holds secrets or was written by somebody else."""
+"""Makes text safe to show: removes secrets from URLs, and control characters from others' text."""
 
 from __future__ import annotations
 
 import re
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@|^[^/?#\s:]*:[^/?#\s]*@")
-# Signed URLs carry their secret in the query, some links in the fragment.
+# Signed URLs have their secret in the query, some links in the fragment.
 _QUERY = re.compile(r"([?#])\S*")
 _LONGEST = 300
 
 
 def redacted(url: str) -> str:
-    """Return a URL, sound or not, without user name, password, query and fragment.
+    """Return a URL, valid or not, without user name, password, query and fragment.
 
     Example:
         >>> redacted("https://me:secret@example.org/a?signature=secret")
@@ -21,7 +21,7 @@ def redacted(url: str) -> str:
 
 
 def printable(text: object) -> str:
-    r"""Return one line of somebody else's text with nothing in it that a terminal obeys.
+    r"""Return text as one line of limited length, with terminal control characters escaped.
 
     Example:
         >>> printable("not\x1b[2Jfound")

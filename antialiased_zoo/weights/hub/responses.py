@@ -1,4 +1,4 @@
-"""What one HTTP answer says about the file."""
+"""Checks of HTTP responses, and the facts about the file in their headers."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from .part import Note, Part
 from .redaction import printable
 from .retry import SourceError
 
-# Statuses that say "not now" rather than "no".
-HEALING = (408, 425, 429, 500, 502, 503, 504)
+# Statuses of transient errors.
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _MEANING = {401: "unauthorized", 403: "forbidden", 404: "not found", 410: "gone", 429: "too many requests"}
 _HTML = "sent an HTML page instead of the file (a login, quota or error page)"
 
 
 def check_status(answer: Answer, part: Part) -> None:
-    """Go on if there is a file to come.
+    """Check that the response is a file.
 
     Raises:
-        SourceError: There is not, or it calls itself a web page.
+        SourceError: It is an error or a web page.
     """
     status = answer.status
     if status == 416:
         part.discard()
-        raise SourceError("HTTP 416 (the part does not fit the file any more)", heals=True)
+        raise SourceError("HTTP 416 (the part no longer fits the file)", transient=True)
     if status not in (200, 206):
         meaning = _MEANING.get(status, answer.reason)
         pause = _retry_after(answer)
         asks = f", asks to wait {pause:,.0f} s" if pause else ""
-        raise SourceError(f"HTTP {status} ({meaning}{asks})", heals=status in HEALING, pause=pause)
+        raise SourceError(f"HTTP {status} ({meaning}{asks})", transient=status in TRANSIENT, pause=pause)
     if is_page(answer):
         raise SourceError(_HTML)
 
 
 def is_page(answer: Answer) -> bool:
-    """Tell whether an answer calls itself a web page."""
+    """True if the response's content type is a web page."""
     kind: str = answer.headers.get("Content-Type", "").lower()
     return kind.startswith(("text/html", "application/xhtml"))
 
 
 def _retry_after(answer: Answer) -> float | None:
-    """Return the seconds that a server asks to wait; it may say so by a number or a date."""
+    """Return the seconds that a server asks to wait, given as a number or a date."""
     text = answer.headers.get("Retry-After", "").strip()
     seconds = _count(text)
     if seconds is not None:
@@ -54,7 +54,7 @@ def _retry_after(answer: Answer) -> float | None:
 
 
 def content_length(answer: Answer) -> int | None:
-    """Return how many bytes of the file are to come, if the server says so."""
+    """Return the number of bytes of the file in the response, if the server states it."""
     return None if _is_encoded(answer) else _count(answer.headers.get("Content-Length", ""))
 
 
@@ -67,7 +67,7 @@ def _is_encoded(answer: Answer) -> bool:
 
 
 def validator(answer: Answer) -> str:
-    """Return what tells one version of the file from another, byte for byte, or ``""``."""
+    """Return a strong validator of the file's version, or ``""``."""
     etag: str = answer.headers.get("ETag", "")
     if _is_encoded(answer):
         return ""
@@ -75,10 +75,11 @@ def validator(answer: Answer) -> str:
 
 
 def check_continues(answer: Answer, note: Note | None, part: Part) -> Note:
-    """Make sure that a partial answer goes on exactly where the part ends.
+    """Check that a partial response continues exactly where the part ends.
 
     Raises:
-        SourceError: It does not; the part is gone, and the next attempt begins anew.
+        SourceError: It does not; the part is discarded, and the next attempt starts from the
+            beginning.
     """
     unit, _, rest = answer.headers.get("Content-Range", "").partition(" ")
     span, _, total = rest.partition("/")
@@ -87,11 +88,11 @@ def check_continues(answer: Answer, note: Note | None, part: Part) -> Note:
         if same and note.total in (None, _count(total)):
             return note
     part.discard()
-    raise SourceError("the file changed between two parts", heals=True)
+    raise SourceError("the file changed between two parts", transient=True)
 
 
 def check_begins(data: bytes) -> None:
-    """Recognise a web page that calls itself something else.
+    """Check that the data is not a web page with another content type.
 
     Raises:
         SourceError: It is one.

@@ -1,4 +1,4 @@
-"""How long to wait for what, how often to try again, and why a source was given up."""
+"""The timeouts and retries of a download, and the error of a failed source."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Retry:
-    """Limits of one download. All in seconds, but for the counts.
+    """The limits of one download; times are in seconds.
 
     Attributes:
-        attempts: Tries in a row without progress before a source is given up, whatever the cause.
-        backoff: First pause between them; each next one is twice as long.
-        longest_pause: A server that asks (``Retry-After``) for more than this is given up at once.
-        connect: For a connection, with name lookup, proxy and TLS. A host that does not answer in
-            time is not asked again during the same fetch, and the next host gets half of the time.
-        read: For the whole header of an answer, redirects and connections included; then for each
-            next data.
-        window: Over which the speed is looked at.
-        slowest: Bytes of the file per second below which a source is given up.
-        lock: For another process that fetches the same file.
+        attempts: Number of consecutive attempts without progress before giving up a source.
+        backoff: First pause between attempts; it doubles each time.
+        longest_pause: A server that asks (``Retry-After``) for a longer pause is given up at once.
+        connect: Timeout of a connection, including name lookup, proxy and TLS. A host that times
+            out is not tried again during the same fetch, and the next host gets half the time.
+        read: Timeout until the end of a response's headers, including redirects and connections;
+            then for each piece of data.
+        window: Time over which the speed is measured.
+        slowest: Minimum speed in bytes of the file per second; a slower source is given up.
+        lock: Time to wait for another process that fetches the same file.
     """
 
     attempts: int = 3
@@ -32,22 +32,22 @@ class Retry:
     lock: float = 1800.0
 
     def pause(self, error: SourceError, failures: int) -> float | None:
-        """Return how long to wait after so many failures in a row, or ``None`` to give the source up."""
+        """Return the pause after a number of consecutive failures, or ``None`` to give up the source."""
         asked = error.pause or 0.0
-        if not error.heals or failures >= self.attempts or asked > self.longest_pause:
+        if not error.transient or failures >= self.attempts or asked > self.longest_pause:
             return None
         return min(max(self.backoff * 2.0 ** (failures - 1), asked), self.longest_pause)
 
 
 class SourceError(Exception):
-    """One source did not give the file.
+    """A source did not provide the file.
 
     Attributes:
-        heals: Whether trying again may help.
+        transient: True if the error may be transient.
         pause: Seconds that the server asked to wait.
     """
 
-    def __init__(self, reason: str, *, heals: bool = False, pause: float | None = None) -> None:
+    def __init__(self, reason: str, *, transient: bool = False, pause: float | None = None) -> None:
         super().__init__(reason)
-        self.heals = heals
+        self.transient = transient
         self.pause = pause

@@ -1,4 +1,4 @@
-"""Kinds of sources: how a file is had from an address, by the scheme that the address begins with."""
+"""Sources: how a file is fetched from an address, by the address's scheme."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be fetched: what it is, where its bytes go, and the two ways to put them there.
+    """One file to fetch, with the two ways to fill its part.
 
     Attributes:
-        file: What is wanted.
+        file: The file.
         target: Its path in the cache.
-        part: Where the bytes go until they are known to be right.
-        retry: How long to wait for what.
-        network: What this fetch knows of hosts.
-        progress: Whether to show a bar.
+        part: The part that holds the bytes until they are verified.
+        retry: Timeouts and retries.
+        network: What this fetch has learnt about hosts.
+        progress: Whether to show a progress bar.
     """
 
     file: WeightsFile
@@ -47,7 +47,7 @@ class Job:
     progress: bool
 
     def copy(self, path: Path) -> None:
-        """Fill the part from a file.
+        """Fill the part from a local file.
 
         Raises:
             SourceError: There is no such file.
@@ -66,32 +66,32 @@ class Job:
         headers: Mapping[str, str] | None = None,
         inspect: Callable[[Answer], None] = lambda answer: None,
     ) -> bool:
-        """Fill the part from an http(s) address, going on where an earlier attempt stopped.
+        """Fill the part from an http(s) address, resuming an earlier attempt if possible.
 
         Args:
             url: The address.
-            headers: To send; ``Authorization`` goes to the address's own host alone.
-            inspect: Called with every answer, redirects included; may raise `SourceError`.
+            headers: Headers to send; ``Authorization`` is sent only to the address's own host.
+            inspect: Called with every response, including redirects; may raise `SourceError`.
 
         Returns:
-            Whether the bytes come from more than one answer.
+            True if the bytes come from more than one response.
         """
         with _bar(self) as bar:
             load = Download(url, self.part, self.retry, self.network, bar, headers or {}, self.file.size, inspect)
             return load.run()
 
     def check(self) -> str:
-        """Return the part's SHA-256, which is the one wanted.
+        """Verify the part and return its SHA-256.
 
         Raises:
-            SourceError: It is another; the part is gone.
-            PinError: The file is not the one first seen under this name; the part is gone.
+            SourceError: The digest is wrong; the part is discarded.
+            PinError: The file is not the one first seen under this name; the part is discarded.
         """
         with disk_errors(self.part.path), open_regular(self.part.path, follow=False) as data:
             digest = sha256(data)
         if not self.file.accepts(digest):
             self.part.discard()
-            raise SourceError(f"its SHA-256 is {digest}, wanted is {self.file.digest}")
+            raise SourceError(f"its SHA-256 is {digest}, expected {self.file.digest}")
         try:
             check_pin(self.target, digest)
         except DigestError:
@@ -101,11 +101,11 @@ class Job:
 
 
 class Scheme:
-    """One kind of source. Subclass it, and register an instance with `register_scheme`.
+    """Base class of the kinds of sources: subclass it, and register an instance with `register_scheme`.
 
     Example:
         >>> class Bucket(Scheme):
-        ...     '''``s3://BUCKET/KEY``, for what is public.'''
+        ...     '''``s3://BUCKET/KEY``, for public files.'''
         ...
         ...     def fetch(self, source, job):
         ...         bucket, _, key = source.removeprefix("s3://").partition("/")
@@ -113,38 +113,38 @@ class Scheme:
         >>> register_scheme("s3", Bucket())  # doctest: +SKIP
     """
 
-    #: Whether `local`'s file is used where it is, instead of being copied into the cache.
+    #: True if the file that `local` returns is used in place, not copied into the cache.
     in_place = False
 
     def check(self, source: str) -> None:
-        """Refuse an address that breaks this scheme's rules.
+        """Check an address.
 
         Raises:
-            ValueError: Says which.
+            ValueError: It breaks a rule of this scheme; the message says which.
         """
 
     def local(self, source: str) -> Path | None:
-        """Return a file on this machine that may have the bytes, found without the network, or None."""
+        """Return a local file that may have the bytes, found without the network, or None."""
         return None
 
     def fetch(self, source: str, job: Job) -> bool:
         """Fill ``job.part``; its digest is checked afterwards.
 
         Returns:
-            Whether the bytes come from more than one piece: if their digest is wrong, they are
-            asked for anew.
+            True if the bytes come from more than one response: if their digest is wrong, they are
+            fetched again.
 
         Raises:
-            SourceError: The source does not give the file; says why.
+            SourceError: The source does not provide the file; the message says why.
         """
         raise NotImplementedError
 
 
 class Web(Scheme):
-    """``https://`` addresses, and ``http://`` on this machine."""
+    """The schemes ``https://``, and ``http://`` on this machine."""
 
     def check(self, source: str) -> None:
-        """Refuse what `check_url` refuses."""
+        """Check the URL with `check_url`."""
         check_url(source)
 
     def fetch(self, source: str, job: Job) -> bool:
@@ -153,20 +153,20 @@ class Web(Scheme):
 
 
 class Packaged(Scheme):
-    """``package:FILE``: inside the installed package."""
+    """The scheme ``package:FILE``: a file inside the installed package."""
 
     in_place = True
 
     def check(self, source: str) -> None:
-        """Refuse what is no plain file name."""
+        """Refuse a source that is not a plain file name."""
         check_file_name(source.removeprefix("package:"))
 
     def local(self, source: str) -> Path:
-        """Return where the file is, if it is in this installation."""
+        """Return the path of the file, which may not be in this installation."""
         return Path(__file__).resolve().parents[1] / "packaged" / source.removeprefix("package:")
 
     def fetch(self, source: str, job: Job) -> bool:
-        """Copy the file once more, for the reason why it was not used."""
+        """Copy the file again, so that the error says why it was not used."""
         job.copy(self.local(source))
         return False
 
@@ -175,19 +175,19 @@ _SCHEMES: dict[str, Scheme] = {"https": Web(), "http": Web(), "package": Package
 
 
 def register_scheme(name: str, scheme: Scheme) -> None:
-    """Let sources in manifests begin with ``NAME:``.
+    """Register a scheme for sources in manifests that begin with ``NAME:``.
 
     Args:
-        name: What stands before the first colon, in lower case.
-        scheme: Knows how to fetch from such an address.
+        name: The part before the first colon, in lower case.
+        scheme: Fetches files from such addresses.
 
     Raises:
-        ValueError: The name is taken, or no scheme's.
+        ValueError: The name is taken, or invalid.
     """
     if not name.isascii() or not name.isalnum() or name != name.lower():
-        raise ValueError(f"a scheme's name is lower-case letters and digits, not {name!r}")
+        raise ValueError(f"a scheme's name must be lower-case letters and digits, got {name!r}")
     if name in _SCHEMES:
-        raise ValueError(f"the scheme {name!r} is registered already")
+        raise ValueError(f"the scheme {name!r} is already registered")
     _SCHEMES[name] = scheme
 
 
@@ -195,7 +195,7 @@ def find_scheme(source: str) -> Scheme:
     """Return the scheme of an address.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The scheme is unknown.
     """
     scheme = _SCHEMES.get(source.partition(":")[0])
     if scheme is None:
@@ -205,17 +205,17 @@ def find_scheme(source: str) -> Scheme:
 
 
 def obtain(source: str, job: Job, *, offline: bool = False) -> str:
-    """Fill the job's part from one source and return its SHA-256, which is the one wanted.
+    """Fill the job's part from one source, verify it and return its SHA-256.
 
     Raises:
-        SourceError: The source does not give the file; says why.
+        SourceError: The source does not provide the file; the message says why.
         PinError: The file is not the one first seen under this name.
         CacheError: The disk refuses.
     """
     scheme = find_scheme(source)
     local = scheme.local(source)
     if local is not None:
-        with contextlib.suppress(SourceError):  # what lies there may be damaged
+        with contextlib.suppress(SourceError):  # the local file may be damaged
             job.copy(local)
             return job.check()
     if offline:
@@ -225,7 +225,7 @@ def obtain(source: str, job: Job, *, offline: bool = False) -> str:
         return job.check()
     except SourceError:
         if not joined:
-            raise  # what came in one piece would come the same again
+            raise  # a single response would be the same again
     scheme.fetch(source, job)
     return job.check()
 
@@ -233,6 +233,6 @@ def obtain(source: str, job: Job, *, offline: bool = False) -> str:
 def _bar(job: Job) -> tqdm[Any]:
     from tqdm import tqdm
 
-    # disable=None silences the bar where standard error is not a terminal.
+    # disable=None hides the bar if standard error is not a terminal.
     disable = None if job.progress else True
     return tqdm(desc=job.file.file, unit="B", unit_scale=True, unit_divisor=1024, disable=disable, leave=False)

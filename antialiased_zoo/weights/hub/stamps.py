@@ -1,8 +1,8 @@
-"""Stamps: what was found out about a file, so that it need not be found out on every load.
+"""Stamps: records of a file's verification, so that it is not repeated on every load.
 
-A stamp ``NAME.verified`` beside a file holds the SHA-256 that was computed from it, bound to the
-file's size, inode and modification time. While these fit, the file is not hashed again. The stamp
-outlives the file: where only a digest's beginning is public, it pins the rest.
+A stamp ``NAME.verified`` next to a file holds its SHA-256, and the file's size, inode and
+modification time. While these are unchanged, the file is not hashed again. The stamp outlives the
+file: if only a prefix of the digest is public, the stamp pins the rest.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _LENGTH, _LARGEST = 256, 4096
 
 @dataclass(frozen=True)
 class Stamp:
-    """What was found out about a file, and the file's state when it was.
+    """The result of verifying a file, and the file's state at that time.
 
     Attributes:
-        sha256: its digest.
-        size: bytes.
-        inode: its number on its file system.
-        mtime_ns: last modification, nanoseconds.
-        ctime_ns: last change of anything about it, which nobody can set back; 0 in a stamp of an
-            older version.
-        finite: whether all of its tensors were seen to hold no NaN and no infinity.
+        sha256: The file's digest.
+        size: Size in bytes.
+        inode: Inode number.
+        mtime_ns: Time of the last modification, in nanoseconds.
+        ctime_ns: Time of the last change of the file or its metadata, which cannot be set back, in
+            nanoseconds; 0 in stamps of an older version.
+        finite: True if its tensors were checked to hold no NaN and no infinity.
     """
 
     sha256: str
@@ -46,16 +46,16 @@ class Stamp:
 
     @classmethod
     def of(cls, digest: str, stat: os.stat_result, finite: bool = False) -> Stamp:
-        """Bind a digest to the state of the file that it was computed from."""
+        """Make the stamp of a file with this digest and state."""
         return cls(digest, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, finite)
 
     def fits(self, stat: os.stat_result) -> bool:
-        """Tell whether the file is still in the state in which it was verified."""
+        """True if the file is still in the state in which it was verified."""
         return self == Stamp.of(self.sha256, stat, self.finite)
 
 
 def read(path: Path) -> Stamp | None:
-    """Return a file's stamp, or ``None`` where there is no readable one."""
+    """Return a file's stamp, or ``None`` if there is no readable one."""
     try:
         facts = json.loads(read_small(beside(path, STAMP), _LARGEST))
         stamp = Stamp(**{"ctime_ns": 0, **{f.name: facts[f.name] for f in fields(Stamp) if f.name in facts}})
@@ -66,10 +66,9 @@ def read(path: Path) -> Stamp | None:
 
 
 def write(path: Path, stamp: Stamp) -> None:
-    """Write a file's stamp; where the folder is read-only there is none, and files are hashed every time.
+    """Write a file's stamp; in a read-only folder nothing is written, and files are hashed every time.
 
-    In one write of constant length, so that no process can be killed halfway and no temporary file
-    is left.
+    One write of constant length: it cannot be interrupted halfway, and needs no temporary file.
     """
     record = json.dumps(asdict(stamp)).encode().ljust(_LENGTH)
     with contextlib.suppress(OSError), reopen(beside(path, STAMP)) as file:
@@ -86,26 +85,27 @@ def stamp(path: Path, *, finite: bool) -> None:
 
 
 def mark_finite(path: Path) -> None:
-    """Note in a verified file's stamp that its tensors hold no NaN and no infinity."""
+    """Record in a verified file's stamp that its tensors hold no NaN and no infinity."""
     seen = read(path)
     if seen is not None and not seen.finite and seen.fits(path.stat()):
         write(path, replace(seen, finite=True))
 
 
 def check(path: Path, file: WeightsFile, *, rehash: bool = False, stamped: bool = True) -> str:
-    """Return the SHA-256 of the file at ``path`` after making sure that it is the one wanted.
+    """Verify the file at ``path`` and return its SHA-256.
 
     Args:
-        path: the file.
-        file: what it must be.
-        rehash: read all of it, even if its stamp fits.
-        stamped: keep a stamp beside it.
+        path: The file.
+        file: The expected file.
+        rehash: Hash it even if its stamp fits.
+        stamped: Keep a stamp next to it.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: there is no such file.
-        DigestError: it is another file.
-        PinError: it has the public beginning of the digest, but not what was pinned on first sight.
-        CacheError: it cannot be read.
+        FileNotFoundError, NotADirectoryError: There is no such file.
+        DigestError: It is another file.
+        PinError: It matches the public prefix of the digest, but not the digest pinned when it was
+            first seen.
+        CacheError: It cannot be read.
     """
     stamp = read(path) if stamped else None
     try:
@@ -119,7 +119,7 @@ def check(path: Path, file: WeightsFile, *, rehash: bool = False, stamped: bool 
     except OSError as error:
         raise CacheError(f"cannot read {path}: {error.strerror or error}") from error
     if not file.accepts(digest):
-        raise DigestError(f"{path} has the SHA-256 {digest}, wanted is {file.digest}")
+        raise DigestError(f"{path} has the SHA-256 {digest}, expected {file.digest}")
     check_pin(path, digest)
     fresh = Stamp.of(digest, stat, finite=stamp is not None and stamp.finite and stamp.sha256 == digest)
     if stamped and stamp != fresh:
@@ -130,7 +130,7 @@ def check(path: Path, file: WeightsFile, *, rehash: bool = False, stamped: bool 
 
 
 def intact(path: Path, *, rehash: bool = False) -> str | None:
-    """Return the SHA-256 of a file that this package made, or ``None`` if it is not as it was written."""
+    """Return the SHA-256 of a file that this package wrote, or ``None`` if it has changed since."""
     stamp = read(path)
     if stamp is None:
         return None
@@ -149,30 +149,30 @@ def intact(path: Path, *, rehash: bool = False) -> str | None:
 
 
 def check_pin(path: Path, digest: str) -> None:
-    """Hold a digest against the one pinned for ``path`` when such a file was first seen.
+    """Compare a digest with the one pinned for ``path`` when the file was first seen.
 
     Raises:
-        PinError: they differ.
+        PinError: They differ.
     """
     stamp = read(path)
     if stamp is not None and stamp.sha256 != digest and stamp.sha256[:8] == digest[:8]:
         raise PinError(
             f"{path.name} has the SHA-256 {digest}, but {stamp.sha256} was pinned when it was first seen. One of the "
-            f"two is forged. If you know the new one to be right, remove {beside(path, STAMP)} and try again."
+            f"two is forged. If you are sure that the new one is right, remove {beside(path, STAMP)} and try again."
         )
 
 
 class ShortDigestWarning(UserWarning):
-    """A file from elsewhere than its author's servers was checked by a few hex digits alone."""
+    """A file that does not come from its author's servers was checked against only a few hex digits."""
 
 
 def say_short(path: Path, file: WeightsFile, digest: str, origin: str) -> None:
-    """Warn that a file is trusted for the beginning of its digest, unless all of it is public.
+    """Warn that only a prefix of a file's digest could be checked, unless the full digest is public.
 
     Args:
-        path: Where it is, or will be.
-        file: What it must be.
-        digest: All 64 hex digits of what it is.
+        path: Path of the file.
+        file: The expected file.
+        digest: The file's digest, all 64 hex digits.
         origin: Where it comes from.
     """
     if file.sha256 is None:
@@ -185,6 +185,6 @@ def say_short(path: Path, file: WeightsFile, digest: str, origin: str) -> None:
 
 
 def is_finite(path: Path) -> bool:
-    """Tell whether the file, as it is now, was seen to hold no NaN and no infinity."""
+    """True if the file, in its current state, was checked to hold no NaN and no infinity."""
     seen = read(path)
     return seen is not None and seen.finite and seen.fits(path.stat())

@@ -1,4 +1,4 @@
-"""Reads every cached file anew, and moves what fails out of the way."""
+"""Verifies every cached file again, and renames those that fail."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .fetching import Fetchable, in_place
 
 @dataclass(frozen=True)
 class Verdict:
-    """What re-reading one cached file found.
+    """The result of verifying one cached file.
 
     Attributes:
         path: The file.
         status: ``"ok"``, ``"quarantined"`` (renamed, see ``detail``) or ``"unreadable"``.
-        detail: The digest, or what is wrong.
+        detail: The digest, or the reason.
     """
 
     path: Path
@@ -28,12 +28,12 @@ class Verdict:
 
 
 def verify(wanted: Iterable[Fetchable], same: Callable[[Path, Path], bool] | None = None) -> Iterator[Verdict]:
-    """Hash every cached file anew, whatever its stamp says, and move those that fail out of the way.
+    """Hash every cached file again, ignoring its stamp, and rename those that fail.
 
     Args:
-        wanted: Entries of the manifest; those without a cached file are passed over.
-        same: Compares a converted file with the pickle that it was made of
-            (`checkpoints.holds_same`); by default only its own digest is checked.
+        wanted: Entries of the manifest; those without a cached file are skipped.
+        same: Compares a converted file with its pickle (`checkpoints.holds_same`). Default: only
+            the converted file's own digest is checked.
 
     Example:
         >>> from antialiased_zoo.weights import manifest
@@ -63,10 +63,10 @@ def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
 def _verdict_of_converted(path: Path, source: Path, same: Callable[[Path, Path], bool] | None) -> Verdict:
     digest = stamps.intact(path, rehash=True)
     if digest is None:
-        return _moved(path, "not what was written when it was converted")
+        return _moved(path, "changed since it was converted")
     try:
         if same and not same(path, source):
-            return _moved(path, f"holds other tensors than {source.name}")
+            return _moved(path, f"its tensors differ from those of {source.name}")
     except (ZooError, OSError) as error:
         return _moved(path, f"cannot be compared with {source.name}: {error}")
     return Verdict(path, "ok", digest)
