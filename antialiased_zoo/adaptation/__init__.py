@@ -1,4 +1,4 @@
-"""A pretrained network keeps its accuracy when it is antialiased."""
+"""Adaptation of pretrained weights to an antialiased network: recalibration and distillation."""
 
 from .crops import RandomCrops as RandomCrops
 from .distillation import distill

@@ -1,4 +1,4 @@
-"""Random crops of photos without labels, each a function of seed and place: what `distill` learns from."""
+"""Random crops of unlabelled photos for `distill`, reproducible from the seed and the position."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from ..weights import Preprocessing
 
 
 class Photos(Protocol):
-    """Photos by index, such as `antialiased_zoo.evaluation.open_images` gives."""
+    """Photos by index, such as `antialiased_zoo.evaluation.open_images` returns."""
 
     def image(self, index: int) -> Image.Image:
         """Decode one photo to RGB."""
 
 
 class RandomCrops:
-    """Endless batches ``(N, 3, size, size)`` of square crops, resized, flipped half of the time, and normalised.
+    """Endless batches ``(N, 3, size, size)`` of random square crops, resized, randomly flipped and normalised.
 
-    Every photo is drawn once before any is drawn again. The side of a crop is ``smallest`` to 1 times the photo's
-    shorter side, evenly on a logarithmic scale. Some crops are mixed with one of any other photo, in random
-    proportions.
+    Each photo is drawn once before any is drawn again. The side of a crop is ``smallest`` to 1 times the photo's
+    shorter side, uniform on a logarithmic scale. Some crops are blended with a crop of a random photo, in random
+    proportions (mixup).
 
     Args:
-        photos: To draw from.
-        indices: Which of them.
+        photos: The photos.
+        indices: Indices of the photos to use.
         preprocessing: Interpolation and normalisation.
-        size: Pixels of a side.
-        batch: Crops in a batch, of all processes.
-        smallest: See above.
-        mixup: The share of crops that are mixed.
-        seed: Of all draws.
-        rank: This process, which gets every ``world``-th crop.
+        size: Side of the resized crops, in pixels.
+        batch: Number of crops in a batch, over all processes.
+        smallest: Smallest side of a crop, relative to the photo's shorter side.
+        mixup: Share of the crops that are blended.
+        seed: Seed of all random numbers.
+        rank: Rank of this process, which gets every ``world``-th crop.
         world: Number of processes.
 
     Raises:
@@ -73,7 +73,7 @@ class RandomCrops:
         self.rank, self.world, self.first = rank, world, 0
 
     def skip(self, batches: int) -> RandomCrops:
-        """The same without the first so many batches, which are not decoded."""
+        """A copy that skips a number of batches, without decoding them."""
         later = copy.copy(self)
         later.first = self.first + batches
         return later

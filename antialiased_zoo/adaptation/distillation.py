@@ -39,55 +39,56 @@ def distill(
     execution: Execution | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> _Model:
-    """Let a network teach its antialiased copy, in place, on images without labels.
+    """Distill a network into its antialiased copy, in place, on unlabelled images.
 
-    Each step, the teacher sees the images at random shifts of a few pixels; the student learns the mean of its
-    answers (Kullback-Leibler divergence of the softmax), and the mean of its feature maps, moved to where the student's
-    blurs put them (squared error, relative to the map's variance). Averaged over shifts the teacher is more
-    consistent than by itself, and its maps are free of what aliases. In a share of the steps the student sees the
-    images moved circularly, and learns that the answers stay the same. Batch norms stay in evaluation mode: call
-    `recalibrate` first. Adam, a short warm-up, then cosine decay to zero.
+    In each step the teacher sees the images at random shifts of a few pixels. The student learns the teacher's mean
+    prediction (Kullback-Leibler divergence of the softmax) and its mean feature maps, moved to the positions to which
+    the student's blurs shift them (squared error, relative to the map's variance). The mean over shifts is more
+    consistent than a single prediction, and its maps contain less aliasing. In a share of the steps the student sees
+    circularly shifted images, and learns to predict the same. Batch norms stay in evaluation mode: call `recalibrate`
+    first. The optimizer is Adam, with a short warm-up and cosine decay to zero.
 
     Args:
-        student: The antialiased copy; its trainable parameters are changed, buffers are not.
-        teacher: The network it was made from; its tensors are left as they are. Both are moved to the device.
-        loader: Batches of images ``(N, C, H, W)``, or tuples and lists that begin with them; read again from its start
-            when it ends. Preprocess them as for the teacher, ``2 * reach`` pixels larger than the student is to see:
-            it sees their centre. Mixed random crops of photos do best (`antialiased_zoo.adaptation.RandomCrops`), at
-            the size that the network is used at: batch norms measured at another size do not fit. In a process group
-            each process gives its share of every batch, and all shares are of one size. One with a method
-            ``skip(batches)`` is asked for the rest when a run goes on; of others, batches are read and dropped.
-        steps: Updates to make.
-        lr: Adam's largest learning rate.
-        layers: Names of the modules whose maps are compared; by default up to four, spread over the depth. ``()``
-            compares answers alone.
-        reach: By how many pixels at most, up and left or down and right, a view of the teacher's is moved.
-        views: How many views of the teacher's are averaged.
-        circular: Share of the steps in which the student sees the images moved circularly by any number of pixels; the
-            answers alone are compared then, since the maps lie elsewhere.
-        seed: Of the views and circular moves.
-        ema: Decay of the exponential moving average of the weights that the student ends with; 0 takes the last.
-        held_out: Batches of images to compare both on, the same at every reading: percent of equal top answers, and the
-            mean Kullback-Leibler divergence. The student ends with the weights of the lowest divergence, which says the
-            same as the agreement with less noise.
-        check_every: Steps between two looks at ``held_out``.
-        patience: Stop after so many looks without a lower divergence.
-        folder: Where a checkpoint is kept: called again with the same arguments, and the student as it was at first, a
-            killed run goes on from there and ends with the same bits (on a CPU, with the same number of threads and a
-            loader that gives the same batches). Settings, teacher and the student's start are compared with the
-            checkpoint's; batch-norm statistics are the checkpoint's.
-        identity: More settings that the checkpoint must share, such as what images the loader reads.
-        execution: Device, automatic mixed precision, memory format, processes, checkpoint interval, bar.
-        report: Given each look's figures, in the first process.
+        student: The antialiased copy; its trainable parameters are changed, its buffers are not.
+        teacher: The original network; its tensors are not changed. Both are moved to the device.
+        loader: Batches of images ``(N, C, H, W)``, or tuples and lists that start with them; read again from the start
+            when it ends. Preprocess them as for the teacher, but ``2 * reach`` pixels larger than the student's input:
+            the student sees their centre. Random crops of photos with mixup work best
+            (`antialiased_zoo.adaptation.RandomCrops`), at the size at which the network will be used, since batch norms
+            measured at another size do not fit. In a process group each process gives its share of every batch, and all
+            shares have the same size. When a run is resumed, a loader with a method ``skip(batches)`` is asked to skip;
+            from others, batches are read and dropped.
+        steps: Number of optimizer steps.
+        lr: Peak learning rate.
+        layers: Names of the modules whose maps are compared. Default: up to four, spread over the depth. ``()``
+            compares only predictions.
+        reach: Largest shift of a teacher's view, in pixels, towards the top left or the bottom right.
+        views: Number of teacher's views that are averaged.
+        circular: Share of the steps in which the student sees circularly shifted images, by any number of pixels. In
+            these steps only predictions are compared, since the maps are shifted too.
+        seed: Seed of the views and circular shifts.
+        ema: Decay of the exponential moving average of the weights; the student ends with the average. 0 turns it off.
+        held_out: Batches of images, the same at every iteration, on which both are compared: percentage of equal top-1
+            predictions, and mean Kullback-Leibler divergence. The student ends with the weights of the lowest
+            divergence, which follows the agreement with less noise.
+        check_every: Steps between two evaluations on ``held_out``.
+        patience: Stop after this many evaluations without a lower divergence.
+        folder: Folder of the checkpoint. If a killed run is started again with the same arguments, it resumes there and
+            ends with bit-identical weights (on a CPU, with the same number of threads and a loader that gives the same
+            batches). Settings, teacher and the student's start are compared with the checkpoint's; batch-norm
+            statistics are taken from the checkpoint.
+        identity: More settings that the checkpoint must match, such as the images that the loader reads.
+        execution: Device, automatic mixed precision, memory format, processes, checkpoint interval, progress bar.
+        report: Called with each evaluation's figures, in the first process.
 
     Returns:
-        The student, with train and evaluation flags as they were.
+        The student, with its training and evaluation modes restored.
 
     Raises:
-        ValueError: If the two do not match, an argument is out of range, the loader is empty, or the folder holds a
-            checkpoint of another run.
-        TypeError: If a batch is neither a tensor nor begins with one.
-        FloatingPointError: If the loss is not finite any more.
+        ValueError: If the networks do not match, an argument is out of range, the loader is empty, or the folder holds
+            a checkpoint of another run.
+        TypeError: If a batch is neither a tensor nor starts with one.
+        FloatingPointError: If the loss is no longer finite.
 
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al., "Knowledge
         distillation: A good teacher is patient and consistent", 2022.
@@ -108,7 +109,7 @@ def distill(
         raise ValueError("amp must be None or torch.bfloat16: float16 has too small a range for small gradients")
     if folder is not None:
         settings = {**(identity or {}), **settings, "teacher": _digest(teacher), "student": _digest(student, True)}
-    with _still([student, teacher]):
+    with _evaluating([student, teacher]):
         run = Distillation(student, teacher, settings, how, RunFolder(folder) if folder is not None else None)
         run.fit(loader, held_out, report or (lambda entry: None))
     return student
@@ -122,25 +123,28 @@ def _check(student: nn.Module, teacher: nn.Module, settings: dict[str, Any]) -> 
     if not settings["lr"] > 0 or not 0 <= settings["ema"] < 1:
         raise ValueError(f"need lr > 0 and 0 <= ema < 1, got {settings['lr']!r} and {settings['ema']!r}")
     if not 0 <= settings["circular"] <= 1:
-        raise ValueError(f"circular is a share of the steps, between 0 and 1, got {settings['circular']!r}")
+        raise ValueError(f"circular must be a share of the steps, from 0 to 1, got {settings['circular']!r}")
     if type(settings["reach"]) is not int or settings["reach"] < 0:
-        raise ValueError(f"reach must be a number of pixels, 0 or more, got {settings['reach']!r}")
+        raise ValueError(f"reach must be an integer number of pixels, 0 or more, got {settings['reach']!r}")
     if settings["views"] > 2 * settings["reach"] + 1:
-        raise ValueError(f"a reach of {settings['reach']} pixels has no {settings['views']} different views")
+        raise ValueError(
+            f"views={settings['views']} is more than the {2 * settings['reach'] + 1} different views that "
+            f"reach={settings['reach']} has"
+        )
     if settings["patience"] and not settings["held_out"]:
-        raise ValueError("patience counts looks at held_out, and there is none: give both")
+        raise ValueError("patience counts evaluations on held_out: give held_out too")
     if not any(parameter.requires_grad for parameter in student.parameters()):
-        raise ValueError("the student has no trainable parameter: nothing can be learned")
+        raise ValueError("the student has no trainable parameters")
     if not {id(p) for p in student.parameters()}.isdisjoint(id(p) for p in teacher.parameters()):
         raise ValueError("student and teacher share parameters: make the student with antialias(), which copies")
 
 
 def _digest(model: nn.Module, start: bool = False) -> str:
-    """Short digest of a network: its tensors, blurs and strides.
+    """Return a short digest of a network's tensors, blurs and strides.
 
     Args:
         model: The network.
-        start: Of what is trained, and of what is frozen, alone: `recalibrate` may round statistics differently.
+        start: Only parameters, without buffers: `recalibrate` may round the statistics differently.
     """
     parameters = {f"{name}{'' if p.requires_grad else ', frozen'}": p for name, p in model.named_parameters()}
     tensors = tensors_digest(parameters if start else model.state_dict())
@@ -148,8 +152,8 @@ def _digest(model: nn.Module, start: bool = False) -> str:
 
 
 @contextmanager
-def _still(models: Sequence[nn.Module]) -> Iterator[None]:
-    """Everything in evaluation mode: no dropout, and batch norms that measure nothing."""
+def _evaluating(models: Sequence[nn.Module]) -> Iterator[None]:
+    """A context with all modules in evaluation mode; the modes are restored afterwards."""
     flags = [(module, module.training) for model in models for module in model.modules()]
     try:
         for module, _ in flags:

@@ -1,4 +1,4 @@
-"""The loop behind `distill`: resumable after any step, to the bit on a CPU."""
+"""The training loop of `distill`: resumable after any step, bit-identical on a CPU."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..training import Execution, RunFolder
 from .inputs import inputs_of
 from .matching import Match, errors_by_displacement, known_cells, moved, run_with_maps, target
 
-# The share of the steps in which the learning rate grows.
+# Share of the steps in which the learning rate rises.
 _WARMUP = 1 / 30
 _LARGEST_GRADIENT = 5.0
 _STATE = ("identity", "step", "log", "best", "average", "sum")
 
 
 class Distillation:
-    """One run of `distill`: all that a checkpoint holds, and the steps.
+    """One run of `distill`: its state, which checkpoints hold, and its steps.
 
     Args:
-        student: In evaluation mode; trained in place.
-        teacher: In evaluation mode.
+        student: The student, in evaluation mode; trained in place.
+        teacher: The teacher, in evaluation mode.
         identity: The settings, by the names of `distill`'s arguments; a resumed checkpoint must have the same.
         how: How to compute.
-        run: Where checkpoints are kept, if anywhere.
+        run: The folder of the checkpoint; None for no checkpoints.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Distillation:
     def fit(
         self, loader: Iterable[Any], held_out: Iterable[Any] | None, report: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Go on from wherever the checkpoint stands to the end; see `distill`."""
+        """Train from the checkpoint's position to the end; see `distill`."""
         answers: list[Tensor] = []
         steps, every = self.identity["steps"], self.identity["check_every"]
         bar = tqdm(total=steps, initial=self.step, desc="distill", disable=self.how.hide_bars, leave=False)
@@ -65,7 +65,7 @@ class Distillation:
                 self._take_step(self._to_device(next(batches)))
                 bar.update()
                 if self.step % every == 0 or self.step == steps:
-                    self._look(held_out, answers)
+                    self._evaluate(held_out, answers)
                     if self.how.first:
                         report(self.log[-1])
                 if self.step % self.how.checkpoint_every == 0 or self._finished():
@@ -87,8 +87,8 @@ class Distillation:
         self._set_lr()
         with self.how.autocast():
             loss = self._loss(images)
-        loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
-        self._share_gradients()
+        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        self._average_gradients()
         nn.utils.clip_grad_norm_(self.trained.values(), _LARGEST_GRADIENT)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -99,9 +99,9 @@ class Distillation:
         self.sum += loss.detach().float()
 
     def _moves(self, height: int, width: int) -> tuple[list[int], tuple[int, int] | None]:
-        """Where this step's views are, and how the student's is moved circularly, if at all.
+        """The shifts of this step's views, and the circular shift of the student's image, or None.
 
-        They are the same in all processes, and when a run goes on.
+        They are the same in all processes and in a resumed run.
         """
         dice, reach = random.Random(f"{self.identity['seed']} {self.step}"), self.identity["reach"]
         shifts = dice.sample(range(-reach, reach + 1), self.identity["views"])
@@ -132,13 +132,13 @@ class Distillation:
 
     @torch.no_grad()
     def _calibrate(self, images: Tensor) -> dict[str, Match]:
-        """Choose the layers, and find where their maps lie, on the first batch."""
+        """Choose the layers, and measure the displacement of their maps, on the first batch."""
         view, reach, layers = self._view(images, 0), self.identity["reach"], self.identity["layers"]
         answers = [model(view[:1]) for model in (self.student, self.teacher)]
         if answers[0].dim() != 2 or answers[0].shape != answers[1].shape:
             shapes = " and ".join(str(tuple(answer.shape)) for answer in answers)
             raise ValueError(
-                f"student and teacher answer one image with {shapes}; both must give (N, classes) for the same classes"
+                f"student and teacher return {shapes} for one image; both must return (N, classes) for the same classes"
             )
         if layers is None:
             layers = common_layers({"student": self.student, "teacher": self.teacher}, view[:1])
@@ -167,7 +167,7 @@ class Distillation:
         for group in self.optimizer.param_groups:
             group["lr"] = self.identity["lr"] * warm * 0.5 * (1 + math.cos(math.pi * done))
 
-    def _share_gradients(self) -> None:
+    def _average_gradients(self) -> None:
         """Average gradients over the processes."""
         if self.how.world == 1:
             return
@@ -177,8 +177,8 @@ class Distillation:
             gradient.copy_(part.view(gradient.shape))
 
     @torch.no_grad()
-    def _look(self, held_out: Iterable[Any] | None, answers: list[Tensor]) -> None:
-        """Note the loss since the last look, and the agreement on held-out images; keep the best weights."""
+    def _evaluate(self, held_out: Iterable[Any] | None, answers: list[Tensor]) -> None:
+        """Log the loss since the last evaluation and the agreement on held-out images; keep the best weights."""
         loss = float(self.how.total(self.sum)) / self.how.world
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {self.step}: lower the learning rate")
@@ -197,7 +197,7 @@ class Distillation:
         self._take_tensors(now)
 
     def _compared(self, held_out: Iterable[Any], answers: list[Tensor]) -> tuple[float, float]:
-        """Percent of images with the teacher's top answer, and the mean divergence from its answers."""
+        """Percentage of images with the teacher's top-1 prediction, and mean divergence from its predictions."""
         sums = torch.zeros(3, device=self.how.device)
         for place, batch in enumerate(held_out):
             images = self._to_device(batch).contiguous(memory_format=self.how.memory_format)
@@ -209,7 +209,7 @@ class Distillation:
             sums += torch.stack([same, divergence, same.new_tensor(len(images))]).float()
         right, divergence, count = self.how.total(sums).tolist()
         if not count:
-            raise ValueError("held_out gave no batch: nothing to agree on")
+            raise ValueError("held_out gave no batches")
         return 100 * right / count, divergence / count
 
     @torch.no_grad()
@@ -246,14 +246,14 @@ class Distillation:
 def _check_size(images: Tensor, reach: int) -> None:
     if images.dim() != 4 or min(images.shape[-2:]) <= 2 * reach:
         raise ValueError(
-            f"images of shape {tuple(images.shape)} leave no room for views {reach} pixels apart from the centre: give "
-            "(N, C, H, W), larger than twice that, or a smaller reach"
+            f"images of shape {tuple(images.shape)} are too small for shifts of {reach} pixels: give (N, C, H, W) with "
+            f"sides above {2 * reach}, or a smaller reach"
         )
 
 
 def _endless(loader: Iterable[Any], skip: int) -> Iterator[Any]:
-    """The loader's batches, again and again, without the first ``skip``."""
-    if hasattr(loader, "skip"):  # it knows how to leave some out without making them
+    """The loader's batches, repeated endlessly, without the first ``skip``."""
+    if hasattr(loader, "skip"):  # skips batches without loading them
         loader, skip = loader.skip(skip), 0
 
     def rounds() -> Iterator[Any]:
@@ -263,6 +263,6 @@ def _endless(loader: Iterable[Any], skip: int) -> Iterator[Any]:
                 count += 1
                 yield batch
             if not count:
-                raise ValueError("the loader gave no batch: there is nothing to learn from")
+                raise ValueError("the loader gave no batches")
 
     return itertools.islice(rounds(), skip, None)

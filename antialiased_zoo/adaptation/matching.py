@@ -1,8 +1,8 @@
-"""What the student's maps are compared with: the teacher's, moved to where the student's blurs put them.
+"""Targets for the student's maps: the teacher's maps, moved to the positions of the student's.
 
-A blur with an even number of taps moves its map by half a pixel, and so do all blurs after it: the last map of a
-network with five of them lies half a cell beside the teacher's. Compared cell by cell, the student would have to learn
-to undo that. So each layer's displacement is measured once, and the teacher's map is interpolated there.
+A blur with an even number of taps shifts its map by half a pixel, and such shifts add up: the last map of a network
+with five of these blurs is half a cell away from the teacher's. Compared cell by cell, the student would have to learn
+to undo the shift. So each layer's displacement is measured once, and the teacher's map is interpolated there.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Match:
     """How one layer's maps are compared.
 
     Attributes:
-        displacement: Of the student's map against the teacher's, to the right and downwards, in the image's pixels;
-            negative to the left and upwards.
-        stride: Pixels of the image in a cell.
-        scale: The variance of the teacher's map, by which squared differences are divided.
+        displacement: Displacement of the student's map relative to the teacher's, in image pixels; positive to the
+            right and downwards.
+        stride: Image pixels per cell of the map.
+        scale: Variance of the teacher's map, by which squared differences are divided.
     """
 
     displacement: int
@@ -32,7 +32,7 @@ class Match:
 
 
 def run_with_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run a model once; return its output, and the named layers' outputs."""
+    """Run a model once and return its output and the named layers' outputs."""
     maps: dict[str, Tensor] = {}
 
     def keep(layer: str) -> torch.utils.hooks.RemovableHandle:
@@ -50,7 +50,7 @@ def run_with_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tu
 
 
 def moved(image: Tensor, shift: int, reach: int) -> Tensor:
-    """Return an image without ``reach`` pixels at each border, moved by ``shift`` pixels to the right and downwards."""
+    """Return the part of an image inside a border of ``reach`` pixels, taken ``shift`` pixels right and below."""
     height, width = (size - 2 * reach for size in image.shape[-2:])
     first = reach + shift
     return image[..., first : first + height, first : first + width]
@@ -64,16 +64,17 @@ def errors_by_displacement(
     Args:
         student: See `distill`.
         teacher: See `distill`.
-        images: ``(N, C, H, W)``, with ``reach`` pixels more at each border than the student sees.
-        layers: Names of modules in both.
+        images: ``(N, C, H, W)``, with ``reach`` extra pixels at each border.
+        layers: Names of modules of both.
         reach: The largest displacement to try, in pixels.
 
     Returns:
-        ``(layers, 2 * reach + 1)`` for -reach..reach, and ``(layers, 2)``, the map's mean and mean square; float64, on
-        the CPU. All are means over these images: the averages over equal shares of a batch are those of the batch.
+        Errors ``(layers, 2 * reach + 1)`` for -reach..reach, and moments ``(layers, 2)``, the map's mean and mean
+        square; float64, on the CPU. All are means over these images, so with equal shares their averages over the
+        processes are the batch's.
 
     Raises:
-        ValueError: If a layer's outputs are no maps of one shape in both.
+        ValueError: If a layer does not return maps of the same shape in both.
     """
     _, of_student = run_with_maps(student, moved(images, 0, reach), layers)
     errors = torch.empty(len(layers), 2 * reach + 1, dtype=torch.float64)
@@ -85,8 +86,8 @@ def errors_by_displacement(
             if mine is None or theirs is None or mine.dim() != 4 or mine.shape != theirs.shape:
                 shapes = [None if x is None else tuple(x.shape) for x in (mine, theirs)]
                 raise ValueError(
-                    f"layer {layer!r} gives {shapes[0]} in the student and {shapes[1]} in the teacher; it must give "
-                    "a feature map (N, channels, h, w) of one shape in both: choose other layers, or layers=()"
+                    f"layer {layer!r} returns {shapes[0]} in the student and {shapes[1]} in the teacher, not a feature "
+                    "map (N, channels, h, w) of the same shape in both: choose other layers, or layers=()"
                 )
             errors[place, reach + displacement] = (mine.float() - theirs.float()).square().mean()
             if displacement == 0:
@@ -95,11 +96,11 @@ def errors_by_displacement(
 
 
 def known_cells(match: Match, shifts: Iterable[int], size: Sequence[int]) -> tuple[slice, slice]:
-    """Return the rows and columns for which the teacher's moved maps are known; empty if the maps are too small.
+    """Return the rows and columns at which all of the teacher's moved maps are known; empty if they are too small.
 
     Args:
-        match: Of a layer.
-        shifts: Of the teacher's images, in pixels.
+        match: The layer's match.
+        shifts: Shifts of the teacher's images, in pixels.
         size: Rows and columns of the layer's map.
     """
     cells = [(match.displacement - shift) / match.stride for shift in shifts]
@@ -109,11 +110,11 @@ def known_cells(match: Match, shifts: Iterable[int], size: Sequence[int]) -> tup
 
 
 def target(maps: Mapping[int, Tensor], match: Match) -> tuple[Tensor, tuple[slice, slice]]:
-    """Return the teacher's map where the student's lies, averaged over passes, and the cells that it is known for.
+    """Return the mean of the teacher's maps at the student's positions, and the cells at which it is known.
 
     Args:
         maps: Shift of the teacher's image in pixels -> its map ``(N, C, h, w)``.
-        match: Of this layer.
+        match: The layer's match.
 
     Raises:
         ValueError: If no cell is left.
@@ -122,7 +123,7 @@ def target(maps: Mapping[int, Tensor], match: Match) -> tuple[Tensor, tuple[slic
     known = known_cells(match, maps, (h, w))
     if any(axis.start == axis.stop for axis in known):
         raise ValueError(
-            f"maps of {h} x {w} cells of {match.stride:g} pixels are too small to be moved by {tuple(maps)} pixels: "
+            f"maps of {h} x {w} cells of {match.stride:g} pixels are too small for shifts of {tuple(maps)} pixels: "
             "give larger images or smaller shifts"
         )
     parts = [_interpolated(found, (match.displacement - shift) / match.stride, known) for shift, found in maps.items()]
@@ -130,7 +131,7 @@ def target(maps: Mapping[int, Tensor], match: Match) -> tuple[Tensor, tuple[slic
 
 
 def _interpolated(x: Tensor, cells: float, known: Sequence[slice]) -> Tensor:
-    """The map read ``cells`` to the right and below, linearly between cells, at the places ``known``."""
+    """The map, linearly interpolated ``cells`` to the right and below of the positions ``known``."""
     whole, part = math.floor(cells), cells - math.floor(cells)
     for axis, places in zip((-2, -1), known, strict=True):
         count = places.stop - places.start

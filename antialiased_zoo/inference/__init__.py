@@ -1,4 +1,4 @@
-"""Networks that are only for inference: frozen copies, and files for other runtimes."""
+"""Networks for inference only: faster copies, and exports for other runtimes."""
 
 from .exporting import Exported as Exported
 from .exporting import export_model, load_exported

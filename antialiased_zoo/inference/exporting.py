@@ -1,4 +1,4 @@
-"""A network as a file for other runtimes: ONNX, torch's own exported program, or an AOTInductor package."""
+"""Export of a network to a file for other runtimes: ONNX, torch's exported program, or an AOTInductor package."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-#: Axes of a batch of images that may stay open.
+#: Axes of a batch of images that may be dynamic.
 AXES = {"batch": 0, "height": 2, "width": 3}
 
-#: What `load_exported` returns: ``(N, C, H, W)`` to the network's output.
+#: A function from a batch ``(N, C, H, W)`` to the network's output, which `load_exported` returns.
 Exported: TypeAlias = Callable[[Tensor], Tensor]
 
-#: The version of ONNX's operators that is written: torch's exporter has its own for each operator
-#: here.
+#: ONNX opset version: the one for which torch's exporter is written, so nothing is converted.
 OPSET = 18
 
 
@@ -30,17 +29,16 @@ def export_model(
     input_size: Sequence[int] = (3, 224, 224),
     dynamic: Sequence[str] = (),
 ) -> Path:
-    """Write a network in evaluation mode as a file for another runtime.
+    """Export a network in evaluation mode to a file for another runtime.
 
     Args:
-        model: The network, antialiased or not, on a CPU or a GPU; its mode stays as it is.
+        model: The network, antialiased or not, on a CPU or a GPU; its mode is restored.
         path: The file to write.
         format: "onnx" (opset 18; ONNX Runtime, TensorRT), "pt2" (`torch.export`) or "aoti" (a
             compiled AOTInductor package for this machine's kind of CPU or GPU).
-        input_size: ``(C, H, W)`` of the image that it is traced with: the only one that it takes,
-            unless...
-        dynamic: ...an axis is open: any of "batch", "height" and "width". Without "batch" it takes
-            one image.
+        input_size: ``(C, H, W)`` of the image used for tracing; fixed, except for dynamic axes.
+        dynamic: Axes whose size may vary: any of "batch", "height" and "width". Without "batch" the
+            exported network takes one image.
 
     Returns:
         The path.
@@ -59,10 +57,10 @@ def export_model(
     if format not in _FORMATS:
         raise ValueError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
     if unknown := [axis for axis in dynamic if axis not in AXES]:
-        raise ValueError(f"dynamic axes are {', '.join(AXES)}; got {', '.join(unknown)}")
+        raise ValueError(f"dynamic axes must be among {', '.join(AXES)}; got {', '.join(unknown)}")
     path = Path(path)
     tensor = next(iter(model.parameters()), torch.empty(0))
-    # Two images: torch takes a size of 1 for one that never changes.
+    # Two images, since torch treats a size of 1 as constant.
     shape = (2 if "batch" in dynamic else 1, *input_size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(tensor)
     modes = {module: module.training for module in model.modules()}
@@ -76,27 +74,30 @@ def export_model(
 
 
 def load_exported(path: str | os.PathLike[str], format: str | None = None) -> Exported:
-    """Load a file of `export_model` as a function of a batch of images.
+    """Load an exported file as a function of a batch of images.
 
-    ONNX files run in ONNX Runtime on the CPU, with as many threads as torch has.
+    ONNX files run in ONNX Runtime on the CPU, with torch's number of threads.
 
     Args:
-        path: The file.
-        format: As in `export_model`; by default it follows from what is in the file.
+        path: A file written by `export_model`.
+        format: As in `export_model`. Default: detected from the file's content.
+
+    Returns:
+        A function from a batch ``(N, C, H, W)`` to the network's output.
 
     Raises:
-        ImportError: If ONNX Runtime is needed and not installed.
+        ImportError: If ONNX Runtime is needed but not installed.
     """
     format = format or _format_of(Path(path))
     return _LOADERS[format](str(path))
 
 
 def _export_program(model: nn.Module, images: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:
-    # AUTO lets torch find the range of sizes that the network takes; a named range must lie within
-    # it.
+    # AUTO lets torch infer the sizes that the network supports; a named range would have to lie
+    # within them.
     shapes = {AXES[axis]: torch.export.Dim.AUTO for axis in dynamic}
-    # Newer torch's default; the compiler's front end of torch 2.6 does not find the buffers of what
-    # hangs on a hook.
+    # strict=False is the default of newer torch; strict tracing in torch 2.6 does not find the
+    # buffers of modules that are called by a hook.
     return torch.export.export(model, (images,), dynamic_shapes=(shapes,), strict=False)
 
 
@@ -105,10 +106,10 @@ def _save_program(model: nn.Module, images: Tensor, dynamic: Sequence[str], path
 
 
 def _save_package(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
-    from torch._inductor import aoti_compile_and_package  # as torch's documentation has it
+    from torch._inductor import aoti_compile_and_package  # imported as in torch's documentation
 
     if path.suffix != ".pt2":
-        raise ValueError(f"an AOTInductor package is a file named *.pt2, got {path}")
+        raise ValueError(f"the name of an AOTInductor package must end in .pt2, got {path}")
     aoti_compile_and_package(_export_program(model, images, dynamic), package_path=str(path.resolve()))
 
 

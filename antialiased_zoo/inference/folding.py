@@ -1,4 +1,4 @@
-"""A copy of a network for inference alone: batch norms folded away, weights arranged for oneDNN, frozen."""
+"""A faster copy of a network for inference: batch norms folded, weights reordered for oneDNN, frozen."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from .packed_conv import pack_
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """Return a copy of a model that computes the same in evaluation, quicker; the model itself is left alone.
+    """Return a copy of a model that computes the same in evaluation mode, but faster.
 
-    Each batch norm that alone reads a 2-D convolution's value is folded into its weights, which
-    saves a pass over the map and a map's worth of memory; each 2-D convolution keeps its weight as
-    oneDNN wants it on a CPU, where torch rearranges it at every call (`packed_conv.PackedConv2d`:
-    twice that memory); 4-D weights are in channels-last, the quicker layout on most CPUs; no
-    parameter wants a gradient. Give it images in channels-last too:
-    ``x.contiguous(memory_format=torch.channels_last)``.
+    * A batch norm that is the only reader of a 2-D convolution is folded into its weights, which
+      saves a pass over the map and the memory for it.
+    * A 2-D convolution keeps its weight in oneDNN's layout, where torch reorders it at every call
+      (`packed_conv.PackedConv2d`; this takes twice the weight's memory).
+    * 4-D weights are in channels-last, the faster layout on most CPUs. Pass images in channels-last
+      too: ``x.contiguous(memory_format=torch.channels_last)``.
+    * No parameter requires a gradient.
 
     Args:
         model: A network that `torch.fx` can trace, with trained statistics; antialiased or not.
 
     Returns:
-        The copy, in evaluation mode. Its outputs agree with the model's to rounding. It is not for
-        training: its batch norms are gone, and its state dict no longer fits.
+        The copy, in evaluation mode; the model itself is not changed. The outputs agree to rounding.
+        The copy is not for training: its batch norms are gone, and its state dict has changed.
 
     Raises:
-        antialiased_zoo.transform.graph.UntraceableError: If the model's forward depends on values.
+        antialiased_zoo.transform.UntraceableError: If the model's forward depends on values.
 
     Example:
         >>> import antialiased_zoo as az
@@ -51,7 +52,7 @@ def for_inference(model: nn.Module) -> nn.Module:
 
 
 def _convolution_before(node: fx.Node, flow: Dataflow) -> fx.Node | None:
-    """The convolution whose value a batch norm alone reads, where no hook sees it in between."""
+    """The convolution that a batch norm is the only reader of, if no hook sees the value; else None."""
     norm = flow.module(node)
     if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or not isinstance(source := node.args[0], fx.Node):
         return None

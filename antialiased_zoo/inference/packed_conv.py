@@ -1,4 +1,4 @@
-"""A convolution for inference only that keeps its weight in oneDNN's layout."""
+"""A convolution for inference that keeps its weight in oneDNN's layout."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 class _Packed(NamedTuple):
-    """A reordered weight, and what it was made of."""
+    """A reordered weight, and the weight that it was made from."""
 
     reordered: Tensor
-    weight: Tensor  # held, so that no other can come to lie at its address
+    weight: Tensor  # a reference, so that no other tensor gets its address
     made_of: tuple[Any, ...]
 
 
 class PackedConv2d(nn.Conv2d):
     """`nn.Conv2d` that reorders its weight for oneDNN once per input shape; torch reorders it at every call.
 
-    For one image that saves a fifth of a ResNet's time on a CPU. The weight itself stays, so this
-    takes twice its memory. A changed weight (``load_state_dict``, an optimizer, a new parameter) is
-    noticed at the next call; values written through ``weight.data`` are not. With other dtypes or
-    devices, autocast, gradients, a compiler or a tracer it is plain `nn.Conv2d`.
+    For one image that saves a fifth of a ResNet's time on a CPU. The original weight is kept too, so
+    this takes twice its memory. A changed weight (``load_state_dict``, an optimizer, a new
+    parameter) is noticed at the next call; values written through ``weight.data`` are not. With
+    other dtypes or devices, autocast, gradients, a compiler or a tracer it behaves like
+    `nn.Conv2d`.
 
     Example:
         >>> conv = pack_(nn.Conv2d(3, 8, 3)).requires_grad_(False)
@@ -37,7 +38,7 @@ class PackedConv2d(nn.Conv2d):
     _packed: _Packed | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        """The convolution of ``input``."""
+        """Convolve ``input``."""
         if not self._packs(input):
             return super().forward(input)
         settings = self.padding, self.stride, self.dilation, self.groups
@@ -46,12 +47,12 @@ class PackedConv2d(nn.Conv2d):
     def _packs(self, x: Any) -> bool:
         if not isinstance(x, Tensor) or x.dim() != 4 or not x.numel() or torch.is_autocast_enabled("cpu"):
             return False
-        if x.shape[1] != self.in_channels:  # torch's error says so
+        if x.shape[1] != self.in_channels:  # nn.Conv2d raises the error
             return False
         tensors = [x, self.weight] if self.bias is None else [x, self.weight, self.bias]
         if not all(is_onednn_map(tensor) and not needs_grad(tensor) for tensor in tensors):
             return False
-        return not self.weight.is_inference()  # nothing counts the changes of such a tensor
+        return not self.weight.is_inference()  # inference tensors have no version counter
 
     def _reordered(self, x: Tensor) -> Tensor:
         weight, packed = self.weight.detach(), self._packed
@@ -63,12 +64,12 @@ class PackedConv2d(nn.Conv2d):
         return packed.reordered
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and files go without what can be made anew."""
+        """Leave the reordered weight out of copies and pickles."""
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}
 
 
 def pack_(model: _Model) -> _Model:
-    """Make each `nn.Conv2d` of a model a `PackedConv2d`; names and tensors stay.
+    """Turn each `nn.Conv2d` of a model into a `PackedConv2d`, in place; names and tensors stay.
 
     Args:
         model: A network for inference.

@@ -1,9 +1,9 @@
-"""How shift-invariant a model is: pure functions on logits, and the paper's measures of a model on images.
+"""Metrics of shift invariance: pure functions on logits, and the paper's measures of a model on images.
 
-The measures take any module or callable from images ``(N, C, H, W)`` to logits ``(N, classes)``,
-put a module in evaluation mode while they run, and run without gradients where the images are. For
-a data set on disk use `antialiased_zoo.evaluation.evaluate`, which shares decoding and forward
-passes between measures.
+The measures take any module or callable from images ``(N, C, H, W)`` to logits ``(N, classes)``.
+They put a module in evaluation mode while they run, and run without gradients on the images'
+device. For a data set on disk use `antialiased_zoo.evaluation.evaluate`, which shares decoding and
+forward passes between measures.
 """
 
 from .consistency import (

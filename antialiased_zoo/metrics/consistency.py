@@ -1,10 +1,4 @@
-"""How shift-invariant a model is: pure functions on logits, and the paper's measures of a model on images.
-
-The measures take any module or callable from images ``(N, C, H, W)`` to logits ``(N, classes)``,
-put a module in evaluation mode for their duration, and run without gradients where the images are.
-For a data set on disk use :func:`antialiased_zoo.evaluation.loop.evaluate`, which shares decoding
-and forward passes between measures.
-"""
+"""Accuracy, crop and circular consistency, flip rate, and stability under diagonal shifts."""
 
 from __future__ import annotations
 
@@ -15,18 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .corruptions import corruption_error as corruption_error
-from .corruptions import mean_corruption_error as mean_corruption_error
-from .equivariance import feature_distance as feature_distance
-from .equivariance import generation_stability as generation_stability
-from .equivariance import psnr as psnr
-from .intervals import Figure as Figure
-from .intervals import average as average
-from .intervals import share as share
-from .meters import Meter as Meter
+from .intervals import Figure
+from .meters import Meter
 from .running import Model, evaluating
 from .shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS, crop, draw_pairs, roll
-from .shifts import draw_paper_pairs as draw_paper_pairs
 
 
 def top_k_correct(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
@@ -55,7 +41,7 @@ def top_k_correct(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
             f"targets from {int(targets.min())} to {int(targets.max())}, but the model has {classes} "
             "classes; evaluate it on data with its own classes"
         )
-    # One best class must be the same one that argmax names, also among equal logits.
+    # For k = 1 use argmax, so that ties are broken as in the predictions.
     best = logits.argmax(1, keepdim=True) if k == 1 else logits.topk(k, dim=1).indices
     return (best == targets[:, None]).any(dim=1)
 
@@ -94,7 +80,7 @@ def flip_rate(predictions: Tensor, against: Literal["previous", "first"] = "prev
 
 @dataclass(frozen=True)
 class Stability:
-    """What a model says about each of several shifts of each image.
+    """A model's predictions for each of several shifts of each image.
 
     Attributes:
         offsets: The diagonal offsets d, in pixels: the crop's corner is at (d, d).
@@ -121,7 +107,7 @@ def accuracy(model: Model, images: Tensor, targets: Tensor, k: int = 1, batch_si
     """Returns the top-k accuracy, 0..1.
 
     Args:
-        model: See the module's description.
+        model: A module or callable; see `antialiased_zoo.metrics`.
         images: ``(N, C, H, W)``, already cropped and normalised.
         targets: Class indices, ``(N,)``.
         k: At most the number of classes.
@@ -146,14 +132,14 @@ def crop_consistency(
     """Returns the *crop* consistency, 0..1: how often two crops of one image get the same class (Zhang 2019).
 
     Args:
-        model: See the module's description.
-        images: ``(N, C, H, W)``, normalised, larger than the crop by what the offsets need (256 for
+        model: A module or callable; see `antialiased_zoo.metrics`.
+        images: ``(N, C, H, W)``, normalised, larger than the crop by the largest offset (256 for
             224).
         size: Side of the crops in pixels.
-        offsets: Pairs of corners ``(N, pairs, 2, 2)``; by default one pair an image from 0..31,
+        offsets: Pairs of corners ``(N, pairs, 2, 2)``. Default: one pair for each image from 0..31,
             drawn by :func:`~antialiased_zoo.metrics.shifts.draw_pairs`. ``draw_paper_pairs(N)``
-            gives the published script's.
-        seed: Of the default draw.
+            gives those of the published script.
+        seed: Seed of the default offsets.
         batch_size: Images in a forward pass.
 
     Example:
@@ -169,13 +155,13 @@ def crop_consistency(
 def circular_consistency(
     model: Model, images: Tensor, offsets: Tensor | None = None, seed: int = 0, batch_size: int = 64
 ) -> Figure:
-    """Returns the *circular* consistency, 0..1: as for crops, but with two rolls (Chaman & Dokmanic 2021).
+    """Returns the *circular* consistency, 0..1: like `crop_consistency`, but for two rolls (Chaman & Dokmanic 2021).
 
     Args:
-        model: See the module's description.
+        model: A module or callable; see `antialiased_zoo.metrics`.
         images: ``(N, C, H, W)``, already cropped and normalised.
-        offsets: Pairs of shifts ``(N, pairs, 2, 2)``; by default one pair an image from -32..31.
-        seed: Of the default draw.
+        offsets: Pairs of shifts ``(N, pairs, 2, 2)``. Default: one pair for each image from -32..31.
+        seed: Seed of the default offsets.
         batch_size: Images in a forward pass.
     """
     if offsets is None:
@@ -193,7 +179,7 @@ def _consistency(
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
             drawn = offsets[start : start + batch_size].to(images.device)
-            # (part, 2 * pairs, classes): the first and the second of every pair in turn.
+            # (part, 2 * pairs, classes): the first and second of each pair alternate.
             logits = torch.stack([model(move(part, shift)) for shift in drawn.flatten(1, 2).unbind(1)], dim=1)
             meter.update(agreement(logits[:, 0::2], logits[:, 1::2]))
     return meter.figure()
@@ -210,13 +196,13 @@ def diagonal_stability(
     """Returns the probability of a class, and the class predicted, for each diagonal shift of each image.
 
     Args:
-        model: See the module's description.
+        model: A module or callable; see `antialiased_zoo.metrics`.
         images: ``(N, C, H, W)``, normalised, with sides of at least ``size + offsets[-1]`` (256 for
             224).
-        classes: The class of each image ``(N,)``, or one for all; by default what is predicted at
+        classes: The class of each image ``(N,)``, or one for all. Default: the class predicted at
             the middle shift.
         size: Side of the crops in pixels.
-        offsets: The crops' corners are at ``(d, d)``.
+        offsets: Offsets d of the crops, whose corners are at ``(d, d)``.
         batch_size: Crops in a forward pass.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Common corruptions: six made on the fly, the folders of ImageNet-C, and the errors' means.
+"""Common corruptions: six computed on the fly, the folders of ImageNet-C, and corruption errors.
 
-The parameters and names follow ImageNet-C (Hendrycks & Dietterich 2019) where torchvision has the
-operation. Figures from corruptions made here do not compare with published ImageNet-C figures, made
-on its JPEGs.
+The names and parameters follow ImageNet-C (Hendrycks & Dietterich 2019) where torchvision has the
+operation. Figures for corruptions computed here are not comparable with published ImageNet-C
+figures, which were measured on its JPEGs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .shifts import image_seed
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-# AlexNet's errors on ImageNet-C, the normaliser of mCE (github.com/hendrycks/robustness).
+# AlexNet's errors on ImageNet-C, by which mCE normalises (github.com/hendrycks/robustness).
 ALEXNET_ERRORS = {
     "gaussian_noise": 0.886428,
     "shot_noise": 0.894468,
@@ -61,8 +61,7 @@ def mean_corruption_error(errors: Mapping[str, float], baseline: Mapping[str, fl
 
     Args:
         errors: Corruption -> error, 0..1.
-        baseline: Corruption -> error of the model to normalise by; it must have the same
-            corruptions.
+        baseline: Corruption -> error of the model to normalise by, for the same corruptions.
 
     Raises:
         ValueError: No errors, or a baseline for other corruptions.
@@ -84,14 +83,14 @@ def mean_corruption_error(errors: Mapping[str, float], baseline: Mapping[str, fl
 
 
 def corrupt(image: Tensor, name: str, severity: int, index: int = 0, seed: int = 0) -> Tensor:
-    """Corrupts one image; the noise is a function of seed, index, corruption and severity alone.
+    """Corrupts one image; the noise depends only on seed, index, corruption and severity.
 
     Args:
         image: uint8 ``(3, H, W)`` on the CPU.
         name: A key of :data:`CORRUPTIONS`.
         severity: 1 to 5.
         index: The image's index in its data set.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Returns:
         uint8 ``(3, H, W)``.
@@ -126,7 +125,7 @@ def _shot_noise(image: Tensor, level: int, generator: torch.Generator) -> Tensor
 def _gaussian_blur(image: Tensor, level: int, _: torch.Generator) -> Tensor:
     from torchvision.transforms.v2 import functional
 
-    # ImageNet-C's widths are for 224 pixels.
+    # ImageNet-C's sigmas are for images of 224 pixels.
     sigma = (1, 2, 3, 4, 6)[level] * min(image.shape[1:]) / 224
     # The mirrored border must be narrower than the image.
     reach = min(math.ceil(4 * sigma), min(image.shape[1:]) - 1)
@@ -152,7 +151,7 @@ def _jpeg(image: Tensor, level: int, _: torch.Generator) -> Tensor:
     from PIL import Image
     from torchvision.transforms.v2 import functional
 
-    # Through Pillow, since torchvision is giving up its own encoder.
+    # With Pillow, since torchvision deprecates its own encoder.
     encoded = io.BytesIO()
     functional.to_pil_image(image).save(encoded, "JPEG", quality=(25, 18, 15, 10, 7)[level])
     result: Tensor = functional.pil_to_tensor(Image.open(encoded))
@@ -163,7 +162,7 @@ def _to_bytes(image: Tensor) -> Tensor:
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-# The order decides each corruption's stream of random numbers: append only.
+# The order determines each corruption's random numbers: only append.
 CORRUPTIONS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "gaussian_noise": _gaussian_noise,
     "shot_noise": _shot_noise,
@@ -178,12 +177,12 @@ def corruption_folders(root: str | os.PathLike[str]) -> dict[str, list[Path]]:
     """Finds ImageNet-C's folders: ``root/<corruption>/<1..5>`` or ``root/<group>/<corruption>/<1..5>``.
 
     Returns:
-        Corruption -> its five folders, of those among the 15 that are there, in the published
+        Corruption -> its five folders, for those of the 15 corruptions that exist, in the published
         order.
 
     Raises:
         FileNotFoundError: No such folder, or none of the corruptions in it.
-        ValueError: A corruption without all of its severities.
+        ValueError: A severity of a corruption is missing.
     """
     root = Path(root)
     found: dict[str, list[Path]] = {}

@@ -13,8 +13,8 @@ def beta_cdf(x: float, a: float, b: float) -> float:
 
     Args:
         x: In 0..1.
-        a: Above 0, not necessarily whole.
-        b: As a.
+        a: Above 0, not necessarily an integer.
+        b: Like a.
 
     Example:
         >>> round(beta_cdf(0.5, 3, 3), 12)
@@ -22,7 +22,7 @@ def beta_cdf(x: float, a: float, b: float) -> float:
     """
     if not 0 < x < 1:
         return min(max(x, 0.0), 1.0)
-    # Beyond the mean the fraction converges slowly: use the symmetry there.
+    # Above the mean the fraction converges slowly: use the symmetry.
     if x > (a + 1) / (a + b + 2):
         return 1 - beta_cdf(1 - x, b, a)
     log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
@@ -48,7 +48,7 @@ def _fraction(x: float, a: float, b: float) -> float:
 
 
 def beta_quantile(share: float, a: float, b: float) -> float:
-    """Returns the x below which the beta distribution has this share, by bisection.
+    """Returns a quantile of the beta distribution, by bisection.
 
     Example:
         >>> round(beta_quantile(0.5, 2, 2), 9)
@@ -63,7 +63,7 @@ def beta_quantile(share: float, a: float, b: float) -> float:
 
 @functools.lru_cache
 def t_quantile(freedom: float) -> float:
-    """Returns Student's t with this many degrees of freedom that 2.5% of draws exceed.
+    """Returns the 97.5% quantile of Student's t distribution with ``freedom`` degrees of freedom.
 
     Example:
         >>> round(t_quantile(9), 4)

@@ -1,7 +1,6 @@
-"""How far a network's maps are from moving with its input: internal feature distance, generation stability.
+"""Shift equivariance: internal feature distance, and the stability of generators.
 
-Shifts are circular throughout, so that what leaves on one side is not mistaken for a failure to
-move.
+All shifts are circular, so that content leaving on one side does not count as an error.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ def feature_distance(
 ) -> dict[str, Tensor]:
     """Returns the internal feature distance of each layer over a grid of shifts (Zhang 2019).
 
-    For each shift: the cosine distance between shift(F(x)) and F(shift(x)), over channels, averaged
-    over positions, where F(x) is the layer's output, each of its positions repeated to cover the
-    image (so a shift by less than the layer's stride is defined).
+    For each shift: the cosine distance over channels between shift(F(x)) and F(shift(x)), averaged
+    over positions. F(x) is the layer's output upsampled to the image's size by repetition, so that
+    shifts below the layer's stride are defined.
 
     Args:
-        model: Any module; in evaluation mode for the duration.
+        model: Any module; it is put in evaluation mode meanwhile.
         images: ``(N, C, H, W)``.
         layers: Names as in ``model.named_modules()``; their outputs must be
             ``(N, channels, h, w)``.
@@ -39,7 +38,7 @@ def feature_distance(
         Layer -> distances in 0..2, float32 ``(N, rows, columns)``.
 
     Raises:
-        ValueError: No such layer, or one whose output is not a feature map.
+        ValueError: A layer does not exist, or its output is not a feature map.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"))
@@ -80,15 +79,15 @@ def layer_outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> di
     for layer in layers:
         output = outputs.get(layer)
         if not isinstance(output, Tensor) or output.dim() != 4:
-            raise ValueError(f"layer {layer} gave no (N, channels, h, w) tensor; name a convolutional layer")
+            raise ValueError(f"layer {layer} does not return a (N, channels, h, w) tensor; name a convolutional layer")
     return outputs
 
 
 def moved_distance(still: Tensor, moved: Tensor, shift: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Returns the mean cosine distance between a moved feature map and the map of the moved image, ``(N,)``.
 
-    Equal to repeating both maps to the image's size, rolling the first, and averaging the distance
-    over pixels; but pixels that compare the same two positions are computed once and weighted.
+    Equal to upsampling both maps to the image's size by repetition, rolling the first, and averaging
+    the distance over pixels. Each pair of positions is computed once and weighted by its pixels.
 
     Args:
         still: F(x), ``(N, channels, h, w)``.
@@ -103,13 +102,13 @@ def moved_distance(still: Tensor, moved: Tensor, shift: tuple[int, int], size: t
     first = take(still.float(), rows.expand(count, -1), columns.expand(count, -1))
     second = take(moved.float(), moved_rows.expand(count, -1), moved_columns.expand(count, -1))
     distance = 1 - F.cosine_similarity(first, second, dim=1)
-    # Two positions without any activation are equal, though the cosine of nothing counts as 0.
+    # Two all-zero positions are equal, but cosine_similarity gives 0 for them.
     silent = (first == 0).all(dim=1) & (second == 0).all(dim=1)
     return torch.einsum("nrc,r,c->n", distance.masked_fill(silent, 0), row_weight, column_weight)
 
 
 def _compared(cells: int, pixels: int, shift: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns which cells of shift(F(x)) and F(shift(x)) meet along one axis, and on what share of pixels."""
+    """Returns the pairs of cells of F(x) and F(shift(x)) to compare along one axis, and their shares of pixels."""
     pixel = torch.arange(pixels, device=device)
     still, moved = (pixel - shift) % pixels * cells // pixels, pixel * cells // pixels
     pairs, times = torch.unique(still * cells + moved, return_counts=True)
@@ -123,21 +122,21 @@ def generation_stability(
     data_range: float = 1.0,
     border: int = 0,
 ) -> Tensor:
-    """Returns the PSNR between generating from a shifted input and shifting what was generated (Zhang 2019).
+    """Returns the PSNR between the output for a shifted input and the shifted output (Zhang 2019).
 
     Args:
         generator: Maps ``(N, C, H, W)`` to images of the same height and width.
         images: Inputs, ``(N, C, H, W)``.
         shifts: Rows and columns in pixels.
-        data_range: Largest minus smallest value that the outputs can have.
-        border: Pixels to leave out at each side (where a generator that pads with zeros must
-            differ).
+        data_range: Difference between the largest and the smallest possible output value.
+        border: Pixels to leave out at each side, where the outputs of a zero-padded generator
+            necessarily differ.
 
     Returns:
         Decibels, float32 ``(N, shifts)``; infinite where the two are equal.
 
     Raises:
-        ValueError: Outputs of another size than the inputs.
+        ValueError: The outputs have another size than the inputs.
     """
     with evaluating(generator):
         return _generation_stability(generator, images, shifts, data_range, border)

@@ -1,9 +1,9 @@
-"""A measured figure with its 95% interval.
+"""Measured figures with 95% confidence intervals.
 
 ============================  =================================================================================
 figure                        interval
 ============================  =================================================================================
-:func:`share`                 Clopper and Pearson 1934; several trials an image: Korn and Graubard 1998
+:func:`share`                 Clopper and Pearson 1934; several trials per image: Korn and Graubard 1998
 :func:`average`               Student's t
 :func:`share_difference`      Bonett and Price 2012
 ============================  =================================================================================
@@ -20,7 +20,7 @@ from .distributions import beta_quantile, t_quantile
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over images and the ends of its 95% interval.
+    """A mean over images with its 95% confidence interval.
 
     Attributes:
         value: The mean; a share lies in 0..1.
@@ -49,14 +49,14 @@ class Figure:
 def share(values: Sequence[float], trials: int = 1) -> Figure:
     """Returns the mean of per-image shares with an exact interval.
 
-    With one trial per image this is Clopper and Pearson's interval of ``sum(values)`` hits in
-    ``len(values)``, which covers the true share in at least 95% of all samples, whatever it is.
-    Trials on the same image depend on each other: the interval then uses the number of independent
-    trials that would vary as much as the images' shares do (the design effect).
+    With one trial per image this is Clopper and Pearson's interval for ``sum(values)`` hits in
+    ``len(values)``, which covers any true share in at least 95% of all samples. Several trials on
+    the same image are not independent: the interval then uses the effective number of independent
+    trials (the design effect).
 
     Args:
         values: Each image's share of hits, 0..1.
-        trials: Trials behind each value.
+        trials: Number of trials per image.
 
     Raises:
         ValueError: No values.
@@ -77,8 +77,7 @@ def _independent_trials(mean: float, variance: float, images: int, trials: int) 
     if trials == 1 or images == 1 or not 0 < mean < 1:
         return images
     independent = mean * (1 - mean) / variance if variance > 0 else math.inf
-    # The variance comes from few images: Korn and Graubard's correction for their degrees of
-    # freedom.
+    # Korn and Graubard's correction for the degrees of freedom of the estimated variance.
     correction = (t_quantile(images * trials - 1) / t_quantile(images - 1)) ** 2
     return max(images * min(independent, trials) * correction, 1.0)
 
@@ -86,13 +85,13 @@ def _independent_trials(mean: float, variance: float, images: int, trials: int) 
 def average(values: Sequence[float], lowest: float = 0.0, highest: float = 1.0) -> Figure:
     """Returns the mean of one number per image with Student's interval.
 
-    It covers the true mean in 95% of all samples from a normal distribution, and about so often for
-    other distributions once there are some dozens of images.
+    The interval covers the true mean in 95% of all samples from a normal distribution, and in about
+    95% for other distributions with a few dozen images or more.
 
     Args:
         values: One number per image.
-        lowest: The least that a number can be; the interval ends there.
-        highest: The largest that a number can be.
+        lowest: Smallest possible number, a limit of the interval.
+        highest: Largest possible number, a limit of the interval.
 
     Raises:
         ValueError: No values.
@@ -112,9 +111,9 @@ def average(values: Sequence[float], lowest: float = 0.0, highest: float = 1.0) 
 def share_difference(values: Sequence[float]) -> Figure:
     """Returns the mean difference of two models' shares on the same images, with Bonett and Price's interval.
 
-    The interval is the normal one after two imagined images, one that only the first model gets
-    right and one that only the second does. So it has a width even where the models agree on every
-    image.
+    This is the normal interval after adding two pseudo-images, one that only the first model gets
+    right and one that only the second gets right, so that it has a width even if the models agree
+    on every image.
 
     Args:
         values: Each image's difference, -1..1.
@@ -132,11 +131,11 @@ def share_difference(values: Sequence[float]) -> Figure:
     return Figure(mean, len(values), max(min(shrunk - half, mean), -1.0), min(max(shrunk + half, mean), 1.0))
 
 
-_Z95 = 1.959963984540054  # the normal distribution's quantile of 97.5%
+_Z95 = 1.959963984540054  # 97.5% quantile of the normal distribution
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:
-    """Returns mean and population variance; fsum makes both independent of the values' order."""
+    """Returns the mean and the population variance; with fsum they do not depend on the values' order."""
     if not values:
         raise ValueError("no values to average: update the meter with at least one image first")
     mean = math.fsum(values) / len(values)

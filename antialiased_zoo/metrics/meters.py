@@ -1,4 +1,4 @@
-"""The accumulator behind every figure."""
+"""Meters, which accumulate values per image and compute figures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .intervals import Figure, average, share, share_difference
 
 
 class Meter:
-    """Keeps one number, or one row of numbers, per image.
+    """Accumulates one number, or one row of numbers, per image.
 
-    Figures are the same, bit for bit, whatever the order of updates and merges.
+    Figures are bit-identical for any order of updates and merges.
 
     Args:
-        kind: ``share`` for hits and misses, ``mean`` for other numbers in 0..1; decides the
+        kind: ``share`` for hits and misses, ``mean`` for other numbers in 0..1; it determines the
             interval.
 
     Example:
@@ -32,16 +32,16 @@ class Meter:
         self._rows: list[Tensor] = []
 
     def update(self, values: Tensor) -> None:
-        """Adds images: ``(N,)`` or ``(N, K)``, any real dtype; K the same in every update."""
+        """Adds the values of images: ``(N,)`` or ``(N, K)``, any real dtype, with the same K in every update."""
         self._rows.append(values.detach().to("cpu", torch.float64))
 
     def merge(self, other: Meter) -> None:
-        """Adds another meter's numbers, for example those of another process."""
+        """Adds another meter's values, for example those of another process."""
         self._rows.extend(other._rows)
 
     @property
     def rows(self) -> Tensor:
-        """Everything seen, float64 ``(N,)`` or ``(N, K)``, in the order of arrival; ``(0,)`` if nothing."""
+        """All values, float64 ``(N,)`` or ``(N, K)``, in the order of the updates; ``(0,)`` if there are none."""
         return torch.cat(self._rows) if self._rows else torch.empty(0, dtype=torch.float64)
 
     @property
@@ -50,10 +50,10 @@ class Meter:
         return self.rows.mean(dim=1) if self.rows.dim() == 2 else self.rows
 
     def figure(self) -> Figure:
-        """Returns the mean over images; the numbers in an image's row are averaged first.
+        """Returns the mean over images; an image's row is averaged first.
 
         Raises:
-            ValueError: Nothing seen.
+            ValueError: There are no values.
         """
         rows = self.rows
         return self._summary(self.per_image, rows.shape[1] if rows.dim() == 2 else 1)
@@ -63,10 +63,9 @@ class Meter:
         return [math.fsum(column.tolist()) / len(column) for column in self.rows.unbind(1)] if self._rows else []
 
     def difference(self, baseline: Meter) -> Figure:
-        """Returns by how much this meter exceeds a baseline's that saw the same images in the same order.
+        """Returns this meter's mean minus that of a baseline for the same images in the same order.
 
-        Images are compared one by one, so the interval is narrower than the two figures' own
-        suggest.
+        The comparison is paired, so its interval is narrower than those of the two figures suggest.
         """
         change = (self.per_image - baseline.per_image).tolist()
         return share_difference(change) if self.kind == "share" else average(change, lowest=-1.0)

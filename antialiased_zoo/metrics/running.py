@@ -1,4 +1,4 @@
-"""Running a model to judge it: evaluation mode and no gradients."""
+"""A context for evaluating a model: evaluation mode and no gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Model = Callable[[Tensor], Tensor]
 
 @contextmanager
 def evaluating(model: Model) -> Iterator[None]:
-    """Evaluation mode (of a module) and no gradients; afterwards every submodule is as it was."""
+    """Evaluation mode (if the model is a module) and no gradients; each submodule's mode is restored afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     training = [module for module in modules if module.training]
     for module in training:

@@ -1,7 +1,7 @@
-"""Shifting images: which offsets to draw, and the crops and rolls that they mean.
+"""Shifts of images: random offsets, crops and rolls.
 
-Everywhere an offset is ``(rows, columns)`` in pixels. A *crop* offset is the top-left corner of the
-crop; a *roll* offset moves the content down and right and wraps it around, as ``torch.roll`` does.
+An offset is ``(rows, columns)`` in pixels. A *crop* offset is the top-left corner of the crop; a
+*roll* offset moves the content down and right and wraps it around, as ``torch.roll`` does.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ DIAGONAL_OFFSETS = range(33)
 
 
 def draw_pairs(indices: Tensor, offsets: range, pairs: int = 1, seed: int = 0, stream: int = 0) -> Tensor:
-    """Draws pairs of offsets for each image, each a function of seed, stream and the image's index alone.
+    """Draws pairs of offsets for each image, which depend only on the seed, the stream and the image's index.
 
-    A counter-based generator (Philox 4x64) has one counter per image, so neither batches, nor
-    workers, nor processes, nor the other images matter.
+    A counter-based generator (Philox 4x64) has one counter per image, so the offsets do not depend
+    on batches, workers, processes or other images.
 
     Args:
         indices: Image indices in the data set, ``(N,)``, not negative.
-        offsets: What to draw from, uniformly.
+        offsets: The offsets to draw from, uniformly.
         pairs: Pairs per image.
-        seed: Not negative.
-        stream: Another stream has other draws for the same seed.
+        seed: A non-negative seed.
+        stream: Streams have different offsets for the same seed.
 
     Returns:
         int64 ``(N, pairs, 2, 2)``: pair, first or second of it, row or column.
 
     Raises:
-        ValueError: Nothing to draw from, fewer than one pair, or a negative seed.
+        ValueError: There are no offsets, fewer than one pair, or a negative seed.
 
     Example:
         >>> draw_pairs(torch.tensor([7]), range(32)).shape
@@ -47,15 +47,15 @@ def draw_pairs(indices: Tensor, offsets: range, pairs: int = 1, seed: int = 0, s
     if not len(offsets) or pairs < 1 or seed < 0:
         raise ValueError(f"need offsets, pairs >= 1 and seed >= 0, got {offsets}, pairs={pairs}, seed={seed}")
     raw = [_raw(index, seed, stream, 4 * pairs) for index in indices.tolist()]
-    # numpy promises the raw stream for good, but not how it maps to ranges: take the high half of
-    # 32 random bits times the range, whose bias is below range / 2**32.
+    # NumPy guarantees the raw stream across versions, but not its mapping to ranges. So map here:
+    # the high half of 32 random bits times the range, whose bias is below range / 2**32.
     high = np.asarray(raw, dtype=np.uint64).reshape(-1, pairs, 2, 2) >> np.uint64(32)
     drawn = torch.from_numpy(((high * np.uint64(len(offsets))) >> np.uint64(32)).astype(np.int64))
     return offsets.start + offsets.step * drawn
 
 
 def image_seed(index: int, seed: int, stream: int) -> int:
-    """Returns a seed (63 bits) for other random numbers of one image, as :func:`draw_pairs` draws."""
+    """Returns a 63-bit seed for other random numbers of one image, from the generator of :func:`draw_pairs`."""
     return int(_raw(index, seed, stream, 1)[0]) >> 1
 
 
@@ -72,20 +72,20 @@ def draw_paper_pairs(
     passes: int = 5,
     generator: np.random.RandomState | None = None,
 ) -> Tensor:
-    """Draws offsets as the published evaluation script does: one pair for each batch of each pass.
+    """Draws offsets like the published evaluation script: one pair for each batch of each pass.
 
     (antialiased-cnns ``main.py``: ``numpy.random.randint``, first offset then second, batch after
     batch, pass after pass, images in order; its README uses batches of 8.)
 
     Args:
-        images: Images in the data set.
-        offsets: What to draw from, in steps of 1.
-        batch: Images that share a pair.
+        images: Number of images in the data set.
+        offsets: The offsets to draw from, in steps of 1.
+        batch: Number of images that share a pair.
         passes: Passes over the data.
-        generator: A legacy numpy generator; by default numpy's global one, as the script has.
+        generator: A legacy NumPy generator. Default: NumPy's global one, as in the script.
 
     Returns:
-        int64 ``(images, passes, 2, 2)`` as from :func:`draw_pairs`, for the images
+        int64 ``(images, passes, 2, 2)``, as from :func:`draw_pairs`, for the images
         ``0 .. images - 1``.
 
     Example:
@@ -104,7 +104,7 @@ def draw_paper_pairs(
 
 
 def crop(images: Tensor, corners: Tensor, size: int) -> Tensor:
-    """Cuts a square out of each image at its own place.
+    """Crops a square from each image at its own position.
 
     Args:
         images: ``(N, C, H, W)``.
@@ -115,12 +115,12 @@ def crop(images: Tensor, corners: Tensor, size: int) -> Tensor:
         ``(N, C, size, size)`` in channels-last memory.
 
     Raises:
-        ValueError: A square that does not lie in its image.
+        ValueError: A square reaches outside its image.
     """
     limits = torch.tensor(images.shape[2:], device=corners.device) - size
     if bool((corners < 0).any()) or bool((corners > limits).any()):
         raise ValueError(
-            f"a crop of {size} at {corners.amin(0).tolist()} to {corners.amax(0).tolist()} leaves images of "
+            f"a crop of {size} at {corners.amin(0).tolist()} to {corners.amax(0).tolist()} reaches outside images of "
             f"{images.shape[2]}x{images.shape[3]}; give larger images or smaller offsets"
         )
     return take(images, _steps(images, size) + corners[:, :1], _steps(images, size) + corners[:, 1:])
@@ -146,7 +146,7 @@ def take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """
     count, channels, height, width = images.shape
     which = torch.arange(count, device=images.device)
-    # Picking rows of a table is several times faster on a CPU than indexing with three tensors.
+    # On a CPU, index_select is several times faster than indexing with three tensors.
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
     places = (which[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
     picked = pixels.index_select(0, places.flatten()).view(*places.shape, channels)

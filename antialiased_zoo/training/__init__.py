@@ -1,4 +1,4 @@
-"""Training from scratch and fine-tuning, resumable to the bit."""
+"""Training from scratch and fine-tuning, with bit-identical resuming."""
 
 from .batches import FileBatches, MemoryBatches
 from .execution import Execution, positive, processes

@@ -1,7 +1,7 @@
-"""Batches whose content depends on seed, epoch and position alone.
+"""Batches whose content depends only on the seed, the epoch and the position.
 
-No generator runs on from batch to batch, so a run resumes anywhere by naming the epoch and the
-batch, and the images drawn do not depend on the number of workers.
+No random generator carries state from batch to batch, so a run can resume at any batch, and the
+images drawn do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from ..weights import Preprocessing
 def epoch_order(samples: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> Tensor:
     """Returns one process's share of a shuffled epoch, int64 ``(steps, batch // world)``.
 
-    Images that do not fill a last batch are left out of the epoch.
+    The images of an incomplete last batch are dropped.
 
     Raises:
-        ValueError: Fewer samples than one batch, or a batch that the processes cannot share
-            equally.
+        ValueError: There are fewer samples than one batch, or the batch cannot be divided equally
+            among the processes.
     """
     if samples < batch:
         raise ValueError(f"{samples} images are fewer than one batch of {batch}; lower the batch size")
     if batch % world:
-        raise ValueError(f"a batch of {batch} cannot be shared by {world} processes; give a multiple")
+        raise ValueError(f"a batch of {batch} cannot be divided among {world} processes; give a multiple")
     order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
     steps = samples // batch
     return order[: steps * batch].view(steps, world, batch // world)[:, rank]
 
 
 class MemoryBatches:
-    """Equally sized images, decoded once and augmented as tensors (``pad-crop``).
+    """Images of one size, decoded once, kept in memory and augmented as tensors (``pad-crop``).
 
     Args:
-        images: The data; every image must have the same size.
-        preprocessing: Says the normalisation.
-        device: Where to keep the pixels (3 bytes each) and to make batches.
+        images: The data; all images must have the same size.
+        preprocessing: The normalisation.
+        device: Device of the pixels (3 bytes each) and the batches.
         cutout: See :class:`~antialiased_zoo.training.recipes.Recipe`.
         hide_bar: tqdm's ``disable`` for the bar while decoding.
 
     Raises:
-        ValueError: Images of different sizes.
+        ValueError: The images have different sizes.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MemoryBatches:
         Args:
             order: Sample indices, int64 ``(batches, batch)``.
             size: Image size in pixels.
-            seed: Of the augmentation, together with each batch's first index.
+            seed: Seed of the augmentation, combined with each batch's first index.
         """
         reach = size // 8
         for rows in order:
@@ -87,13 +87,13 @@ class MemoryBatches:
 
 
 class FileBatches:
-    """Images decoded by worker processes whenever they are needed (``resized-crop``), for data of any size.
+    """Images decoded on demand by worker processes (``resized-crop``), for data sets of any size.
 
     Args:
         images: The data; its transform is ignored.
-        preprocessing: Normalisation of all batches, resize and crop of those for validation.
-        device: Where batches go.
-        workers: Processes that decode; 0 decodes in this one.
+        preprocessing: Normalisation of all batches; resize and crop of validation batches.
+        device: Device of the batches.
+        workers: Number of worker processes; 0 decodes in this process.
     """
 
     def __init__(
@@ -105,12 +105,12 @@ class FileBatches:
         return len(self.images)
 
     def epoch(self, order: Tensor, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields augmented batches; each image's draw depends on ``seed`` and its index alone.
+        """Yields augmented batches; an image's augmentation depends only on ``seed`` and its index.
 
         Args:
             order: Sample indices, int64 ``(batches, batch)``.
             size: Image size in pixels.
-            seed: Of the augmentation.
+            seed: Seed of the augmentation.
         """
         from torchvision.transforms import v2
 
@@ -119,7 +119,7 @@ class FileBatches:
             yield normalise(images, self.preprocessing), targets
 
     def whole(self, batch: int, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields every ``world``-th image from ``rank`` on, resized and centre-cropped."""
+        """Yields batches of every ``world``-th image, starting at ``rank``, resized and centre-cropped."""
         dataset = _Seeded(self.images, self.preprocessing.build(), 0)
         yield from self._load(dataset, _shares(len(self), batch, rank, world))
 
@@ -131,14 +131,13 @@ class FileBatches:
 
 
 class _Seeded(Dataset[tuple[Any, int]]):
-    """Images through a random transform whose draws are a function of the seed and the image's index."""
+    """Images with a random transform that depends only on the seed and the image's index."""
 
     def __init__(self, images: ImageFiles, transform: Callable[[Any], Any], seed: int) -> None:
         self.images, self.transform, self.seed = images, transform, seed
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        # torchvision's transforms draw from the global generator, which the training loop uses as
-        # well.
+        # torchvision's transforms use the global generator, which the training loop uses too.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + index)
             return self.transform(self.images.image(index)), self.images.targets[index]
@@ -150,7 +149,7 @@ def _shares(samples: int, batch: int, rank: int, world: int) -> list[list[int]]:
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Maps ``(N, 3, H, W)`` values of 0..255 to float32 of about unit variance."""
+    """Normalises ``(N, 3, H, W)`` values of 0..255 to float32 with about zero mean and unit variance."""
     mean = torch.tensor(preprocessing.mean, device=images.device).view(3, 1, 1) * 255
     std = torch.tensor(preprocessing.std, device=images.device).view(3, 1, 1) * 255
     return (images.float() - mean) / std
@@ -160,7 +159,7 @@ def decode_all(images: ImageFiles, hide_bar: bool | None = True) -> Tensor:
     """Decodes every image into one uint8 tensor ``(N, 3, H, W)``.
 
     Raises:
-        ValueError: Images of different sizes.
+        ValueError: The images have different sizes.
     """
     width, height = images.image(0).size
     pixels = torch.empty(len(images), height, width, 3, dtype=torch.uint8)
@@ -168,8 +167,8 @@ def decode_all(images: ImageFiles, hide_bar: bool | None = True) -> Tensor:
         image = images.image(index)
         if image.size != (width, height):
             raise ValueError(
-                f"{images.samples[index]} is {image.size[0]}x{image.size[1]}, {images.samples[0]} is "
-                f"{width}x{height}; pad-crop needs images of one size, use resized-crop"
+                f"{images.samples[index]} is {image.size[0]}x{image.size[1]}, but {images.samples[0]} is "
+                f"{width}x{height}; pad-crop needs images of the same size, use resized-crop"
             )
         pixels[index] = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, 3)
     return pixels.permute(0, 3, 1, 2)
@@ -182,7 +181,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def shift_and_flip(images: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
-    """Moves each image by its own whole pixels, mirroring at the border, then flips some left to right.
+    """Shifts each image by an integer number of pixels with reflected borders, then flips some horizontally.
 
     Args:
         images: ``(N, C, H, W)``.
@@ -208,11 +207,11 @@ def _mirror(index: Tensor, size: int) -> Tensor:
 
 
 def cut_out(images: Tensor, side: int, centre: Tensor) -> None:
-    """Blanks a square in each image, in place: zeros, the mean colour of normalised images.
+    """Sets a square in each image to zero, in place (cutout); zero is the mean colour of normalised images.
 
     Args:
         images: ``(N, C, H, W)``.
-        side: Of the square, in pixels; what lies outside of the image is not moved inwards.
+        side: Side of the square in pixels; the square may reach outside the image.
         centre: ``(N, 2)`` integers, row and column.
     """
     inside = []
@@ -223,7 +222,7 @@ def cut_out(images: Tensor, side: int, centre: Tensor) -> None:
 
 
 def _draws(rows: Tensor, seed: int, offsets: int, size: int) -> Tensor:
-    """Returns ``(N, 5)`` integers set by seed and first row: two below ``offsets``, a flip, two below ``size``."""
+    """Returns random integers ``(N, 5)`` for a batch: two below ``offsets``, a flip, two below ``size``."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + int(rows[0]))
     shift = torch.randint(offsets, (len(rows), 2), generator=generator)
     flip = torch.randint(2, (len(rows), 1), generator=generator)

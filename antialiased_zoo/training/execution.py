@@ -17,18 +17,18 @@ from ..evaluation import find_device
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is computed, which should not change what it computes beyond rounding and what batch norm sees.
+    """How a run is computed; beyond rounding, the settings change only what batch norm sees.
 
     Attributes:
-        device: Where the run is computed.
-        amp: ``None`` for float32, or the dtype of autocast; float16 scales the loss.
-        channels_last: Memory format of the network and its input.
-        compile: Through ``torch.compile``, once per image size.
+        device: The device.
+        amp: ``None`` for float32, or the dtype of autocast; float16 uses loss scaling.
+        channels_last: True for channels-last memory format of the network and its input.
+        compile: Use ``torch.compile``, once per image size.
         accumulate: Number of parts in which a process computes its share of a batch.
-        rank: This process, of ``world``.
+        rank: Rank of this process.
         world: Number of processes.
         checkpoint_every: Optimizer steps between checkpoints.
-        progress: Show bars (the first process only, and only on a terminal).
+        progress: Show progress bars (in the first process, on a terminal).
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -49,37 +49,37 @@ class Execution:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """True in the first process, which writes files and prints."""
         return self.rank == 0
 
     @property
     def hide_bars(self) -> bool | None:
-        """What tqdm takes as ``disable``: ``None`` shows a bar on a terminal only."""
+        """The value of tqdm's ``disable``: ``None`` shows a bar only on a terminal."""
         return None if self.progress and self.first else True
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Of the network's convolutions and of images."""
+        """Memory format of the network and of images."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Returns the autocast context, one that does nothing in float32."""
+        """Returns the autocast context; it does nothing in float32."""
         return torch.autocast(self.device.type, self.amp) if self.amp else nullcontext()
 
     def total(self, sums: Tensor) -> Tensor:
-        """Adds up a tensor over all processes; every process must call it, and gets a new tensor on the same device."""
+        """Returns a new tensor, on the same device: the sum over all processes; every process must call it."""
         if self.world == 1:
             return sums.clone()
-        total = sums.to(self.device, copy=True)  # the only place that some backends send from
+        total = sums.to(self.device, copy=True)  # some backends send only from there
         dist.all_reduce(total)
         return total.to(sums.device)
 
 
 def positive(text: str) -> int:
-    """Reads a whole number above zero, for argparse.
+    """Parses a positive integer, for argparse.
 
     Raises:
-        ValueError: If the text is not one.
+        ValueError: If the text is not a positive integer.
     """
     number = int(text)
     if number < 1:
@@ -89,10 +89,10 @@ def positive(text: str) -> int:
 
 @contextmanager
 def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
-    """Joins torchrun's processes for as long as the context lasts.
+    """A context in torchrun's process group.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda`` ...; under torchrun each process takes its own ``cuda``
+        device: ``auto``, ``cpu``, ``cuda`` ...; under torchrun each process uses its own ``cuda``
             device.
 
     Yields:

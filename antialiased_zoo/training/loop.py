@@ -1,4 +1,4 @@
-"""The training loop: resumable after any step, to the bit on a CPU."""
+"""The training loop: resumable after any step, bit-identical on a CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .runs import RunFolder, State
 
 
 class TrainBatches(Protocol):
-    """What is trained on; see :mod:`antialiased_zoo.training.batches`."""
+    """Training images; see :mod:`antialiased_zoo.training.batches`."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -31,34 +31,34 @@ class TrainBatches(Protocol):
 
 
 class ValBatches(Protocol):
-    """What is validated on."""
+    """Validation images."""
 
     def __len__(self) -> int:
         """Number of images."""
 
     def whole(self, batch: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields every ``world``-th image from ``rank`` on, once."""
+        """Yields batches of every ``world``-th image once, starting at ``rank``."""
 
 
 class Trainer:
-    """Trains a network by a recipe, keeping its state in a run's folder.
+    """Trains a network with a recipe, with checkpoints in a run's folder.
 
-    Every random draw is a function of seed, position and process, so the position in the checkpoint
-    is the whole state of sampler, augmentation, dropout and schedule.
+    All random numbers depend only on the seed, the position and the process, so the position in the
+    checkpoint is the complete state of sampler, augmentation, dropout and schedule.
 
     Args:
-        model: Trained in place.
-        recipe: What to do.
+        model: The network; trained in place.
+        recipe: The settings.
         train: Training images.
         val: Validation images.
-        run: Where checkpoints are kept; a checkpoint found there is resumed.
-        identity: The settings that a resumed checkpoint must share, beside those of the recipe.
-        seed: Of everything random.
+        run: The run's folder; a checkpoint in it is resumed.
+        identity: Settings that a resumed checkpoint must share, in addition to the recipe's.
+        seed: Seed of all random numbers.
         execution: How to compute.
-        report: Given each epoch's log entry, in the first process.
+        report: Called with each epoch's log entry, in the first process.
 
     Raises:
-        ValueError: The folder's checkpoint was made with other settings.
+        ValueError: The folder's checkpoint has other settings.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Trainer:
         self.identity |= {"amp": str(self.how.amp), "accumulate": self.how.accumulate, "world": self.how.world}
         self.report = report or (lambda entry: None)
         self.model = model.to(self.how.device).to(memory_format=self.how.memory_format)
-        averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]  # as torch has it
+        averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]  # untyped in torch
         self.ema = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True) if recipe.ema else None
         self.optimizer = sgd(self.model, recipe)
         self.scaler = torch.amp.GradScaler(self.how.device.type, enabled=self.how.amp is torch.float16)
@@ -94,18 +94,18 @@ class Trainer:
 
     @property
     def result(self) -> nn.Module:
-        """The network whose weights count: the averaged one if the recipe averages."""
+        """The trained network: the averaged one if the recipe averages weights."""
         return self.ema.module if self.ema else self.model
 
     def fit(self) -> nn.Module:
-        """Trains to the recipe's end from wherever the checkpoint stands.
+        """Trains from the checkpoint's position to the end of the recipe.
 
         Returns:
             :attr:`result`, in evaluation mode.
 
         Raises:
-            ValueError: Fewer images than one batch, or a batch that the processes cannot share
-                equally.
+            ValueError: There are fewer images than one batch, or the batch cannot be divided equally
+                among the processes.
             FloatingPointError: The loss is no longer finite.
         """
         while self.epoch < self.recipe.epochs:
@@ -174,7 +174,7 @@ class Trainer:
         return cast(nn.Module, torch.compile(wrapped, dynamic=False)) if self.how.compile else wrapped
 
     def _without_sync(self, skip: bool) -> AbstractContextManager[Any]:
-        # Gradients travel between processes once per optimizer step, with the last part.
+        # Processes exchange gradients once per optimizer step, with the last part.
         if skip and self.how.world > 1:
             return cast(AbstractContextManager[Any], self._wrapped.no_sync())  # type: ignore[operator]  # a wrapper
         return nullcontext()
@@ -192,7 +192,7 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         self._tick()
-        # The first process saves for all, so it takes over the others' share of the epoch's sums.
+        # The first process saves for all, so it takes over the others' sums.
         total = self.how.total(self.sums)
         self.sums = total if self.how.first else torch.zeros_like(total)
         if self.how.first:
@@ -237,7 +237,7 @@ def top1(model: nn.Module, images: ValBatches, how: Execution) -> float:
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Returns SGD that decays every parameter, or (``decay_norms=False``) all but vectors."""
+    """Returns SGD with weight decay for all parameters or, with ``decay_norms=False``, all except vectors."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [p for p in parameters if recipe.decay_norms or p.ndim > 1]
     plain = [p for p in parameters if not recipe.decay_norms and p.ndim <= 1]

@@ -1,4 +1,4 @@
-"""How weights are made: the settings of a training run, its learning-rate schedule, the published presets."""
+"""Recipes: the settings of a training run, including its learning-rate schedule, and the published presets."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ Augment = Literal["pad-crop", "resized-crop"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run's outcome besides the network, the data and the seed.
+    """The settings that determine a run's result, together with the network, the data and the seed.
 
     Attributes:
-        sizes: Training image size in pixels and for how many epochs, in order.
-        augment: ``resized-crop`` draws torchvision's RandomResizedCrop from each file; ``pad-crop``
-            holds equally sized images in memory, upscales them, and shifts by up to an eighth
-            (reflected). Both flip half of the images.
-        cutout: Side of a square that is blanked at a random place of each training image
-            (``pad-crop``), as a share of the image's; 0 blanks nothing (DeVries and Taylor, 2017).
+        sizes: Pairs of training image size in pixels and number of epochs, in order.
+        augment: ``resized-crop`` is torchvision's RandomResizedCrop of each file; ``pad-crop`` keeps
+            images of one size in memory, upscales them, and shifts them by up to an eighth of the
+            size with reflected borders. Both flip half of the images.
+        cutout: Side of a square that is set to zero at a random position of each training image
+            (``pad-crop``), relative to the image's side; 0 turns it off (DeVries and Taylor, 2017).
         eval_resize: Shorter side of a validation image before the centre crop, in pixels.
         eval_crop: Side of the validation crop, in pixels.
-        eval_every: Epochs between two measurements of validation accuracy; the last epoch always
-            counts.
+        eval_every: Epochs between two measurements of validation accuracy; it is always measured
+            after the last epoch.
         batch_size: Images per optimizer step, over all processes and accumulated parts.
         lr: Peak learning rate.
-        schedule: ``step`` divides by ten after each third of the run; ``cosine`` falls to zero;
-            ``one-cycle`` rises from a 25th and falls to zero, both along a cosine.
-        warmup: Share of the run spent rising (linearly but for ``one-cycle``).
-        momentum: Of SGD.
-        nesterov: Nesterov's momentum.
-        weight_decay: Of SGD.
+        schedule: ``step`` divides by ten after each third of the run; ``cosine`` decays to zero;
+            ``one-cycle`` rises from a 25th of the peak and decays to zero, both along a cosine.
+        warmup: Share of the run in which the rate rises (linearly, except for ``one-cycle``).
+        momentum: Momentum of SGD.
+        nesterov: Use Nesterov momentum.
+        weight_decay: Weight decay of SGD.
         decay_norms: Apply the weight decay to normalisation parameters and biases too.
-        label_smoothing: Of the cross entropy.
-        ema: Decay per step of the averaged weights, which are then the result; 0 averages nothing.
+        label_smoothing: Label smoothing of the cross entropy.
+        ema: Decay per step of the exponential moving average of the weights, which is then the
+            result; 0 turns it off.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -57,7 +58,7 @@ class Recipe:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        """Rejects settings that cannot be trained with."""
+        """Rejects invalid settings."""
         if not self.sizes or any(size < 1 or epochs < 1 for size, epochs in self.sizes):
             raise ValueError(f"sizes must be one or more SIZExEPOCHS of at least 1, got {self.sizes}")
         if self.schedule not in ("step", "cosine", "one-cycle"):
@@ -65,25 +66,25 @@ class Recipe:
         if self.augment not in ("pad-crop", "resized-crop"):
             raise ValueError(f"augment must be pad-crop or resized-crop, got {self.augment!r}")
         if self.cutout and self.augment != "pad-crop":
-            raise ValueError(f"cutout goes with augment='pad-crop', got {self.augment!r}; give cutout=0")
+            raise ValueError(f"cutout needs augment='pad-crop', got {self.augment!r}; give cutout=0")
         for name in ("warmup", "label_smoothing", "ema", "momentum", "cutout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the fields as JSON keeps them, with lists for tuples."""
+        """Returns the fields as JSON stores them, with lists instead of tuples."""
         return {**dataclasses.asdict(self), "sizes": [list(pair) for pair in self.sizes]}
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole run."""
+        """Number of epochs of the whole run."""
         return sum(epochs for _, epochs in self.sizes)
 
     def with_epochs(self, epochs: int) -> Recipe:
-        """Returns the recipe over another number of epochs, each image size with the same share of them.
+        """Returns the recipe with another number of epochs, of which each image size gets the same share.
 
         Raises:
-            ValueError: Fewer epochs than image sizes.
+            ValueError: There are fewer epochs than image sizes.
 
         Example:
             >>> PRESETS["cifar10"].with_epochs(10).sizes
@@ -92,7 +93,7 @@ class Recipe:
         if epochs < len(self.sizes):
             raise ValueError(f"{epochs} epochs are fewer than the recipe's {len(self.sizes)} image sizes; give --sizes")
         ends = [round(epochs * sum(n for _, n in self.sizes[: k + 1]) / self.epochs) for k in range(len(self.sizes))]
-        # Each size keeps an epoch at least, and leaves one for each that follows.
+        # Each size gets at least one epoch, and leaves at least one for each later size.
         for k in range(len(ends)):
             ends[k] = min(max(ends[k], (ends[k - 1] if k else 0) + 1), epochs - (len(ends) - 1 - k))
         starts = [0, *ends[:-1]]
@@ -110,9 +111,9 @@ class Recipe:
         raise ValueError(f"the recipe has {self.epochs} epochs, so no epoch {epoch + self.epochs}")
 
     def lr_at(self, done: float) -> float:
-        """Returns the learning rate when the share ``done`` (0 to 1) of all steps is done.
+        """Returns the learning rate after the share ``done`` (0 to 1) of all steps.
 
-        A function of the position alone, so a resumed run needs no schedule state.
+        It depends only on the position, so a resumed run needs no schedule state.
         """
         if done < self.warmup:
             risen = done / self.warmup
@@ -128,16 +129,16 @@ _IMAGENET = Recipe(sizes=((224, 90),))
 _MOBILENET = Recipe(sizes=((224, 150),), schedule="cosine", lr=0.05, weight_decay=4e-5)
 
 PRESETS: dict[str, Recipe] = {
-    # Zhang 2019 trains each family as torchvision's reference does, MobileNetV2 as its authors'
-    # PyTorch port.
+    # Zhang 2019 trains each family like torchvision's reference scripts, and MobileNetV2 like a
+    # PyTorch port of its authors' code.
     "imagenet-resnet": _IMAGENET,
     "imagenet-vgg": dataclasses.replace(_IMAGENET, lr=0.01),
     "imagenet-mobilenet": _MOBILENET,
-    # From the baseline's tensors: a tenth of the learning rate, two thirds of the epochs.
+    # Starting from the baseline's weights: a tenth of the learning rate, two thirds of the epochs.
     "imagenet-finetune": dataclasses.replace(_IMAGENET, lr=0.01, sizes=((224, 60),)),
     "imagenet-vgg-finetune": dataclasses.replace(_IMAGENET, lr=0.001, sizes=((224, 60),)),
     "imagenet-mobilenet-finetune": dataclasses.replace(_MOBILENET, lr=0.005, sizes=((224, 100),)),
-    # Small enough for a CPU: most epochs at the cheaper sizes, the last at the size of use.
+    # Small enough for a CPU: first epochs at smaller, cheaper sizes, the rest at the final size.
     "cifar10": Recipe(
         sizes=((40, 5), (48, 6), (64, 20)),
         augment="pad-crop",

@@ -1,4 +1,4 @@
-"""A training run's folder: atomic checkpoints, weights named by their digest, the record beside them."""
+"""A training run's folder: atomic checkpoints, weights named by their digest, and their record."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ State = dict[str, Any]
 
 
 class RunFolder:
-    """Where one run keeps its checkpoint, weights and record.
+    """The folder of one run, with its checkpoint, weights and record.
 
     Args:
-        path: Made if missing.
+        path: The folder; created if it does not exist.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -33,21 +33,21 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The latest checkpoint; missing before the first."""
+        """Path of the latest checkpoint, which may not exist yet."""
         return self.path / "checkpoint.pt"
 
     def save_checkpoint(self, state: State) -> None:
-        """Replaces the checkpoint; a kill at any moment leaves the old one or the new one, whole."""
+        """Replaces the checkpoint atomically: a killed process leaves the old one or the new one."""
         _write_atomically(self.checkpoint, lambda file: torch.save(state, file))
 
     def load_checkpoint(self, identity: State) -> State | None:
         """Returns the checkpoint, or ``None`` for a fresh run.
 
         Args:
-            identity: The settings that a run must share with the checkpoint it resumes.
+            identity: The settings that the run must share with the checkpoint.
 
         Raises:
-            ValueError: The checkpoint belongs to a run with other settings; the message names them.
+            ValueError: The checkpoint is of a run with other settings; the message names them.
         """
         state = self._read()
         if state is not None:
@@ -70,14 +70,13 @@ class RunFolder:
     def save_weights(self, tensors: Mapping[str, Tensor], stem: str, **facts: Any) -> Path:
         """Writes half-precision safetensors as ``<stem>-<first 8 hex digits of its SHA-256>.safetensors``.
 
-        A state dict of a network of the zoo says which network it belongs to, and so does the file.
+        If the state dict is of a network of the zoo, the file records its structure.
 
         Args:
-            tensors: A state dict. Integers stay as they are, and so does a tensor that half
-                precision cannot hold (running variances may exceed 65,504).
+            tensors: A state dict. Integer tensors keep their dtype, and so do tensors that exceed
+                the range of half precision (running variances may exceed 65,504).
             stem: ``<model>[_lpf<filter size>]_<recipe>``.
-            **facts: More fields of the file's record: fields of `NetworkConfig`, such as
-                ``classes``.
+            **facts: Further fields of the record, from `NetworkConfig`, such as ``classes``.
         """
         halved = {name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()}
         content = save(halved, _metadata(tensors, facts))
@@ -86,7 +85,7 @@ class RunFolder:
         return path
 
     def save_record(self, record: State, weights: Path) -> Path:
-        """Writes the record beside the weights, under the same name with ``.json``."""
+        """Writes the record next to the weights, under the same name with ``.json``."""
         path = weights.with_suffix(".json")
         content = json.dumps(record, indent=2) + "\n"
         _write_atomically(path, lambda file: file.write(content.encode()))
@@ -122,13 +121,13 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file of :meth:`RunFolder.save_weights` back, as float32."""
+    """Reads a file of :meth:`RunFolder.save_weights` as float32."""
     stored = load_file(path)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
 
 
 def manifest_entry(weights: Path, facts: State) -> State:
-    """Returns an entry for ``weights_manifest.json``, for a file that is to lie in the package.
+    """Returns an entry for ``weights_manifest.json``, for a file inside the package.
 
     Args:
         weights: A file of :meth:`RunFolder.save_weights`.
@@ -146,7 +145,7 @@ def manifest_entry(weights: Path, facts: State) -> State:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what computed a result."""
+    """Returns the versions of the software that computes a result."""
     import torchvision
 
     return {
@@ -161,8 +160,7 @@ def _metadata(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[s
     stated = getattr(tensors, "_metadata", {}).get("", {}).get(NetworkConfig.KEY)
     if stated is None:
         return None
-    # One key: safetensors writes several in an order that changes from run to run, and with it the
-    # digest.
+    # Only one key, since safetensors writes several in random order, which would change the digest.
     return {NetworkConfig.KEY: replace(NetworkConfig.from_json(stated), **facts).to_json()}
 
 

@@ -287,13 +287,13 @@ def test_bfloat16() -> None:
         ({"lr": 0.0}, "lr > 0"),
         ({"ema": 1.0}, "ema < 1"),
         ({"patience": 0}, "patience must be"),
-        ({"reach": -1}, "reach must be a number of pixels"),
-        ({"reach": 24}, "no room for views 24 pixels apart"),
-        ({"reach": 1, "views": 4}, "no 4 different views"),
+        ({"reach": -1}, "reach must be an integer number of pixels"),
+        ({"reach": 24}, "too small for shifts of 24 pixels"),
+        ({"reach": 1, "views": 4}, "more than the 3 different views"),
         ({"circular": 1.5}, "share of the steps"),
         ({"layers": ["3"]}, "must give a feature map"),
         ({"held_out": []}, "held_out gave no batch"),
-        ({"patience": 2}, "patience counts looks at held_out"),
+        ({"patience": 2}, "patience counts evaluations on held_out"),
         ({"execution": Execution(amp=torch.float16)}, "bfloat16"),
     ],
 )
@@ -337,7 +337,7 @@ def test_a_displacement_is_found_and_the_goal_lies_there() -> None:
     plain = teacher[:3](image[..., :80, :80])[..., rows, columns]
     assert goal.shape == direct.shape == (1, 1, 8, 8)
     assert (goal - direct).abs().mean() < 0.4 * (plain - direct).abs().mean()
-    with pytest.raises(ValueError, match="too small to be moved"):
+    with pytest.raises(ValueError, match="too small for shifts"):
         target({0: torch.zeros(1, 1, 1, 1)}, Match(3, 8.0, 1.0))
 
 

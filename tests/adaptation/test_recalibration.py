@@ -137,7 +137,7 @@ def broken() -> Iterator[Tensor]:
     [
         ([], ValueError, "no batch"),
         (broken(), OSError, "the disk is gone"),
-        ([IMAGES, IMAGES * torch.inf], ValueError, "batch norm '1' saw infinities or NaNs"),
+        ([IMAGES, IMAGES * torch.inf], ValueError, "batch norm '1' read infinities or NaNs"),
         ([IMAGES, {"pixel_values": IMAGES}], TypeError, r"got dict; .*pixel_values"),
     ],
 )

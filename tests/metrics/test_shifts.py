@@ -71,5 +71,5 @@ def test_crop_and_roll_are_slices_and_torch_roll():
 
 
 def test_crop_outside_the_image_says_so():
-    with pytest.raises(ValueError, match="leaves images of 12x12"):
+    with pytest.raises(ValueError, match="reaches outside images of 12x12"):
         crop(noise(1, 12), torch.tensor([[5, 0]]), 8)
