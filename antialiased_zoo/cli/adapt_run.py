@@ -1,4 +1,4 @@
-"""What ``antialiased-zoo adapt`` does: antialias, recalibrate, distill, measure, write."""
+"""The command ``adapt``: antialias, recalibrate, distill, measure, write."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from ..transform import antialias
 from ..weights import Preprocessing, manifest
 from ..zoo import ARCHITECTURES
 
-# So many photos, the last ones, are kept from training: how near both are on them chooses the weights.
+# Number of photos, the last ones, held out of training: the weights are chosen by the divergence on them.
 _HELD_OUT = 64
 _MEASURES = ("agreement", "crop_consistency", "circular_consistency", "wobble")
 
 
 def adapt(options: argparse.Namespace) -> str:
-    """Adapt, measure and write; returns the card's table.
+    """Adapt a network, measure it, write the files, and return the card's table.
 
     Raises:
-        ValueError: If an option or a file does not fit.
+        ValueError: If an option or a file is invalid.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -56,7 +56,7 @@ def adapt(options: argparse.Namespace) -> str:
     facts = named.preprocessing or Preprocessing()
     photos = open_images(options.images, labelled=False)
     if len(photos) <= _HELD_OUT:
-        raise ValueError(f"{options.images} has {len(photos)} photos; {_HELD_OUT} are held out, so give more than that")
+        raise ValueError(f"{options.images} has {len(photos)} photos; give more than {_HELD_OUT}, which are held out")
     with processes(options.device) as (device, rank, world):
         how = Execution(device, torch.bfloat16 if options.amp else None, rank=rank, world=world, checkpoint_every=50)
         stages = _stages(named, options, photos, facts, how)
@@ -65,7 +65,7 @@ def adapt(options: argparse.Namespace) -> str:
 
 
 def _load(spec: str, progress: bool) -> NamedModel:
-    """The network that a spec names; of a zoo's NAME alone the baseline that ``pretrained=True`` takes."""
+    """The network of a spec; for a NAME of the zoo, the baseline that ``pretrained=True`` uses."""
     if spec in ARCHITECTURES:
         own = [entry.recipe for entry in manifest.load().of_model(spec) if entry.filter_size is None and entry.default]
         spec = f"{spec}:baseline:{own[0] if own else 'torchvision'}"
@@ -81,9 +81,9 @@ def _name(spec: str) -> str:
 def _stages(
     named: NamedModel, options: argparse.Namespace, photos: ImageFiles, facts: Preprocessing, how: Execution
 ) -> dict[str, nn.Module]:
-    """The network before, what distillation starts from, and after it.
+    """The network before antialiasing, the start of distillation, and the result.
 
-    It starts from ``--start`` as that is, or from the network right after antialiasing and recalibrated.
+    Distillation starts from ``--start``, unchanged, or else from the antialiased and recalibrated network.
     """
     size = options.size or facts.crop
     settings = _settings(options, photos, facts, size)
@@ -103,7 +103,7 @@ def _stages(
     if options.start:
         starts = {"start": _started(antialiased, options)}
     else:
-        # Norms are measured on what the network is used on: nearly whole photos, at its own size.
+        # Norms are measured on images as the network will see them: nearly whole photos, at its own size.
         own = RandomCrops(photos, range(last), facts, size, options.batch_size, 0.8, mixup=0, seed=options.seed)
         batches = _some(own, 1024 // options.batch_size + 1)
         recalibrated = recalibrate(copy.deepcopy(antialiased), batches, progress=how.first and not options.quiet)
@@ -136,13 +136,13 @@ def _settings(options: argparse.Namespace, photos: ImageFiles, facts: Preprocess
 
 
 def _started(antialiased: nn.Module, options: argparse.Namespace) -> nn.Module:
-    """A copy to train, with the tensors of ``--start``."""
+    """A copy for training, with the tensors of ``--start``."""
     student = copy.deepcopy(antialiased)
     tensors = load_named(options.start, progress=not options.quiet).model.state_dict()
     try:
         student.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"--start {options.start} is no copy of {options.model}: {error}") from None
+        raise ValueError(f"--start {options.start} is not a copy of {options.model}: {error}") from None
     return student
 
 
@@ -151,7 +151,7 @@ def _some(crops: RandomCrops, count: int) -> Iterator[Tensor]:
 
 
 class _HeldOut:
-    """Batches of photos, preprocessed as the network's own."""
+    """Batches of photos with the network's preprocessing."""
 
     def __init__(self, photos: ImageFiles, indices: Sequence[int], facts: Preprocessing) -> None:
         self.photos, self.indices, self.transform = photos, indices, facts.build()
@@ -161,8 +161,8 @@ class _HeldOut:
             yield torch.stack([self.transform(self.photos.image(i)) for i in self.indices[start : start + 16]])
 
 
-class _Answered(torch.utils.data.Dataset[Any]):
-    """Photos whose class is what the teacher says: accuracy is then agreement."""
+class _TeacherLabelled(torch.utils.data.Dataset[Any]):
+    """Photos labelled with the teacher's predictions, so that accuracy is agreement with the teacher."""
 
     def __init__(self, photos: ImageFiles, indices: Sequence[int], answers: Sequence[int]) -> None:
         self.photos, self.indices, self.answers = photos, indices, answers
@@ -181,25 +181,25 @@ def _measure(
     facts: Preprocessing,
     how: Execution,
 ) -> Evaluation:
-    """Agreement with the teacher, consistency and wobble of each stage, image by image."""
+    """Measure the agreement with the teacher, the consistency and the wobble of each stage."""
     seen = photos if options.evaluate is None else open_images(options.evaluate, labelled=False)
     indices = range(len(photos) - _HELD_OUT if seen is photos else 0, len(seen))
     with torch.inference_mode():
         teacher = stages["before"].eval()
         answers = torch.cat([teacher(x.to(how.device)) for x in _HeldOut(seen, indices, facts)])
-    same = dict.fromkeys(stages, range(answers.shape[1]))  # the data's classes are the network's
+    same = dict.fromkeys(stages, range(answers.shape[1]))  # the data's classes are the network's outputs
 
     def probes() -> dict[str, Probe]:
         kinds = {kind: Consistency(kind) for kind in ("crop", "circular")}
         return {"agreement": Accuracy(), **kinds, "diagonal": Diagonal()}
 
-    data = _Answered(seen, indices, answers.argmax(1).tolist())
+    data = _TeacherLabelled(seen, indices, answers.argmax(1).tolist())
     wanted = EvaluationOptions(how.device, 32, progress=how.first and not options.quiet)
     return evaluate(stages, data, probes, _protocol(facts), wanted, same)
 
 
 def _protocol(facts: Preprocessing) -> ShiftProtocol:
-    """That of the weights, with room to shift in: some of torchvision's resize to 232 for a crop of 224."""
+    """The weights' protocol, with room for shifts: some of torchvision's weights resize to 232 for a crop of 224."""
     if facts.crop < facts.resize < facts.crop + 32:
         facts = replace(facts, resize=facts.crop + 32)
     return protocol_for(facts)
@@ -229,7 +229,7 @@ def _write(
             "recipe": "distilled",
             "dataset": f"{options.images.name} (no labels)",
             "num_classes": outputs,
-            # ImageNet's names are not all different, and need not be listed.
+            # ImageNet has duplicate names; its classes need not be listed.
             "classes": list(named.classes) if named.classes and len(set(named.classes)) == outputs else None,
             "preprocessing": asdict(facts),
             "command": command,
@@ -253,12 +253,12 @@ def _table(figures: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
     rows.append("")
     for key in ("crop_consistency", "circular_consistency"):
         change = changes["after"][key]
-        rows.append(f"* {key}, after less before: {change['value']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]")
+        rows.append(f"* {key}, after - before: {change['value']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]")
     return "\n".join(rows)
 
 
 def _draw(stages: Mapping[str, nn.Module], photos: ImageFiles, facts: Preprocessing, path: Path) -> None:
-    """One held-out photo's curves; without matplotlib there is no picture."""
+    """Draw the curves of one held-out photo, if matplotlib is installed."""
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""The commands of ``antialiased-zoo``, and how their arguments are read."""
+"""The commands of ``antialiased-zoo`` and their arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             command: Callable[[argparse.Namespace], int] = options.command
             code = command(options)
             if sys.stdout is not None:
-                sys.stdout.flush()  # so that a reader who has gone is noticed here
+                sys.stdout.flush()  # so that a closed pipe is noticed here
             return code
         except BrokenPipeError:
             raise
@@ -48,12 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     one = add(
         "list",
         list_weights,
-        "List weights: top-1 and crop consistency, licence, what is here, alive sources.",
+        "List weights: top-1 and crop consistency, licence, local files, alive sources.",
     )
-    one.add_argument("names", nargs="*", metavar="NAME", help="networks to list; all by default")
+    one.add_argument("names", nargs="*", metavar="NAME", help="networks to list; default: all")
     one.add_argument("--json", action="store_true", help="as JSON")
     one.add_argument("--markdown", action="store_true", help="published figures as the README's table")
-    one = add("info", info, "Say everything known of one set of weights.")
+    one = add("info", info, "Show all facts about one set of weights.")
     one.add_argument("weights", metavar="WEIGHTS", help=_SPEC)
     one.add_argument("--json", action="store_true", help="as JSON")
     one = add("download", download, "Fetch weights into torch hub's folder, verified.")
@@ -62,11 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     one = add(
         "verify",
         verify,
-        "Check every cached file anew, converted ones against their pickles; move what fails away.",
+        "Check every cached file again, converted ones against their pickles; rename those that fail.",
     )
     one.add_argument("--json", action="store_true", help="as JSON")
-    one = add("doctor", doctor, "Check this machine, and ask every source of weights whether it is alive.")
-    one.add_argument("names", nargs="*", metavar="NAME", help="networks to ask for; all by default")
+    one = add("doctor", doctor, "Check this machine, and whether each source of weights is alive.")
+    one.add_argument("names", nargs="*", metavar="NAME", help="networks whose sources to check; default: all")
     one.add_argument("--json", action="store_true", help="as JSON")
     _add_predict(add("predict", predict, "Classify images."))
     compare.add_arguments(add("compare", compare.run, compare.HELP))
@@ -74,27 +74,27 @@ def _parser() -> argparse.ArgumentParser:
     adapt.add_arguments(add("adapt", adapt.run, adapt.HELP))
     export.add_arguments(add("export", export.run, export.HELP), _SPEC)
     one = add("demo", _demo, "Slide photos under two networks: how often the answer changes, and a picture.")
-    one.add_argument("--photo", help="an image file for the curve; by default a cat")
-    one.add_argument("--label", help="the class that the curve follows; by default the baseline's answer")
+    one.add_argument("--photo", help="an image file for the curve; default: a cat")
+    one.add_argument("--label", help="the class of the curve; default: the baseline's prediction")
     one.add_argument("--output", default="demo.png", help="the picture to write; default: %(default)s")
     return parser
 
 
 def _add_predict(one: argparse.ArgumentParser) -> None:
     one.add_argument("images", nargs="+", metavar="IMAGE")
-    one.add_argument("--weights", help=f"{_SPEC}; or a FILE; default: {DEFAULT}, which is packaged")
+    one.add_argument("--weights", help=f"{_SPEC}; or a FILE; default: {DEFAULT}, which is in the package")
     one.add_argument("--model", help="the network of a FILE that the manifest does not list: NAME[:lpfK[:RECIPE]]")
-    one.add_argument("--classes", type=int, help="how many classes a FILE knows; default: its model's")
-    one.add_argument("--top", type=int, default=5, help="guesses for each image; default: %(default)s")
+    one.add_argument("--classes", type=int, help="number of classes of a FILE; default: its model's")
+    one.add_argument("--top", type=int, default=5, help="classes to print for each image; default: %(default)s")
     one.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
-    one.add_argument("--json", action="store_true", help="as JSON, one line an image")
+    one.add_argument("--json", action="store_true", help="as JSON, one line per image")
 
 
 def find(spec: str) -> Entry:
     """Return the entry that a command line names.
 
     Raises:
-        ValueError: It is not understood, or there is none; the message says what there is.
+        ValueError: It is invalid, or there is no such entry; the message lists the known ones.
     """
     if spec.startswith(TIMM):
         name, _, recipe = spec.removeprefix(TIMM).partition(":")
@@ -103,14 +103,14 @@ def find(spec: str) -> Entry:
     size, _, recipe = rest.partition(":")
     filters = {"": 4, "baseline": None, **{f"lpf{k}": k for k in range(1, 8)}}
     if size not in filters:
-        raise ValueError(f"{spec!r} is not understood: expected {_SPEC}")
+        raise ValueError(f"{spec!r} is not valid: expected {_SPEC}")
     return manifest.load().find(name, filters[size], recipe or None)
 
 
 def download(options: argparse.Namespace) -> int:
-    """Fetch entries one after the other; one that fails does not keep the others from coming."""
+    """Fetch entries in order; a failure does not stop the others."""
     result = OK
-    for entry in [find(spec) for spec in options.weights]:  # every name is checked before any download
+    for entry in [find(spec) for spec in options.weights]:  # check all names before any download
         try:
             say(str(hub.fetch(entry, progress=not options.quiet)))
         except FetchError as error:
@@ -121,7 +121,7 @@ def download(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Read every cached file anew and print what was found."""
+    """Verify every cached file again and print the results."""
     verdicts = list(hub.verify(manifest.load(), checkpoints.holds_same))
     if options.json:
         say_json([{"path": str(v.path), "status": v.status, "detail": v.detail} for v in verdicts])

@@ -1,4 +1,4 @@
-"""What ``antialiased-zoo compare`` does: one photo, shifted step by step, and what two networks say of it."""
+"""The command ``compare``: the predictions of two networks for one photo, shifted pixel by pixel."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LABEL = re.compile(r"([^:=/]+)=(.+)")
 
 @dataclass(frozen=True)
 class Answers:
-    """What one network says while the photo slides.
+    """One network's predictions for the shifts of the photo.
 
     Attributes:
-        model: Its label.
-        answer: The class at the middle position.
-        changed: Percentage of steps of one pixel after which the answer is another.
-        probability: Of the class that is followed, at each position.
-        wobble: Its largest value minus its smallest, in percent.
+        model: The network's label.
+        answer: The class predicted at the middle position.
+        changed: Percentage of one-pixel steps that change the predicted class.
+        wobble: Largest minus smallest probability of the shown class, in percent.
+        probability: Probability of the shown class at each position.
     """
 
     model: str
@@ -41,15 +41,15 @@ class Answers:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Slide the photo, print what came out, and draw it if asked for.
+    """Shift the photo, print the results, and draw them if requested.
 
     Raises:
-        ValueError: A model, the photo, the label or the number of shifts does not fit.
+        ValueError: A model, the photo, the label or the number of shifts is invalid.
     """
     photo = read_photo(options.photo)  # before any weights are fetched
     models = [_load(spec, options) for spec in options.models]
     if models[0].label == models[1].label:
-        raise ValueError("both models have the same label: name them apart with LABEL=MODEL")
+        raise ValueError("both models have the same label: give different ones with LABEL=MODEL")
     protocols = [protocol_for(with_room(model.preprocessing or Preprocessing())) for model in models]
     shifts = _shifts(options.shifts, protocols)
     names = [_names(model, protocol) for model, protocol in zip(models, protocols, strict=True)]
@@ -67,7 +67,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def _load(spec: str, options: argparse.Namespace) -> NamedModel:
-    """The network of a spec; for one of the zoo without weights, those that the other commands choose."""
+    """The network of a spec; a zoo network without a recipe gets the weights that the other commands choose."""
     match = _LABEL.fullmatch(spec)
     rest = match[2] if match else spec
     name, _, tail = rest.partition(":")
@@ -77,7 +77,7 @@ def _load(spec: str, options: argparse.Namespace) -> NamedModel:
         except ZooError:
             if tail != "baseline":
                 raise
-            rest = f"{rest}:torchvision"  # which has the baselines that the manifest has not
+            rest = f"{rest}:torchvision"  # has the baselines that the manifest lacks
     return load_named(f"{match[1]}={rest}" if match else rest, progress=not options.quiet)
 
 
@@ -89,7 +89,7 @@ def _shifts(wanted: int | None, protocols: Sequence[ShiftProtocol]) -> int:
 
 
 def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
-    """The names of a network's classes, or their numbers where they have no names."""
+    """The names of a network's classes, or numbers if they have no names."""
     with torch.inference_mode():
         outputs = model.model.eval()(torch.zeros(1, 3, protocol.size, protocol.size)).shape[-1]
     return list(model.classes or imagenet_classes(outputs) or (f"class {index}" for index in range(outputs)))
@@ -98,7 +98,7 @@ def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
 def _slide(
     model: NamedModel, protocol: ShiftProtocol, photo: Image.Image, shifts: int, followed: int | None = None
 ) -> Stability:
-    """The network's answers at each step, around the centre."""
+    """The network's predictions at each position around the centre."""
     first = (len(protocol.diagonal_offsets) - 1 - shifts) // 2
     offsets = protocol.diagonal_offsets[first : first + shifts + 1]
     canvas = protocol.padded(protocol.prepare(photo)[None])
@@ -119,7 +119,7 @@ def _answers(
 ) -> Answers:
     if label not in names:
         some = ", ".join(names[:5])
-        raise ValueError(f"{model.label} knows no class {label!r}, only {some} ...: choose another --label")
+        raise ValueError(f"{model.label} has no class {label!r}, only {some} ...: choose another --label")
     found = _slide(model, protocol, photo, shifts, names.index(label))
     predicted, probability = found.prediction[0], found.probability[0].tolist()
     changed = 100 * float((predicted[1:] != predicted[:-1]).double().mean())
@@ -131,7 +131,7 @@ def _table(found: Sequence[Answers], photo: str, label: str, shifts: int) -> str
     width = max(len(one.model) for one in found)
     rows = [
         f'{Path(photo).name}, {shifts} steps of one pixel down and right; probability of "{label}"',
-        f"{'':{width}}  {'changes':>8}  {'wobble':>7}  {'lowest':>7}  answer in the middle",
+        f"{'':{width}}  {'changes':>8}  {'wobble':>7}  {'lowest':>7}  prediction in the middle",
     ]
     for one in found:
         changed, wobble, lowest = f"{one.changed:.1f}%", f"{one.wobble:.1f}%", f"{100 * min(one.probability):.1f}%"
@@ -141,6 +141,6 @@ def _table(found: Sequence[Answers], photo: str, label: str, shifts: int) -> str
 
 def _draw(found: Sequence[Answers], photo: Image.Image, label: str, path: str) -> None:
     curves = {one.model: (range(len(one.probability)), one.probability) for one in found}
-    caption = "the photo, sliding one pixel\ndown and right at a time"
+    caption = "the photo, shifted down and right\none pixel at a time"
     ylabel = f'probability of "{label}"'
     shift_curves(curves, ylabel=ylabel, photo=photo, caption=caption).savefig(path, dpi=150)

@@ -1,7 +1,7 @@
-"""The demo: two ImageNet networks judge photos that slide one pixel at a time, with no network and no data set.
+"""The demo: predictions of two ImageNet networks for photos shifted pixel by pixel, without downloads.
 
-The statistics are chosen before looking, and are the headline; one photo's curve stands beside
-them.
+The statistics were chosen before they were measured, and are the headline; the curve of one photo
+illustrates them.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from ..zoo import create_model
 
 MODEL = "efficientnet_lite0"
 LABELS = {None: "baseline", 4: "antialiased (Tri-4)"}
-#: All photographs of scikit-image's wheel that are in the public domain or CC0, as its
-#: documentation states.
+#: All photographs in scikit-image's wheel that are in the public domain or CC0, according to its
+#: documentation.
 PHOTOS = (
     *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png"),
     *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg", "rocket.jpg"),
 )
 #: The photo of the curve: the cat Chelsea, by Stéfan van der Walt.
 CURVE = "chelsea.png"
-# Each photo gives its central square, and one of this share of its side in each corner.
+# Relative side of the square view in each corner of a photo; the fifth view is the central square.
 _CORNER = 0.7
-# The middle of the protocol's 33 positions.
+# The middle ones of the protocol's 33 positions.
 _POSITIONS = range(12, 21)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one network said, averaged over neighbouring shifts and views: one number for each photo.
+    """One network's statistics: one number for each photo, averaged over one-pixel steps and views.
 
     Attributes:
-        changed: Share of neighbouring shifts at which the top class is another.
-        step: Mean absolute change of the probability of the class that the network sees at the
-            middle.
+        changed: Share of one-pixel steps that change the predicted class.
+        step: Mean absolute change per step of the probability of the class predicted in the middle.
     """
 
     changed: Sequence[float]
@@ -53,10 +52,10 @@ class Judgement:
 
 
 def photo_path(name: str) -> Path:
-    """Where one of scikit-image's photos is.
+    """The path of one of scikit-image's photos.
 
     Raises:
-        ModuleNotFoundError: If scikit-image is not installed; the message says how to get it.
+        ModuleNotFoundError: If scikit-image is not installed; the message says how to install it.
     """
     try:
         import skimage
@@ -79,13 +78,13 @@ def views(photo: Image.Image) -> list[Image.Image]:
 
 
 def judge(model: nn.Module, photos: Sequence[Image.Image], protocol: ShiftProtocol, progress: bool) -> Judgement:
-    """Slide every view of every photo under a network.
+    """Measure a network's statistics on the shifts of all views of all photos.
 
     Args:
         model: An ImageNet network.
-        photos: Any sizes.
-        protocol: Of the weights.
-        progress: Show a bar.
+        photos: Photos of any size.
+        protocol: The protocol of the weights.
+        progress: Show a progress bar.
     """
     changed, steps = [], []
     for photo in tqdm(photos, "judging", disable=None if progress else True, leave=False):
@@ -101,12 +100,12 @@ def _slide(
 ) -> Stability:
     canvases: Tensor = protocol.normalise(torch.stack([protocol.prepare(image) for image in images]))
     classes = None if wanted < 0 else torch.tensor([wanted])
-    # Maps of a few crops: larger ones are new memory each time, which costs more than it saves.
+    # Small batches: larger maps would be newly allocated each time, which costs more than it saves.
     return diagonal_stability(model, canvases, classes, protocol.size, offsets, batch_size=4)
 
 
 def figures(judgements: Mapping[str, Judgement]) -> dict[str, dict[str, Figure]]:
-    """Each network's two statistics in percent, and the second network's less the first's, photo by photo."""
+    """Each network's two statistics in percent, and the paired difference of the second and the first network."""
     found = {
         label: {name: average(getattr(one, name)).times(100) for name in ("changed", "step")}
         for label, one in judgements.items()
@@ -132,12 +131,12 @@ def table(found: Mapping[str, Mapping[str, Figure]]) -> str:
 
 
 def run(photo: str | os.PathLike[str] | None, label: str | None, output: str | os.PathLike[str]) -> str:
-    """Judge the photos, write the picture, and return the table.
+    """Measure the statistics, write the picture, and return the table.
 
     Args:
-        photo: The image file of the curve; None takes the cat Chelsea.
-        label: The class whose probability the curve shows; None takes the baseline's answer.
-        output: Where the PNG goes.
+        photo: The image file of the curve; None for the cat Chelsea.
+        label: The class whose probability the curve shows; None for the baseline's prediction.
+        output: The picture file to write.
 
     Raises:
         ValueError: If there is no such class, or an image cannot be read.
@@ -145,7 +144,7 @@ def run(photo: str | os.PathLike[str] | None, label: str | None, output: str | o
     shown = read_photo(photo_path(CURVE) if photo is None else photo)
     entry = get_entry(MODEL, 4)
     protocol, names = protocol_for(entry.preprocessing), list(class_names(entry))
-    # Frozen copies take half the time.
+    # Copies for inference take half the time.
     models = {text: for_inference(create_model(MODEL, size, pretrained=True)) for size, text in LABELS.items()}
     wanted = _class(label, names) if label is not None else _answer(models[LABELS[None]], shown, protocol)
     photos = [read_photo(photo_path(name)) for name in PHOTOS]
@@ -193,7 +192,7 @@ def _draw(
         title=title,
         ylabel=f'probability of "{name}"',
         photo=photo,
-        caption="the photo, sliding one pixel\ndown and right at a time",
+        caption="the photo, shifted down and right\none pixel at a time",
     )
     figure.savefig(output, dpi=150, metadata={"Title": title})  # the README's test reads it
 

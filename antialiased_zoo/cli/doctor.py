@@ -1,4 +1,4 @@
-"""``doctor``: what this machine has, and which source of which weights is alive."""
+"""The command ``doctor``: the environment, and which sources of weights are alive."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _PACKAGES = ("torch", "torchvision", "huggingface_hub", "safetensors", "tqdm")
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Print the environment and every source's state; 1 if some entry has no source that is alive."""
+    """Print the environment and every source's state; return 1 if an entry has no source that is alive."""
     known = manifest.load()
     entries = [entry for entry in known if not options.names or entry.model in options.names]
     for name in options.names:
         if not known.of_model(name):
-            known.find(name, 4)  # says which names are near
+            known.find(name, 4)  # raises an error with similar names
     machine = environment()
     found = {} if hub.is_offline() else ask(entries, progress=not options.json)
     if found:
@@ -53,7 +53,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the loader depends on: versions, the cache, and the variables that change its ways."""
+    """Return the facts that loading depends on: versions, the cache, and environment variables."""
     facts: dict[str, Any] = {"antialiased-zoo": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -85,7 +85,7 @@ def _certificates() -> str:
 
 
 def ask(entries: list[Entry], *, progress: bool = True) -> dict[str, list[hub.Finding]]:
-    """Ask every source of every entry, mirrors first."""
+    """Probe every source of every entry, mirrors first."""
     from tqdm import tqdm
 
     retry = hub.Retry(attempts=1)
@@ -111,11 +111,11 @@ def _record(found: dict[str, list[hub.Finding]]) -> None:
         with hub.cache.replacing(hub.cache.folder() / _RECORD) as temporary:
             temporary.write_text(json.dumps(states), encoding="utf-8")
     except (FetchError, OSError) as error:
-        say(f"the findings are not kept: {error}", sys.stderr)
+        say(f"the results cannot be saved: {error}", sys.stderr)
 
 
 def last_findings() -> dict[str, str]:
-    """Return what the last `doctor` found: a state by source; empty if it never ran."""
+    """Return the last results of `doctor`, a state for each source; empty if it never ran."""
     try:
         found = json.loads(read_small(hub.cache.folder() / _RECORD, _LARGEST))
     except (FetchError, OSError, ValueError, RecursionError):

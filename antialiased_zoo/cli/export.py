@@ -1,4 +1,4 @@
-"""``export``: a network as a file for another runtime, kept only if it computes what the network computes."""
+"""The command ``export``: writes a network for another runtime, if the outputs agree with the original's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..inference import Exported
     from ..weights import Entry
 
-HELP = "Write a network for another runtime, run it beside the original, and compare."
+HELP = "Export a network for another runtime, and compare its outputs with the original's."
 
 
 def add_arguments(parser: argparse.ArgumentParser, spec: str) -> None:
@@ -28,24 +28,28 @@ def add_arguments(parser: argparse.ArgumentParser, spec: str) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the file to write")
     parser.add_argument("--format", choices=("onnx", "pt2", "aoti"), default="onnx", help="default: %(default)s")
     axes = ("batch", "height", "width")
-    parser.add_argument("--dynamic", nargs="+", choices=axes, default=[], help="axes that stay open; default: none")
-    parser.add_argument("--check", metavar="IMAGE", help="a photo to compare the answers on; by default noise")
-    parser.add_argument("--size", type=int, help="side of the images, in pixels; default: the weights' own")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="relative to the largest output: %(default)s")
+    parser.add_argument(
+        "--dynamic", nargs="+", choices=axes, default=[], help="axes whose size may vary; default: none"
+    )
+    parser.add_argument("--check", metavar="IMAGE", help="a photo to compare the outputs on; default: noise")
+    parser.add_argument("--size", type=int, help="side of the images, in pixels; default: the weights'")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-4, help="relative to the largest output; default: %(default)s"
+    )
     parser.add_argument("--model", help="the network of a FILE that the manifest does not list: NAME[:lpfK[:RECIPE]]")
-    parser.add_argument("--classes", type=int, help="how many classes a FILE knows; default: its model's")
+    parser.add_argument("--classes", type=int, help="number of classes of a FILE; default: its model's")
     parser.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export to a temporary file, compare, and move the file to its place if the outputs agree."""
+    """Export to a temporary file, compare, and move it to the output path if the outputs agree."""
     from ..inference import export_model, load_exported
     from .prediction import network
 
     model, entry = network(options)
     size = options.size or entry.preprocessing.crop
-    images = dict(_images(options, entry, size))  # before the work: the photo may not be readable
+    images = dict(_images(options, entry, size))  # before the work, in case the photo is unreadable
     output: Path = options.output
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         shape = (len(entry.preprocessing.mean), size, size)
@@ -53,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         path = export_model(model, Path(folder) / output.name, **settings)
         rows = [_compare(name, batch, model, load_exported(path, options.format)) for name, batch in images.items()]
         for row in rows:
-            if not row["difference"] <= options.tolerance:  # not a number, for one
+            if not row["difference"] <= options.tolerance:  # also true for NaN
                 far = f"the exported network differs by {row['difference']:.1e} on {row['images']}"
                 complain(f"{far}, more than --tolerance: nothing was written")
                 return 1
@@ -63,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _images(options: argparse.Namespace, entry: Entry, size: int) -> Iterator[tuple[str, Tensor]]:
-    """A photo or noise of the exported size, and noise of another if an axis is open."""
+    """Yield a photo or noise of the exported size, and noise of another size if an axis is dynamic."""
     import torch
 
     from ..evaluation import read_photo
@@ -90,9 +94,9 @@ def _compare(name: str, images: Tensor, model: nn.Module, exported: Exported) ->
         expected = model(images).cpu()
         try:
             got = exported(images).cpu()
-        except Exception as error:  # each runtime has its own
+        except Exception as error:  # runtimes raise different classes
             reason = str(error).strip().partition("\n")[0]
-            raise ValueError(f"the exported network does not take {name}, nothing was written: {reason}") from error
+            raise ValueError(f"the exported network fails on {name}, nothing was written: {reason}") from error
         return {
             "images": name,
             "difference": float((got - expected).abs().max() / expected.abs().max()),
@@ -102,7 +106,7 @@ def _compare(name: str, images: Tensor, model: nn.Module, exported: Exported) ->
 
 
 def _milliseconds(network: Exported | nn.Module, images: Tensor, rounds: int = 5) -> float:
-    """Median time of a call, to the moment when its result is on the CPU."""
+    """Median time of a call, until its result is on the CPU."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()

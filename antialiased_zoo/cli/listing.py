@@ -1,4 +1,4 @@
-"""``list`` and ``info``: what weights there are, and what is known of them."""
+"""The commands ``list`` and ``info``: the available weights, and the facts about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..weights import Entry, hub, manifest
 from .doctor import last_findings
 from .output import coloured, say, say_json, spec_of
 
-_SHORT = "~ 8 digits of the SHA-256 are public: no guard against forgery, docs/weights.md"
+_SHORT = "~ only 8 digits of the SHA-256 are public: can be forged, see docs/weights.md"
 
 
 def list_weights(options: argparse.Namespace) -> int:
@@ -20,7 +20,7 @@ def list_weights(options: argparse.Namespace) -> int:
     known = manifest.load()
     for name in options.names:
         if not known.of_model(name):
-            known.find(name, 4)  # says which names are near
+            known.find(name, 4)  # raises an error with similar names
     entries = [entry for entry in known if not options.names or entry.model in options.names]
     if options.json:
         say_json([facts(entry) for entry in entries])
@@ -40,7 +40,7 @@ def list_weights(options: argparse.Namespace) -> int:
 
 
 def _row(entry: Entry, found: dict[str, str]) -> str:
-    """An entry in less than 80 columns, for specs of up to 36 letters."""
+    """The row of an entry, of less than 80 columns for specs of up to 36 letters."""
     spec = f"{spec_of(entry)}{'*' if entry.default else ''}{'' if entry.files[0].sha256 else '~'}"
     top1, crops = (f"{entry.metrics[key]:.2f}" if key in entry.metrics else "" for key in ("acc1", "consistency_crop"))
     free = entry.license.commercial_use
@@ -55,7 +55,7 @@ def _shortened(text: str, width: int) -> str:
 
 
 def info(options: argparse.Namespace) -> int:
-    """Print everything known of one entry."""
+    """Print all facts about one entry."""
     known = facts(options.find(options.weights))
     if options.json:
         say_json(known)
@@ -67,7 +67,7 @@ def info(options: argparse.Namespace) -> int:
 
 
 def facts(entry: Entry) -> dict[str, Any]:
-    """Return everything known of an entry, as JSON has it."""
+    """Return all facts about an entry, for JSON."""
     known = {name: getattr(entry, name) for name in ("model", "filter_size", "recipe", "default", "dataset")}
     known |= {"num_classes": entry.num_classes, "classes": entry.classes, "metrics": dict(entry.metrics)}
     known |= {"structure": dict(entry.structure), "preprocessing": asdict(entry.preprocessing)}
@@ -79,13 +79,13 @@ def facts(entry: Entry) -> dict[str, Any]:
 def _cached(entry: Entry) -> tuple[str, str | None]:
     try:
         path = hub.cached(entry)
-    except FetchError:  # `verify` says what; here it must not hide the other entries
+    except FetchError:  # `verify` reports it; here it must not hide the other entries
         return "error", None
     return ("yes", str(path)) if path else ("no", None)
 
 
 def _sources(entry: Entry, found: dict[str, str]) -> str:
-    """How many sources the last `doctor` found alive, as in 2/3; ? if it was not asked."""
+    """Number of sources that were alive in the last `doctor`, such as 2/3; ? if they were not checked."""
     states = [found[source] for source in entry.sources if source in found]
     if not states:
         return "?"

@@ -1,4 +1,4 @@
-"""What the command says: text that every terminal can print, and one line for each warning."""
+"""Output of the commands: text that every terminal can print, and warnings in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = "antialiased-zoo"
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print text; characters that the stream cannot spell are escaped instead of ending the command."""
+    """Print text; characters that the stream cannot encode are escaped."""
     stream = stream or sys.stdout
     encoding = stream.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
@@ -26,7 +26,7 @@ _CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33}
 
 
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
-    """Return text in a colour for a terminal; as it is for files and pipes, and where ``NO_COLOR`` is set."""
+    """Return text in a colour on a terminal; unchanged for files and pipes, and if ``NO_COLOR`` is set."""
     stream = stream or sys.stdout
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or sys.platform == "win32"
     if plain or not text.strip() or not stream.isatty():
@@ -35,7 +35,7 @@ def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
 
 
 def complain(message: object) -> None:
-    """Print one message to the standard error."""
+    """Print one message to standard error."""
     say(f"{NAME}: {message}", sys.stderr)
 
 
@@ -46,9 +46,9 @@ def say_json(value: Any, *, indent: int | None = 1) -> None:
 
 @contextlib.contextmanager
 def modules_of_this_folder() -> Iterator[None]:
-    """Let ``MODULE:CALLABLE`` name a module in the current folder, which an installed command does not look in.
+    """Let ``MODULE:CALLABLE`` name a module in the current folder, which an installed command does not search.
 
-    The folder comes last, so that nothing in it takes the place of an installed module.
+    The folder comes last in the search path, so that it cannot shadow an installed module.
     """
     sys.path.append("")
     try:
@@ -59,14 +59,14 @@ def modules_of_this_folder() -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings without a line of code, which means nothing here; afterwards all is as it was."""
+    """Show warnings without their line of code inside the block."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: complain(message)
         yield
 
 
 def spec_of(entry: Entry) -> str:
-    """Return the words by which the command knows an entry, such as ``resnet50:lpf4:finetuned``."""
+    """Return the spec of an entry, such as ``resnet50:lpf4:finetuned``."""
     if entry.model.startswith(TIMM):
         return f"{entry.model}:{entry.recipe}"
     size = "baseline" if entry.filter_size is None else f"lpf{entry.filter_size}"

@@ -1,4 +1,4 @@
-"""What ``antialiased-zoo --help`` shows: the commands in groups, and examples."""
+"""The help of ``antialiased-zoo``: the commands in groups, and examples."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from .output import NAME, coloured
 GROUPS = {
     "Weights": ("list", "info", "download", "verify", "doctor"),
     "See what antialiasing does": ("demo", "predict", "compare"),
-    "Networks of your own": ("plan", "adapt", "export"),
+    "Your own networks": ("plan", "adapt", "export"),
 }
 EXAMPLES = (
     ("demo", "a picture; no download"),
     ("list resnet50", "one network's weights"),
     ("predict cat.jpg", "with a packaged network"),
     ("compare efficientnet_lite0:baseline efficientnet_lite0 cat.jpg", ""),
-    ("plan mymodels:build --input 224", "where blurs go, their cost"),
+    ("plan mymodels:build --input 224", "where blurs go, and their cost"),
 )
 _WIDTH = 80
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of the whole command; it has the commands, and a help of its own.
+    """The parser of the whole command, with its own help.
 
     Attributes:
-        commands: Where to add a command.
+        commands: The subparsers, to which commands are added.
     """
 
     def __init__(self, version: str) -> None:
-        super().__init__(NAME, description="Shift-invariant convolutional networks: weights, answers, a demo.")
+        super().__init__(NAME, description="Shift-invariant convolutional networks: weights, predictions, a demo.")
         self.add_argument("--version", action="version", version=version)
         self.commands = self.add_subparsers(metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser)
 
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
             rows = [_entry(name, known[name].description) for name in present]
             lines += [coloured(title, "bold"), *rows, ""] if rows else []
         lines += [coloured("Examples", "bold"), *(_example(*example) for example in EXAMPLES), ""]
-        lines += [f"{NAME} COMMAND --help says more, --version which version this is.", ""]
+        lines += [f"{NAME} COMMAND --help shows the options, --version the version.", ""]
         return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""``antialiased-zoo plan``: where antialiasing would put blurs in a network, and what they would cost."""
+"""The command ``plan``: where antialiasing would place blurs in a network, and their cost."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from .output import say
 
 HELP = "Print where blurs would go in a network, and why; nothing is changed or downloaded."
 _MODEL = (
-    "MODULE:CALLABLE that gives a network (MODULE may be a file in this folder), timm:NAME, torchvision:NAME, or a "
-    "network of the zoo"
+    "MODULE:CALLABLE that returns a network (MODULE may be a file in this folder), timm:NAME, torchvision:NAME, or "
+    "a network of the zoo"
 )
-_INPUT = "side in pixels, or sizes such as 3x224x224: adds multiply-adds and activations"
+_INPUT = "side in pixels, or sizes such as 3x224x224; adds the cost (multiply-adds and activations)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", metavar="MODEL", help=_MODEL)
     parser.add_argument("--input", metavar="SIZE", help=_INPUT)
-    parser.add_argument("--filter-size", type=int, default=4, help="of the blurs that are costed; default: %(default)s")
-    parser.add_argument("--stem-stride", type=int, default=2, help="that the first convolution keeps; default: 2")
-    parser.add_argument("--graph", action="store_true", help="place blurs in the graph: functions are treated too")
+    parser.add_argument("--filter-size", type=int, default=4, help="filter size for the cost; default: %(default)s")
+    parser.add_argument(
+        "--stem-stride", type=int, default=2, help="stride that the first convolution keeps; default: 2"
+    )
+    parser.add_argument("--graph", action="store_true", help="plan for a graph: functions are treated too")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the plan, and how much of the network it treats."""
+    """Print the plan, and how many of the strided ops it treats."""
     from ..evaluation import load_named
     from ..transform import plan
     from ..zoo import ARCHITECTURES
@@ -41,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         **(known.structure if known else {}),
     )
     say(str(found))
-    say(f"{len(found.treated)} of {len(found.sites)} ops that stride get a blur")
+    say(f"{len(found.treated)} of {len(found.sites)} strided ops get a blur")
     return 0
 
 
@@ -56,7 +58,7 @@ def _without_weights(text: str) -> str:
 
 
 def _input_size(text: str | None) -> tuple[int, ...] | None:
-    """Turn 224, 3x224x224 or 1x3x224x224 into the shape of a batch."""
+    """Parse 224, 3x224x224 or 1x3x224x224 as the shape of a batch."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""``predict``: what a network says of photos."""
+"""The command ``predict``: classifies photos."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
-#: Inside the package: it answers offline.
+#: Its weights are inside the package, so it works offline.
 DEFAULT = "efficientnet_lite0:lpf4"
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Print each image's likeliest classes; weights are fetched once there is an image to look at."""
+    """Print each image's most probable classes; weights are fetched after the first readable image."""
     from ..evaluation import predict as classify
 
     if options.top < 1:
@@ -47,13 +47,13 @@ def _photos(paths: list[str]) -> Iterator[tuple[str, Image.Image | None]]:
     for path in paths:
         try:
             yield path, read_photo(path)
-        except PhotoError as error:  # one bad file does not keep the others from their answers
+        except PhotoError as error:  # a bad file does not stop the others
             complain(error)
             yield path, None
 
 
 def network(options: argparse.Namespace) -> tuple[nn.Module, Entry]:
-    """The network that ``--weights``, ``--model``, ``--classes`` and ``--device`` describe, and its record."""
+    """The network that ``--weights``, ``--model``, ``--classes`` and ``--device`` describe, and its entry."""
     from ..zoo import create_model
 
     device = _device(options.device)
@@ -76,7 +76,7 @@ def _network_of_file(options: argparse.Namespace, path: str) -> tuple[nn.Module,
     known = next((entry for entry in manifest.load() if Path(path).name in [f.file for f in entry.files]), None)
     entry: Entry | None = options.find(options.model) if options.model else known
     if entry is None:
-        raise ValueError(f"--weights {path}: say which network it is, for example --model resnet50:lpf4")
+        raise ValueError(f"--weights {path}: state its network, for example --model resnet50:lpf4")
     if options.classes and options.classes != entry.num_classes:
         entry = replace(entry, num_classes=options.classes, classes=None, dataset="")
     structure: dict[str, Any] = dict(entry.structure)
@@ -89,6 +89,6 @@ def _device(name: str) -> str:
 
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises each of them
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises any of them
         raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
     return name

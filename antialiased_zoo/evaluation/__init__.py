@@ -1,4 +1,4 @@
-"""Evaluating models on a data set: every image decoded once, every distinct view seen once by every model."""
+"""Evaluation of models on a data set: each image is decoded once, and each model sees each distinct view once."""
 
 from . import plots as plots
 from .cifar10 import Cifar10

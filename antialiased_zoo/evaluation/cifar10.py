@@ -1,4 +1,4 @@
-"""CIFAR-10 as its authors distribute it, with the interface of an image folder."""
+"""CIFAR-10 in its original files, with the interface of an image folder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from .images import LabelledImages
 
 
 class Cifar10(LabelledImages):
-    """CIFAR-10's pickles, which torchvision fetches and checks where they are missing.
+    """CIFAR-10's original files, which torchvision downloads and checks if they are missing.
 
     A sample's name is ``class/number``.
 
     Args:
-        root: The folder that holds ``cifar-10-batches-py``, or is to hold it.
-        train: The 50,000 training images instead of the 10,000 test images.
+        root: The folder of ``cifar-10-batches-py``.
+        train: Use the 50,000 training images instead of the 10,000 test images.
 
     Raises:
-        OSError: The data is missing and cannot be fetched, or has another MD5 than torchvision
-            states.
+        OSError: The data is missing and cannot be downloaded, or has a wrong MD5.
     """
 
     def __init__(self, root: str | os.PathLike[str], train: bool = False) -> None:
@@ -37,7 +36,7 @@ class Cifar10(LabelledImages):
 
     def image(self, index: int) -> Image.Image:
         """Returns one image, RGB, 32x32."""
-        # The number in its name stays the same when other samples are left out.
+        # By the number in its name, which does not change when other samples are dropped.
         return Image.fromarray(self._data.data[int(self.samples[index].rpartition("/")[2])])
 
     def digest(self, hide_bar: bool | None = True) -> str:

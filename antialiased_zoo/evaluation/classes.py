@@ -1,4 +1,4 @@
-"""Which output of a model stands for which class of a data set."""
+"""Mapping of a data set's classes to a model's outputs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SAME_ORDER = "same-order"
 
 @dataclass(frozen=True)
 class ClassMap:
-    """How a data set's classes map to a model's outputs.
+    """A mapping of a data set's classes to a model's outputs.
 
     Attributes:
         index: The model's output for each class of the data.
-        how: Why, for reports.
+        how: How they were matched, for reports.
     """
 
     index: list[int]
@@ -27,14 +27,14 @@ class ClassMap:
 
 @cache
 def imagenet_ids() -> tuple[str, ...]:
-    """Returns the wordnet ids of ImageNet-1k in the order of its networks' outputs."""
+    """Returns the WordNet ids of ImageNet-1k's classes in the order of the outputs."""
     text = files(__package__).joinpath("imagenet_wnids.txt").read_text()
     return tuple(text.split())
 
 
 @cache
 def imagenet_names() -> tuple[str, ...]:
-    """Returns the English names of ImageNet-1k's classes as torchvision has them."""
+    """Returns torchvision's English names of ImageNet-1k's classes."""
     from torchvision.models import AlexNet_Weights
 
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
@@ -46,15 +46,15 @@ def match_classes(
     """Finds the model's output for each class of the data.
 
     Args:
-        data: Names of the data's classes in its order.
-        outputs: How many the model has.
-        model: Names of the model's outputs, if it has its own.
+        data: Names of the data's classes, in its order.
+        outputs: Number of the model's outputs.
+        model: Names of the model's outputs, if known.
         given: ``same-order`` if the data's k-th class is the model's k-th output, or a file as in
             `read_classes`.
 
     Raises:
-        ValueError: Names that the model does not have or uses for two outputs, or, where no names
-            are known, another number of classes.
+        ValueError: The model lacks a class name or has it twice, or, if no names are known, the
+            numbers of classes differ.
 
     Example:
         >>> match_classes(["n01443537", "n01440764"], 1000).index
@@ -62,7 +62,7 @@ def match_classes(
     """
     if given == SAME_ORDER:
         if len(data) > outputs:
-            raise ValueError(f"the data has {len(data)} classes, the model only {outputs}")
+            raise ValueError(f"the data has {len(data)} classes, but the model only {outputs}")
         return ClassMap(list(range(len(data))), "in the same order, as asked for")
     if given:
         return ClassMap(_by_file(data, outputs, Path(given)), f"by {given}")
@@ -73,18 +73,18 @@ def match_classes(
         raise ValueError(_unknown(data, model))
     if len(data) != outputs:
         raise ValueError(
-            f"the model has {outputs} classes, the data {len(data)}, and their names do not say which is which; "
-            "give --classes FILE (the model's class names in its order, or JSON that maps folders to outputs), or "
-            "measure only crop and circular consistency, which need no classes"
+            f"the model has {outputs} classes, the data {len(data)}, and their names do not match; give --classes "
+            "FILE (the model's class names in its order, or JSON that maps folders to outputs), or measure only crop "
+            "and circular consistency, which need no classes"
         )
     return ClassMap(list(range(outputs)), "in the order of their names (as many as the model has; it names none)")
 
 
 def class_index(data: Sequence[str], model: Sequence[str] | None) -> list[int] | None:
-    """Returns the model's output for each class of the data by the model's own class names, ``None`` if it has none.
+    """Returns the model's output for each class of the data, matched by name; ``None`` if the model has no names.
 
     Raises:
-        ValueError: The data has classes that the model lacks.
+        ValueError: The model lacks a class of the data.
     """
     return None if model is None else match_classes(data, len(model), model).index
 
@@ -102,7 +102,7 @@ def _by_name(data: Sequence[str], names: Sequence[str]) -> list[int]:
         places.setdefault(name, []).append(place)
     twice = [name for name in data if len(places[name]) > 1]
     if twice:
-        raise ValueError(f"the model has several classes called {', '.join(twice)}; give --classes FILE to tell which")
+        raise ValueError(f"the model has several classes called {', '.join(twice)}; map them with --classes FILE")
     return [places[name][0] for name in data]
 
 
@@ -123,7 +123,7 @@ def _by_file(data: Sequence[str], outputs: int, path: Path) -> list[int]:
         index = [known[name] for name in data]
     else:
         if len(known) != outputs:
-            raise ValueError(f"{path} names {len(known)} classes, the model has {outputs}")
+            raise ValueError(f"{path} names {len(known)} classes, but the model has {outputs}")
         if not set(data) <= set(known):
             raise ValueError(f"{path}: {_unknown(data, known)}")
         index = _by_name(data, known)
@@ -133,11 +133,11 @@ def _by_file(data: Sequence[str], outputs: int, path: Path) -> list[int]:
 
 
 def read_classes(path: Path) -> list[str] | dict[str, int]:
-    """Reads the model's class names, one a line or as a JSON list, or a JSON object from data's class to output.
+    """Reads class names, one per line or as a JSON list, or a JSON object from the data's classes to outputs.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: JSON of another form.
+        FileNotFoundError: There is no such file.
+        ValueError: The JSON has another form.
     """
     text = path.read_text()
     if path.suffix != ".json":

@@ -1,4 +1,4 @@
-"""Labelled images from a folder, a zip, or a folder inside a zip: one dataset for training and evaluation."""
+"""Labelled images from a folder, a zip, or a folder inside a zip, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".t
 
 
 class _FolderFiles:
-    """Files below a folder, by their path relative to it."""
+    """The files below a folder, by their relative paths."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """Every file below the folder, and every folder directly in it with a slash behind its name."""
+        """All files below the folder, and its direct subfolders with a trailing slash."""
         found = [f"{entry.name}/" for entry in self.folder.iterdir() if entry.is_dir()]
         for parent, _, files in os.walk(self.folder, followlinks=True):
             below = Path(parent).relative_to(self.folder)
@@ -36,7 +36,7 @@ class _FolderFiles:
 
 
 class _ZipFiles:
-    """Files of a zip below one of its folders, by their path relative to that folder."""
+    """The files below a folder of a zip, by their relative paths."""
 
     def __init__(self, archive: Path, inside: str) -> None:
         self.archive = archive
@@ -44,8 +44,7 @@ class _ZipFiles:
         self._handle: tuple[int, zipfile.ZipFile] | None = None
 
     def _zip(self) -> zipfile.ZipFile:
-        # A handle shared by forked workers would share its file position: each process opens its
-        # own.
+        # Each process opens its own handle: forked workers would share the file position.
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = (os.getpid(), zipfile.ZipFile(self.archive))
         return self._handle[1]
@@ -54,7 +53,7 @@ class _ZipFiles:
         return {**self.__dict__, "_handle": None}
 
     def names(self) -> list[str]:
-        """As for a folder; a zip lists its folders with a trailing slash already."""
+        """All files below the folder, and subfolders with a trailing slash, as zips list them."""
         inside = [name for name in self._zip().namelist() if name.startswith(self.prefix)]
         if not inside:
             raise FileNotFoundError(f"no folder {self.prefix!r} in {self.archive}; list it with `unzip -l`")
@@ -65,9 +64,9 @@ class _ZipFiles:
 
 
 class ImageFiles(LabelledImages):
-    """Images in one folder per class, or in one folder with labels apart, as `open_images` found them.
+    """Images in one folder per class, or in one folder with separate labels; `open_images` opens them.
 
-    ``samples`` are sorted, and so are ``classes``.
+    ``samples`` and ``classes`` are sorted.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class ImageFiles(LabelledImages):
         super().__init__(source, classes, samples, [index[name] for name in named])
 
     def read(self, name: str) -> bytes:
-        """Returns the file of one image."""
+        """Returns the bytes of one image file."""
         return self._files.read(name)
 
 
@@ -109,16 +108,16 @@ def open_images(
         path: A folder, a zip, or a folder inside a zip: ``photos``, ``photos.zip``,
             ``photos.zip/train``.
         transform: Applied to each RGB PIL image.
-        labels: For images that are not in class folders; see `read_labels`.
-        labelled: False takes images from any folders; their targets then mean nothing.
+        labels: Labels of images that are not in class folders; see `read_labels`.
+        labelled: False accepts images in any folders; their targets then have no meaning.
 
     Returns:
         A dataset of ``(image, target)``.
 
     Raises:
-        FileNotFoundError: No such folder or zip, or no such labels.
-        ValueError: No images, images without a label or outside a class folder, or a class folder
-            without images.
+        FileNotFoundError: The folder, zip or labels do not exist.
+        ValueError: There are no images, an image has no label or is outside a class folder, or a
+            class folder has no images.
 
     Example:
         >>> train = open_images("cifar10.zip/train")  # doctest: +SKIP
@@ -154,7 +153,7 @@ def _check_classes(classes: list[str], folders: set[str], source: str, labelled:
         raise ValueError(f"no images in {source}; expected <class>/<image> files ({known})")
     if "" in classes and labelled:
         raise ValueError(
-            f"images lie directly in {source}; put each into the folder of its class, or give their labels "
+            f"there are images directly in {source}; put each into the folder of its class, or give their labels "
             "(ImageNet's devkit, or a file with a line for each image)"
         )
     empty = sorted(name for name in folders - {"", *classes} if not name.startswith((".", "__MACOSX")))

@@ -1,4 +1,4 @@
-"""How an evaluation reads images: decoded once, in worker processes, for every protocol at the same time."""
+"""Decoding for an evaluation: each image once, in worker processes, for all protocols together."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .views import Canvases
 
 @dataclass(frozen=True)
 class Options:
-    """How to run an evaluation; none of it changes the figures (``amp`` and another device but by rounding).
+    """How to run an evaluation; figures do not depend on it (except by rounding on ``amp`` and the device).
 
     Attributes:
-        device: Where the models are and run.
+        device: The models' device.
         batch_size: Images in a forward pass.
-        workers: Processes that decode; 0 decodes in this one.
-        amp: Autocast to this dtype.
-        channels_last: Memory format of what the models see.
-        progress: A bar on a terminal.
+        workers: Number of worker processes; 0 decodes in this process.
+        amp: Dtype of autocast; None for none.
+        channels_last: True for inputs in channels-last memory format.
+        progress: Show a progress bar, on a terminal.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -38,16 +38,16 @@ class Options:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Rejects numbers that mean nothing."""
+        """Rejects invalid numbers."""
         if self.batch_size < 1 or self.workers < 0:
             raise ValueError(f"need batch_size >= 1 and workers >= 0, got {self.batch_size}, {self.workers}")
 
 
 class Batch(NamedTuple):
-    """Some decoded images.
+    """A batch of decoded images.
 
     Attributes:
-        pixels: For each way of decoding, uint8 ``(N, 3, canvas, canvas)``, channels-last.
+        pixels: For each kind of decoding, uint8 ``(N, 3, canvas, canvas)``, channels-last.
         targets: Class indices, ``(N,)``.
         indices: Image indices in the data set, ``(N,)``.
         skipped: ``(index, error)`` of images that could not be decoded.
@@ -59,26 +59,26 @@ class Batch(NamedTuple):
     skipped: list[tuple[int, str]]
 
     def canvases(self, protocol: ShiftProtocol) -> Canvases:
-        """Returns the batch as one protocol wants it."""
+        """Returns the batch's canvases for one protocol."""
         return Canvases(self.pixels[protocol.decoding], self.targets, self.indices)
 
 
 def batches(images: Dataset[tuple[Any, int]], protocols: Sequence[ShiftProtocol], options: Options) -> Iterator[Batch]:
     """Yields this process's share of a data set."""
-    import torchvision.transforms.v2  # noqa: F401  # which each worker would import anew
+    import torchvision.transforms.v2  # noqa: F401  # so that workers need not import it again
 
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     count = len(images)  # type: ignore[arg-type]  # torch declares no length for its datasets
     loader = DataLoader(
         _Decoder(images, protocols),
         batch_size=options.batch_size,
-        # Every world-th image: a padded sampler would count some images twice.
+        # Every world-th image, since a padded sampler would count some images twice.
         sampler=range(rank, count, world),
         num_workers=options.workers,
         collate_fn=_collate,
         pin_memory=options.device.type == "cuda",
     )
-    # tqdm.auto takes two iterators of what is not one already: each would start its own workers.
+    # iter(), since tqdm.auto would create two iterators, each of which would start workers.
     shown = None if options.progress and rank == 0 else True
     return iter(tqdm(iter(loader), desc="evaluate", disable=shown, leave=False))
 
@@ -91,7 +91,7 @@ class _Decoded(NamedTuple):
 
 
 class _Decoder(Dataset[_Decoded]):
-    """Canvases by index, or the error where an image cannot be decoded."""
+    """Canvases by index, or the error if an image cannot be decoded."""
 
     def __init__(self, images: Dataset[tuple[Any, int]], protocols: Sequence[ShiftProtocol]) -> None:
         self.images = images
@@ -107,7 +107,7 @@ class _Decoder(Dataset[_Decoded]):
 
 def _collate(items: list[_Decoded]) -> Batch:
     good = [item for item in items if not item.error]
-    # Colours stay last in memory; in a worker, default_collate stacks right into shared memory.
+    # Channels stay last in memory. In a worker, default_collate stacks directly into shared memory.
     pixels = {
         way: default_collate([item.canvases[way].permute(1, 2, 0) for item in good]).permute(0, 3, 1, 2)
         for way in (good[0].canvases if good else ())

@@ -1,4 +1,4 @@
-"""The device that a command line names, checked before any work is done."""
+"""The device that a command line names, checked before the work starts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 
 
 def find_device(name: str) -> torch.device:
-    """Returns a device that this machine has.
+    """Returns a device, after checking that it is available.
 
     Args:
         name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps`` ...
 
     Raises:
-        ValueError: No such device.
+        ValueError: There is no such device.
 
     Example:
         >>> find_device("cpu")

@@ -1,4 +1,4 @@
-"""A data set of Hugging Face's ``datasets`` library, from its hub or from a folder."""
+"""Data sets of Hugging Face's ``datasets`` library, from the hub or a folder."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from .images import LabelledImages
 
-# What ``save_to_disk`` leaves beside a data set, and beside its splits.
+# Files that ``save_to_disk`` writes for a data set and for a dict of splits.
 _SAVED = ("state.json", "dataset_dict.json")
 
 
 class HuggingFaceImages(LabelledImages):
-    """One split of a data set that has a column of images and one of class labels.
+    """One split of a data set with a column of images and one of class labels.
 
     Args:
-        name: ``OWNER/NAME`` or a folder (of ``save_to_disk``, or in any layout that
-            ``load_dataset`` reads, such as Parquet files), and after a colon the split
-            (``validation`` by default).
+        name: ``OWNER/NAME`` or a folder (from ``save_to_disk``, or in any layout that
+            ``load_dataset`` reads, such as Parquet files), optionally followed by a colon and the
+            split. Default split: ``validation``.
 
     Raises:
         ImportError: ``datasets`` is not installed.
-        ValueError: No such split, or no column of images or of labels.
+        ValueError: There is no such split, or not exactly one column of images and one of labels.
     """
 
     def __init__(self, name: str) -> None:

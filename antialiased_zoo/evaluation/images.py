@@ -1,4 +1,4 @@
-"""What every data set of labelled images shares: names, targets, decoding, digests."""
+"""The base class of data sets of labelled images: names, targets, decoding, digests."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..errors import ZooError
 
 
 class CorruptImageError(ZooError, ValueError):
-    """An image file that cannot be decoded; the message names the file."""
+    """An image file cannot be decoded; the message names the file."""
 
 
 class LabelledImages(Dataset[tuple[Any, int]]):
-    """Images with a class each; a subclass says where an image's bytes are.
+    """Images with a class each; a subclass implements `read`.
 
     Attributes:
         source: Where the images are, for messages.
@@ -43,7 +43,7 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         raise NotImplementedError
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Leaves only some of the images in the data set; its classes stay."""
+        """Keeps only some of the images; the classes stay."""
         self.samples = [self.samples[index] for index in indices]
         self.targets = [self.targets[index] for index in indices]
 
@@ -71,7 +71,7 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         return (image if self.transform is None else self.transform(image)), self.targets[index]
 
     def names_digest(self) -> str:
-        """Returns the SHA-256 (hex) of all names: quick, and enough to notice other data by mistake."""
+        """Returns the SHA-256 (hex) of all names: fast, and enough to notice a wrong data set."""
         return hashlib.sha256("\n".join(self.samples).encode()).hexdigest()
 
     def digest(self, hide_bar: bool | None = True) -> str:
@@ -80,8 +80,7 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         A zip and the folder unpacked from it have the same digest.
 
         Args:
-            hide_bar: tqdm's ``disable``, since every byte is read: ``None`` shows a bar on a
-                terminal.
+            hide_bar: tqdm's ``disable``: ``None`` shows a bar on a terminal.
         """
         total = hashlib.sha256()
         for name in tqdm(self.samples, desc="digest", disable=hide_bar, leave=False):
@@ -91,11 +90,11 @@ class LabelledImages(Dataset[tuple[Any, int]]):
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Converts an image to RGB; one that is RGB comes back itself, where Pillow's ``convert`` makes a copy."""
+    """Converts an image to RGB; an RGB image is returned itself, unlike with Pillow's ``convert``, which copies it."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-# What Pillow raises for broken files, and what zip members raise when they are cut short.
+# Errors of Pillow for broken files, and of truncated zip members.
 DECODING_ERRORS = (
     OSError,
     SyntaxError,

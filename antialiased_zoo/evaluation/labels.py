@@ -1,4 +1,4 @@
-"""Labels for images that lie in one folder: ImageNet's devkit, or a text file."""
+"""Labels of images in one folder: ImageNet's devkit, or a text file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def read_labels(path: Path, samples: Sequence[str]) -> list[str]:
 
     Args:
         path: ImageNet's devkit (``ILSVRC2012_devkit_t12``), or a text file: a line ``image label``
-            per image, separated by a comma or white space (Kaggle's ``LOC_val_solution.csv`` and
-            Caffe's ``val.txt`` are such), or one label a line for the images in the order of their
+            per image, separated by a comma or white space (as in Kaggle's ``LOC_val_solution.csv``
+            and Caffe's ``val.txt``), or one label per line for the images in the order of their
             names.
         samples: The images' names, sorted.
 
     Raises:
-        FileNotFoundError: No such file or folder.
-        ValueError: Images without a label, or numbers whose meaning the file does not say.
+        FileNotFoundError: There is no such file or folder.
+        ValueError: An image has no label, or the labels are numbers of unknown meaning.
     """
     if path.is_dir():
         return _devkit(path, samples)
@@ -39,11 +39,11 @@ def read_labels(path: Path, samples: Sequence[str]) -> list[str]:
 
 def _in_order(path: Path, labels: list[str], samples: Sequence[str]) -> list[str]:
     if len(labels) != len(samples):
-        raise ValueError(f"{path} has {len(labels)} labels, one a line, for {len(samples)} images")
+        raise ValueError(f"{path} has {len(labels)} labels, one per line, for {len(samples)} images")
     if all(label.isdigit() for label in labels):
         raise ValueError(
-            f"{path} holds numbers only, and ImageNet's devkit numbers classes otherwise than its networks do: give "
-            "the devkit's folder, whose meta.mat says what they mean, or lines of image and class number"
+            f"{path} contains only numbers, and ImageNet's devkit numbers classes differently from its networks: give "
+            "the devkit's folder, whose meta.mat defines them, or lines of image and class number"
         )
     return labels
 
@@ -62,7 +62,7 @@ def _devkit(folder: Path, samples: Sequence[str]) -> list[str]:
 
 
 def _wordnet_ids(path: Path) -> dict[int, str]:
-    """Returns the devkit's class number -> wordnet id."""
+    """Returns the devkit's class number -> WordNet id."""
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -72,7 +72,7 @@ def _wordnet_ids(path: Path) -> dict[int, str]:
 
 
 def class_order(labels: Sequence[str]) -> list[str]:
-    """Returns the classes that labels name: sorted, or, where all are numbers, every number from 0 to the largest.
+    """Returns the classes in labels: sorted, or, if all labels are numbers, all numbers from 0 to the largest.
 
     Example:
         >>> class_order(["2", "0", "2"]), class_order(["dog", "cat"])

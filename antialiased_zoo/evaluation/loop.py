@@ -1,4 +1,4 @@
-"""Evaluating models on a data set: every image decoded once, every distinct view seen once by every model."""
+"""The evaluation loop: each image is decoded once, and each model sees each distinct view once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .views import ViewMaker, distinct
 
 @dataclass
 class Evaluation:
-    """What :func:`evaluate` found.
+    """The result of :func:`evaluate`, over all processes.
 
     Attributes:
-        probes: Model -> measure -> what it measured, of all processes.
-        images: Images measured.
+        probes: Model -> measure -> its probe.
+        images: Number of images measured.
         skipped: ``(index, error)`` of images that could not be decoded; the error names the file.
-        views: Model -> distinct views that it saw, of all processes.
-        seconds: Wall time, of the slowest process.
+        views: Model -> number of distinct views that it saw.
+        seconds: Wall time of the slowest process.
     """
 
     probes: dict[str, dict[str, Probe]]
@@ -43,10 +43,10 @@ class Evaluation:
         return figures_of(self.probes[model])
 
     def differences(self, model: str, baseline: str) -> dict[str, Figure]:
-        """Returns by how many points a model's figures exceed a baseline's, with the interval of the mean difference.
+        """Returns a model's figures minus a baseline's, in percentage points, with intervals.
 
-        Both models saw the same images in the same order, so images are compared one by one: the
-        interval is narrower than the two figures' own intervals suggest.
+        Both models saw the same images in the same order, so the comparison is paired, and the
+        intervals are narrower than those of the two figures suggest.
         """
         return {
             figure: meter.difference(self.probes[baseline][name].meters[figure]).times(100)
@@ -55,7 +55,7 @@ class Evaluation:
         }
 
     def merge(self, other: Evaluation) -> None:
-        """Adds what another process measured on other images."""
+        """Adds another process's results on other images."""
         for label, probes in self.probes.items():
             for name, probe in probes.items():
                 probe.merge(other.probes[label][name])
@@ -74,25 +74,25 @@ def evaluate(
     class_index: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Measures models side by side; each image is decoded once, whatever the number of models and protocols.
+    """Measures several models together; each image is decoded once for all models and protocols.
 
-    Under ``torchrun`` with an initialised process group each process takes every ``world``-th
-    image, none twice, and all return the whole result. It does not depend on batch size, workers or
-    processes (except where a model rounds differently in another batch).
+    Under ``torchrun`` with an initialised process group each process evaluates every ``world``-th
+    image, and all processes return the complete result. The result does not depend on the batch
+    size, the workers or the processes (unless a model rounds differently in another batch).
 
     Args:
         models: Label -> module or callable, on the options' device.
-        images: ``(PIL image, class)`` for each index, with the names of the classes in ``classes``;
-            `open_images` and `open_data` give such.
-        probes: Makes one model's measures, by name.
-        protocol: Preprocessing and shifts: one for all models, or label -> protocol.
+        images: A data set of ``(PIL image, class)`` with the class names in ``classes``, as returned
+            by `open_images` and `open_data`.
+        probes: A function that returns one model's measures, by name.
+        protocol: Preprocessing and shifts: one protocol for all models, or label -> protocol.
         options: How to run.
-        class_index: Label -> model's output for each class of the data, where the two differ.
-        seed: Of corruptions made on the fly.
+        class_index: Label -> the model's output for each class of the data, if they differ.
+        seed: Seed of corruptions computed on the fly.
 
     Raises:
-        ValueError: No image could be decoded, a model has other classes than the data, or a
-            protocol leaves no room for the shifts that a measure needs.
+        ValueError: No image could be decoded, a model's classes differ from the data's, or a
+            protocol has no room for the shifts of a measure.
 
     Example:
         >>> from PIL import Image
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _check(groups: Mapping[ShiftProtocol, Mapping[str, Model]], probes: Mapping[str, Mapping[str, Probe]]) -> None:
-    """Rejects measures that a protocol does not allow, before any image is decoded."""
+    """Rejects measures that a protocol does not support, before any image is decoded."""
     for protocol, group in groups.items():
         for probe in probes[next(iter(group))].values():
             probe.views(torch.tensor([0]), protocol)
@@ -140,7 +140,7 @@ def _measure(
     options: Options,
     classes: _Classes,
 ) -> int:
-    """Shows one batch's distinct views to every model; returns how many there were."""
+    """Runs every model on a batch's distinct views and returns their number."""
     canvases, protocol = maker.canvases, maker.protocol
     wanted = [probe.views(canvases.indices, protocol) for probe in probes[next(iter(models))].values()]
     keys, where = distinct(torch.cat(wanted, dim=1), protocol)
@@ -159,23 +159,20 @@ def _measure(
 
 
 def count_outputs(label: str, model: Model, size: int, options: Options) -> int:
-    """Returns how many classes a model has, by showing it one black image.
+    """Returns a model's number of classes, by running it on one black image.
 
     Raises:
-        ValueError: The model does not turn images ``(1, 3, size, size)`` into logits
-            ``(1, classes)``.
+        ValueError: The model does not map images ``(1, 3, size, size)`` to logits ``(1, classes)``.
     """
     try:
         with evaluating(model):
             logits = _forward(model, torch.zeros(1, 3, size, size, device=options.device), options)
         if logits.dim() != 2 or len(logits) != 1:
             raise TypeError(f"it returned a tensor of shape {tuple(logits.shape)}")
-    # Any model may raise anything.
+    # A model's code may raise anything.
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{label} does not turn an image of {size} pixels into logits (1, classes): {reason}"
-        ) from error
+        raise ValueError(f"{label} does not map an image of {size} pixels to logits (1, classes): {reason}") from error
     return logits.shape[1]
 
 
@@ -192,7 +189,7 @@ def bare_seconds(
     protocols: Mapping[str, ShiftProtocol],
     options: Options,
 ) -> float:
-    """Times the forward passes of each model's number of views and nothing else, on a ready batch: the least to pay."""
+    """Times only the forward passes of each model's number of views, on a ready batch: a lower bound of the time."""
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
@@ -203,13 +200,13 @@ def bare_seconds(
             batch = batch.contiguous(memory_format=torch.channels_last)
             whole, rest = divmod(views[label], options.batch_size)
             for images in filter(None, [*[options.batch_size] * whole, rest]):
-                # Its sum on the CPU waits for the device, as the evaluation's figures do.
+                # The sum on the CPU waits for the device, as the evaluation does.
                 _forward(model, batch[:images], options).sum().item()
         return time.perf_counter() - started
 
 
 class _Classes:
-    """The data's classes as the models number them."""
+    """The data's targets in each model's numbering."""
 
     def __init__(self, images: Dataset[Any], class_index: Mapping[str, Sequence[int]] | None) -> None:
         self.count = len(getattr(images, "classes", ()))
@@ -223,8 +220,8 @@ class _Classes:
         if self.count != outputs:
             stated = f"the data {self.count}" if self.count else "the data does not name its own"
             raise ValueError(
-                f"{label} has {outputs} classes, {stated}; say which is which (class_index), or measure only crop and "
-                "circular consistency, which need no classes"
+                f"{label} has {outputs} classes, {stated}; give class_index, or measure only crop and circular "
+                "consistency, which need no classes"
             )
         return targets
 

@@ -1,7 +1,7 @@
-"""Where a named model comes from: the zoo, timm, torchvision, the Hugging Face hub, your own module.
+"""Sources of models: the zoo, timm, torchvision, the Hugging Face hub, a user's module.
 
-A source is a function from a `Request` to a `Built`. `register_model_source` adds one under a name
-of its own, and every script then takes ``NAME:...`` as a model.
+A source is a function from a `Request` to a `Built`. `register_model_source` registers one under a
+name, and all scripts then accept ``NAME:...`` as a model.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Request:
     """A model to build.
 
     Attributes:
-        name: In its source's own terms.
-        filter_size: Antialias it with these taps; ``None`` leaves it as it is.
-        weights: ``""`` for the source's default, ``"none"`` for random ones, else a name that the
-            source knows.
-        num_classes: Outputs; ``None`` for the weights' own or the source's default.
-        options: More arguments for the builder.
-        progress: Show a bar while weights are fetched.
+        name: The model's name in its source.
+        filter_size: Filter size of the blurs; ``None`` for no antialiasing.
+        weights: ``""`` for the source's default, ``"none"`` for random weights, else a name that
+            the source knows.
+        num_classes: Number of outputs; ``None`` for the weights' or the source's default.
+        options: Further arguments of the builder.
+        progress: Show a progress bar during downloads.
     """
 
     name: str
@@ -45,22 +45,22 @@ class Request:
     progress: bool = True
 
     def arguments(self) -> dict[str, Any]:
-        """Returns the builder's arguments: the options, and the number of classes if one is wanted."""
+        """Returns the builder's arguments: the options, and the number of classes if given."""
         return dict(self.options) | ({"num_classes": self.num_classes} if self.num_classes is not None else {})
 
 
 @dataclass(frozen=True)
 class Built:
-    """A model, not yet antialiased unless its source did so, and what its source states about it.
+    """A model that a source has built, and the facts that the source states about it.
 
     Attributes:
         model: The network.
-        preprocessing: ``None`` if the source states none.
+        preprocessing: Its preprocessing; ``None`` if unknown.
         stated_by: Where the preprocessing was found, for reports.
         classes: Names of the outputs; ``None`` if unknown.
-        antialiased: Whether the source has dealt with ``filter_size``.
-        license: Of the weights, as the source states it; empty if it states none.
-        remark: What a report must say of the weights.
+        antialiased: True if the source has applied ``filter_size``.
+        license: Licence of the weights, as the source states it; "" if unknown.
+        remark: A remark on the weights, for reports.
     """
 
     model: nn.Module
@@ -77,17 +77,17 @@ MODEL_SOURCES: dict[str, ModelSource] = {}
 
 
 def register_model_source(name: str, source: ModelSource) -> None:
-    """Adds a source of models.
+    """Registers a source of models.
 
     Args:
-        name: Comes before the colon of a spec.
-        source: Builds what it is asked for; any exception it raises is reported in one line.
+        name: The part of a spec before the colon.
+        source: A function that builds a requested model; its exceptions are reported in one line.
 
     Raises:
         ValueError: The name is taken.
     """
     if name in MODEL_SOURCES:
-        raise ValueError(f"there is a source {name!r} already: choose another name")
+        raise ValueError(f"the source {name!r} is already registered: choose another name")
     MODEL_SOURCES[name] = source
 
 
@@ -108,19 +108,19 @@ def zoo(request: Request) -> Built:
 
 
 def timm(request: Request) -> Built:
-    """Builds a model of timm; weights are a pretrained tag."""
+    """Builds a model of timm; its weights are named by timm's tag."""
     library = _library("timm")
     random = request.weights == "none"
     name = f"{request.name}.{request.weights}" if request.weights and not random else request.name
     model = library.create_model(name, pretrained=not random, **request.arguments())
-    # A classifier of another size than the weights' is a new one, whose classes nobody has named.
+    # With num_classes the classifier may be new, so its class names are unknown.
     classes = None if request.num_classes else _timm_classes(library, model)
     stated, unlike = from_timm(model.pretrained_cfg)
     return Built(model, stated, f"timm's pretrained_cfg{unlike}", classes, license="" if random else _license(model))
 
 
 def _timm_classes(library: ModuleType, model: nn.Module) -> Sequence[str] | None:
-    """Returns wordnet ids for the ImageNets other than ImageNet-1k, whose ids this package has itself."""
+    """Returns the WordNet ids of ImageNets other than ImageNet-1k, whose ids are in this package."""
     subset = library.data.infer_imagenet_subset(model)
     if subset in (None, "imagenet-1k"):
         return None
@@ -129,7 +129,7 @@ def _timm_classes(library: ModuleType, model: nn.Module) -> Sequence[str] | None
 
 
 def _license(model: nn.Module) -> str:
-    """Returns the licence that timm states of a model's weights, as SPDX spells it."""
+    """Returns the licence that timm states for a model's weights, as an SPDX identifier."""
     stated = str(model.pretrained_cfg.get("license") or "")  # type: ignore[union-attr, operator]
     spelled = {"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
     return spelled.get(stated, stated)
@@ -138,16 +138,16 @@ def _license(model: nn.Module) -> str:
 def hf_hub(request: Request) -> Built:
     """Builds a timm model from the Hugging Face hub: ``hf-hub:owner/name``."""
     if request.weights not in ("", "none"):
-        raise ValueError("a model of the hub has its own weights; give a file, none, or nothing after its name")
+        raise ValueError("a model of the hub has its own weights; after its name give a file, none, or nothing")
     return timm(Request(f"hf-hub:{request.name}", None, request.weights, request.num_classes, request.options))
 
 
 def torchvision(request: Request) -> Built:
-    """Builds a classifier of torchvision; weights are a name such as IMAGENET1K_V2."""
+    """Builds a classifier of torchvision; its weights are named like IMAGENET1K_V2."""
     models = _library("torchvision.models")
     choices = models.get_model_weights(request.name)
     if request.weights == "none":
-        first = next(iter(choices))  # states how the architecture is used
+        first = next(iter(choices))  # for its preprocessing
         model = models.get_model(request.name, weights=None, **request.arguments())
         return Built(model, from_torchvision(first.transforms()), f"torchvision's {first.name}")
     weights = choices[request.weights] if request.weights else choices.DEFAULT
@@ -160,7 +160,7 @@ def torchvision(request: Request) -> Built:
 
 
 def _replace_head(model: nn.Module, old: int, new: int | None) -> None:
-    """Puts an untrained linear layer in place of the only one with as many outputs as the weights have classes."""
+    """Replaces the head, the only linear layer with ``old`` outputs, by an untrained one."""
     heads = [
         (name, module)
         for name, module in model.named_modules()
@@ -173,19 +173,19 @@ def _replace_head(model: nn.Module, old: int, new: int | None) -> None:
 
 
 def python(request: Request) -> Built:
-    """Takes a module, or what a callable returns: ``MODULE:CALLABLE``."""
+    """Imports a module object, or calls a callable that returns one: ``MODULE:CALLABLE``."""
     place, _, name = request.name.partition(":")
     try:
         found = getattr(importlib.import_module(place), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot take {name} from module {place}: {error}") from error
+        raise ValueError(f"cannot import {name} from module {place}: {error}") from error
     if callable(found) and not isinstance(found, nn.Module):
         arguments = request.arguments()
         if "num_classes" in arguments and "num_classes" not in inspect.signature(found).parameters:
             del arguments["num_classes"]
         found = found(**arguments)
     if not isinstance(found, nn.Module):
-        raise ValueError(f"{name} gave a {type(found).__name__}; it must be, or return, a torch.nn.Module")
+        raise ValueError(f"{name} is or returns a {type(found).__name__}; it must be or return a torch.nn.Module")
     for attribute in ("pretrained_cfg", "default_cfg"):
         config = getattr(found, attribute, None)
         if isinstance(config, Mapping) and "input_size" in config:
@@ -207,7 +207,7 @@ for _source in (("zoo", zoo), ("timm", timm), ("hf-hub", hf_hub), ("torchvision"
 
 @contextmanager
 def one_line(spec: str) -> Iterator[None]:
-    """Turns whatever another library's builder raises into a `ValueError` that names the spec."""
+    """Turns any exception of another library's builder into a `ValueError` that names the spec."""
     try:
         yield
     except (ZooError, FileNotFoundError):
@@ -218,10 +218,10 @@ def one_line(spec: str) -> Iterator[None]:
 
 
 def existing_file(weights: str) -> Path | None:
-    """Returns the path that ``weights`` names, or ``None`` where it is a name that the source knows.
+    """Returns the path that ``weights`` names, or ``None`` if it is a name for the source.
 
     Raises:
-        FileNotFoundError: It can only be a path, and nothing is there.
+        FileNotFoundError: It can only be a path, but does not exist.
     """
     path = Path(weights).expanduser()
     if weights and path.is_file():

@@ -1,4 +1,4 @@
-"""Models named on a command line."""
+"""Model specs: models named on a command line."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _LABEL = re.compile(r"([^:=/]+)=(.+)")
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model and what is known about it.
+    """A model and the known facts about it.
 
     Attributes:
-        label: For tables and pictures.
-        spec: What named it.
+        label: Its name in tables and pictures.
+        spec: The spec that named it.
         model: The network.
-        preprocessing: Of its weights; ``None`` if unknown.
-        classes: Names of its classes in its order; ``None`` if unknown.
+        preprocessing: Preprocessing of its weights; ``None`` if unknown.
+        classes: Names of its outputs, in order; ``None`` if unknown.
         stated_by: Where the preprocessing was found.
-        license: Of the weights, as their source states it; empty if it states none.
-        remark: What a report must say of its weights; empty for most.
+        license: Licence of the weights, as their source states it; "" if unknown.
+        remark: A remark on its weights for reports, or "".
     """
 
     label: str
@@ -53,7 +53,7 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A parsed spec: what to call the model, which source it has, and what to ask the source for."""
+    """A parsed spec: the model's label, its source, and the request to the source."""
 
     label: str
     text: str
@@ -62,13 +62,13 @@ class ModelSpec:
 
 
 def parse_spec(text: str) -> ModelSpec:
-    """Reads a spec without building anything.
+    """Parses a spec without building anything.
 
     Args:
         text: See `GRAMMAR`.
 
     Raises:
-        ValueError: A spec of another form.
+        ValueError: The spec is invalid.
 
     Example:
         >>> spec = parse_spec("lite=timm:tf_efficientnet_lite0:lpf4:weights.pth")
@@ -87,7 +87,7 @@ def parse_spec(text: str) -> ModelSpec:
 
 
 def _named(rest: str, text: str) -> tuple[str, str, str]:
-    """Splits what follows the label into source, name, and filter with weights."""
+    """Splits the part after the label into source, name, and filter with weights."""
     first, _, tail = rest.partition(":")
     if first in ARCHITECTURES:
         return "zoo", first, tail
@@ -106,13 +106,13 @@ def load_named(text: str, num_classes: int | None = None, progress: bool = True)
 
     Args:
         text: See `GRAMMAR`.
-        num_classes: For networks with random weights, and for files with another head than the
-            network's own.
-        progress: Show a bar while weights are fetched.
+        num_classes: Size of the head of networks with random weights, and of files whose head
+            differs from the network's default.
+        progress: Show a progress bar during downloads.
 
     Raises:
-        ValueError: A spec of another form, a model that its source cannot build, or weights that do
-            not fit.
+        ValueError: The spec is invalid, its source cannot build the model, or the weights do not
+            fit.
 
     Example:
         >>> load_named("plain=resnet18:baseline", num_classes=10).model.fc.out_features
@@ -139,19 +139,19 @@ def new_model(
     progress: bool = True,
     **options: Any,
 ) -> NamedModel:
-    """Builds a network to train: with a head of ``num_classes``, antialiased, with random weights by default.
+    """Builds a network for training, with a head of ``num_classes`` and, by default, random weights.
 
     Args:
         text: A name of the zoo, or a spec without filter and weights: ``timm:resnet18``,
             ``mymodels:build``.
-        num_classes: Outputs.
-        filter_size: ``None`` leaves the network as it is.
+        num_classes: Number of outputs.
+        filter_size: Filter size of the blurs; ``None`` for no antialiasing.
         weights: As in a spec.
-        progress: Show a bar while weights are fetched.
-        **options: For the builder.
+        progress: Show a progress bar during downloads.
+        **options: Options of the builder.
 
     Raises:
-        ValueError: As `load_named`.
+        ValueError: See `load_named`.
 
     Example:
         >>> new_model("torchvision:resnet18", 10, filter_size=3).model.fc.out_features
@@ -174,15 +174,15 @@ def new_model(
 
 
 def _fine_tuned(request: Request, file: Path) -> Built:
-    """Builds a network of the zoo with the tensors of a file that says which network it belongs to.
+    """Builds a network of the zoo with the tensors of a file that states its network.
 
-    That network may have another structure: fine-tuning an antialiased network starts from the
+    The file's network may have another structure: fine-tuning an antialiased network starts from the
     baseline's tensors.
     """
     trained = create_model(request.name, pretrained=file, num_classes=request.num_classes, progress=False)
     model = create_model(request.name, request.filter_size, False, request.num_classes, **dict(request.options))
     difference = trained.config.difference(model.config)
-    model.load_state_dict(dict(trained.state_dict()))  # as a plain dict, which does not insist on the structure
+    model.load_state_dict(dict(trained.state_dict()))  # a plain dict, so that structures are not compared
     facts = trained.config
     return Built(model, facts.preprocessing, "the record in its weights", antialiased=True, remark=difference)
 
@@ -198,7 +198,7 @@ def _antialias(built: Built, request: Request) -> None:
 
 
 def _from_file(source: str, request: Request, file: Path, num_classes: int | None) -> Built:
-    """Builds a model with a file's tensors, whose head is the recorded one's, the network's own, or the data's."""
+    """Builds a model with a file's tensors; its head has the recorded, requested, default or the data's size."""
     stated = from_file(file)
 
     def attempt(outputs: int | None) -> Built:
@@ -230,23 +230,22 @@ def _first_that_fits(attempt: Callable[[int | None], Built], heads: Sequence[int
 
 
 def _load(model: nn.Module, file: Path) -> str:
-    """Loads tensors by name, or by position where names differ but every shape and kind is the same in order.
+    """Loads tensors by name, or by position if names differ but all shapes and kinds agree in order.
 
     Returns:
-        What a report must say of it.
+        A remark for reports, or "".
     """
     try:
         checkpoints.load_into(model, file)
         return ""
     except TensorMismatchError as error:
         found, wanted = checkpoints.read_tensors(file), model.state_dict()
-        # A weight stands for a weight, a running mean for a running mean: the last part of a name
-        # says the kind.
+        # The last part of a name is its kind (weight, running_mean ...), which must agree.
         kinds = [[(name.rpartition(".")[2], t.shape) for name, t in state.items()] for state in (found, wanted)]
         if kinds[0] != kinds[1]:
             raise
         if not all(tensor.isfinite().all() for tensor in found.values()):
-            raise ValueError(f"{file} holds values that are not finite") from error
+            raise ValueError(f"{file} contains values that are not finite") from error
         model.load_state_dict(dict(zip(wanted, found.values(), strict=True)))
         first = next((a, b) for a, b in zip(found, wanted, strict=True) if a != b)
         return f"weights matched by position, since names differ ({first[0]} for {first[1]}) but all shapes agree"

@@ -1,4 +1,4 @@
-"""One photo from a file that may be anything: a sound RGB image, or an error that says what is wrong."""
+"""Reads a photo from an untrusted file: a valid RGB image, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import ZooError
 from ..weights import open_regular
 
-# 64 million pixels are 192 MB decoded: larger than any camera's, smaller than an attack.
+# 64 million pixels take 192 MB when decoded: enough for cameras, but not for an attack.
 MAX_PIXELS = 64_000_000
-# Only the central square is looked at; a strip of 1 x 60,000 pixels would be resized to gigabytes
-# first.
+# Only the central square is used, but a strip of 1 x 60,000 pixels would be resized to gigabytes first.
 _MAX_ASPECT = 4
-# Pillow keeps some bytes for each row: 64 million rows of one pixel would be gigabytes. JPEG's own
-# limit.
+# JPEG's own limit. Pillow needs some bytes per row: 64 million rows of one pixel would take gigabytes.
 MAX_SIDE = 65_535
-# Pillow knows many more, among them PostScript, for which it starts Ghostscript.
+# Pillow supports many more, among them PostScript, for which it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO", "TGA", "ICO")
 
 
 class PhotoError(ZooError, ValueError):
-    """A file is not an image that can be shown to a network; the message names the file and the reason."""
+    """A file is not a usable image; the message names the file and the reason."""
 
 
 def read_photo(path: str | os.PathLike[str]) -> Image.Image:
-    """Decode an image file as a viewer would show it: upright, first frame, transparency on white, as 8-bit RGB.
+    """Decode an image file as a viewer shows it: upright, first frame, transparency on white, as 8-bit RGB.
 
-    Strips longer than four times their width lose both ends, which no centre crop reaches.
+    Images with an aspect ratio above four are cropped at both ends, which no centre crop reaches.
 
     Args:
         path: A file in one of `FORMATS`.
@@ -39,8 +37,8 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         An RGB image.
 
     Raises:
-        PhotoError: If it cannot be read or decoded, or has more than 64 million pixels, or 65,535
-            on a side.
+        PhotoError: If it cannot be read or decoded, has more than 64 million pixels, or a side of
+            more than 65,535.
 
     Example:
         >>> read_photo("cat.jpg").mode  # doctest: +SKIP
@@ -48,14 +46,14 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; its refusals are errors
+            warnings.simplefilter("ignore")  # Pillow warns of unusual metadata
             with open_regular(Path(path)) as file, Image.open(file, formats=_formats()) as image:
                 return _central(_rgb(_upright(_sized(image))))
     except PhotoError as error:
         raise PhotoError(f"{Path(path)}: {error}") from None
     except UnidentifiedImageError:
         raise PhotoError(f"{Path(path)}: not an image in one of the formats {', '.join(_formats())}") from None
-    # Pillow's decoders answer broken files with all of these.
+    # Pillow's decoders raise any of these for broken files.
     except (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error or type(error).__name__
         raise PhotoError(f"{Path(path)}: cannot be decoded: {reason}") from None
@@ -64,7 +62,7 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def _formats() -> list[str]:
-    """Return those of `FORMATS` that this Pillow was built with."""
+    """Return the formats among `FORMATS` that this build of Pillow supports."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
@@ -82,14 +80,14 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()
     try:
         return ImageOps.exif_transpose(image)
-    except (ValueError, SyntaxError, TypeError, KeyError):  # the pixels are fine, only their metadata are not
+    except (ValueError, SyntaxError, TypeError, KeyError):  # only the metadata is broken
         return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise PhotoError("holds floating-point values of unknown range: save it as 8-bit RGB first")
-    if image.mode.startswith("I"):  # 16 bits; converting would clip all but the darkest 1/256
+        raise PhotoError("contains floating-point values of unknown range: save it as 8-bit RGB first")
+    if image.mode.startswith("I"):  # 16 bits, which convert() would clip to 255
         image = image.convert("I").point(lambda value: value / 257).convert("L")
     if image.has_transparency_data:
         image = image.convert("RGBA")

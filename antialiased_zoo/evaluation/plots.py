@@ -1,4 +1,4 @@
-"""Pictures of the measures, as matplotlib figures without global state: save them with ``savefig``."""
+"""Plots of the measures, as matplotlib figures without global state: save them with ``savefig``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the first is for the baseline.
+# Okabe and Ito's colour-blind-safe palette; the first colour is for the baseline.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
-# Shapes of kinds of models, for readers and printers without colours.
+# Marker shapes of groups of models, for readers and printers without colours.
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X")
-# A picture with more models names only those on the Pareto front.
+# Plots with more models label only those on the Pareto front.
 _NAMED = 12
 
 
@@ -30,16 +30,16 @@ def shift_curves(
     """Draws probability against shift, one line per model, with each line's wobble (max - min) in the legend.
 
     Args:
-        curves: Label -> (shifts, probabilities in 0..1), equally long.
-        title: Above the curves.
-        xlabel: Below the curves.
-        ylabel: Beside the curves.
-        photo: What was shifted, drawn at the left: a PIL image, an HWC array, whatever ``imshow``
-            takes.
-        caption: Below the photo.
+        curves: Label -> (shifts, probabilities in 0..1), of equal length.
+        title: Title of the plot.
+        xlabel: Label of the x axis.
+        ylabel: Label of the y axis.
+        photo: The shifted image, drawn at the left: a PIL image, an HWC array, or anything else that
+            ``imshow`` accepts.
+        caption: Caption of the photo.
 
     Raises:
-        ValueError: No curves, or shifts and probabilities of different lengths.
+        ValueError: There are no curves, or shifts and probabilities have different lengths.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -58,7 +58,7 @@ def shift_curves(
     axes.set_ylim(-0.02, 1.02)
     axes.margins(x=0.02)
     _label(axes, title, xlabel, ylabel)
-    # Above the curves: no line can run under it.
+    # Above the curves, so that no line runs under it.
     figure.legend(loc="outside upper right", ncols=min(len(curves), 3), frameon=False)
     return figure
 
@@ -71,21 +71,22 @@ def accuracy_consistency(
     errors: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] | None = None,
     groups: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draws accuracy against consistency; models that no other beats in both are filled and joined.
+    """Draws accuracy against consistency; models on the Pareto front are filled and joined by a line.
 
-    Of more than a dozen models only those are named.
+    With more than a dozen models only those on the front are labelled.
 
     Args:
         points: Label -> (accuracy, consistency).
-        title: Above the picture.
-        xlabel: Below it.
-        ylabel: Beside it; say whether crop or circular.
-        errors: Label -> ((lowest, highest accuracy), (lowest, highest consistency)), drawn as bars.
-        groups: Label -> kind of model; each kind has a colour and a shape, which a legend explains.
-            By default each model has a colour.
+        title: Title of the plot.
+        xlabel: Label of the x axis.
+        ylabel: Label of the y axis; state whether crop or circular.
+        errors: Label -> ((lowest, highest accuracy), (lowest, highest consistency)), drawn as error
+            bars.
+        groups: Label -> group of models; each group has a colour and a marker, shown in a legend.
+            Default: one colour for each model.
 
     Raises:
-        ValueError: No points.
+        ValueError: There are no points.
         ImportError: matplotlib is not installed.
     """
     if not points:
@@ -121,7 +122,7 @@ def accuracy_consistency(
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Returns the labels of the points that no other equals or exceeds in both numbers, by the first.
+    """Returns the labels of the points that no other point dominates, sorted by the first number.
 
     Example:
         >>> pareto_front({"a": (70, 90), "b": (71, 89), "c": (69, 89)})
@@ -144,14 +145,14 @@ def distance_maps(
     """Draws feature distance over a grid of shifts: a row per layer (with its own scale), a column per model.
 
     Args:
-        maps: Model -> layer -> ``(row offsets, column offsets)`` distances; the same layers for
+        maps: Model -> layer -> distances ``(row offsets, column offsets)``; the same layers for
             every model.
-        title: Above the picture.
+        title: Title of the plot.
         rows: The row offsets in pixels, for the axes.
-        columns: The column offsets in pixels.
+        columns: The column offsets in pixels, for the axes.
 
     Raises:
-        ValueError: No maps, or models with different layers.
+        ValueError: There are no maps, or the models have different layers.
         ImportError: matplotlib is not installed.
     """
     layers = [list(of_model) for of_model in maps.values()]
@@ -164,7 +165,7 @@ def distance_maps(
         for axes, (label, of_model) in zip(line, maps.items(), strict=True):
             values = of_model[layer]
             extent = _extent(rows or range(values.shape[0]), columns or range(values.shape[1]))
-            # A layer without any distance still needs a scale that is not empty.
+            # If all distances are 0, the scale must still not be empty.
             scale = {"vmin": 0, "vmax": highest or 1, "cmap": "magma"}
             shown = axes.imshow(values.tolist(), origin="lower", extent=extent, **scale)
             axes.set_title(f"{label}\n{layer}: mean {float(values.mean()):.3f}", fontsize="small")

@@ -1,4 +1,4 @@
-"""What a network says of one photo: class names and probabilities."""
+"""Classification of one photo: class names and probabilities."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..weights import Entry
 
 @dataclass(frozen=True)
 class Prediction:
-    """One of a network's best guesses.
+    """One predicted class.
 
     Attributes:
-        index: The class's place in the head.
+        index: The class's index among the outputs.
         label: Its name.
-        probability: Of the softmax, 0 to 1.
+        probability: Its softmax probability, 0 to 1.
     """
 
     index: int
@@ -28,7 +28,7 @@ class Prediction:
 
 
 def class_names(entry: Entry) -> Sequence[str]:
-    """Names of the classes that weights know, in the head's order: their own, or ImageNet-1k's."""
+    """Class names of an entry's weights, in the order of the outputs: its own, or ImageNet-1k's."""
     if entry.classes is not None:
         return entry.classes
     if entry.dataset == "ImageNet-1k":
@@ -41,13 +41,13 @@ def class_names(entry: Entry) -> Sequence[str]:
 
 @torch.inference_mode()
 def predict(model: nn.Module, entry: Entry, photo: Image.Image, top: int = 5) -> list[Prediction]:
-    """Classify one photo under the protocol of the weights.
+    """Classify one photo with the preprocessing of the weights.
 
     Args:
-        model: A network holding the entry's weights, in evaluation mode.
-        entry: The weights' record: preprocessing and class names.
+        model: A network with the entry's weights, in evaluation mode.
+        entry: The manifest's entry: preprocessing and class names.
         photo: Any PIL image.
-        top: How many guesses to return, the likeliest first.
+        top: Number of classes to return, most probable first.
 
     Example:
         >>> entry = get_entry("mobilenet_v2", 4, "cifar10")  # doctest: +SKIP

@@ -1,8 +1,7 @@
-"""The measures that `evaluate` takes: which views of an image each one needs, and what it keeps of the answers.
+"""Probes, the measures of `evaluate`: which views of an image each one needs, and what it records.
 
-A new measure is a subclass of `Probe`; `register_probe` makes it one that
-``scripts/evaluate.py --metrics`` knows, and without registering it that script takes
-``--metrics MODULE:CLASS``.
+A new measure is a subclass of `Probe`. `register_probe` adds it to ``scripts/evaluate.py
+--metrics``, which also accepts an unregistered one as ``--metrics MODULE:CLASS``.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from .views import CORRUPT, CROP, ROLL, centre_view, shift_views
 
 @dataclass(frozen=True)
 class Settings:
-    """What a command line says about measures.
+    """A command line's settings of the measures.
 
     Attributes:
-        images: How many the data set has.
+        images: Number of images in the data set.
         pairs: Pairs of shifts per image.
-        seed: Of the draw of shifts.
-        paper: Draw crops as the published script does.
+        seed: Seed of the shifts.
+        paper: Draw crops like the published script.
     """
 
     images: int
@@ -48,12 +47,12 @@ class Settings:
 
 
 class Probe:
-    """One measure of one model.
+    """Base class of measures: one measure of one model.
 
     Attributes:
-        meters: What was measured, by the name that reports use; in 0..1, reported in percent.
-        needs_targets: Whether the images' classes matter.
-        titles: Figure -> its column in the table; other figures are in the JSON only.
+        meters: The measured values by the name in reports; in 0..1, reported in percent.
+        needs_targets: True if the measure uses the images' classes.
+        titles: Figure -> its column title in tables; other figures appear only in the JSON.
     """
 
     needs_targets = True
@@ -64,19 +63,19 @@ class Probe:
 
     @classmethod
     def create(cls, settings: Settings) -> Probe:
-        """Makes the probe that a command line asks for; by default settings do not matter."""
+        """Makes a probe from a command line's settings; by default they have no effect."""
         return cls()
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
-        """Returns the views to show the model, int64 ``(N, V, 3)``, for images by index."""
+        """Returns the views that the model must see, int64 ``(N, V, 3)``, for images by index."""
         raise NotImplementedError
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch: float32 logits ``(N, V, classes)`` of the views, and class indices ``(N,)``."""
+        """Adds a batch: float32 logits ``(N, V, classes)`` of the views, and class indices ``(N,)``."""
         raise NotImplementedError
 
     def merge(self, other: Probe) -> None:
-        """Takes in what another process measured of other images."""
+        """Adds another process's measurements of other images."""
         for name, meter in other.meters.items():
             self.meters[name].merge(meter)
 
@@ -85,13 +84,13 @@ class Probe:
         return {name: meter.figure().times(100) for name, meter in self.meters.items()}
 
     def columns(self) -> dict[str, list[float]]:
-        """Returns the mean of each column, in percent, of each meter with a row per image."""
+        """Returns the column means, in percent, of each meter that has a row per image."""
         rows = {name: meter for name, meter in self.meters.items() if meter.rows.dim() == 2}
         return {name: [100 * mean for mean in meter.means()] for name, meter in rows.items()}
 
 
 class Accuracy(Probe):
-    """Top-1 and (of five classes or more) top-5 accuracy on the centre crop: ``top1``, ``top5``."""
+    """Top-1 and (with five classes or more) top-5 accuracy on the centre crop: ``top1``, ``top5``."""
 
     titles: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
 
@@ -104,13 +103,13 @@ class Accuracy(Probe):
         return centre_view(protocol).expand(len(indices), 1, 3)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see `Probe`."""
+        """Adds a batch; see `Probe`."""
         self.meters["top1"].update(top_k_correct(logits[:, 0], targets))
         if logits.shape[-1] >= 5:
             self.meters.setdefault("top5", Meter()).update(top_k_correct(logits[:, 0], targets, 5))
 
     def merge(self, other: Probe) -> None:
-        """Takes in what another process measured, which may have seen images first."""
+        """Adds another process's measurements, which may have ``top5`` when this probe has no images yet."""
         for name in other.meters:
             self.meters.setdefault(name, Meter())
         super().merge(other)
@@ -120,11 +119,11 @@ class Consistency(Probe):
     """Share of pairs of shifts with the same argmax: ``crop_consistency`` or ``circular_consistency``.
 
     Args:
-        kind: ``crop`` or ``circular``; the two do not compare.
+        kind: ``crop`` or ``circular``; the two are not comparable.
         pairs: Pairs per image.
-        seed: Of the draw, which depends on nothing but it and the image's index.
-        table: Makes offsets ``(images of the data set, pairs, 2, 2)`` from the protocol's range, in
-            place of a draw per image.
+        seed: Seed of the offsets, which depend only on it and the image's index.
+        table: A function that returns offsets ``(images of the data set, pairs, 2, 2)`` for the
+            protocol's range, instead of random ones for each image.
     """
 
     needs_targets = False
@@ -146,14 +145,14 @@ class Consistency(Probe):
         self.meter = self.meters[f"{kind}_consistency"] = Meter()
 
     def __getstate__(self) -> dict[str, object]:
-        # Processes exchange what they measured, not how to draw.
+        # Processes exchange probes, and a local function cannot be pickled.
         return {**self.__dict__, "_make_table": None}
 
     @classmethod
     def paper(cls, images: int, seed: int = 0, batch: int = 8, passes: int = 5) -> Consistency:
-        """Returns the published script's crop consistency of a data set of so many images.
+        """Returns the crop consistency of the published script, for a data set with this number of images.
 
-        See `draw_paper_pairs`. The script leaves its generator unseeded; here it is numpy's legacy
+        See `draw_paper_pairs`. The script does not seed its generator; here it is NumPy's legacy
         generator with this seed.
         """
         import numpy as np
@@ -164,7 +163,7 @@ class Consistency(Probe):
         return cls("crop", passes, seed, draw)
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
-        """Returns the pairs, one after the other."""
+        """Returns the views of the pairs in order."""
         kind, offsets, stream = (
             (CROP, protocol.require_room().crop_offsets, 0) if self.kind == "crop" else (ROLL, protocol.roll_offsets, 1)
         )
@@ -177,14 +176,14 @@ class Consistency(Probe):
         return shift_views(kind, drawn.flatten(1, 2))
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see `Probe`."""
+        """Adds a batch; see `Probe`."""
         self.meter.update(agreement(logits[:, 0::2], logits[:, 1::2]))
 
 
 class Diagonal(Probe):
     """Diagonal stability: ``diagonal_top1`` and ``diagonal_probability`` for each shift, and ``wobble``.
 
-    ``worst_shift_top1`` is the share of images whose class is right at every shift.
+    ``worst_shift_top1`` is the share of images that are classified correctly at every shift.
     """
 
     titles: ClassVar[Mapping[str, str]] = {
@@ -208,7 +207,7 @@ class Diagonal(Probe):
         return shift_views(CROP, corners).expand(len(indices), -1, 3)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see `Probe`."""
+        """Adds a batch; see `Probe`."""
         wanted = targets[:, None, None].expand(-1, logits.shape[1], 1)
         probability = logits.softmax(-1).gather(2, wanted).squeeze(2)
         self.meters["wobble"].update(wobble(probability))
@@ -219,13 +218,13 @@ class Diagonal(Probe):
 
 
 class Corruptions(Probe):
-    """Top-1 error under corruptions made here: ``error_<name>`` by severity, ``corruption_error`` over all.
+    """Top-1 error under corruptions computed on the fly: ``error_<name>`` by severity, and ``corruption_error``.
 
     Args:
-        names: Of `CORRUPTIONS`; by default all.
+        names: Names in `CORRUPTIONS`. Default: all.
 
     Raises:
-        ValueError: An unknown corruption.
+        ValueError: A corruption is unknown.
     """
 
     titles: ClassVar[Mapping[str, str]] = {"corruption_error": "corruption error"}
@@ -245,7 +244,7 @@ class Corruptions(Probe):
         return shift_views(CORRUPT, torch.tensor(levels)).expand(len(indices), -1, 3)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see `Probe`."""
+        """Adds a batch; see `Probe`."""
         wrong = logits.argmax(-1) != targets[:, None]
         self.meters["corruption_error"].update(wrong)
         for name, errors in zip(self.names, torch.split(wrong, len(SEVERITIES), dim=1), strict=True):
@@ -258,18 +257,18 @@ TITLES: dict[str, str] = {}
 
 
 def register_probe(name: str, create: ProbeFactory, titles: Mapping[str, str]) -> None:
-    """Adds a measure.
+    """Registers a measure.
 
     Args:
-        name: What ``--metrics`` calls it.
-        create: Makes the probe of one model.
-        titles: Figure -> its column in the table; the columns stand in the order of registration.
+        name: Its name in ``--metrics``.
+        create: A function that makes the probe of one model.
+        titles: Figure -> its column title in tables; columns are in the order of registration.
 
     Raises:
         ValueError: The name is taken.
     """
     if name in PROBES:
-        raise ValueError(f"there is a measure {name!r} already: choose another name")
+        raise ValueError(f"the measure {name!r} is already registered: choose another name")
     PROBES[name] = create
     TITLES.update(titles)
 
@@ -278,7 +277,7 @@ def find_probe(name: str) -> ProbeFactory:
     """Returns a registered measure, or the `Probe` subclass that ``MODULE:CLASS`` names.
 
     Raises:
-        ValueError: No such measure.
+        ValueError: There is no such measure.
     """
     if name in PROBES:
         return PROBES[name]
@@ -286,7 +285,7 @@ def find_probe(name: str) -> ProbeFactory:
     try:
         found = getattr(importlib.import_module(place), attribute) if attribute else None
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot take the measure {attribute} from module {place}: {error}") from error
+        raise ValueError(f"cannot import the measure {attribute} from module {place}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Probe)):
         raise ValueError(f"{name!r} is not a measure; there are {', '.join(PROBES)}, or give MODULE:CLASS of a Probe")
     register_probe(name, found.create, found.titles)
@@ -311,7 +310,7 @@ register_probe("corruption", Corruptions.create, Corruptions.titles)
 
 
 def figures_of(probes: Mapping[str, Probe]) -> dict[str, dict[str, object]]:
-    """Returns the figures of probes by name, for JSON: value, n, low, high, and ``each`` column's value."""
+    """Returns the figures of probes by name, for JSON: value, n, low, high, and the column means (``each``)."""
     found: dict[str, dict[str, object]] = {}
     for probe in probes.values():
         for name, figure in probe.figures().items():

@@ -1,4 +1,4 @@
-"""What is done to an image before a model sees it: preprocessing, and the shifts to draw from."""
+"""Evaluation protocols: the preprocessing of images, and the shifts to draw from."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from .images import as_rgb
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Goes up whenever the same network would get other figures: other shifts, another measure, other
-#: preprocessing.
+#: Increased with every change after which the same network would get other figures (shifts, measures,
+#: preprocessing).
 PROTOCOL_VERSION = 1
-# Up to so many pixels, images that are not cropped are shifted as CIFAR's.
+# Uncropped images of up to this size are shifted like CIFAR's.
 _SMALL = 64
 
 
 @dataclass(frozen=True)
 class ShiftProtocol:
-    """Preprocessing and shifts. A *canvas* is what is kept of an image: resized, centre-cropped, uint8.
+    """Preprocessing and shifts. A *canvas* is a resized and centre-cropped uint8 image, from which views are made.
 
-    Crops are cut from the normalised canvas with ``pad`` zeros around it.
+    Crops are taken from the normalised canvas, padded with ``pad`` zeros.
 
     Attributes:
-        name: For reports.
-        preprocessing: Resize, crop, interpolation, mean and deviation.
+        name: Its name in reports.
+        preprocessing: Resize, crop, interpolation, mean and standard deviation.
         canvas: Side of the canvas in pixels.
         pad: Zeros around the normalised canvas, in pixels.
         crop_offsets: Corners of crops in the padded canvas, for crop consistency.
         roll_offsets: Rolls of the centre crop, for circular consistency.
         diagonal_offsets: Corners ``(d, d)`` for diagonal stability.
-        why: What made it this protocol, for reports; ignored when protocols are compared.
+        why: Why this protocol was chosen, for reports; ignored when protocols are compared.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ShiftProtocol:
 
     @property
     def size(self) -> int:
-        """Side of what the model sees, in pixels."""
+        """Side of the model's input, in pixels."""
         return self.preprocessing.crop
 
     @property
@@ -61,14 +61,14 @@ class ShiftProtocol:
 
     @property
     def decoding(self) -> tuple[int, int, str]:
-        """What `prepare` depends on: protocols that share it can share decoded canvases."""
+        """The settings that `prepare` depends on: protocols with equal ones share canvases."""
         return self.preprocessing.resize, self.canvas, self.preprocessing.interpolation
 
     def require_room(self) -> ShiftProtocol:
-        """Returns the protocol itself if its canvas is larger than what the model sees.
+        """Returns the protocol itself if its canvas is larger than the model's input.
 
         Raises:
-            ValueError: There is nothing to shift the crop in.
+            ValueError: There is no room to shift crops.
         """
         if not self.crop_offsets:
             facts, room = self.preprocessing, self.size + DIAGONAL_OFFSETS[-1]
@@ -80,7 +80,7 @@ class ShiftProtocol:
         return self
 
     def describe(self) -> dict[str, object]:
-        """Returns everything that decides the figures, for JSON; ranges as first and last."""
+        """Returns all settings that affect the figures, for JSON; ranges as first and last."""
         facts = self.preprocessing
         return {
             "name": self.name,
@@ -97,7 +97,7 @@ class ShiftProtocol:
         }
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Turns a PIL image of any mode into a canvas, uint8 ``(3, canvas, canvas)``, colours last in memory."""
+        """Makes the canvas of a PIL image of any mode, uint8 ``(3, canvas, canvas)``, channels last in memory."""
         from torchvision.transforms.v2 import InterpolationMode, functional
 
         mode = InterpolationMode(self.preprocessing.interpolation)
@@ -106,26 +106,26 @@ class ShiftProtocol:
         return pixels
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Turns uint8 ``(N, 3, H, W)`` into float32 as the preprocessing does, bit for bit; channels-last.
+        """Normalises uint8 ``(N, 3, H, W)`` to float32 in channels-last, bit-identical to the preprocessing.
 
-        Fastest for channels-last pixels.
+        It is fastest for channels-last pixels.
         """
         (count, channels, height, width), device = pixels.shape, pixels.device
         facts = self.preprocessing
-        # Rows of pixels with their colours side by side: long loops over memory.
+        # Flatten rows and channels, for long loops over contiguous memory.
         rows = pixels.permute(0, 2, 3, 1).flatten(2)
         mean, std = (
             torch.tensor(each, dtype=torch.float32, device=device).repeat(width) for each in (facts.mean, facts.std)
         )
         made = torch.empty(rows.shape, dtype=torch.float32, device=device)
-        # On a CPU one image at a time, which stays in its cache from step to step.
+        # On a CPU one image at a time, which stays in the cache.
         block = 1 if device.type == "cpu" else count
         for to, source in zip(torch.split(made, block), torch.split(rows, block), strict=True):
             to.copy_(source).mul_(1 / 255).sub_(mean).div_(std)
         return made.view(count, height, width, channels).permute(0, 3, 1, 2)
 
     def padded(self, pixels: Tensor) -> Tensor:
-        """Returns normalised canvases with the protocol's zeros around them."""
+        """Returns normalised canvases, zero-padded as the protocol states."""
         return F.pad(self.normalise(pixels), [self.pad] * 4) if self.pad else self.normalise(pixels)
 
 
@@ -136,8 +136,7 @@ def _ends(offsets: range) -> list[int]:
 def imagenet(preprocessing: Preprocessing | None = None) -> ShiftProtocol:
     """Zhang's protocol: crops at 0..31 of a canvas 32 pixels larger (256 for 224); rolls by -32..31.
 
-    Where the preprocessing resizes to less than that canvas, only accuracy and rolls can be
-    measured.
+    If the preprocessing resizes to less than the canvas, only accuracy and rolls can be measured.
     """
     facts = preprocessing or Preprocessing()
     canvas = facts.crop + DIAGONAL_OFFSETS[-1]
@@ -147,29 +146,29 @@ def imagenet(preprocessing: Preprocessing | None = None) -> ShiftProtocol:
 
 
 def cifar(preprocessing: Preprocessing | None = None, reach: int = 3) -> ShiftProtocol:
-    """Chaman and Dokmanic's protocol for CIFAR: rolls by -3..2, and crops at those of the zero-padded image.
+    """Chaman and Dokmanic's protocol for CIFAR: rolls by -3..2, and crops of the zero-padded image at these offsets.
 
-    Offsets are pixels of what the model sees. The zeros surround the normalised image.
+    Offsets are in pixels of the model's input. The normalised image is padded.
 
     Args:
-        preprocessing: By default CIFAR-10's own 32 pixels.
-        reach: The largest shift, 3 as published.
+        preprocessing: The preprocessing. Default: CIFAR-10's 32 pixels.
+        reach: The largest shift; 3 as published.
 
     Raises:
-        ValueError: A resize other than the crop (there would be image to shift in), or no reach.
+        ValueError: Resize and crop differ (images would have room for shifts), or reach is below 1.
     """
     facts = preprocessing or Preprocessing(resize=32, crop=32)
     if facts.resize != facts.crop or reach < 1:
-        raise ValueError(f"the cifar protocol needs resize equal to crop and a reach, got {facts}, {reach}")
-    # Rows 0 .. 2 * reach - 1 of the padded image are offsets -reach .. reach - 1.
+        raise ValueError(f"the cifar protocol needs resize equal to crop and reach >= 1, got {facts}, {reach}")
+    # Corners 0 .. 2 * reach - 1 of the padded image are offsets -reach .. reach - 1.
     corners, rolls, diagonal = range(2 * reach), range(-reach, reach), range(2 * reach + 1)
     return ShiftProtocol("cifar", facts, facts.crop, reach, corners, rolls, diagonal)
 
 
 def with_room(preprocessing: Preprocessing) -> Preprocessing:
-    """Returns preprocessing that leaves 32 pixels to shift crops in, with a larger resize where that takes one.
+    """Returns preprocessing with 32 pixels of room for shifts of crops, with a larger resize if necessary.
 
-    Of crops of up to 64 pixels it leaves all as it is: those are padded, as CIFAR's.
+    Preprocessing with crops of up to 64 pixels is not changed: such images are padded, like CIFAR's.
 
     Example:
         >>> with_room(Preprocessing(232, 224)).resize, with_room(Preprocessing(32, 32)).resize
@@ -182,17 +181,17 @@ def with_room(preprocessing: Preprocessing) -> Preprocessing:
 
 
 def protocol_for(preprocessing: Preprocessing) -> ShiftProtocol:
-    """Returns the protocol that preprocessing implies: ImageNet's where images are cropped, CIFAR's for small ones.
+    """Returns the protocol that fits preprocessing: ImageNet's if images are cropped, CIFAR's if they are small.
 
     Raises:
-        ValueError: Images of more than 64 pixels that are not cropped; either protocol could be
+        ValueError: Images have more than 64 pixels and are not cropped, so either protocol could be
             meant.
     """
     facts = preprocessing
     if facts.resize > facts.crop:
         return replace(imagenet(facts), why=f"guessed: resize {facts.resize} is more than crop {facts.crop}")
     if facts.crop <= _SMALL:
-        return replace(cifar(facts), why=f"guessed: {facts.crop} pixels, of which nothing is cropped off")
+        return replace(cifar(facts), why=f"guessed: {facts.crop} pixels, not cropped")
     raise ValueError(
         f"images of {facts.resize} pixels are not cropped, so it is unclear how to shift them: choose --protocol "
         f"imagenet (with --resize {facts.crop + 32} if crops are to be shifted) or --protocol cifar (up to 3 pixels)"

@@ -1,4 +1,4 @@
-"""An evaluation's figures as a Markdown table."""
+"""Reports: an evaluation's figures as a Markdown table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def markdown_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]], notes
 
     Args:
         figures: Model -> figure's name -> value, low, high, n.
-        notes: A line each, such as the protocol and the command.
+        notes: One line each, such as the protocol and the command.
 
     Example:
         >>> figure = {"value": 71.234, "low": 70.8, "high": 71.6, "n": 50000}
@@ -38,12 +38,12 @@ def markdown_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]], notes
 
 
 def result_notes(label: str, result: Mapping[str, Any]) -> list[str]:
-    """Returns what one model's result says beside the table: paired differences, ImageNet-C and -P.
+    """Returns the notes of one model's result: paired differences, ImageNet-C and ImageNet-P.
 
     Args:
-        label: The model's.
-        result: May have ``differences``, ``imagenet_c`` and ``imagenet_p``, as in the JSON of
-            ``scripts/evaluate.py``.
+        label: The model's label.
+        result: The result; it may have ``differences``, ``imagenet_c`` and ``imagenet_p``, as in the
+            JSON of ``scripts/evaluate.py``.
     """
     notes = []
     changes = {TITLES[name]: figure for name, figure in result.get("differences", {}).items() if name in TITLES}

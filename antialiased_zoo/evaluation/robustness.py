@@ -1,4 +1,4 @@
-"""ImageNet-C and ImageNet-P from their folders."""
+"""Robustness on ImageNet-C and ImageNet-P."""
 
 from __future__ import annotations
 
@@ -39,19 +39,20 @@ def imagenet_c(
     options: Options | None = None,
     class_index: Callable[[Sequence[str]], Mapping[str, Sequence[int]]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measures errors on ImageNet-C's folders; its images are 224 pixels already and only centre-cropped.
+    """Measures errors on ImageNet-C, whose images already have 224 pixels and are only centre-cropped.
 
     Args:
         models: Label -> model.
-        root: Has ``<corruption>/<1..5>/<class>/<image>`` for some or all of the 15 corruptions.
-        preprocessing: For interpolation, mean and deviation; nothing is resized at 224.
+        root: A folder with ``<corruption>/<1..5>/<class>/<image>`` for some or all of the 15
+            corruptions.
+        preprocessing: Interpolation, mean and standard deviation; images are not resized at 224.
         options: How to run.
-        class_index: Gives `evaluate`'s ``class_index`` for a folder's classes.
+        class_index: A function that returns `evaluate`'s ``class_index`` for a folder's classes.
 
     Returns:
         Label -> ``errors`` (corruption -> top-1 error at each severity, percent), ``mean_error``
-        (unnormalised, percent), ``mce`` (normalised by AlexNet, percent; ``None`` unless all 15 are
-        there), ``missing``.
+        (unnormalised, percent), ``mce`` (normalised by AlexNet, percent; ``None`` unless all 15
+        corruptions exist), ``missing``.
     """
     protocol = _uncropped(preprocessing)
     errors: dict[str, dict[str, list[float]]] = {label: {} for label in models}
@@ -83,18 +84,18 @@ def imagenet_p(
     preprocessing: Preprocessing | None = None,
     options: Options | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measures flip rates on ImageNet-P, its clips unpacked to frames (docs/metrics.md has the command).
+    """Measures flip rates on ImageNet-P, with clips unpacked to frames (docs/metrics.md has the command).
 
     Args:
         models: Label -> model.
-        root: Has ``<perturbation>/<class>/<clip>/<frame>``, frames in the order of their names.
+        root: A folder with ``<perturbation>/<class>/<clip>/<frame>``, frames sorted by name.
         preprocessing: As in :func:`imagenet_c`.
         options: How to run.
 
     Returns:
         Label -> perturbation -> flip rate in percent with n (clips) and interval, and ``mean`` over
-        the perturbations, not normalised. Noise is compared with frame 0, all else with the frame
-        before.
+        the perturbations, not normalised. For noise, frames are compared with frame 0, otherwise
+        with the previous frame.
     """
     rates: dict[str, dict[str, Any]] = {label: {} for label in models}
     folders = sorted(entry for entry in Path(root).iterdir() if entry.is_dir())
@@ -117,7 +118,7 @@ def _mean(rates: Mapping[str, Figure]) -> float:
 
 
 def _clip_rates(predictions: Tensor, frames: Frames, noise: bool) -> Figure:
-    """Returns the mean flip rate of clips, in percent, from rows of frame number and class in any order."""
+    """Returns the mean flip rate of clips, in percent, from rows (frame number, class) in any order."""
     ordered = predictions[predictions[:, 0].argsort()].long()
     meter = Meter("mean")
     for clip in range(len(frames.clips)):
@@ -128,7 +129,7 @@ def _clip_rates(predictions: Tensor, frames: Frames, noise: bool) -> Figure:
 
 
 class Predictions(Probe):
-    """Keeps each image's target and predicted class."""
+    """Records each image's target and predicted class."""
 
     needs_targets = False
 
@@ -141,19 +142,19 @@ class Predictions(Probe):
         return centre_view(protocol).expand(len(indices), 1, 3)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch; see :class:`Probe`."""
+        """Adds a batch; see :class:`Probe`."""
         self.meters["prediction"].update(torch.stack([targets, logits[:, 0].argmax(-1)], dim=1))
 
 
 class Frames(Dataset[tuple[Image.Image, int]]):
-    """Every frame of every clip of ``<class>/<clip>/<frame>`` folders, with its number as the target.
+    """All frames of ``<class>/<clip>/<frame>`` folders; the target of a frame is its index.
 
     Attributes:
         clips: Each clip's folder.
         clip_of: Each frame's clip, ``(frames,)``.
 
     Raises:
-        ValueError: No frames.
+        ValueError: There are no frames.
     """
 
     def __init__(self, root: Path) -> None:
@@ -177,6 +178,6 @@ class Frames(Dataset[tuple[Image.Image, int]]):
 
 
 def _uncropped(preprocessing: Preprocessing | None) -> ShiftProtocol:
-    """Both benchmarks' images have the network's size already."""
+    """A protocol without cropping, since both benchmarks' images already have the network's size."""
     facts = preprocessing or Preprocessing()
     return cifar(Preprocessing(facts.crop, facts.crop, facts.interpolation, facts.mean, facts.std))

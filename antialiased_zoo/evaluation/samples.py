@@ -1,4 +1,4 @@
-"""Measures shown for a few images rather than averaged over a data set: feature distance maps, stability curves."""
+"""Measures on a few images instead of a data set: feature distance maps and stability curves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .protocols import ShiftProtocol
 
 
 class Images(Protocol):
-    """What :func:`sample_canvases` asks of a data set."""
+    """A data set for :func:`sample_canvases`."""
 
     def image(self, index: int) -> Image.Image:
         """Decodes one image to RGB."""
@@ -33,14 +33,14 @@ def feature_maps(
     grid: int = 8,
     layers: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Returns internal feature distance, averaged over images, for shifts of 0 .. grid-1 pixels each way.
+    """Returns internal feature distance, averaged over images, for shifts of 0 .. grid-1 pixels along each axis.
 
     Args:
-        models: Label -> model, all with the named layers.
-        canvases: From :func:`sample_canvases`.
-        protocol: Says where their centre crop is.
-        grid: Shifts along each axis.
-        layers: By default :func:`common_layers`.
+        models: Label -> model; all must have the named layers.
+        canvases: Canvases from :func:`sample_canvases`.
+        protocol: The canvases' protocol.
+        grid: Number of shifts along each axis.
+        layers: Names of layers. Default: those of :func:`common_layers`.
 
     Returns:
         Label -> layer -> ``mean`` (rows, then columns), ``n`` images, ``rows`` and ``columns`` in
@@ -62,7 +62,7 @@ def feature_maps(
 def stability_curves(
     models: Mapping[str, nn.Module], canvas: Tensor, target: int, protocol: ShiftProtocol
 ) -> dict[str, dict[str, list[float]]]:
-    """Returns label -> ``offsets`` and ``probability`` of one image's class at each diagonal shift."""
+    """Returns label -> ``offsets`` and the ``probability`` of an image's class at each diagonal shift."""
     found = {
         label: diagonal_stability(model, canvas, target, protocol.size, protocol.diagonal_offsets)
         for label, model in models.items()
@@ -74,15 +74,15 @@ def stability_curves(
 
 
 def common_layers(models: Mapping[str, nn.Module], image: Tensor, count: int = 4) -> list[str]:
-    """Returns up to ``count`` layers that every model has, spread over the depth, stages where there are some.
+    """Returns up to ``count`` layers that all models have, spread over the depth; stages if there are any.
 
     Raises:
-        ValueError: No layer with a feature map is in all models.
+        ValueError: The models share no layer with a feature map.
     """
     mapped = [_mapped_layers(model, image) for model in models.values()]
     shared = [name for name in mapped[0] if all(name in names for names in mapped[1:])]
     if not shared:
-        raise ValueError("the models share no layer with a feature map; name layers, or measure them apart")
+        raise ValueError("the models share no layer with a feature map; name layers, or measure them separately")
     modules = dict(next(iter(models.values())).named_modules())
     for depth in (0, 1):
         level = [name for name in shared if name.count(".") == depth]
@@ -90,12 +90,12 @@ def common_layers(models: Mapping[str, nn.Module], image: Tensor, count: int = 4
         if len(stages) > 1 or depth == 1:
             shared = (stages if len(stages) > 1 else level) or shared
             break
-    # The last of each of `count` equal parts, so the deepest is always in.
+    # The last of each of `count` equal parts, so that the deepest is included.
     return [shared[len(shared) * (part + 1) // count - 1] for part in range(count)] if len(shared) > count else shared
 
 
 def _mapped_layers(model: nn.Module, image: Tensor) -> list[str]:
-    """Returns the names of modules, in the order in which they finish, whose output is a map of positions."""
+    """Returns the names of modules whose output is a feature map, in the order in which they finish."""
     names: list[str] = []
 
     def note(name: str, output: object) -> None:

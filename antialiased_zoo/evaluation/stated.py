@@ -1,4 +1,4 @@
-"""Preprocessing as other libraries state it, and what a command line changes of it."""
+"""Preprocessing as stated by other libraries and weights files, and changed by a command line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..weights import Preprocessing, checkpoints
 
 
 def from_timm(config: Mapping[str, Any]) -> tuple[Preprocessing, str]:
-    """Reads timm's ``pretrained_cfg`` or ``default_cfg``, as ``timm.data.create_transform`` does for evaluation.
+    """Reads timm's ``pretrained_cfg`` or ``default_cfg``, like ``timm.data.create_transform`` for evaluation.
 
     Returns:
-        The preprocessing, and what of the configuration it does not follow (empty for most).
+        The preprocessing, and how it deviates from the configuration ("" if it does not).
 
     Raises:
-        ValueError: An interpolation that this package does not have.
+        ValueError: The interpolation is not supported.
 
     Example:
         >>> from_timm({"input_size": (3, 224, 224), "crop_pct": 0.9, "interpolation": "bicubic"})[0].resize
@@ -36,7 +36,7 @@ def from_torchvision(transforms: Any) -> Preprocessing:
     """Reads torchvision's ``weights.transforms()`` for classification.
 
     Raises:
-        ValueError: Transforms for another task.
+        ValueError: The transforms are for another task.
     """
     try:
         (resize,), (crop,) = transforms.resize_size, transforms.crop_size
@@ -48,12 +48,12 @@ def from_torchvision(transforms: Any) -> Preprocessing:
 
 @dataclass(frozen=True)
 class Stated:
-    """What is stated of weights in a file, and where.
+    """The facts stated about the weights in a file.
 
     Attributes:
-        preprocessing: ``None`` if nothing states it.
+        preprocessing: The preprocessing; ``None`` if unknown.
         classes: Names of the outputs; ``None`` if unknown.
-        by: Where this was found; empty if nowhere.
+        by: Where the facts were found, or "".
     """
 
     preprocessing: Preprocessing | None = None
@@ -62,10 +62,10 @@ class Stated:
 
 
 def from_file(weights: Path) -> Stated:
-    """Reads the JSON that training writes beside weights, or else the record that the file itself holds.
+    """Reads the JSON that training writes next to the weights, or else the record in the file itself.
 
     Raises:
-        CheckpointError: The file is not sound.
+        CheckpointError: The file is corrupt.
     """
     record = weights.with_suffix(".json")
     if record.is_file():
@@ -89,11 +89,11 @@ def changed(
     resize: int | None = None,
     crop: int | None = None,
 ) -> Preprocessing:
-    """Returns preprocessing with some facts replaced; timm's ``crop_pct`` is the crop's share of the resized image.
+    """Returns preprocessing with some settings replaced; timm's ``crop_pct`` is crop divided by resize.
 
     Raises:
-        ValueError: Both resize and crop_pct, a share outside 0..1, or facts that do not go
-            together.
+        ValueError: Both resize and crop_pct are given, crop_pct is not in 0..1, or the settings
+            contradict each other.
 
     Example:
         >>> changed(Preprocessing(), crop=288, crop_pct=0.9).resize
@@ -101,7 +101,7 @@ def changed(
     """
     if crop_pct is not None:
         if resize is not None:
-            raise ValueError("resize and crop_pct say the same thing: give one of the two")
+            raise ValueError("resize and crop_pct are alternatives: give only one of them")
         if not 0 < crop_pct <= 1:
             raise ValueError(f"crop_pct must be above 0 and at most 1, got {crop_pct}")
         resize = math.floor((crop or facts.crop) / crop_pct)
@@ -112,7 +112,7 @@ def changed(
 
 
 def described(facts: Preprocessing) -> str:
-    """Returns preprocessing in a few words, for a report.
+    """Returns a short description of preprocessing, for reports.
 
     Example:
         >>> described(Preprocessing())

@@ -1,4 +1,4 @@
-"""A named model, ready to be measured: on its device, with the preprocessing, protocol and classes that are its own."""
+"""Subjects: models that are ready to be measured, with their device, preprocessing, protocol and classes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PROTOCOLS: dict[str, Callable[[Preprocessing], ShiftProtocol]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and everything that decides how it is measured.
+    """A model and how it is measured.
 
     Attributes:
-        named: The model, in the place and memory format of the options.
+        named: The model, on the options' device and in their memory format.
         protocol: Preprocessing and shifts.
-        preprocessing_from: Who states the preprocessing, and which flags change it.
-        outputs: How many classes the model has.
+        preprocessing_from: Where the preprocessing was found, and which flags changed it.
+        outputs: Number of the model's classes.
     """
 
     named: NamedModel
@@ -40,13 +40,13 @@ class Subject:
     outputs: int
 
     def note(self) -> str:
-        """Says which preprocessing and protocol are used, and why."""
+        """Describes the preprocessing and the protocol, and why they were chosen."""
         facts = f"{described(self.protocol.preprocessing)} ({self.preprocessing_from})"
         remark = f"; {self.named.remark}" if self.named.remark else ""
         return f"{self.named.label}: {facts}; protocol {self.protocol.name} ({self.protocol.why}){remark}"
 
     def match(self, classes: Sequence[str], given: str | None = None) -> ClassMap:
-        """Matches a data set's classes with the model's outputs, as `match_classes`."""
+        """Matches a data set's classes with the model's outputs; see `match_classes`."""
         try:
             return match_classes(classes, self.outputs, self.named.classes, given)
         except ValueError as error:
@@ -62,20 +62,20 @@ def prepare(
     seed: int = 0,
     room: bool = False,
 ) -> Subject:
-    """Builds the model that a command line names and finds out how to measure it.
+    """Builds the model that a command line names and determines how to measure it.
 
     Args:
         text: See `GRAMMAR`.
-        options: Where and how the model runs.
+        options: How to run the model.
         num_classes: As in `load_named`.
-        protocol: One of `PROTOCOLS`.
-        flags: Arguments of `changed`, which override what the weights state.
-        seed: Of random weights.
-        room: Resize images to more where the weights' own preprocessing leaves no room to shift
-            crops in.
+        protocol: A name in `PROTOCOLS`.
+        flags: Arguments of `changed`, which override the weights' preprocessing.
+        seed: Seed of random weights.
+        room: Resize images to a larger size if the weights' own preprocessing has no room for shifts
+            of crops.
 
     Raises:
-        ValueError: As `load_named`; preprocessing that does not go together; a model that is not a
+        ValueError: See `load_named`; or the preprocessing is contradictory, or the model is not a
             classifier.
 
     Example:
@@ -83,7 +83,7 @@ def prepare(
         >>> subject.outputs, subject.protocol.name
         (10, 'imagenet')
     """
-    # Networks with random weights must be the same ones in every process.
+    # Random weights must be equal in all processes.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         named = load_named(text, num_classes, options.progress)
@@ -96,6 +96,6 @@ def prepare(
     origin = ", ".join([stated, *(f"--{name.replace('_', '-')}" for name in flags)])
     facts = changed(named.preprocessing or assumed, **flags)
     if room and facts != with_room(facts):
-        origin, facts = f"{origin}, resized to more to shift crops", with_room(facts)
+        origin, facts = f"{origin}, with a larger resize for shifts of crops", with_room(facts)
     chosen = PROTOCOLS[protocol](facts)
     return Subject(named, chosen, origin, count_outputs(named.label, named.model, chosen.size, options))

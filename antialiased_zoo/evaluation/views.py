@@ -1,6 +1,6 @@
-"""The images that measures ask for; each is made once, however many measures share it.
+"""Views: the shifted or corrupted images that measures need; each is made once for all measures.
 
-A *view* of an image is three integers: a kind and two numbers.
+A *view* of an image is identified by three integers: a kind and two numbers.
 
 ====================  ======================  =======================
 kind                  first                   second
@@ -23,7 +23,7 @@ from ..metrics import CORRUPTIONS, corrupt
 from .protocols import ShiftProtocol
 
 CROP, ROLL, CORRUPT = 0, 1, 2
-# Room for each of a key's two numbers, either side of zero.
+# Bound of the absolute value of a view's two numbers.
 _SPAN = 1 << 14
 
 
@@ -42,13 +42,13 @@ class Canvases(NamedTuple):
 
 
 class ViewMaker:
-    """Makes views of one batch.
+    """Makes the views of one batch.
 
     Args:
         canvases: The batch, on the CPU.
         protocol: Sizes, padding, normalisation.
-        device: Where to make the views.
-        seed: Of corruptions.
+        device: Device of the views.
+        seed: Seed of corruptions.
     """
 
     def __init__(self, canvases: Canvases, protocol: ShiftProtocol, device: torch.device, seed: int = 0) -> None:
@@ -94,11 +94,11 @@ def _crop(image: Tensor, row: int, column: int, size: int) -> Tensor:
 
 
 def distinct(views: Tensor, protocol: ShiftProtocol) -> tuple[Tensor, Tensor]:
-    """Finds the views of a batch that differ.
+    """Finds the distinct views of a batch.
 
     Args:
-        views: int64 ``(N, V, 3)``, for each image of a batch.
-        protocol: Says which crop is the one in the centre, which a roll by nothing equals.
+        views: int64 ``(N, V, 3)``, the views of each image.
+        protocol: The protocol, whose centre crop equals a roll by zero.
 
     Returns:
         Keys ``(U, 4)`` for :meth:`ViewMaker.make`, and for each view its key's index, ``(N, V)``.
@@ -119,5 +119,5 @@ def centre_view(protocol: ShiftProtocol) -> Tensor:
 
 
 def shift_views(kind: int, offsets: Tensor) -> Tensor:
-    """Turns offsets ``(..., 2)`` into views ``(..., 3)`` of a kind."""
+    """Makes views ``(..., 3)`` of a kind from offsets ``(..., 2)``."""
     return torch.cat([torch.full_like(offsets[..., :1], kind), offsets], dim=-1)

@@ -1,4 +1,4 @@
-"""WebDataset shards as a data set with random access: tar files of ``KEY.jpg`` beside ``KEY.cls``."""
+"""WebDataset shards (tar files of ``KEY.jpg`` and ``KEY.cls``) as a data set with random access."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LABELS = ("cls", "cls.txt")
 class WebDataset(LabelledImages):
     """Images and class numbers (or names) in shards.
 
-    The headers of all shards are read once; after that every image is read from its place. So an
-    image's index, on which its shifts depend, is the same whatever the number of processes.
+    The headers of all shards are read once; then images are read by offset. So an image's index, on
+    which its shifts depend, does not depend on the number of processes.
 
     Args:
         shards: A tar, a folder of tars, or a path with a range in braces:
@@ -27,8 +27,8 @@ class WebDataset(LabelledImages):
         hide_bar: tqdm's ``disable`` for the bar while headers are read.
 
     Raises:
-        FileNotFoundError: No shards.
-        ValueError: No images with labels, images without, or two images under one key.
+        FileNotFoundError: There are no shards.
+        ValueError: There are no images, an image has no label, or a key has two images.
     """
 
     def __init__(self, shards: str, hide_bar: bool | None = True) -> None:
@@ -39,7 +39,7 @@ class WebDataset(LabelledImages):
         missing = [name for name in self._places if name not in labels]
         if missing or not self._places:
             what = f"no label for {missing[0]}" if missing else "no images"
-            raise ValueError(f"{what} in {shards}; expected KEY.jpg beside KEY.cls")
+            raise ValueError(f"{what} in {shards}; expected KEY.jpg and KEY.cls")
         classes = class_order(list(labels.values()))
         place = {name: index for index, name in enumerate(classes)}
         samples = list(self._places)
@@ -48,8 +48,7 @@ class WebDataset(LabelledImages):
     def _index(self, shard: Path, labels: dict[str, str]) -> None:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
-                # As the format has it, a key is the path up to the first dot of the file's own
-                # name.
+                # In this format, the key is the path up to the first dot of the file name.
                 folder, slash, file = member.name.rpartition("/")
                 key, _, suffix = file.partition(".")
                 name = f"{shard.name}/{folder}{slash}{key}"
@@ -57,14 +56,14 @@ class WebDataset(LabelledImages):
                     continue
                 if suffix.lower() in _IMAGES:
                     if name in self._places:
-                        raise ValueError(f"{name} has two images in {shard}; expected one KEY.jpg beside KEY.cls")
+                        raise ValueError(f"{name} has two images in {shard}; expected one KEY.jpg and one KEY.cls")
                     self._places[name] = (shard, member.offset_data, member.size)
                 elif suffix.lower() in _LABELS:
                     content = tar.extractfile(member)
                     labels[name] = content.read().decode().strip() if content else ""
 
     def read(self, name: str) -> bytes:
-        """Returns the encoded image from its place in its shard."""
+        """Returns the encoded image, read from its shard."""
         shard, offset, size = self._places[name]
         with open(shard, "rb") as file:
             file.seek(offset)

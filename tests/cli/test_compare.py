@@ -87,7 +87,7 @@ def test_compare_takes_the_zoos_networks_with_their_weights(photo: str, capsys: 
     ("more", "message"),
     [
         (["--shifts", "33"], "--shifts must be 1 to 32"),
-        (["--label", "dog"], "knows no class 'dog', only class 0"),
+        (["--label", "dog"], "has no class 'dog', only class 0"),
         (["--plot", "nowhere/out.png"], "nowhere"),
     ],
 )
@@ -117,7 +117,7 @@ def test_plan_prints_the_plan_of_a_network_in_this_folder(here: Path, capsys: py
     spec.loader.exec_module(module)
     lines = capsys.readouterr().out.splitlines()
     assert "\n".join(lines[:-1]) == str(az.plan(module.strided()))
-    assert lines[-1] == "1 of 1 ops that stride get a blur"
+    assert lines[-1] == "1 of 1 strided ops get a blur"
     assert cli.main(["plan", "nets_of_mine:strided", "--input", "3x32x40"]) == 0
     assert str(az.plan(module.strided(), input_size=(1, 3, 32, 40)).totals) in capsys.readouterr().out
 

@@ -75,7 +75,7 @@ def test_flags_change_what_is_stated():
     facts = changed(Preprocessing(), mean=[0.1, 0.2, 0.3], interpolation="bicubic", crop_pct=0.95)
     assert (facts.resize, facts.crop, facts.interpolation, facts.mean) == (235, 224, "bicubic", (0.1, 0.2, 0.3))
     assert facts.std == Preprocessing().std
-    with pytest.raises(ValueError, match="give one of the two"):
+    with pytest.raises(ValueError, match="give only one of them"):
         changed(facts, resize=256, crop_pct=0.9)
 
 

@@ -184,7 +184,7 @@ def test_a_kind_of_data_comes_from_outside(flat):
     try:
         (flat.parent / "five.txt").write_text("a\nb\na\nb\na\n")
         assert open_data("toy:five.txt").targets == [0, 1, 0, 1, 0]
-        with pytest.raises(ValueError, match="labels of its own"):
+        with pytest.raises(ValueError, match="has its own labels"):
             open_data("toy:five.txt", labels=flat)
     finally:
         del DATA_SOURCES["toy"]

@@ -146,7 +146,7 @@ def test_stem_options() -> None:
     for options in ({"stem_stride": 1}, {"pool_only": False}):
         assert az.resnet18(**options).conv1.stride == (1, 1)
     assert repr(az.resnet18(pool_only=True)) == repr(az.resnet18())
-    with pytest.raises(ValueError, match="give one of the two"):
+    with pytest.raises(ValueError, match="give only one of them"):
         az.resnet18(pool_only=True, stem_stride=2)
 
 
