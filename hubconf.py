@@ -1,6 +1,6 @@
-"""Entry points of ``torch.hub.load(REPOSITORY, NAME, ...)``: the networks and nothing else.
+"""Entry points of ``torch.hub.load(REPOSITORY, NAME, ...)``: one for each network.
 
-`torch.hub.help` shows each one's arguments; ``pretrained=True`` fetches verified weights.
+`torch.hub.help` shows their arguments; ``pretrained=True`` downloads verified weights.
 """
 
 from antialiased_zoo.zoo.networks import *  # a factory for each network

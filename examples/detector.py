@@ -2,7 +2,7 @@
 
     python examples/detector.py
 
-Replace `squares` by your own images and boxes; ``pretrained=True`` starts from the zoo's weights.
+Replace `squares` with your own images and boxes; ``pretrained=True`` starts from the zoo's weights.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import antialiased_zoo as az
 
 
 def squares(count: int, size: int = 64) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Dark images with one bright square each, in the form that torchvision's detectors read."""
+    """Dark images with one bright square each, in the format of torchvision's detectors."""
     images, targets = [], []
     for _ in range(count):
         side = int(torch.randint(20, 36, ()))
@@ -30,7 +30,7 @@ def squares(count: int, size: int = 64) -> tuple[list[Tensor], list[dict[str, Te
 
 
 def build(network: str, size: int = 64) -> FasterRCNN:
-    """A Faster R-CNN for one class. Norms without running statistics suit its small batches."""
+    """A Faster R-CNN for one class, with group norms, since its batches are small."""
     backbone = az.backbone_with_fpn(
         network, filter_size=4, out_channels=32, norm_layer=lambda channels: torch.nn.GroupNorm(8, channels)
     )
@@ -39,7 +39,7 @@ def build(network: str, size: int = 64) -> FasterRCNN:
 
 
 def main(arguments: list[str] | None = None) -> float:
-    """Train, and return the mean overlap (intersection over union) of the surest box with the true one."""
+    """Train, and return the mean IoU of the most confident box and the true one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet18")
     parser.add_argument("--images", type=int, default=4)

@@ -1,8 +1,8 @@
-"""Antialiases trained weights without labels: the network teaches its own antialiased copy on any photos.
+"""Adapts trained weights without labels: distills a network into its antialiased copy on any photos.
 
     python examples/distillation.py photos.zip
 
-``antialiased-zoo adapt`` does this with all its measurements; here are the three calls that it makes.
+``antialiased-zoo adapt`` does this and measures the result; these are the three calls that it makes.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from antialiased_zoo import evaluation, metrics
 
 
 def main(arguments: list[str] | None = None) -> list[float]:
-    """Return the agreement with the teacher, in percent, before and after each step."""
+    """Return the agreement with the teacher, in percent, after antialiasing and after each of the two steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", help="a folder or zip of photos without labels")
     parser.add_argument("--network", default="efficientnet_lite0")

@@ -1,4 +1,4 @@
-"""Fine-tunes a network on a few greyscale photos, once as it is and once antialiased, and compares the two.
+"""Fine-tunes a network on a few greyscale photos, with and without antialiasing, and compares the two.
 
 python examples/finetune_greyscale.py FOLDER --pretrained  # or a zip; with train/CLASS/IMAGE and val/CLASS/IMAGE
 """
@@ -14,7 +14,7 @@ from antialiased_zoo import evaluation, metrics
 
 
 def photos(folder: str, size: int, per_class: int) -> tuple[Tensor, Tensor]:
-    """Draws equally many greyscale photos of each class, ``(N, 1, size, size)`` in 0..1, with their classes."""
+    """Greyscale photos, the same number of each class, ``(N, 1, size, size)`` in 0..1, with their classes."""
     steps = [v2.Grayscale(), v2.Resize((size, size)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     files = evaluation.open_images(folder, v2.Compose(steps))
     order = torch.randperm(len(files))
@@ -24,7 +24,7 @@ def photos(folder: str, size: int, per_class: int) -> tuple[Tensor, Tensor]:
 
 
 def train(model: nn.Module, images: Tensor, classes: Tensor, epochs: int) -> None:
-    """AdamW and one cycle; each photo is flipped and shifted at random. At the end batch norms are measured anew."""
+    """Train with AdamW, a one-cycle schedule and random flips and shifts; then recalibrate batch norms."""
     augment = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(images.shape[-1], padding=images.shape[-1] // 8)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     steps = len(images) // 32
@@ -41,18 +41,18 @@ def train(model: nn.Module, images: Tensor, classes: Tensor, epochs: int) -> Non
 
 
 def measure(model: nn.Module, images: Tensor, classes: Tensor) -> dict[str, float]:
-    """Accuracy, and crop consistency: how often two shifts of one photo, each by -3 to 2 pixels, get the same class."""
+    """Accuracy, and crop consistency: share of photos with the same class at two shifts by -3 to 2 pixels."""
     pairs = metrics.draw_pairs(torch.arange(len(images)), range(6))
     consistency = metrics.crop_consistency(model, nn.functional.pad(images, [3] * 4), images.shape[-1], pairs)
     return {"accuracy": metrics.accuracy(model, images, classes).value, "crop consistency": consistency.value}
 
 
 def main(arguments: list[str] | None = None) -> list[dict[int | None, dict[str, float]]]:
-    """Fine-tune both networks from each seed, and return their figures: for each seed, by filter size."""
+    """Fine-tune both networks with each seed, and return their figures by filter size, for each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--network", default="resnet18")
-    parser.add_argument("--pretrained", action="store_true", help="start from the zoo's weights, not from random ones")
+    parser.add_argument("--pretrained", action="store_true", help="start from the zoo's weights instead of random ones")
     for name, value in {"size": 64, "train-photos": 100, "test-photos": 100, "epochs": 4, "seeds": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help="of each class" if "photos" in name else None)
     options = parser.parse_args(arguments)

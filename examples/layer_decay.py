@@ -1,4 +1,4 @@
-"""Fine-tunes with layer-wise learning rates: the closer to the image, the smaller the steps (timm's optimizers).
+"""Fine-tunes with timm's layer-wise learning rates, which are smaller for layers closer to the image.
 
 pip install timm
 python examples/layer_decay.py
@@ -16,7 +16,7 @@ import antialiased_zoo as az
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    """Take some steps, and return how far each part of the network has moved, relative to its size."""
+    """Take some steps, and return the relative change of each layer's weight."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet18")
     parser.add_argument("--layer-decay", type=float, default=0.5)
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             part = name.rpartition(".")[0]
             moved[part] = ((tensor - before[name]).norm() / before[name].norm()).item()
     for part, distance in moved.items():
-        print(f"{part}: moved by {distance:.2e} of its size")
+        print(f"{part}: relative change {distance:.2e}")
     return moved
 
 

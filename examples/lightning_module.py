@@ -1,9 +1,9 @@
-"""Trains a network of the zoo in Lightning, and reads Lightning's checkpoint back into a plain network.
+"""Trains a network of the zoo in Lightning, and loads Lightning's checkpoint into a plain network.
 
 pip install lightning
 python examples/lightning_module.py
 
-Replace the random images by a data module of your own.
+Replace the random images with your own data module.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Classifier(lightning.LightningModule):
 
 
 def main(arguments: list[str] | None = None) -> az.Backbone:
-    """Train on random images, and return the network that the checkpoint gives."""
+    """Train on random images, and return the network loaded from the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet18")
     parser.add_argument("--images", type=int, default=16)
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> az.Backbone:
     checkpoint = options.folder / "last.ckpt"
     trainer.save_checkpoint(checkpoint)
 
-    # The file says which filter and head its network had; another filter would be an error.
+    # The file states its network's filter size and head; another filter size would be an error.
     network = az.create_model(options.network, pretrained=checkpoint).eval()
     print(network.config.describe(), f"with {network.num_classes} classes")
     images = data.tensors[0][:2]

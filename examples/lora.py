@@ -1,9 +1,9 @@
-"""Fine-tunes low-rank adapters (LoRA) on an antialiased network: its own weights stay, 5% as many are trained.
+"""Fine-tunes low-rank adapters (LoRA) on an antialiased network: only 5% as many parameters are trained.
 
     pip install peft
     python examples/lora.py
 
-A blur stands behind an activation, not inside the convolutions that peft wraps, so the adapted network keeps it.
+Blurs come after activations, not inside the convolutions that peft wraps, so the adapted network keeps them.
 """
 
 import argparse

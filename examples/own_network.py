@@ -1,8 +1,8 @@
-"""Antialiases a network of your own: look at the plan, apply it, train on as before.
+"""Antialiases your own network: print the plan, apply it, and train as before.
 
 python examples/own_network.py
 
-An activation of your own that the plan should know: see `az.register_activation`.
+For custom activations, see `az.register_activation`.
 """
 
 import torch
@@ -49,11 +49,11 @@ def main() -> tuple[float, float]:
     torch.manual_seed(0)
     model = Network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    print(az.plan(model))  # what would be done, and what is left alone, each with its reason
+    print(az.plan(model))  # what would be treated or skipped, and why
 
     names = list(model.state_dict())
     az.antialias_(model, filter_size=4, optimizers=optimizer)
-    assert list(model.state_dict()) == names  # checkpoints go on loading
+    assert list(model.state_dict()) == names  # checkpoints still load
     images, classes = torch.randn(32, 3, 64, 64), torch.arange(32) % 10
     losses = []
     for _ in range(20):

@@ -3,8 +3,8 @@
     pip install segmentation-models-pytorch
     python examples/segmentation_unet.py
 
-The encoder is registered under a name, as that package's own are, so its other decoders can take it too. To antialias
-one of its own encoders in place, call ``az.antialias_(unet.encoder)``.
+The encoder is registered under a name, like that package's own encoders, so its other decoders can use it too. To
+antialias one of its own encoders in place, call ``az.antialias_(unet.encoder)``.
 """
 
 import argparse
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
         self.set_in_channels(3)
 
     def set_in_channels(self, in_channels: int, pretrained: bool = False) -> None:
-        """Build the network for images of so many channels."""
+        """Build the network for images with ``in_channels`` channels."""
         self.maps = az.create_model(
             self.name, in_chans=in_channels, features_only=True, out_indices=range(self.depth), **self.options
         )
@@ -49,7 +49,7 @@ def discs(count: int, size: int = 64) -> tuple[Tensor, Tensor]:
 
 
 def main(arguments: list[str] | None = None) -> float:
-    """Train, and return the overlap (intersection over union) of predicted and true masks."""
+    """Train, and return the IoU of predicted and true masks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet18")
     parser.add_argument("--images", type=int, default=4)
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> float:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    az.recalibrate(unet, [images], progress=False)  # so few steps leave batch norms' averages behind
+    az.recalibrate(unet, [images], progress=False)  # running statistics lag behind after so few steps
     with torch.inference_mode():
         found, true = unet.eval()(images) > 0, masks > 0
     overlap = ((found & true).sum() / (found | true).sum()).item()

@@ -1,11 +1,11 @@
-"""What each fast path brings: a network with the formula alone, with one path, and with all, in one process.
+"""Measures what each fast path gains: a network with only the plain formula, and with each path, in one process.
 
     python scripts/ablation.py --out results/ablation                        # the allocator at its defaults
     python scripts/ablation.py --out results/ablation --keep-freed-memory
 
-The paths are the rows of `layers/dispatch.py`'s tables other than the last, and `for_inference`'s packed convolutions.
-The contestants take turns, in an order drawn anew each time; a ratio is the median over the turns. The script writes
-after every case, as JSON and as a Markdown table, and goes on where it stopped.
+The paths are the rows of `layers/dispatch.py`'s tables except the last, and `for_inference`'s packed convolutions.
+The contestants take turns in random order; a ratio is the median over the turns. The script writes after every case,
+as JSON and as a Markdown table, and resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from antialiased_zoo.layers import dispatch
 from antialiased_zoo.training import check_settings
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
-PATHS = ("dense pool",)  # the others serve float64 or no blur, which no network here has
+PATHS = ("dense pool",)  # the other rows are for float64 or filter size 1, which no network here has
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @contextlib.contextmanager
 def only(paths: Sequence[str]) -> Iterator[None]:
-    """Leave these rows and each table's last one."""
+    """A context in which each table has only these rows and its last one."""
     with contextlib.ExitStack() as stack:
         for name in ("BLUR", "MAX_BLUR"):
             *rows, last = getattr(dispatch, name)
@@ -51,7 +51,7 @@ def only(paths: Sequence[str]) -> Iterator[None]:
 
 
 def contestants(model: nn.Module, x: torch.Tensor, training: bool) -> dict[str, Callable[[], Any]]:
-    """What takes turns; each holds the same network."""
+    """The contestants' steps; all have the same network."""
     step = (training_step if training else network_forward)(model.train(training), x)
     runs = {"formula": _with((), step), **{path: _with((path,), step) for path in PATHS}}
     if not training:
@@ -73,7 +73,7 @@ def _with(paths: Sequence[str], step: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def measure(case: dict[str, Any], turns: int, clock: Callable[[], float]) -> dict[str, Any]:
-    """The milliseconds of each contestant, and the formula's time over each."""
+    """The milliseconds of each contestant, and the formula's time divided by each."""
     layout = LAYOUTS[case["layout"]]
     model = az.create_model(case["network"], memory_format=layout)
     x = torch.randn(case["batch"], 3, 224, 224).contiguous(memory_format=layout)
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=tuple(LAYOUTS))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: CPU time, for a machine that others use")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: CPU time, for a shared machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.keep_freed_memory:

@@ -1,9 +1,9 @@
-"""Measure what antialiasing trained weights costs at first, and what `recalibrate` and fine-tuning give back.
+"""Measure the accuracy that antialiasing trained weights costs, and how much `recalibrate` and fine-tuning recover.
 
     python scripts/adapt.py mobilenet_v2:baseline:cifar10 --data cifar10.zip --out results/adapting \
         "fine-tuned=mobilenet_v2:lpf4:runs/finetuned/weights.safetensors" --page docs/adapting.md
 
-The first model is measured as it is, antialiased, and recalibrated; further ones as they are. See scripts/README.md.
+The first model is measured unchanged, antialiased, and recalibrated; further models unchanged. See scripts/README.md.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ TABLE = re.compile(r"(?<=<!-- adapting -->\n).*?(?=<!-- /adapting -->)", re.DOTA
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help=f"trained, not antialiased: {GRAMMAR}")
-    parser.add_argument("others", nargs="*", help="to measure beside it, such as what was fine-tuned from it")
+    parser.add_argument("others", nargs="*", help="further models to measure, such as one fine-tuned from it")
     parser.add_argument("--data", type=Path, required=True, help="folder or zip with train/ and val/")
     parser.add_argument("--filter-size", type=int, default=4)
     parser.add_argument("--images", type=int, default=10_000, help="training images to recalibrate with")
     parser.add_argument("--limit", type=int, help="measure this many validation images, evenly spaced")
     parser.add_argument("--out", type=Path, help="folder for results.json and table.md")
-    parser.add_argument("--page", type=Path, help="replace what this file has between its two adapting comments")
-    parser.add_argument("--seed", type=int, default=0, help="of the training images and the shifts")
+    parser.add_argument("--page", type=Path, help="replace the text between the two adapting comments of this file")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training images and the shifts")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=0, help="processes that decode")
+    parser.add_argument("--workers", type=int, default=0, help="worker processes for decoding")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True)
-    return parser.parse_intermixed_args(argv)  # options may stand between the models
+    return parser.parse_intermixed_args(argv)  # options may come between the models
 
 
 def main(argv: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def adapt(model: nn.Module, batches: DataLoader[Any], args: argparse.Namespace) -> tuple[dict[str, nn.Module], float]:
-    """Returns the model as it is, antialiased, and recalibrated; and how long recalibrating took."""
+    """Returns the model unchanged, antialiased, and recalibrated, and the seconds that recalibrating took."""
     blurred = antialias(model.to(args.device), args.filter_size)
     recalibrated = copy.deepcopy(blurred)
     started = time.monotonic()
@@ -89,7 +89,7 @@ def adapt(model: nn.Module, batches: DataLoader[Any], args: argparse.Namespace) 
 
 
 def loader(train: ImageFiles, facts: Preprocessing, args: argparse.Namespace) -> DataLoader[Any]:
-    """Training images drawn at random, preprocessed as for validation, in batches of all classes."""
+    """Random training images with the preprocessing of validation, in batches of all classes."""
     train.transform = facts.build()
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(args.seed))[: args.images]
     return DataLoader(Subset(train, chosen.tolist()), args.batch_size, num_workers=args.workers)
@@ -109,7 +109,7 @@ def measure(
     val: ImageFiles,
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Returns each model's figures, and by how much they differ from the first's, image by image."""
+    """Returns each model's figures, and the paired differences from the first model."""
 
     def probes() -> dict[str, Probe]:
         kinds = {kind: Consistency(kind, seed=args.seed) for kind in ("crop", "circular")}

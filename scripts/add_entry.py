@@ -1,11 +1,11 @@
-"""Adds one weights file of this project's own to the manifest, after checking everything about it.
+"""Adds a weights file of this project to the manifest, after checking it.
 
     python scripts/add_entry.py antialiased_zoo/weights/packaged/NAME.safetensors [NAME.json]
 
-The JSON (by default the record that scripts/train.py wrote beside the weights) states what a manifest entry
-states: model, filter_size, recipe, dataset, num_classes, classes, preprocessing, metrics, command, license, either
-at its top or under "entry". File name, format, digest and size are computed. The weights must fit the network, and
-the entry the manifest; then the manifest is replaced in one step, or not at all.
+The JSON (by default the record that scripts/train.py writes next to the weights) states the fields of the entry: model,
+filter_size, recipe, dataset, num_classes, classes, preprocessing, metrics, command, license, at its top level or under
+"entry". File name, format, digest and size are computed. The weights must fit the network, and the entry the manifest;
+the manifest is then replaced atomically.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.hub.digest import sha256
 from antialiased_zoo.zoo import find_architecture
 
-# What an entry takes from the training's JSON; whatever else stands there (losses, times) stays there.
+# The fields of the training's JSON that an entry has; others (losses, times) are ignored.
 FIELDS = (
     *("model", "filter_size", "recipe", "default", "dataset", "num_classes", "classes", "structure"),
     *("preprocessing", "metrics", "license", "citation", "command"),
@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("weights", type=Path, help="a .safetensors file in antialiased_zoo/weights/packaged")
     parser.add_argument("facts", type=Path, nargs="?", help="the training's JSON")
     parser.add_argument("--manifest", type=Path, default=manifest.own_path())
-    parser.add_argument("--source", help="where others get the file; by default it is part of the package")
-    parser.add_argument("--replace", action="store_true", help="take the place of an entry with the same name")
+    parser.add_argument("--source", help="source of the file for others; default: the package")
+    parser.add_argument("--replace", action="store_true", help="replace an entry with the same name")
     options = parser.parse_args(arguments)
     try:
         facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
@@ -52,12 +52,12 @@ def main(arguments: list[str] | None = None) -> None:
 def add_entry(
     weights: Path, facts: dict[str, Any], path: Path, *, source: str | None = None, replace: bool = False
 ) -> Entry:
-    """Check a weights file and its facts, and put its entry into the manifest at ``path``.
+    """Check a weights file and its facts, and add its entry to the manifest at ``path``.
 
     Raises:
-        ManifestError: the facts break a rule of the manifest, or the entry is there already.
-        CheckpointError: the weights do not fit the network that they are said to be for.
-        ValueError: the record is about another file.
+        ManifestError: The facts break a rule of the manifest, or the entry exists already.
+        CheckpointError: The weights do not fit the stated network.
+        ValueError: The record is of another file.
     """
     record = record_of(weights, facts, source)
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -74,12 +74,12 @@ def add_entry(
 
 
 def record_of(weights: Path, facts: dict[str, Any], source: str | None) -> dict[str, Any]:
-    """Return the manifest's record: the facts that belong there, and what the file itself says."""
+    """Return the manifest's record: the stated facts, and those computed from the file."""
     with weights.open("rb", buffering=0) as file:
         digest = sha256(file)
     facts = facts.get("entry", facts)
     if facts.get("sha256", digest) != digest:
-        raise ValueError(f"{weights} has the SHA-256 {digest}; the record is about a file with {facts['sha256']}")
+        raise ValueError(f"{weights} has the SHA-256 {digest}; the record is of a file with {facts['sha256']}")
     record = {name: facts[name] for name in FIELDS if name in facts}
     for name in ("model", "filter_size", "recipe"):
         if name not in record:

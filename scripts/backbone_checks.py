@@ -1,9 +1,9 @@
-"""What docs/backbones.md says of each network, checked: one function a column. Run it to write the table anew.
+"""Checks of the table in docs/backbones.md, one function per column; with --write it updates the table.
 
-    python scripts/backbone_checks.py            # prints the table; --write puts it into docs/backbones.md
+    python scripts/backbone_checks.py            # all networks; --write puts the results into docs/backbones.md
     python scripts/backbone_checks.py resnet18 --columns hub "layer decay" --write
 
-Tests run every check on one network of each family; this script on all of them.
+Tests run every check on one network of each family; this script runs them on all networks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def column(title: str) -> Callable[[Check], Check]:
 
 def build(name: str, **options: Any) -> Any:
     if name.startswith("vgg"):
-        options["init_weights"] = False  # half a gigabyte of random numbers that no check needs
+        options["init_weights"] = False  # skips half a gigabyte of random numbers
     return az.create_model(name, **options)
 
 
@@ -52,7 +52,7 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> 
 @column("features")
 @torch.no_grad()
 def features(name: str) -> None:
-    """Maps equal what torchvision's extractor takes from the same modules, at a square and an odd size."""
+    """Maps equal those of torchvision's extractor for the same modules, at a square and an odd size."""
     network = build(name).eval()
     maps = az.zoo.FeatureMaps(network)
     nodes = maps.feature_info.module_name()
@@ -61,7 +61,7 @@ def features(name: str) -> None:
         image = torch.randn(1, 3, *size)
         ours, others = maps(image), theirs(image)
         for at, node in enumerate(nodes):
-            relu = name.startswith("densenet") and at == len(nodes) - 1  # its last activation is no module
+            relu = name.startswith("densenet") and at == len(nodes) - 1  # its last activation is not a module
             close(ours[at], others[node].relu() if relu else others[node])
             assert ours[at].shape[1] == maps.feature_info.channels()[at]
             assert abs(size[1] / maps.feature_info.reduction()[at] - ours[at].shape[-1]) <= 2
@@ -70,7 +70,7 @@ def features(name: str) -> None:
 
 @column("FPN")
 def pyramid(name: str) -> None:
-    """Every map of the pyramid has its channels, and gradients reach the first convolution."""
+    """Every map of the pyramid has the right channels, and gradients reach the first convolution."""
     backbone = az.backbone_with_fpn(name, out_channels=8, **({"init_weights": False} if name.startswith("vgg") else {}))
     maps = backbone(torch.randn(1, 3, 96, 128))
     assert list(maps) == ["0", "1", "2", "3", "pool"]
@@ -82,7 +82,7 @@ def pyramid(name: str) -> None:
 @column("reset_classifier")
 @torch.no_grad()
 def reset(name: str) -> None:
-    """A new head gives the new size and leaves the features alone."""
+    """A new head has the new size and does not change the features."""
     network = build(name).eval()
     image = torch.randn(1, 3, 64, 64)
     before = network.forward_head(network.forward_features(image), pre_logits=True)
@@ -95,7 +95,7 @@ def reset(name: str) -> None:
 @column("num_classes=0")
 @torch.no_grad()
 def headless(name: str) -> None:
-    """Without a head the network returns what the head would read."""
+    """Without a head the network returns the head's input."""
     network = build(name, num_classes=0).eval()
     image = torch.randn(1, 3, 64, 64)
     out = network(image)
@@ -118,7 +118,7 @@ def channels(name: str) -> None:
 
 @column("grad checkpointing")
 def checkpointing(name: str) -> None:
-    """Gradients and running statistics are those without it, to 1e-6 of the largest."""
+    """Gradients and running statistics equal those without it, to 1e-6 of the largest."""
     network = build(name, num_classes=2)
     for module in network.modules():
         if isinstance(module, nn.Dropout):
@@ -143,7 +143,7 @@ def checkpointing(name: str) -> None:
 @column("save, load")
 @torch.no_grad()
 def saving(name: str) -> None:
-    """A saved folder builds a network with the same answers."""
+    """A network built from a saved folder has the same outputs."""
     network = build(name, filter_size=3, num_classes=2).eval()
     image = torch.randn(1, 3, 64, 64)
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +158,7 @@ def saving(name: str) -> None:
 @column("hub")
 @torch.no_grad()
 def hub(name: str) -> None:
-    """What is pushed to a hub on this machine builds the same network again, from the hub's name for it."""
+    """A network pushed to a local fake hub can be built again from its name there."""
     from huggingface_hub import constants
 
     sys.path.append(str(PAGE.parents[1] / "tests"))
@@ -180,7 +180,7 @@ def hub(name: str) -> None:
 
 @column("timm's create_transform")
 def transform(name: str) -> None:
-    """Timm's transform, made from the network's configuration, gives what ours gives."""
+    """Timm's transform for the network's configuration equals ours."""
     import numpy as np
     from PIL import Image
     from timm.data import create_transform, resolve_data_config
@@ -196,7 +196,7 @@ def transform(name: str) -> None:
 
 @column("layer decay")
 def layer_decay(name: str) -> None:
-    """Timm's groups hold every parameter once; rates grow from the stem to the head."""
+    """Timm's groups contain every parameter once; learning rates grow from the stem to the head."""
     from timm.optim import param_groups_layer_decay
 
     network = build(name, num_classes=2)
@@ -216,7 +216,7 @@ def run_check(title: str, name: str) -> None:
 
 
 def check(names: Sequence[str], titles: Sequence[str]) -> dict[str, set[str]]:
-    """The columns that each network has passed; a check that fails ends the script."""
+    """Run checks and return the columns that each network has passed; a failing check ends the script."""
     passed: dict[str, set[str]] = {}
     for name in names:
         for title in titles:
@@ -228,7 +228,7 @@ def check(names: Sequence[str], titles: Sequence[str]) -> dict[str, set[str]]:
 
 
 def write(passed: dict[str, set[str]]) -> None:
-    """Put what was passed into the page's table, in the zoo's order; other cells stay as they are."""
+    """Write the passed checks into the page's table, in the zoo's order; other cells stay."""
     before, rest = PAGE.read_text().split("<!-- networks -->\n")
     table, after = rest.split("<!-- /networks -->")
     head, _, *lines = (line.strip("| ").split(" | ") for line in table.splitlines())
@@ -243,9 +243,9 @@ def write(passed: dict[str, set[str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="networks; all by default")
-    parser.add_argument("--columns", nargs="+", choices=CHECKS, default=list(CHECKS), help="all by default")
-    parser.add_argument("--write", action="store_true", help="put what passed into docs/backbones.md")
+    parser.add_argument("names", nargs="*", help="networks; default: all")
+    parser.add_argument("--columns", nargs="+", choices=CHECKS, default=list(CHECKS), help="default: all")
+    parser.add_argument("--write", action="store_true", help="write the passed checks into docs/backbones.md")
     options = parser.parse_args()
     for name in options.names or az.list_models():
         passed = check([name], options.columns)

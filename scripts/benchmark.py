@@ -1,11 +1,11 @@
-"""Times this package beside its peers: python scripts/benchmark.py [--short] [--parts layers networks ...].
+"""Compares the speed with that of other packages: python scripts/benchmark.py [--short] [--parts layers networks ...].
 
-With --device cuda it runs the part "gpu" alone, for some minutes. The same command with --out goes on where it stopped,
+With --device cuda it runs only the part "gpu", for some minutes. The same command with --out resumes where it stopped,
 network by network.
 
-Contestants take turns, so that a shared machine's moods fall on all of them alike; every ratio is the median of the
-turns' ratios, with their quartiles. All are in one process unless --no-one-process is given. Peers that are not
-installed are left out.
+Contestants take turns, so that a shared machine's load affects all of them alike; every ratio is the median of the
+turns' ratios, with quartiles. All contestants run in one process unless --no-one-process is given. Packages that are
+not installed are left out.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=(*PARTS, "gpu"), help="all but gpu; on a GPU gpu alone")
+    parser.add_argument(
+        "--parts", nargs="+", choices=(*PARTS, "gpu"), help="default: all except gpu; on a GPU only gpu"
+    )
     parser.add_argument("--networks", nargs="+", choices=az.list_models(), default=list(NINE))
     parser.add_argument("--short", action="store_true", help="three networks, few turns: some minutes")
-    parser.add_argument("--batch", type=int, help="8; in the part gpu 128")
-    parser.add_argument("--size", type=int, default=224, help="of the networks' images in the part gpu")
-    parser.add_argument("--minutes", type=float, default=6, help="after which the part gpu starts no case")
+    parser.add_argument("--batch", type=int, help="batch size; default: 8, in the part gpu 128")
+    parser.add_argument("--size", type=int, default=224, help="size of the networks' images in the part gpu")
+    parser.add_argument("--minutes", type=float, default=6, help="time after which the part gpu starts no new case")
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument("--compile", action="store_true", help="networks and training under torch.compile")
@@ -59,7 +61,9 @@ def main() -> None:
         default=True,
         help="all contestants in one process, or a process for each",
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; default: %(default)s")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="torch's threads; default: %(default)s"
+    )
     parser.add_argument("--out", type=Path, help="a folder for PART.json and PART.md")
     options = parser.parse_args()
     options.device = torch.device(options.device)
@@ -82,7 +86,7 @@ def main() -> None:
 
 
 def stages(part: str, done: set[str], options: argparse.Namespace) -> Iterator[list[Row]]:
-    """The rows of one network after the other, without those that are there already; of other parts each row."""
+    """Yield the rows of one network at a time, without networks that are done; for other parts one row at a time."""
     if part not in ("networks", "training"):
         yield from ([row] for row in PARTS[part](options))
         return
@@ -92,10 +96,10 @@ def stages(part: str, done: set[str], options: argparse.Namespace) -> Iterator[l
 
 
 def earlier(part: str, options: argparse.Namespace) -> list[Row]:
-    """The rows that the same command wrote before it was stopped; layers and loading start anew.
+    """The rows that the same command wrote before it was stopped; layers and loading start from the beginning.
 
     Raises:
-        ValueError: If they are of another command, machine or commit.
+        ValueError: If they are from another command, machine or commit.
     """
     file = options.out / f"{part}.json" if options.out and part in ("networks", "training") else None
     if file is None or not file.exists():
@@ -111,7 +115,7 @@ def report(rows: list[Row], options: argparse.Namespace) -> str:
 
 
 def keep(part: str, rows: list[Row], options: argparse.Namespace) -> None:
-    """Write what one part has found so far: the rest may take long."""
+    """Write a part's results so far, since the rest may take long."""
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         found = {"machine": machine(options.device), "arguments": sys.argv[1:], "rows": [asdict(row) for row in rows]}

@@ -1,9 +1,9 @@
-"""Writes a checkpoint of a published network as safetensors under torchvision's names, for use anywhere.
+"""Converts a published network's checkpoint to safetensors under torchvision's names.
 
     python scripts/convert_checkpoint.py resnet50 resnet50_lpf4-994b528f.pth resnet50_lpf4.safetensors
 
-The pickle is read with ``weights_only=True``, its tensors must fit the network one by one, and none may hold
-NaN. The new file notes the SHA-256 of the old one.
+The pickle is read with ``weights_only=True``, its tensors must fit the network, and none may hold NaN. The new file
+records the SHA-256 of the old one.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _stages(
 
 
 def _settings(options: argparse.Namespace, photos: ImageFiles, facts: Preprocessing, size: int) -> dict[str, Any]:
-    """What a run shares with the checkpoint that it goes on from, beside what `distill` compares."""
+    """The settings that a checkpoint must match for a run to resume, besides those that `distill` compares."""
     named = {name: getattr(options, name) for name in ("model", "start", "filter_size", "batch_size")}
     images = f"{options.images.name} ({len(photos)} photos, names {photos.names_digest()[:8]})"
     return {**named, "images": images, "size": size, "preprocessing": asdict(facts)}

@@ -1,1 +1,1 @@
-"""The parts of scripts/benchmark.py, one a file."""
+"""The parts of scripts/benchmark.py, one per file."""

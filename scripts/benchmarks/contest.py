@@ -1,4 +1,4 @@
-"""Contestants take turns, in an order drawn anew each time: a shared machine's moods fall on all of them alike."""
+"""Contests: contestants take turns in random order, so that a shared machine's load affects all of them alike."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ OURS = "antialiased-zoo"
 
 @dataclass(frozen=True)
 class Row:
-    """One contest.
+    """The result of one contest.
 
     Attributes:
-        table: What was measured: rows of one table have one geometric mean.
+        table: What was measured; rows of the same table share a geometric mean.
         case: What was run.
-        unit: Of the medians.
+        unit: Unit of the medians.
         medians: Contestant -> median.
-        ratios: Contestant -> (lower quartile, median, upper quartile) of its figure over ours: above 1 we are ahead.
+        ratios: Contestant -> (lower quartile, median, upper quartile) of its figure divided by ours; above 1 ours is
+            better.
     """
 
     table: str
@@ -37,7 +38,7 @@ class Row:
 def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turns: int, unit: str = "ms") -> Row:
     """Let the contestants take turns; each run returns its own figure."""
     figures: dict[str, list[float]] = {name: [] for name in runs}
-    order = random.Random(0)  # who follows whom matters: the one before leaves caches and heap as it had them
+    order = random.Random(0)  # random, since caches and heap depend on the previous contestant
     for turn in range(turns + 1):
         for name in order.sample(list(runs), len(runs)):
             figure = runs[name]()
@@ -52,7 +53,7 @@ def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turn
 
 
 def timed(call: Callable[[], Any], device: torch.device, calls: int = 1) -> float:
-    """Milliseconds of a call, the mean of some in a row; before more than one, as many that do not count."""
+    """Milliseconds per call, the mean of ``calls``; more than one are preceded by as many for warm-up."""
     for _ in range(calls if calls > 1 else 0):
         call()
     if device.type == "cuda":

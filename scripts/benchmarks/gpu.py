@@ -1,7 +1,7 @@
-"""The GPU part: the blur as a share of the speed of a copy, and the networks, within a budget of minutes.
+"""The GPU part: the blur's speed relative to a copy, and the networks, within a time budget.
 
-Each case is kept when it is done, and the same command goes on after the last one. What the kernel is judged by comes
-first. On a CPU the part runs without the kernel, to try it out.
+Each case is written when it is done, and the same command resumes after the last one. The most important cases come
+first. On a CPU the part runs without the kernel, as a test.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .report import machine
 
 _KERNEL, _PLAIN = "antialiased-zoo, kernel", "antialiased-zoo"
 _TIMM = {"resnet18": "resnetblur18", "resnet50": "resnetblur50"}
-#: Compiled in this order as far as time goes: compiling one takes as long as ten eager ones.
+#: Compiled in this order while time is left: a compiled case takes as long as ten eager ones.
 _COMPILED = (
     "resnet18",
     "resnet50",
@@ -49,10 +49,10 @@ Case = tuple[str, Callable[[], Mapping[str, Any]]]
 
 
 def gpu(options: argparse.Namespace) -> None:
-    """Run the cases that are not in the record yet, until the minutes are over.
+    """Run the cases that are not in the record yet, until the time is up.
 
     Raises:
-        ValueError: If the record is of another GPU, commit or setting.
+        ValueError: If the record is from another GPU, commit or setting.
     """
     folder = options.out or Path("results/benchmark/gpu")
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,11 +68,11 @@ def gpu(options: argparse.Namespace) -> None:
     until = time.monotonic() + 60 * options.minutes
     for i, (name, run) in enumerate(left):
         if time.monotonic() > until:
-            print(f"{len(left) - i} cases are left: give the same command again")
+            print(f"{len(left) - i} cases are left: run the same command again")
             return
         try:
             found = dict(run())
-        except (RuntimeError, torch.cuda.OutOfMemoryError) as error:  # a case that fails is a result, too
+        except (RuntimeError, torch.cuda.OutOfMemoryError) as error:  # a failure is a result too
             found = {"error": f"{type(error).__name__}: {error}"[:500]}
         with record.open("a") as file:
             file.write(json.dumps({"case": name, **found}) + "\n")
@@ -101,7 +101,7 @@ def _dtype(options: argparse.Namespace) -> torch.dtype:
 
 
 def _copy(options: argparse.Namespace) -> dict[str, Any]:
-    """GB/s of torch's copy, read and written: of 411 MB on a GPU, a ResNet's stem at batch 256."""
+    """GB/s of torch's copy, read and written; on a GPU of 411 MB, the map of a ResNet's stem at batch 256."""
     images = 256 if options.device.type == "cuda" else options.batch
     x = torch.randn(images * 64 * 112 * 112, device=options.device, dtype=_dtype(options))
     y = torch.empty_like(x)
@@ -110,7 +110,7 @@ def _copy(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _layer(layer: nn.Module, shape: torch.Size, layout: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of the kernel, of the plain formula, compiled or not, and of a copy that moves as many bytes."""
+    """Milliseconds of the kernel, of the plain formula, eager and compiled, and of a copy of as many bytes."""
     x = torch.randn(shape, device=options.device, dtype=_dtype(options)).contiguous(memory_format=LAYOUTS[layout])
     layer = layer.to(options.device)
     found: dict[str, Any] = {}
@@ -135,7 +135,7 @@ def _layer(layer: nn.Module, shape: torch.Size, layout: str, options: argparse.N
 
 
 def _backward_of(layer: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:
-    """The layer's step, with a gradient that is there already: its making is none of the layer's work."""
+    """The layer's step, with a ready gradient, since making one is not the layer's work."""
     if mode == "forward":
         return step_of(layer, x, mode)
     leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
@@ -184,7 +184,7 @@ def _network(
 
 
 def _turns(runs: Mapping[str, Callable[[], Any]], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Medians, with quartiles, of interleaved turns after one that warms up; peak memory of one call."""
+    """Medians and quartiles of interleaved turns after a warm-up, and the peak memory of one call."""
     figures: dict[str, list[float]] = {name: [] for name in runs}
     memory = {}
     for name, run in runs.items():

@@ -17,14 +17,14 @@ from .contest import OURS, Row, contest, timed
 from .peers import LAYER_PEERS, layer_peer, works
 
 _COPY = "copy"
-# A turn's calls: about as many milliseconds, for a process that has waited takes some to be at speed.
+# Milliseconds of calls in a turn: a process that has waited takes some time to reach full speed.
 _TURN = 30
 _CALLS = (3, 100)
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
 def blur_sites(names: Sequence[str], batch: int) -> dict[tuple[type[nn.Module], torch.Size], nn.Module]:
-    """Every distinct (layer, input shape) at which the networks blur, at 224x224."""
+    """Every distinct blur layer and input shape in the networks, for images of 224x224."""
     sites: dict[tuple[type[nn.Module], torch.Size], nn.Module] = {}
 
     def note(module: nn.Module, args: tuple[Tensor]) -> None:
@@ -42,7 +42,7 @@ def blur_sites(names: Sequence[str], batch: int) -> dict[tuple[type[nn.Module], 
 
 
 def layers(options: argparse.Namespace) -> Iterator[Row]:
-    """Each site; "copy" is torch's copy of the input into memory at hand: what the traffic alone costs."""
+    """Each site; "copy" is torch's copy of the input into allocated memory, the cost of the memory traffic."""
     for (_, shape), layer in tqdm(blur_sites(options.networks, options.batch).items(), "layers", disable=None):
         for layout in LAYOUTS:
             yield from _site(layer, shape, layout, options)
@@ -61,7 +61,7 @@ def _site(layer: nn.Module, shape: torch.Size, layout: str, options: argparse.Na
 def _contestant(
     name: str, layer: nn.Module, shape: torch.Size, layout: str, device: torch.device
 ) -> Callable[[str], float] | None:
-    """What times a contestant's step in a mode; None where it is not installed or cannot take this input."""
+    """A function that times a contestant's step in a mode; None if it is missing or does not support the input."""
     x = torch.randn(shape, device=device).contiguous(memory_format=LAYOUTS[layout])
     if name == _COPY:
         steps = {"forward": partial(torch.empty_like(x).copy_, x)}

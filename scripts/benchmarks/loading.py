@@ -1,4 +1,4 @@
-"""Loading from a warm cache and importing, each in a process of its own."""
+"""Loading from a warm cache, and importing, each in a separate process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .peers import FLOOR, PEER, peer_network
 from .processes import in_process, whole_process
 
 _IMPORTS = {OURS: "import antialiased_zoo", "torch": "import torch", FLOOR: "import torchvision"}
-# Imports, then what builds and loads.
+# The imports, then the code that builds and loads.
 _OURS = ("import antialiased_zoo as az, torch, torchvision", "m = az.create_model({name!r}, 4, 'bench')")
 _PEER = (
     "import antialiased_cnns, torch",
@@ -30,13 +30,13 @@ _PEER = (
     "m.load_state_dict(torch.load({path!r}, weights_only=True)['state_dict'])",
 )
 _FLOOR = ("import torch, torchvision", "m = torchvision.models.get_model({name!r}, weights='IMAGENET1K_V1')")
-_COLD = ("import antialiased_zoo as az, torch", _OURS[1])  # torchvision is ours to import
+_COLD = ("import antialiased_zoo as az, torch", _OURS[1])  # the package itself imports torchvision
 _LOGITS = "\nwith torch.inference_mode():\n    m.eval()(torch.zeros(1, 3, 224, 224))"
 _UNITS: tuple[tuple[Literal["time", "memory"], str], ...] = (("time", "ms"), ("memory", "MiB"))
 
 
 def load(options: argparse.Namespace) -> Iterator[Row]:
-    """Build and load, imports aside: time and peak memory; and a cold process to its first logits."""
+    """Time and peak memory of building and loading, without imports; time of a cold process to its first logits."""
     turns = min(5, options.turns)
     for name in tqdm(options.networks, "load", disable=None):
         with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def load(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def bench_weights(name: str, folder: Path) -> tuple[Mapping[str, str], str]:
-    """A cache with a published-style checkpoint of random tensors, and one where torchvision finds its own."""
+    """Fill a cache with random checkpoints, one in the published format and torchvision's own."""
     cache = folder / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     path = cache / "bench.pth"
@@ -75,6 +75,6 @@ def bench_weights(name: str, folder: Path) -> tuple[Mapping[str, str], str]:
 
 
 def imports(options: argparse.Namespace) -> Iterator[Row]:
-    """`import antialiased_zoo` in a new process, beside torch's and torchvision's own."""
+    """`import antialiased_zoo` in a new process, compared with importing torch and torchvision."""
     runs = {who: partial(whole_process, code) for who, code in _IMPORTS.items()}
     yield contest("new process", "import", runs, options.turns)

@@ -29,7 +29,7 @@ _BUILDERS: Mapping[str, Callable[[str], nn.Module | None]] = {
 
 
 def networks(options: argparse.Namespace) -> Iterator[Row]:
-    """Inference of one image (eager) and of a batch; torchvision's plain network is the floor."""
+    """Inference of one image (eager) and of a batch; torchvision's plain network is the lower bound."""
     batches = [options.batch] if options.compile else sorted({1, options.batch})
     for name in tqdm(options.networks, "networks", disable=None):
         for batch in batches:
@@ -37,7 +37,7 @@ def networks(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def training(options: argparse.Namespace) -> Iterator[Row]:
-    """One step of SGD: time, and (on a CPU, in a process of its own) peak memory."""
+    """One step of SGD: time, and (on a CPU, in a separate process) peak memory."""
     for name in tqdm(options.networks, "training", disable=None):
         yield _contest(f"networks, training step, batch {options.batch}", name, options.batch, options, training_step)
         if options.device.type == "cpu" and not options.compile:
@@ -55,7 +55,7 @@ def _contest(
     folded = make is network_forward and not options.compile
     contestants = [who for who in _BUILDERS if folded or who != _FOLDED]
     if options.compile:
-        torch.compiler.reset()  # in one process ResNets share their code, of which torch compiles eight forms at most
+        torch.compiler.reset()  # ResNets share code, of which torch compiles at most eight variants in a process
     makers = {who: partial(_best_layout, who, name, batch, options, make) for who in contestants}
     with options.contestants(makers) as runs:
         return contest(table, name, runs, options.turns)
@@ -68,7 +68,7 @@ def _best_layout(
     options: argparse.Namespace,
     make: Callable[[nn.Module, Tensor], Callable[[], Any]],
 ) -> Callable[[], float] | None:
-    """What times a contestant's step in the better of its layouts; None where it is not installed."""
+    """A function that times a contestant's step in the better of its layouts; None if it is not installed."""
     steps = []
     for memory_format in LAYOUTS.values():
         model = _BUILDERS[contestant](name)
@@ -79,7 +79,7 @@ def _best_layout(
             model = torch.compile(model)
         x = torch.randn(batch, 3, 224, 224, device=options.device).contiguous(memory_format=memory_format)
         step = make(model, x)
-        with contextlib.suppress(RuntimeError):  # the peer cannot take channels-last where it reflects
+        with contextlib.suppress(RuntimeError):  # the peer's reflection padding may not support channels-last
             step()
             steps.append(step)
     return lambda: min(timed(step, options.device) for step in steps)
@@ -121,12 +121,12 @@ _PEER = "import antialiased_cnns, torch\nmodel = antialiased_cnns.{name}(pretrai
 
 
 def _training_memory(name: str, options: argparse.Namespace) -> Iterator[Row]:
-    """Peak memory of a first step beyond what is held before it: later ones find more or less of it in hand."""
+    """Peak memory of the first step beyond that before it; later steps reuse freed memory."""
     sources = {OURS: _OURS, PEER: _PEER} if peer_network(name) else {OURS: _OURS}
     for layout, memory_format in LAYOUTS.items():
         facts = {"name": name, "batch": options.batch, "layout": memory_format}
         scripts = {who: (source + _STEP).format(**facts) for who, source in sources.items()}
-        if layout != "NCHW":  # the peer's reflecting layers cannot always take it
+        if layout != "NCHW":  # the peer's reflection padding does not always support it
             scripts = {OURS: scripts[OURS], f"{PEER} NCHW": scripts[PEER].replace("channels_last", "contiguous_format")}
         runs = {who: partial(in_process, script, "step()", "memory") for who, script in scripts.items()}
         yield contest(f"networks, training step's peak memory, {layout}", name, runs, 1, "MiB")

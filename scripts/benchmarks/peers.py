@@ -1,4 +1,4 @@
-"""The other packages, where they are installed; those that are not are left out."""
+"""Other packages with blur layers, if they are installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def peer_network(name: str, filter_size: int = 4) -> nn.Module | None:
 
 
 def layer_peer(name: str, layer: nn.Module, channels: int) -> nn.Module | None:
-    """What another package offers for a layer of ours, with the same filter and stride; None where it has nothing."""
+    """Another package's layer for one of ours, with the same filter and stride; None if it has none."""
     package = peer(name.replace("-", "_"))
     return None if package is None else LAYER_PEERS[name](package, layer, channels)
 
@@ -63,7 +63,7 @@ LAYER_PEERS: Mapping[str, Callable[[Any, nn.Module, int], nn.Module | None]] = {
 
 
 def works(module: nn.Module, x: Tensor) -> bool:
-    """False where a contestant cannot take this input at all."""
+    """False if a contestant does not support the input."""
     try:
         with torch.inference_mode():
             module(x)

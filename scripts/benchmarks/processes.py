@@ -1,4 +1,4 @@
-"""Work in a process of its own: what ran before leaves memory in hand, and that is half of what is measured here."""
+"""Measurements in separate processes: earlier work leaves freed memory behind, which changes time and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 Run = Callable[..., float]
 
-# Written before the part that is measured, after it, and what becomes of both.
+# Code before the setup, before the measured part, and after it.
 _BEFORE = """
 import json, time
 def memory(name):
@@ -26,7 +26,7 @@ def memory(name):
 """
 _START = """
 with open("/proc/self/clear_refs", "w") as refs:
-    refs.write("5")  # forget the peak until here
+    refs.write("5")  # reset the peak
 before = memory("VmRSS")
 start = time.perf_counter()
 """
@@ -37,9 +37,9 @@ print(json.dumps({"time": (time.perf_counter() - start) * 1e3, "memory": memory(
 
 @contextmanager
 def each_apart(makers: Mapping[str, Callable[[], Run | None]]) -> Iterator[dict[str, Run]]:
-    """For each name what its maker gives, made and called in a process of its own; without those that gave None.
+    """Make and call each function in a separate process; those whose maker returns None are left out.
 
-    All wait while one is called. What one does to its allocator and its caches, another does not feel.
+    All wait while one is called, so they do not affect each other's allocators and caches.
     """
     context = multiprocessing.get_context("spawn")
     ends: dict[str, Connection] = {}
@@ -70,7 +70,7 @@ def _call(end: Connection, *arguments: Any) -> float:
 
 @contextmanager
 def together(makers: Mapping[str, Callable[[], Run | None]]) -> Iterator[dict[str, Run]]:
-    """As `each_apart`, all in this process."""
+    """Like `each_apart`, but all in this process."""
     made = {name: make() for name, make in makers.items()}
     yield {name: run for name, run in made.items() if run is not None}
 
@@ -78,12 +78,12 @@ def together(makers: Mapping[str, Callable[[], Run | None]]) -> Iterator[dict[st
 def in_process(
     setup: str, work: str, figure: Literal["time", "memory"], environment: Mapping[str, str] = os.environ
 ) -> float:
-    """Milliseconds that ``work`` takes after ``setup``, or MiB that it needs beyond what was held (on Linux)."""
+    """Milliseconds that ``work`` takes after ``setup``, or MiB that it needs beyond those before (on Linux)."""
     return float(json.loads(_run("\n".join((_BEFORE, setup, _START, work, _END)), environment))[figure])
 
 
 def whole_process(code: str, environment: Mapping[str, str] = os.environ) -> float:
-    """Milliseconds from the start of a new process until the code is done; taking the process down is not counted."""
+    """Milliseconds from the start of a new process until the code is done, without its shutdown."""
     start = time.perf_counter()
     _run(f"{code}\nimport os\nos._exit(0)", environment)
     return (time.perf_counter() - start) * 1e3

@@ -1,4 +1,4 @@
-"""The contests as a Markdown table, with what the figures hold for."""
+"""The contests as Markdown tables, and the facts about the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .contest import OURS, Row, geometric_mean
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Tables of ratios, each with the geometric mean of each contestant's."""
+    """Tables of ratios, each with the geometric mean of each contestant's ratios."""
     text = []
     for table in dict.fromkeys(row.table for row in rows):
         mine = [row for row in rows if row.table == table]
@@ -39,7 +39,7 @@ def _cell(ratio: tuple[float, float, float]) -> str:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures hold for."""
+    """The machine and versions that the figures hold for."""
     names = ("torch", "torchvision", "antialiased-cnns", "timm", "kornia", "triton")
     versions = {}
     for name in names:
