@@ -1,4 +1,4 @@
-"""What must hold of `antialiased_zoo.antialias` for one network; shared by the survey and the tests."""
+"""Checks of `antialiased_zoo.antialias` on one network; the survey and the tests share them."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from torchvision.ops import FrozenBatchNorm2d
 import antialiased_zoo as az
 
 TOLERANCE = 1e-5
-# The average pools become blurs, so that filter size 1 is an identity for the others alone.
+# The average pools become blurs, so that filter size 1 is an identity only for the others.
 IDENTITY_KINDS = ("conv", "maxpool")
 Size = tuple[int, ...]
 
 
 @dataclass
 class Coverage:
-    """What was found for one network.
+    """The results for one network.
 
     Attributes:
         name: The network's name.
-        form: "modules", "graph" (where modules alone could not treat everything) or "unchanged".
-        sizes: Input sizes that it ran at; just one where the network takes no other.
-        strided: Ops that stride, in the plan.
-        treated: How many of them get a blur.
-        treated_by_modules: How many of them get one without a graph.
-        skipped: Reason -> how many ops are left for it.
+        form: "modules", "graph" (if some ops can be treated only in a graph) or "unchanged".
+        sizes: Input sizes that it ran at; one if the network accepts no other.
+        strided: Number of strided ops in the plan.
+        treated: Number of them that get a blur.
+        treated_by_modules: Number of them that get one without a graph.
+        skipped: Reason -> number of ops skipped for it.
         notes: What the plan could not read.
-        seen: Strided operators that ran, each place once.
-        unread: Those inside a part that the plan says it could not read.
+        seen: Number of strided ops that ran, each module once.
+        unread: Those inside a part that the plan states it could not read.
         unlisted: Those that the plan does not name.
-        still_striding: Operators that stride in the antialiased network though the plan does not say so.
-        identity: Largest difference that filter size 1 makes, relative to the largest output; None if nothing is
+        still_striding: Ops that still stride in the antialiased network, contrary to the plan.
+        identity: Largest change of the outputs with filter size 1, relative to the largest output; None if nothing is
             treated.
-        precision: Of that comparison: "float64" where rounding errors grew too much in float32.
-        effect: The same for filter size 4: shows that the outputs depend on what was treated.
-        faults: What does not hold, in words.
+        precision: Dtype of that comparison: "float64" if rounding errors grew too large in float32.
+        effect: The same for filter size 4: shows that the outputs depend on the treated ops.
+        faults: The checks that failed, in words.
     """
 
     name: str
@@ -68,16 +68,16 @@ class Coverage:
 
     @property
     def right(self) -> bool:
-        """True if everything holds."""
+        """True if all checks passed."""
         return not self.faults
 
 
 def check(name: str, build: Callable[[], nn.Module], shapes: Sequence[Sequence[Size]]) -> Coverage:
-    """Antialias one network and hold the result to every promise of the transform.
+    """Antialias one network and check the result against everything that the transform promises.
 
     Args:
-        name: What to call it.
-        build: Makes it; weights are drawn anew.
+        name: The network's name in the results.
+        build: Builds the network; its weights are randomised.
         shapes: Pairs of input shapes without the batch, then single ones; the first that the network accepts.
     """
     torch.manual_seed(0)
@@ -108,23 +108,25 @@ def check(name: str, build: Callable[[], nn.Module], shapes: Sequence[Sequence[S
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """Draw biases and scales, so that no branch starts at (nearly) zero as many nets have it, and nothing cancels."""
+    """Randomise biases and scales: many networks initialise branches to (nearly) zero, or so that terms cancel."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.01)
-            elif parameter.numel() == max(parameter.shape, default=1):  # a scale of channels
+            elif parameter.numel() == max(parameter.shape, default=1):  # a scale per channel
                 parameter.uniform_(0.5, 1.5)
     return model
 
 
 def _calibrate(model: nn.Module, x: Tensor) -> None:
-    """Give batch norms the scale of what they read: without training, signals would fade on their way through."""
+    """Set batch norms to their inputs' scale: in an untrained network the signal would otherwise vanish."""
 
     def adopt(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
         if isinstance(norm.running_var, Tensor):
             power = args[0].square().transpose(0, 1).flatten(1).mean(1)
-            norm.running_var.copy_(power.clamp_min(power.mean() / 10))  # a channel that is silent here may not be later
+            norm.running_var.copy_(
+                power.clamp_min(power.mean() / 10)
+            )  # a channel that is zero here may not be zero later
             norm.running_mean.normal_(0, 0.01)
 
     hooks = [
@@ -141,7 +143,7 @@ def _calibrate(model: nn.Module, x: Tensor) -> None:
 def _run(
     model: nn.Module, shapes: Sequence[Sequence[Size]]
 ) -> tuple[list[Tensor], list[tuple[Any, Counter[StridedOp]]]]:
-    """The outputs and strided ops for the first pair of shapes that the network takes."""
+    """The outputs and strided ops for the first pair of shapes that the network accepts."""
     for index, pair in enumerate(shapes):
         inputs = [torch.randn(1, *shape) for shape in pair]
         try:
@@ -170,18 +172,18 @@ def _describe(found: Coverage, model: nn.Module, plan: az.Plan, ran: Sequence[Co
 
 
 def _says(note: str, path: str) -> bool:
-    """True if a note says that what stands at ``path`` was not read."""
+    """True if a note states that the module at ``path`` was not read."""
     return any(f"{path}.".startswith(f"{about}.") for about in note.split(": ")[0].split(", "))
 
 
 def _places(site: Any, model: nn.Module) -> list[tuple[str, str]]:
-    """Where the recorder may see a site, under any name: a function belongs to the module that calls it."""
+    """All names under which the recorder may see a site: a function belongs to the module that calls it."""
     module = model.get_submodule(site.name.split(":")[0])
     return [(name, site.kind) for name, m in model.named_modules(remove_duplicate=False) if m is module]
 
 
 def _in_place(found: Coverage, model: nn.Module) -> nn.Module:
-    """Antialias a copy that holds the same `Parameter` objects; check what must stay, and that once is enough."""
+    """Antialias a copy that holds the same `Parameter` objects; check what must not change, also in a second call."""
     before, attributes = repr(model), list(vars(model))
     mine = _sharing(model)
     with warnings.catch_warnings(record=True) as caught:
@@ -194,7 +196,7 @@ def _in_place(found: Coverage, model: nn.Module) -> nn.Module:
         "the warning that nothing is left comes at the wrong time": warned != (found.treated_by_modules == 0),
         "parameters changed": _identities(mine) != _identities(model),
         "state-dict keys changed": list(mine.state_dict()) != list(model.state_dict()),
-        "changed, though nothing was to be treated": warned and once != before,
+        "changed, although there was nothing to treat": warned and once != before,
         "a second call changed it again": repr(mine) != once,
         "the original changed": repr(model) != before or list(vars(model)) != attributes,
     }
@@ -213,7 +215,7 @@ def _identities(model: nn.Module) -> dict[str, int]:
 def _check_strides(
     found: Coverage, model: nn.Module, plan: az.Plan, mine: nn.Module, inputs: Sequence[Tensor], outputs: Sequence[Any]
 ) -> None:
-    """The sizes stay, and what strides in the antialiased network is what the plan says."""
+    """Output sizes are unchanged, and the antialiased network strides only where the plan says so."""
     left = [site for site in plan.sites if not site.placement or max(site.keep) > 1]
     kept = {place for site in left for place in _places(site, model)}
     kinds = {kind for _, kind in kept}
@@ -221,7 +223,7 @@ def _check_strides(
     found.effect = 0.0
     for x, expected in zip(inputs, outputs, strict=True):
         output, ops = strided_ops(mine, x)
-        # A graph's functions run in no module: they are told by their kind alone.
+        # A graph's functions run in no module: they are identified only by their kind.
         still |= {str(op) for op in ops if (op.path, op.kind) not in kept and (op.path or op.kind not in kinds)}
         if _shapes(output) != _shapes(expected):
             found.faults.append(f"at {tuple(x.shape[2:])} the shapes are {_shapes(output)}, not {_shapes(expected)}")
@@ -233,10 +235,10 @@ def _check_strides(
 
 
 def _check_identity(found: Coverage, model: nn.Module, inputs: Sequence[Tensor], outputs: Sequence[Any]) -> None:
-    """Filter size 1 is an identity, but for the average pools, which become blurs."""
+    """Filter size 1 is an identity, except for average pools, which become blurs."""
     found.identity = _identity(found, model, inputs, outputs)
     if not found.identity <= TOLERANCE:
-        # Random networks can be chaotic: they make much of a rounding error, but not of one that is smaller still.
+        # Random networks can be chaotic: they amplify rounding errors, so float64 decides.
         found.precision, model = "float64", model.double()
         inputs = [inputs[0].double()]
         with torch.no_grad():
@@ -245,11 +247,13 @@ def _check_identity(found: Coverage, model: nn.Module, inputs: Sequence[Tensor],
     if not found.identity <= TOLERANCE:
         found.faults.append(f"filter size 1 changes the outputs by {found.identity:.1e}")
     elif (found.effect or 0) <= max(10 * found.identity, TOLERANCE / 10):
-        found.faults.append(f"filter size 4 changes outputs by {found.effect:.1e} only, too little to prove a place")
+        found.faults.append(
+            f"filter size 4 changes the outputs by only {found.effect:.1e}, too little to prove a position"
+        )
 
 
 def _check_frozen_norms(found: Coverage, model: nn.Module, mine: nn.Module, x: Tensor) -> None:
-    """Frozen batch norms, as in torchvision's pretrained detectors, give the function that batch norms give."""
+    """Frozen batch norms, as in torchvision's pretrained detectors, compute the same as batch norms."""
     if not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules()):
         return
     theirs = az.antialias(_thawed(copy.deepcopy(model)), graph=found.form == "graph")
@@ -261,7 +265,7 @@ def _check_frozen_norms(found: Coverage, model: nn.Module, mine: nn.Module, x: T
 
 def _thawed(model: nn.Module) -> nn.Module:
     thawed: dict[nn.Module, nn.Module] = {}
-    # Under all its names: a model may ask whether two of them are one module.
+    # Under all its names: a model may compare two of them with `is`.
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if isinstance(module, FrozenBatchNorm2d):
             if module not in thawed:
@@ -274,7 +278,7 @@ def _thawed(model: nn.Module) -> nn.Module:
 
 def _identity(found: Coverage, model: nn.Module, inputs: Sequence[Tensor], outputs: Sequence[Any]) -> float:
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # there may be nothing but average pools
+        warnings.simplefilter("ignore")  # there may be only average pools
         options: dict[str, Any] = {"kinds": IDENTITY_KINDS, "graph": found.form == "graph"}
         same = az.antialias(model, 1, **options)
         return max(_difference(same(x), y) for x, y in zip(inputs, outputs, strict=True))
@@ -285,7 +289,7 @@ def _shapes(output: Any) -> list[Size]:
 
 
 def _difference(output: Any, expected: Any) -> float:
-    """Largest difference, relative to the largest value expected; infinite where it is not finite."""
+    """Largest difference, relative to the largest expected value; infinite if it is not finite."""
     pairs = zip(tree_leaves(output), tree_leaves(expected), strict=True)
     differences = [
         float((a - b).abs().max() / b.abs().max()) for a, b in pairs if isinstance(b, Tensor) and b.is_floating_point()

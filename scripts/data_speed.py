@@ -2,9 +2,9 @@
 
     python scripts/data_speed.py --out results/data_path
 
-Makes a folder of JPEGs, reads it in turns by both ways with 0 and 2 workers, and prints images per second. Both end in
-the same float32 batches, which is checked. See scripts/README.md. The processor's time, workers included, is counted
-too: other work on the machine disturbs it less than the clock's.
+Makes a folder of JPEGs, reads it with both in turn with 0 and 2 workers, and prints images per second. Both give the
+same float32 batches, which is checked. CPU time, workers included, is measured too: other work on the machine affects
+it less than wall time. See scripts/README.md.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def make_images(root: Path, count: int, side: int) -> None:
 
 
 def ours(root: Path, facts: Preprocessing, workers: int) -> Iterator[Tensor]:
-    """What `evaluate` shows a model that is measured on the centre crop alone."""
+    """The images that `evaluate` shows a model that is measured only on the centre crop."""
     protocol, options = imagenet(facts), Options(batch_size=BATCH, workers=workers, progress=False)
     for batch in batches(open_images(root), [protocol], options):
         maker = ViewMaker(batch.canvases(protocol), protocol, options.device)
@@ -66,13 +66,13 @@ def ours(root: Path, facts: Preprocessing, workers: int) -> Iterator[Tensor]:
 
 
 def theirs(root: Path, facts: Preprocessing, workers: int) -> Iterator[Tensor]:
-    """ImageFolder, its own loader and transforms, and a DataLoader."""
+    """ImageFolder with its own loader and transforms, and a DataLoader."""
     for images, _ in DataLoader(ImageFolder(str(root), facts.build()), batch_size=BATCH, num_workers=workers):
         yield images
 
 
 def seconds(read: Callable[[], Iterator[Tensor]]) -> tuple[float, float]:
-    """Seconds of the clock, and of the processor in this process and in its workers, which have ended by then."""
+    """Wall time, and CPU time of this process and its workers, which have ended by then, in seconds."""
     started, before = time.perf_counter(), os.times()
     for _ in read():
         pass
@@ -81,7 +81,7 @@ def seconds(read: Callable[[], Iterator[Tensor]]) -> tuple[float, float]:
 
 
 def compare(root: Path, workers: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Reads everything by both ways in turns; returns images per second, and ratios' medians and quartiles."""
+    """Read everything with both in turn; return images per second, and medians and quartiles of the ratios."""
     facts = Preprocessing()
     ways = {"ours": ours, "theirs": theirs}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
@@ -107,7 +107,7 @@ def main(argv: Sequence[str]) -> None:
         rows = [compare(Path(folder), workers, args) for workers in args.workers]
     lines = [
         "| workers | evaluate (images/s) | ImageFolder, DataLoader (images/s) | ratio (quartiles) "
-        "| processor's seconds, ratio (quartiles) |",
+        "| CPU seconds, ratio (quartiles) |",
         "| --- " * 5 + "|",
     ]
     for row in rows:

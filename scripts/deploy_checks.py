@@ -1,4 +1,4 @@
-"""Check every way out of Python for every network, beside its peers: the record, and the table of docs/deploy.md.
+"""Check every export of every network, compared with its peers: the record, and the table of docs/deploy.md.
 
     python scripts/deploy_checks.py                        # all networks
     python scripts/deploy_checks.py resnet18 alexnet --libraries antialiased-zoo antialiased-cnns torchvision
@@ -6,10 +6,10 @@
     python scripts/deploy_checks.py --page                 # only write the table
 
 It needs `pip install antialiased-zoo[export]`, torchao for the quantised networks and antialiased-cnns for the peer.
-Each row is written when it is known, and what the record holds with this torch is not measured again unless with
---again; so it can be interrupted at any time. Each network has a process of its own, in which the libraries take turns,
-so that their times compare: if one is missing, all are measured again. A check that takes longer than --limit is
-stopped and recorded as that.
+Each row is written as soon as it is measured, and rows that the record holds for this torch are measured again only
+with --again, so the script can be interrupted at any time. Each network runs in its own process, in which the libraries
+take turns, so that their times are comparable: if one is missing, all are measured again. A check that takes longer
+than --limit is stopped and recorded as stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LATENCY = RECORD.with_name("latency.json")
 INT8 = RECORD.with_name("int8.json")
 PAGE = ROOT / "docs" / "deploy.md"
 LIBRARIES = ("antialiased-zoo", "antialiased-cnns", "torchvision")
-# Of eight bits less is expected.
+# Eight bits are less precise.
 TOLERANCE = {"PT2E int8": 0.3, "torchao int8": 0.1}
 #: The networks that all libraries have.
 PUBLISHED = (
@@ -76,9 +76,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES[:1])
     parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS))
     parser.add_argument("--limit", type=float, default=1200, help="seconds for a check; default: %(default)s")
-    parser.add_argument("--turns", type=int, default=1, help="of which the quickest counts; default: %(default)s")
+    parser.add_argument("--turns", type=int, default=1, help="repetitions, the fastest counts; default: %(default)s")
     parser.add_argument("--record", type=Path, default=RECORD)
-    parser.add_argument("--again", action="store_true", help="measure what the record already holds")
+    parser.add_argument("--again", action="store_true", help="also measure what the record already holds")
     parser.add_argument("--page", action="store_true", help="measure nothing")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -100,15 +100,15 @@ def _measure(name: str, jobs: list[tuple[str, ...]], turns: int) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    # Exporters print; the results have the standard output to themselves.
+    # Exporters print to the standard output, which is reserved for the results.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     models = {library: build(library, name) for library in dict.fromkeys(library for _, library in jobs)}
     for check, group in itertools.groupby(jobs, key=lambda job: job[0]):
-        warm_up(check)  # the first library would pay for imports
+        warm_up(check)  # otherwise the first library's time would include imports
         rows: dict[str, dict[str, Any]] = {library: {} for _, library in group}
         for _, library in itertools.product(range(turns), rows):
-            row = _attempt(check, copy.deepcopy(models[library]))  # a check may leave traces in it
+            row = _attempt(check, copy.deepcopy(models[library]))  # a check may change it
             if row.get("seconds", 0) <= rows[library].get("seconds", math.inf):
                 rows[library] = row
         for row in rows.values():
@@ -126,20 +126,20 @@ def _attempt(check: str, model: Any) -> dict[str, Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what went wrong first."""
+    """The first line of the root cause."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]
 
 
 def _run(rows: Rows, args: argparse.Namespace, name: str, jobs: list[tuple[str, str]]) -> None:
-    """Have the checks done in other processes: a new one after each that had to be stopped."""
+    """Run the checks in child processes: a new one after each that had to be stopped."""
     begun: dict[str, dict[str, dict[str, Any]]] = {}
     while jobs:
         for row in _rows_of_process(name, jobs, args):
             (check, library), *jobs = jobs
             begun.setdefault(check, {})[library] = row | _facts()
-            rows.setdefault(name, {})[check] = begun[check]  # without rows of another run
+            rows.setdefault(name, {})[check] = begun[check]  # without rows from another run
             _write(args.record, rows)
             print(f"{name:20} {library:17} {check:16} {json.dumps(row)}", flush=True)
 
@@ -169,12 +169,12 @@ def _read(stream: Any, lines: queue.Queue[str]) -> None:
 
 
 def _facts() -> dict[str, str]:
-    """What a row holds for."""
+    """The settings and versions for which a row is valid."""
     return {"torch": importlib.metadata.version("torch")}
 
 
 def states(row: dict[str, Any] | None, facts: dict[str, Any]) -> bool:
-    """Whether a row is there and holds for the same."""
+    """True if the row exists and is valid for these settings and versions."""
     return row is not None and all(row.get(name) == value for name, value in facts.items())
 
 
@@ -186,14 +186,14 @@ def _write(record: Path, rows: Rows) -> None:
 
 
 def write_page(rows: Rows) -> None:
-    """Put the tables of the records into the page."""
+    """Write the records' tables into the page."""
     from deploy_tables import put_tables
 
     PAGE.write_text(put_tables(PAGE.read_text(), rows, read(LATENCY), read(INT8)))
 
 
 def read(record: Path) -> Any:
-    """A record, or nothing if there is none yet."""
+    """A record; empty if there is none yet."""
     return json.loads(record.read_text()) if record.exists() else {}
 
 

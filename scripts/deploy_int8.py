@@ -1,9 +1,9 @@
-"""Quantise the packaged networks to eight bits in several ways, and measure what accuracy and consistency become.
+"""Quantise the packaged networks to eight bits in several ways, and measure their accuracy and consistency.
 
     python scripts/deploy_int8.py --cifar10 cifar10.zip --photos photos400.zip --calibration-photos other_photos.zip
 
 It needs `pip install antialiased-zoo[export]` and torchao. Each network's rows are written to results/deploy/int8.json
-when they are known, and are not measured again on the same images with the same torch unless with --again.
+as soon as they are measured, and are measured again on the same images with the same torch only with --again.
 `deploy_checks.py --page` writes the table of docs/deploy.md.
 """
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "calibration": others.names_digest()[:8],
         }
         known = {row["way"] for row in rows if row["network"] == spec and states(row, facts)}
-        if args.again or not known.issuperset(args.ways):  # they are compared with one another
+        if args.again or not known.issuperset(args.ways):  # they are compared with each other
             rows = [row for row in rows if row["network"] != spec]
             rows += [row | facts for row in _measure(spec, images, others, args.ways)]
             args.record.parent.mkdir(parents=True, exist_ok=True)
@@ -66,18 +66,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), help="default: %(default)s")
     parser.add_argument("--cifar10", help="an image folder or a zip with train and val, for the networks of CIFAR-10")
-    parser.add_argument("--photos", help="an image folder or a zip of ImageNet's classes, for the others")
+    parser.add_argument("--photos", help="an image folder or a zip with ImageNet's classes, for the others")
     parser.add_argument("--calibration-photos", help="other photos, whose classes do not matter")
     parser.add_argument("--limit", type=int, default=1000, help="images, evenly spaced; default: %(default)s")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--record", type=Path, default=INT8)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--again", action="store_true", help="measure what the record already holds")
+    parser.add_argument("--again", action="store_true", help="also measure what the record already holds")
     return parser.parse_args(arguments)
 
 
 def _data(spec: str, args: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
-    """Images to measure on, and others to calibrate with."""
+    """Images to measure on, and other images to calibrate on."""
     of_cifar = spec.endswith("cifar10")
     images = open_data(f"{args.cifar10}/val" if of_cifar else args.photos)
     others = open_data(f"{args.cifar10}/train" if of_cifar else args.calibration_photos, labelled=False)
@@ -128,11 +128,11 @@ class Answers(Probe):
         self.meters["answers"] = Meter()
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
-        """Returns the centre crop."""
+        """Return the centre crop."""
         return Accuracy().views(indices, protocol)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Takes in a batch."""
+        """Add a batch."""
         self.meters["answers"].update(logits[:, 0].argmax(-1))
 
 

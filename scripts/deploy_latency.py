@@ -1,10 +1,10 @@
-"""How long ONNX Runtime takes for a network of each library, one image of 224x224; the record, and the page's table.
+"""Measure ONNX Runtime's time for a network of each library, one image of 224x224: the record, and the page's table.
 
     python scripts/deploy_latency.py resnet18 mobilenet_v2 --turns 31
 
-The libraries' networks are called in turn in one process, so that what else the machine does falls on all of them. Each
-network is written to results/deploy/latency.json when it is known, and is not measured again with the same versions and
-turns unless with --again.
+The libraries' networks are called in turn in one process, so that other load on the machine affects all of them alike.
+Each network is written to results/deploy/latency.json as soon as it is measured, and is measured again with the same
+versions and turns only with --again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", default=list(PUBLISHED), help="networks; default: all")
     parser.add_argument("--turns", type=int, default=31, help="calls of each; default: %(default)s")
     parser.add_argument("--record", type=Path, default=LATENCY)
-    parser.add_argument("--again", action="store_true", help="measure what the record already holds")
+    parser.add_argument("--again", action="store_true", help="also measure what the record already holds")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows = read(args.record)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(name: str, turns: int) -> dict[str, Any]:
-    """Nodes, kinds of nodes and processor milliseconds of each library's network."""
+    """Nodes, kinds of nodes and CPU milliseconds of each library's network."""
     import onnx
 
     images = torch.randn(1, 3, 224, 224)

@@ -1,4 +1,4 @@
-"""Ways to make a network one of eight bits; `deploy_int8.py` measures what comes out."""
+"""Ways to quantise a network to eight bits; `deploy_int8.py` measures the results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from antialiased_zoo.inference import export_model, load_exported
 
 Network = Callable[[Tensor], Tensor]
-#: Makes a network of another, given images to calibrate on; the other is not needed any more.
+#: Quantises a network, given images to calibrate on; the given network may be consumed.
 Way = Callable[[nn.Module, Tensor], Network]
 
 
 def pt2e(model: nn.Module, seen: Tensor) -> Network:
-    """PT2E's static quantisation as for Inductor on x86; runs in Python, with the values of eight bits."""
+    """PT2E's static quantisation as for Inductor on x86; runs in Python, with simulated eight-bit values."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
@@ -30,7 +30,7 @@ def pt2e(model: nn.Module, seen: Tensor) -> Network:
 
 
 def torchao(config: str) -> Way:
-    """One of torchao's configurations by name; they treat linear layers."""
+    """One of torchao's configurations by name; they quantise linear layers."""
 
     def quantise(model: nn.Module, _: Tensor) -> Network:
         import torchao.quantization
@@ -42,7 +42,7 @@ def torchao(config: str) -> Way:
 
 
 def onnx_runtime(model: nn.Module, seen: Tensor) -> Network:
-    """ONNX Runtime's static quantisation, a scale for each channel."""
+    """ONNX Runtime's static quantisation, one scale per channel."""
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

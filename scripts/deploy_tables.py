@@ -23,7 +23,7 @@ _HEADINGS = {
 
 
 def put_table(page: str, name: str, lines: Sequence[str]) -> str:
-    """Replace what stands between the page's markers of that name.
+    """Replace the text between the page's markers of that name.
 
     Raises:
         ValueError: If the page has no such markers.
@@ -44,7 +44,7 @@ def put_tables(page: str, checks: Checks, latency: Mapping[str, Any], int8: Iter
 
 
 def differences(checks: Checks) -> list[str]:
-    """A line for each network, a column for each check: the difference or the reason."""
+    """One row per network, one column per check: the difference or the reason."""
     lines = _head("network", *_HEADINGS.values())
     for name, found in sorted(checks.items()):
         rows = [found.get(check, {}).get(_LIBRARIES[0]) for check in _HEADINGS]
@@ -54,7 +54,7 @@ def differences(checks: Checks) -> list[str]:
 
 
 def costs(checks: Checks) -> list[str]:
-    """What each library takes, wherever the peer was measured in the same process."""
+    """The times of each library, where the peer was measured in the same process."""
     lines = _head("network", "check", *_LIBRARIES, "zoo / cnns")
     for name, found in sorted(checks.items()):
         for check, rows in sorted(found.items()):
@@ -66,7 +66,7 @@ def costs(checks: Checks) -> list[str]:
 
 
 def latencies(rows: Mapping[str, Any]) -> list[str]:
-    """A line for each network: nodes and milliseconds of each library."""
+    """One row per network: nodes and milliseconds of each library."""
     lines = _head("network", *_LIBRARIES, "zoo / cnns")
     for name, row in sorted(rows.items()):
         cells = [f"{row[library]['nodes']} nodes, {row[library]['milliseconds']} ms" for library in _LIBRARIES]
@@ -75,7 +75,7 @@ def latencies(rows: Mapping[str, Any]) -> list[str]:
 
 
 def quantised(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each network and way: its measures with intervals, and the number of images."""
+    """One row per network and way to quantise: the measures with intervals, and the number of images."""
     lines = _head("network", "way", "top-1", "crop consistency", "answers as in float32", "images")
     for row in rows:
         shares = [_share(row[measure]) for measure in ("top1", "crop_consistency", "same")]

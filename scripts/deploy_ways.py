@@ -1,4 +1,4 @@
-"""The ways in which a network leaves Python, each measured for one network; `deploy_checks.py` runs them."""
+"""The ways to deploy a network, each checked on one network; `deploy_checks.py` runs them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from torch import Tensor, nn
 from antialiased_zoo.inference import export_model, load_exported
 
 AXES = ("batch", "height", "width")
-#: What is exported is traced at the first size; open axes are then tried at the others, of which one is odd.
+#: Exports are traced at the first size; dynamic axes are then tried at the other sizes, one of them odd.
 SIZES = ((2, 3, 128, 160), (1, 3, 160, 128), (3, 3, 131, 97))
 Row = dict[str, Any]
 
 
 def export(model: nn.Module, dynamic: Sequence[str]) -> Row:
-    """`torch.export`, and what it gives at each size that is allowed."""
+    """`torch.export`, and its outputs at each allowed size."""
     return _exported(model, "pt2", dynamic)
 
 
 def export_named(model: nn.Module) -> Row:
-    """`torch.export` with named axes, each with the range of sizes that a user would ask for."""
+    """`torch.export` with named axes, each with a range of sizes that a user might ask for."""
     ranges = {"batch": (1, 64), "height": (64, 512), "width": (64, 512)}
     shapes = {axis: torch.export.Dim(name, min=ranges[name][0], max=ranges[name][1]) for name, axis in _axes()}
     with clock() as row:
@@ -41,7 +41,7 @@ def export_named(model: nn.Module) -> Row:
 
 
 def onnx(model: nn.Module, dynamic: Sequence[str]) -> Row:
-    """ONNX by torch's exporter, run in ONNX Runtime."""
+    """ONNX from torch's exporter, run in ONNX Runtime."""
     import onnx as package
 
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +52,7 @@ def onnx(model: nn.Module, dynamic: Sequence[str]) -> Row:
 
 
 def aoti(model: nn.Module) -> Row:
-    """An AOTInductor package with open axes."""
+    """An AOTInductor package with dynamic axes."""
     return _exported(model, "aoti", AXES)
 
 
@@ -74,7 +74,7 @@ def script(model: nn.Module) -> Row:
 
 
 def legacy_onnx(model: nn.Module) -> Row:
-    """ONNX by torch's old exporter, with open axes."""
+    """ONNX from torch's old exporter, with dynamic axes."""
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/net.onnx"
         options: Any = {"dynamo": False, "opset_version": 17, "input_names": ["images"]}
@@ -85,7 +85,7 @@ def legacy_onnx(model: nn.Module) -> Row:
 
 
 def compiled(model: nn.Module, dynamic: bool | None) -> Row:
-    """`torch.compile` at three sizes: the time that each takes, and how many graphs there are then."""
+    """`torch.compile` at three sizes: the time at each, and the number of graphs afterwards."""
     from torch._dynamo.utils import counters
     from torch._inductor.utils import fresh_cache
 
@@ -93,7 +93,7 @@ def compiled(model: nn.Module, dynamic: bool | None) -> Row:
     counters.clear()
     network = torch.compile(model, dynamic=dynamic)
     row: Row = {"each": [], "difference": 0.0, "graphs": []}
-    with torch.no_grad(), fresh_cache():  # compiled code of another library's turn would be found again
+    with torch.no_grad(), fresh_cache():  # otherwise code compiled in another library's turn is reused
         for size in SIZES:
             with clock() as one:
                 network(_images(size))
@@ -104,7 +104,7 @@ def compiled(model: nn.Module, dynamic: bool | None) -> Row:
 
 
 def int8(model: nn.Module, ways: Sequence[str]) -> Row:
-    """Ways to quantise, calibrated on noise, and how far the worst is off."""
+    """Ways to quantise, calibrated on noise, and the largest error."""
     row: Row = {"difference": 0.0, "seconds": 0.0}
     seen = torch.cat([_images(SIZES[0], seed) for seed in range(4)])
     for way in ways:
@@ -117,7 +117,7 @@ def int8(model: nn.Module, ways: Sequence[str]) -> Row:
 
 
 def warm_up(check: str) -> None:
-    """Do the check on a small network, which imports what it needs."""
+    """Run the check on a small network, so that all imports are done."""
     with contextlib.suppress(Exception):
         layers = (nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
         CHECKS[check](nn.Sequential(*layers).eval())
@@ -125,7 +125,7 @@ def warm_up(check: str) -> None:
 
 @contextlib.contextmanager
 def clock() -> Iterator[Row]:
-    """Processor seconds of this process and of those that it starts: these hardly depend on what else is running."""
+    """CPU seconds of this process and its children, which other load on the machine hardly affects."""
     row: Row = {}
     before = _processor_seconds()
     yield row

@@ -1,4 +1,4 @@
-"""Griffe extension: the docstrings' section ``Example:`` is the one that griffe calls ``Examples:``."""
+"""Griffe extension: renames the docstring section ``Example:`` to ``Examples:``, which griffe recognises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import griffe
 
 
 class ExampleSections(griffe.Extension):
-    """Rename the section before it is read, so that examples show as code."""
+    """Rename the section before it is parsed, so that examples show as code."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of one object, if it has one."""

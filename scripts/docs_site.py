@@ -1,7 +1,7 @@
 """MkDocs hooks: pages made from the manifest and the rooms, and the repository's own files within the site.
 
-`mkdocs.yml` names this file. The pages link to files of the repository by their paths there, as GitHub shows them; in
-the site ``docs/`` is the root, and every file that a page links to is copied in under the path that it has.
+`mkdocs.yml` names this file. The pages link to the repository's files by relative path, as on GitHub; in the site
+``docs/`` is the root, and every file that a page links to is copied into it under its own path.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from antialiased_zoo.weights import TIMM, Entry, Manifest, manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
-    "layers": "Resamplers: blur and subsample, pools that blur, upsample and blur.",
-    "transform": "Antialias any network, and plan what that does.",
+    "layers": "Antialiased layers: blur pooling, max and average pooling, and upsampling.",
+    "transform": "Antialias any network, and preview the changes.",
     "zoo": "The networks and their factories.",
     "weights": "The manifest and its entries.",
-    "adaptation": "A pretrained network keeps its accuracy when it is antialiased.",
+    "adaptation": "Recover a pretrained network's accuracy after antialiasing, without labels.",
     "inference": "Frozen copies for inference.",
     "metrics": "Measures of shift invariance.",
-    "evaluation": "Models on data sets: protocols, probes, reports.",
+    "evaluation": "Evaluate models on data sets: protocols, probes, reports.",
     "training": "Training and fine-tuning.",
-    "errors": "Every error that the package raises on purpose.",
+    "errors": "The package's exceptions.",
 }
 _REPOSITORY_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "scripts/README.md")
-# The beginning of a source -> what readers know it by; the last fits all others.
+# The start of a source -> its name for readers; the last one matches all others.
 _HOSTS = {
     "package:": "the package",
     "hf://": "Hugging Face",
@@ -40,7 +40,7 @@ _HOSTS = {
     "https://github.com": "GitHub",
     "": "another host",
 }
-# A table that needs the room of the list of headings.
+# A table so wide that it needs the space of the list of headings.
 _WIDE = ("leaderboard.md",)
 _INTERVAL = re.compile(r"\[[-+\d.]+, [-+\d.]+\]")
 _SPEC = re.compile(r"(?<=<tr>\n<td><code>)[^<]+")
@@ -49,7 +49,7 @@ _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the generated pages, the repository's own, and each file that one of them links to."""
+    """Add the generated pages, the repository's own pages, and each file that they link to."""
     for name, text in (*_network_pages(manifest.load()), *_reference_pages()):
         files.append(File.generated(config, name, content=text))
     waiting = [*(ROOT / name for name in _REPOSITORY_PAGES), *(Path(page.abs_src_path) for page in _written(files))]
@@ -64,8 +64,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Turn links to paths of the repository into links to paths of the site."""
-    if page.file.abs_src_path is None:  # made here, with the site's paths
+    """Turn links to the repository's paths into links to the site's paths."""
+    if page.file.abs_src_path is None:  # generated here, with the site's paths
         return markdown
     source = Path(page.file.abs_src_path)
     if page.file.src_uri in _WIDE:
@@ -76,13 +76,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return posixpath.relpath(target, posixpath.dirname(page.file.src_uri) or ".")
 
     found = _LINK.sub(site_link, markdown)
-    if page.file.src_uri == "networks.md":  # a row's name leads to its page
+    if page.file.src_uri == "networks.md":  # link a row's name to its page
         found = re.sub(r"^\| `([a-z]\w*)` \|", r"| [`\1`](network/\1.md) |", found, flags=re.MULTILINE)
     return found
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Keep each interval and each flag on one line, and let a row's name break behind a colon."""
+    """Keep each interval and each flag on one line, and let a row's name break after a colon."""
     html = _SPEC.sub(lambda name: name[0].replace(":", ":<wbr>"), html)
     html = _FLAG.sub('<code class="flag">', html)
     return _INTERVAL.sub(r'<span class="interval">\g<0></span>', html)
@@ -97,13 +97,13 @@ def _missing(files: Files, path: Path) -> bool:
 
 
 def _site_path(path: Path) -> str:
-    """Where a file of the repository is in the site."""
+    """The site's path of a file of the repository."""
     name = path.relative_to(ROOT).as_posix()
     return "index.md" if name == "README.md" else name.removeprefix("docs/")
 
 
 def _network_pages(known: Manifest) -> Iterator[tuple[str, str]]:
-    """One page for each network, from its entries in the manifest."""
+    """One page per network, from its entries in the manifest."""
     for name in dict.fromkeys(entry.model for entry in known):
         yield f"network/{name.replace(':', '_')}.md", _network_page(name, known.of_model(name))
 
@@ -158,16 +158,16 @@ def _call(entry: Entry) -> str:
 def _preprocessing(entry: Entry) -> str:
     facts = entry.preprocessing
     size = f"{facts.interpolation}, resized to {facts.resize}, cropped to {facts.crop}"
-    return f"{size}, mean {facts.mean}, deviation {facts.std}."
+    return f"{size}, mean {facts.mean}, standard deviation {facts.std}."
 
 
 def _reference_pages() -> Iterator[tuple[str, str]]:
-    """One page for each room: its public names with their docstrings."""
+    """One page per subpackage: its public names with their docstrings."""
     rows = "\n".join(f"| [`antialiased_zoo.{room}`]({room}.md) | {text} |" for room, text in ROOMS.items())
     yield (
         "reference/index.md",
-        "# Reference\n\nNames of the first six rooms are also names of `antialiased_zoo` itself: `az.antialias`.\n\n"
-        f"| room | what it holds |\n| --- | --- |\n{rows}\n",
+        "# Reference\n\nThe first six subpackages' names are also names of `antialiased_zoo`: `az.antialias`.\n\n"
+        f"| subpackage | contents |\n| --- | --- |\n{rows}\n",
     )
     for room in ROOMS:
         text = (

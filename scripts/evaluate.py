@@ -1,7 +1,7 @@
 """Measure accuracy and shift-invariance of models side by side; see scripts/README.md.
 
 python scripts/evaluate.py resnet50:baseline:torchvision resnet50:lpf4:finetuned --data imagenet/val --out results
-torchrun --nproc-per-node 8 scripts/evaluate.py ...        # the same figures, sooner
+torchrun --nproc-per-node 8 scripts/evaluate.py ...        # the same figures, faster
 """
 
 from __future__ import annotations
@@ -56,12 +56,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help=GRAMMAR)
     parser.add_argument("--data", "--data-dir", "--data-path", required=True, help=DATA_GRAMMAR)
-    parser.add_argument("--labels", type=Path, help="of a flat folder: ImageNet's devkit, or a file of image and class")
+    parser.add_argument(
+        "--labels", type=Path, help="labels of a flat folder: ImageNet's devkit, or a file of lines `image class`"
+    )
     parser.add_argument(
         "--classes",
         "--class-map",
         metavar="FILE|same-order",
-        help="the models' class names in their order, a line each or JSON; or JSON from the data's class to the output",
+        help="the models' class names in output order, one per line or as JSON; or a JSON map from class to output",
     )
     parser.add_argument("--out", "--output-dir", type=Path, help="folder for results.json, table.md and pictures")
     parser.add_argument(
@@ -71,28 +73,32 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help=f"{', '.join(PROBES)}, features, or MODULE:CLASS of a Probe",
     )
     parser.add_argument("--limit", type=positive, help="measure this many images, evenly spaced")
-    _add_protocol(parser.add_argument_group("preprocessing and protocol; by default what the weights state"))
+    _add_protocol(parser.add_argument_group("preprocessing and protocol; default: as stated with the weights"))
     features = parser.add_argument_group("features, curves")
-    features.add_argument("--layers", nargs="+", help="by default up to four, spread over the depth")
-    features.add_argument("--grid", type=positive, default=8, help="shifts of 0 .. GRID-1 pixels each way")
+    features.add_argument("--layers", nargs="+", help="default: up to four, spread over the depth")
+    features.add_argument("--grid", type=positive, default=8, help="shifts of 0 to GRID-1 pixels along each axis")
     features.add_argument("--feature-images", type=positive, default=8)
-    features.add_argument("--curve-image", type=int, default=0, help="index of the image whose curves are drawn")
+    features.add_argument(
+        "--curve-image", type=int, default=0, help="index of the image whose stability curves are drawn"
+    )
     parser.add_argument("--imagenet-c", type=Path, metavar="DIR")
     parser.add_argument("--imagenet-p", type=Path, metavar="DIR", help="unpacked to frames")
-    _add_running(parser.add_argument_group("running; none of it changes a figure but by rounding"))
+    _add_running(parser.add_argument_group("execution; figures do not depend on it, except for rounding"))
     return parser.parse_intermixed_args(argv)  # options may stand between the models
 
 
 def _add_protocol(group: Any) -> None:
-    group.add_argument("--mean", type=float, nargs=3, help="of each channel, for pixels of 0..1")
-    group.add_argument("--std", type=float, nargs=3, help="likewise")
+    group.add_argument("--mean", type=float, nargs=3, help="mean of each channel, for pixels in 0..1")
+    group.add_argument("--std", type=float, nargs=3, help="standard deviation of each channel, for pixels in 0..1")
     group.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic"))
-    group.add_argument("--crop-pct", type=float, help="the crop's share of the resized side, in place of --resize")
+    group.add_argument("--crop-pct", type=float, help="the crop's share of the resized side, instead of --resize")
     group.add_argument("--resize", "--val-resize-size", type=positive, help="shorter side in pixels")
-    group.add_argument("--crop", "--img-size", "--val-crop-size", type=positive, help="side of what models see")
-    group.add_argument("--room", action="store_true", help="resize to more where there is no room to shift crops in")
+    group.add_argument(
+        "--crop", "--img-size", "--val-crop-size", type=positive, help="side of the models' input in pixels"
+    )
+    group.add_argument("--room", action="store_true", help="resize to a larger size if there is no room to shift crops")
     group.add_argument("--protocol", choices=PROTOCOLS, default="auto")
-    group.add_argument("--paper", action="store_true", help="crop pairs as the published script draws them")
+    group.add_argument("--paper", action="store_true", help="draw crop pairs exactly as the published script does")
     group.add_argument("--pairs", type=positive, default=1, help="pairs of shifts per image")
     group.add_argument("--seed", type=int, default=0)
 
@@ -105,8 +111,8 @@ def _add_running(group: Any) -> None:
     group.add_argument("--batch-size", "-b", type=positive, default=64)
     group.add_argument("--threads", type=positive, help="CPU threads")
     group.add_argument("--no-progress", action="store_true")
-    group.add_argument("--no-digest", action="store_true", help="do not read all data once for its digest")
-    group.add_argument("--overhead", action="store_true", help="compare the time with that of bare forward passes")
+    group.add_argument("--no-digest", action="store_true", help="skip the data's digest, which reads all data once")
+    group.add_argument("--overhead", action="store_true", help="compare the time with that of the forward passes alone")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -137,7 +143,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def say(text: str) -> None:
-    """Tells the user, on the standard error: the table on the standard output stays clean."""
+    """Print to the standard error; the standard output has only the table."""
     if first_process():
         print(text, file=sys.stderr)
 
@@ -164,7 +170,7 @@ def start(args: argparse.Namespace) -> torch.device:
 
 
 def thin_out(images: LabelledImages, args: argparse.Namespace) -> None:
-    """Keeps evenly spaced images, so that every class stays in, and checks what is asked of them."""
+    """Select evenly spaced images, so that every class is kept, and check the options about them."""
     if args.limit and args.limit < len(images):
         images.keep([index * len(images) // args.limit for index in range(args.limit)])
     if not 0 <= args.curve_image < len(images):
@@ -179,7 +185,7 @@ def measure(
     args: argparse.Namespace,
     options: Options,
 ) -> dict[str, dict[str, Any]]:
-    """Measures all models in one pass over the images; returns what the JSON says of each."""
+    """Measure all models in one pass over the images; return each model's entry of the JSON."""
     models = {one.named.label: one.named.model for one in subjects}
     protocols = {one.named.label: one.protocol for one in subjects}
     results = {one.named.label: facts_of(one, maps.get(one.named.label)) for one in subjects}
@@ -208,7 +214,7 @@ def extras(
     args: argparse.Namespace,
     options: Options,
 ) -> dict[str, dict[str, Any]]:
-    """Returns what is not a mean over the data set, for models that share a protocol."""
+    """Return the results that are not means over the data set, for models that share a protocol."""
     protocol, models = group[0].protocol, {one.named.label: one.named.model for one in group}
     found: dict[str, dict[str, Any]] = {label: {} for label in models}
 
@@ -275,7 +281,7 @@ def report(
     images: LabelledImages,
     args: argparse.Namespace,
 ) -> None:
-    """Prints the table, and writes everything where there is a place for it."""
+    """Print the table, and write all results if there is an output folder."""
     command = shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]])
     figures = {label: result["figures"] for label, result in results.items() if "figures" in result}
     errors = next(iter(results.values())).get("skipped", ())
@@ -305,7 +311,7 @@ def report(
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], out: Path) -> None:
-    """Writes every picture for which there are figures."""
+    """Write every picture for which there are figures."""
     figures = {label: result.get("figures", {}) for label, result in results.items()}
     for kind in ("crop", "circular"):
         name = f"{kind}_consistency"

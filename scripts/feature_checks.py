@@ -1,4 +1,4 @@
-"""Whether the internal feature distance falls after each downsampling of an untrained network, on real photos."""
+"""Check that antialiasing lowers an untrained network's internal feature distance after each downsampling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 import antialiased_zoo as az
 from antialiased_zoo.metrics.equivariance import feature_distance
 
-#: Circular shifts in pixels: each row offset with each column offset.
+#: Circular shifts in pixels: all pairs of a row offset and a column offset.
 ROWS, COLUMNS = (0, 3), (1, 6)
 SIZE, ONE_SIZE = 96, 224
 PHOTOS = 4
@@ -28,8 +28,8 @@ class Distances:
 
     Attributes:
         name: The network's name.
-        layers: Module -> (as it is, antialiased): mean distance over photos and shifts, where a blur comes before or
-            after it or stands in its place; in the order of the dataflow.
+        layers: Module -> (original, antialiased): mean distance over photos and shifts, for modules with a blur before
+            or after them, or replaced by one; in the order of the dataflow.
         faults: What went wrong, in words.
     """
 
@@ -39,15 +39,15 @@ class Distances:
 
     @property
     def risen(self) -> list[str]:
-        """Layers whose distance does not fall."""
+        """Layers at which the distance is not lower."""
         return [layer for layer, (before, after) in self.layers.items() if not after < before]
 
 
 def distances(name: str, build: Callable[[], nn.Module], photos: Path) -> Distances:
-    """Measure one network, as it is and with filter size 4.
+    """Measure one network, unchanged and with filter size 4.
 
-    Weights are as the builder draws them; batch norms take the photos' own statistics, each network its own, since an
-    untrained network's would let the signal fade. Blurs are beside modules (``graph=False``).
+    Weights are the builder's random ones. Each network's batch norms use their statistics on the photos, since the
+    signal would vanish with an untrained network's. Blurs are attached to modules (``graph=False``).
     """
     torch.manual_seed(0)
     model = build().eval()
@@ -56,7 +56,7 @@ def distances(name: str, build: Callable[[], nn.Module], photos: Path) -> Distan
         return Distances(name)
     try:
         return Distances(name, _measured(model, layers, read(photos)))
-    except RuntimeError:  # it takes one size only
+    except RuntimeError:  # it accepts only one size
         return Distances(name, _measured(model, layers, read(photos, ONE_SIZE)))
 
 

@@ -51,9 +51,9 @@ def max_pooling() -> Figure:
 
 
 def zone_plate() -> Figure:
-    """Rings that grow finer, every fourth pixel of them, and the same after the blur."""
+    """Rings of growing frequency, every fourth pixel of them, and the same after a blur."""
     axis = torch.arange(-128, 128)
-    finest = 0.45  # cycles per pixel, at the middle of each side
+    finest = 0.45  # cycles per pixel, in the middle of each side
     image = torch.cos(torch.pi * finest / 128 * (axis[:, None] ** 2 + axis[None] ** 2))[None, None]
     plain, blurred = image, image
     for _ in range(2):
@@ -71,7 +71,7 @@ def zone_plate() -> Figure:
 
 
 def responses() -> Figure:
-    """How much of each frequency a filter lets through; what is beyond a quarter folds back at stride 2."""
+    """The filters' frequency responses; frequencies above a quarter alias at stride 2."""
     figure = _figure(7, 4)
     axes = figure.add_subplot()
     frequency = torch.linspace(0, 0.5, 200)
@@ -93,7 +93,7 @@ def responses() -> Figure:
 
 
 def sliding() -> list[Image.Image]:
-    """The demo's photo slides one pixel at a time; the curves of both networks grow with it."""
+    """The demo's photo shifts one pixel at a time, and the curves of both networks are drawn along."""
     entry = az.get_entry(MODEL, 4)
     protocol, names = protocol_for(entry.preprocessing), class_names(entry)
     canvas = protocol.prepare(read_photo(photo_path(CURVE)))

@@ -3,7 +3,7 @@
 python scripts/leaderboard.py --models scripts/leaderboard_models.txt --data imagenet/val --out results/imagenet.csv
 python scripts/leaderboard.py ... --page docs/leaderboard.md        # and write the page's table and picture
 
-Give the same command again after an interruption: it goes on with the network that it was at.
+After an interruption the same command resumes with the network that was being measured.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from antialiased_zoo.evaluation import (
 )
 from antialiased_zoo.training import positive, tensors_digest
 
-#: What is known of a network before it is measured. A row whose facts still hold is not measured again.
+#: Columns known before a network is measured. A row in which they are unchanged is not measured again.
 FACTS = (
     *("parameters", "licence", "digest", "resize", "crop", "interpolation", "preprocessing_from"),
     *("protocol", "protocol_version", "data", "data_sha256"),
@@ -52,17 +52,19 @@ COLUMNS = (
     *(f"{name}{end}" for name in (*MEASURES, SPEED) for end in ("", "_low", "_high", "_n")),
     *("timed_on", "multiply_adds", *FACTS, "skipped"),
 )
-# The lowest and the highest of seven are a 98% interval of the median.
+# The lowest and the highest of seven are a 98% interval for the median.
 _BATCHES = 7
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, required=True, help="one model a line, as scripts/evaluate.py takes it")
+    parser.add_argument(
+        "--models", type=Path, required=True, help="file with one model per line, as for scripts/evaluate.py"
+    )
     parser.add_argument("--data", required=True, help=DATA_GRAMMAR)
-    parser.add_argument("--labels", type=Path, help="as scripts/evaluate.py takes it")
-    parser.add_argument("--out", type=Path, required=True, help="the CSV; rows that it has are kept")
-    parser.add_argument("--page", type=Path, help="write table and picture into this page")
+    parser.add_argument("--labels", type=Path, help="as for scripts/evaluate.py")
+    parser.add_argument("--out", type=Path, required=True, help="the CSV; its rows are kept")
+    parser.add_argument("--page", type=Path, help="write the table and the picture into this page")
     parser.add_argument("--only", nargs="+", metavar="PATTERN", help="measure only these of the list: 'resnet50:*' ...")
     parser.add_argument("--limit", type=positive, help="measure on this many images, evenly spaced")
     parser.add_argument("--no-speed", action="store_true", help="do not time the networks")
@@ -89,12 +91,18 @@ def main(argv: Sequence[str]) -> int:
     for listed in models:
         try:
             row = measured(listed, rows.get(listed.spec), images, data, options, not args.no_speed)
-        except (ZooError, ValueError, RuntimeError, OSError, ImportError) as error:  # one must not end the others
+        except (
+            ZooError,
+            ValueError,
+            RuntimeError,
+            OSError,
+            ImportError,
+        ) as error:  # one failure must not end the others
             say(f"not measured: {' '.join(str(error).split())}")
             failed += 1
             continue
         rows[listed.spec] = row
-        write_rows(args.out, everything, rows)  # a kill costs one network's figures
+        write_rows(args.out, everything, rows)  # if killed, only one network's figures are lost
     say(f"{len(models) - failed} of {len(models)} models are in {args.out}")
     if args.page:
         leaderboard_page.write(args.out, args.models, args.page)
@@ -102,15 +110,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def chosen(models: list[Listed], patterns: Sequence[str] | None) -> list[Listed]:
-    """Returns the models that a pattern fits, or all without patterns.
+    """Return the models that match a pattern, or all without patterns.
 
     Raises:
-        ValueError: A pattern that fits none.
+        ValueError: If a pattern matches none.
     """
     fits = {pattern: [one for one in models if fnmatchcase(one.spec, pattern)] for pattern in patterns or ["*"]}
     for pattern, found in fits.items():
         if not found:
-            raise ValueError(f"no model of the list fits {pattern!r}; a pattern is of a whole line's model")
+            raise ValueError(f"no model of the list matches {pattern!r}; a pattern must match a line's whole model")
     return [one for one in models if any(one in found for found in fits.values())]
 
 
@@ -119,10 +127,10 @@ def say(text: str) -> None:
 
 
 def read_rows(path: Path, data: Mapping[str, str]) -> dict[str, Row]:
-    """Reads the rows of an earlier run by spec.
+    """Read the rows of an earlier run by spec.
 
     Raises:
-        ValueError: They are of other images, or the file has other columns.
+        ValueError: If they are from other images, or the file has other columns.
     """
     if not path.exists():
         return {}
@@ -137,7 +145,7 @@ def read_rows(path: Path, data: Mapping[str, str]) -> dict[str, Row]:
 
 
 def write_rows(path: Path, models: Sequence[Listed], rows: Mapping[str, Row]) -> None:
-    """Writes all rows, those of the models file first and in its order; a kill leaves the file before or after."""
+    """Write all rows atomically, those of the models file first and in its order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     order = dict.fromkeys([*(listed.spec for listed in models), *rows])
     temporary = path.with_name(f"{path.name}.part")
@@ -156,7 +164,7 @@ def measured(
     options: Options,
     timed: bool,
 ) -> Row:
-    """Returns a network's row: the known one if it is still of this network, else a new one."""
+    """Return a network's row: the known one if it is still valid for this network, else a new one."""
     one = prepare(listed.spec, options, len(images.classes), room=True)
     facts = facts_of(one, listed) | data
     row = {"model": one.named.label, "group": listed.group, "spec": listed.spec}
@@ -180,7 +188,7 @@ def probes() -> dict[str, Probe]:
 
 
 def entries(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Yields the columns of the figures that the leaderboard shows."""
+    """Yield the columns of the figures that the leaderboard shows."""
     for name in (name for name in (*MEASURES, SPEED) if name in figures):
         figure = figures[name]
         yield name, figure["value"]
@@ -204,7 +212,7 @@ def facts_of(one: Subject, listed: Listed) -> dict[str, Any]:
 
 @torch.inference_mode()
 def timing(one: Subject, options: Options) -> Row:
-    """Times forward passes of full batches; returns the columns: the median of some, the slowest and the fastest."""
+    """Time forward passes of full batches; return the columns: the median, the slowest and the fastest."""
     model, size = one.named.model.eval(), one.protocol.size
     batch = torch.randn(options.batch_size, 3, size, size, device=options.device)
     rates = []
@@ -212,13 +220,13 @@ def timing(one: Subject, options: Options) -> Row:
         started = time.perf_counter()
         model(batch).sum().item()  # a number on the CPU waits for the device
         rates.append(float(f"{options.batch_size / (time.perf_counter() - started):.4g}"))
-    del rates[0]  # warming up
+    del rates[0]  # warm up
     figure = {"value": statistics.median(rates), "low": min(rates), "high": max(rates), "n": _BATCHES}
     return {name: str(value) for name, value in entries({SPEED: figure})} | {"timed_on": timed_on(options)}
 
 
 def timed_on(options: Options) -> str:
-    """What images per second hold for."""
+    """The conditions under which images per second were measured."""
     cuda = options.device.type == "cuda"
     where = torch.cuda.get_device_name(options.device) if cuda else f"{torch.get_num_threads()} CPU threads"
     return f"{where}, batches of {options.batch_size}"

@@ -3,7 +3,7 @@
 python scripts/leaderboard_page.py results/leaderboard/imagenet.csv scripts/leaderboard_models.txt docs/leaderboard.md
 
 The table of ``NAME.csv`` goes between ``<!-- leaderboard NAME -->`` and ``<!-- /leaderboard NAME -->``, and its picture
-into the folder ``pictures`` beside the page.
+into the folder ``pictures`` next to the page.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Listed:
 
 
 def read_models(path: Path) -> list[Listed]:
-    """Reads a models file.
+    """Read a models file.
 
     Args:
-        path: A line is a spec as `scripts/evaluate.py` takes it, and may go on with the weights' licence; a line
-            ``[KIND]`` says what kind of network the next ones are; ``#`` starts a comment.
+        path: Each line is a spec as for `scripts/evaluate.py`, optionally followed by the weights' licence; a line
+            ``[KIND]`` is the heading of the lines below it; ``#`` starts a comment.
 
     Raises:
-        ValueError: A line with more words, or the same spec twice.
+        ValueError: If a line has more words, or the same spec occurs twice.
     """
     found: dict[str, Listed] = {}
     group = ""
@@ -57,16 +57,16 @@ def read_models(path: Path) -> list[Listed]:
             group = words[0][1:-1]
         elif words:
             if len(words) > 2 or words[0] in found:
-                raise ValueError(f"{path}: {line.strip()!r} is not a new model with at most a licence after it")
+                raise ValueError(f"{path}: {line.strip()!r} is not a new model, optionally followed by a licence")
             found[words[0]] = Listed(words[0], group, words[1] if len(words) == 2 else "")
     return list(found.values())
 
 
 def write(results: Path, models: Path, page: Path) -> None:
-    """Replaces what the page has between the markers of these results, and the picture beside it.
+    """Replace the text between the page's markers of these results, and the picture next to the page.
 
     Raises:
-        ValueError: The page has no such markers, or the rows do not compare.
+        ValueError: If the page has no such markers, or the rows are not comparable.
     """
     with open(results, newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: -float(row["crop_consistency"]))
@@ -86,7 +86,7 @@ def write(results: Path, models: Path, page: Path) -> None:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Returns the rows as a Markdown table; what was measured of none has no column.
+    """Return the rows as a Markdown table, without columns that are empty in all rows.
 
     Example:
         >>> row = {"model": "a", "group": "plain", "parameters": "1500000", "multiply_adds": "2000000000"}
@@ -115,14 +115,14 @@ def _cell(row: Row, name: str) -> str:
 
 
 def note(rows: Sequence[Row]) -> str:
-    """Says what all figures have in common.
+    """Return a sentence on what all figures have in common.
 
     Raises:
-        ValueError: No rows, or rows of different images or protocol versions.
+        ValueError: If there are no rows, or their images or protocol versions differ.
     """
     same = {(row["data"], row["data_sha256"], row["protocol_version"]) for row in rows}
     if len(same) != 1:
-        raise ValueError(f"rows of {len(same)} data sets or protocol versions do not compare: measure them again")
+        raise ValueError(f"rows of {len(same)} data sets or protocol versions are not comparable: measure them again")
     data, digest, version = same.pop()
     counts = " or ".join(sorted({row["top1_n"] for row in rows}))
     timed = " or ".join(sorted({row["timed_on"] for row in rows if row["timed_on"]}))
@@ -134,7 +134,7 @@ def note(rows: Sequence[Row]) -> str:
 
 
 def missing(rows: Sequence[Row], listed: Sequence[Listed], name: str) -> str:
-    """Says how many networks of the models file have a row, kind by kind."""
+    """Return a table of how many networks of the models file have a row, by kind."""
     there = {row["spec"] for row in rows}
     lines = [f"| kind | in `{name}` | measured |", "| --- | --- | --- |"]
     for group in dict.fromkeys(one.group for one in listed):
@@ -144,7 +144,7 @@ def missing(rows: Sequence[Row], listed: Sequence[Listed], name: str) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Writes the scatter of accuracy against crop consistency."""
+    """Write the scatter plot of accuracy against crop consistency."""
 
     def ends(row: Row, name: str) -> tuple[float, float]:
         return float(row[f"{name}_low"]), float(row[f"{name}_high"])

@@ -1,16 +1,16 @@
-"""Puts the zoo's weights where others can load them: a folder to serve, or a repository of the Hugging Face Hub.
+"""Publish the zoo's weights in a folder to serve, or in a repository of the Hugging Face Hub.
 
     python scripts/publish.py mirror/ 'resnet*' --recipe finetuned
     python scripts/publish.py hf-hub:OWNER/NAME
 
-Each file is fetched and verified first. A file that is there already is left alone, so an interrupted run goes on when
-the command is given again. A file that cannot be had, or is not accepted, is named at the end; the others are uploaded
-all the same. Load from there with ANTIALIASED_ZOO_MIRROR set to the folder's address, or to
+Each file is fetched and verified first. Files that are already there are skipped, so the same command resumes an
+interrupted run. Files that cannot be fetched or uploaded are listed at the end; the others are uploaded anyway. To load
+the published files, set ANTIALIASED_ZOO_MIRROR to the folder's address, or to
 https://huggingface.co/OWNER/NAME/resolve/main
 
-The card states the full SHA-256 of each file. Of most, the author made only eight hex digits public: enough against
-accidents, not against a forger, who makes another file with those eight within minutes. Such rows are marked: their
-digest is the one that was found here, so it is worth as much as the place from which the file came.
+The card states the full SHA-256 of each file. For most, the author published only eight hex digits: enough against
+accidents, not against a forger, who can make another file with the same eight within minutes. Such rows are marked:
+their full digest was computed here, so it is only as trustworthy as the source of the file.
 """
 
 import argparse
@@ -31,22 +31,22 @@ from antialiased_zoo.weights.hub.digest import sha256
 CARD = "README.md"
 _SHORT = (
     "\\* The author made only the first eight digits of this digest public. A file with the same eight can be forged "
-    "within minutes: the full digest is the one that was found when this card was written."
+    "within minutes: the full digest was computed when this card was written."
 )
 
 
 class Target(Protocol):
-    """A place that holds files by name."""
+    """A store of files by name."""
 
     def digest(self, name: str) -> str | None:
-        """The SHA-256 of the weights that are there under this name; None if there are none."""
+        """The SHA-256 of the weights stored under this name; None if there are none."""
 
     def put(self, content: Path | bytes, name: str) -> None:
-        """Put a file there; it is visible when it is complete."""
+        """Store a file; it becomes visible when it is complete."""
 
 
 class Folder:
-    """A folder of this machine, made if need be."""
+    """A local folder, created if needed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,7 +64,7 @@ class Folder:
 
 
 class HubRepository:
-    """A model repository of the hub, made if need be; each file is a commit of its own."""
+    """A model repository of the hub, created if needed; each file is a separate commit."""
 
     def __init__(self, name: str, api: HfApi) -> None:
         self.api = api
@@ -81,10 +81,10 @@ class HubRepository:
 
 
 def publish(target: Target, entries: Sequence[Entry], progress: bool = True) -> dict[str, str]:
-    """Upload what is not there yet, then a card that lists everything that is.
+    """Upload the missing files, then a card that lists all files.
 
     Returns:
-        For each file that is not there now, why.
+        For each file that could not be uploaded, the reason.
     """
     failed, there = {}, {}
     for entry in tqdm(entries, unit="file", disable=None if progress else True):
@@ -93,7 +93,7 @@ def publish(target: Target, entries: Sequence[Entry], progress: bool = True) -> 
             there[entry.name] = wanted = digest_of(path)
             if target.digest(entry.file) != wanted:
                 target.put(path, entry.file)
-        except Exception as error:  # the hub's client has no base for its errors: network, answer, file
+        except Exception as error:  # the hub's client has no base class for its errors: network, response, file
             failed[entry.file] = _reason(error)
     present = [entry for entry in entries if entry.file not in failed]
     if present:
@@ -102,7 +102,7 @@ def publish(target: Target, entries: Sequence[Entry], progress: bool = True) -> 
 
 
 def _reason(error: BaseException) -> str:
-    """An error and what caused it, each by its first line."""
+    """The first line of an error and of its cause."""
     stated = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return f"{stated} ({_reason(error.__cause__)})" if error.__cause__ else stated
 
@@ -117,7 +117,7 @@ def _card_lines(entries: Sequence[Entry], digests: dict[str, str]) -> Iterator[s
     stated = licenses[0].lower() if len(licenses) == 1 else "other"
     yield from ("---", "library_name: antialiased-zoo", "pipeline_tag: image-classification", f"license: {stated}")
     yield from ("tags:", "- antialiasing", "- blurpool", "---", "", "# Weights of antialiased-zoo", "")
-    yield "With `ANTIALIASED_ZOO_MIRROR` set to this place's address, antialiased-zoo loads these files from here."
+    yield "To load these files, set `ANTIALIASED_ZOO_MIRROR` to the address of this repository or folder."
     yield from ("", "| network | file | trained on | metrics, percent | licence | SHA-256 |", "| --- " * 6 + "|")
     for entry in entries:
         metrics = ", ".join(f"{name} {value:.2f}" for name, value in sorted(entry.metrics.items()))
@@ -137,8 +137,8 @@ def digest_of(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", help="a folder, or hf-hub:OWNER/NAME")
-    parser.add_argument("networks", nargs="*", default=["*"], help="names, with * and ?; all by default")
-    parser.add_argument("--recipe", default="*", help="only weights made so")
+    parser.add_argument("networks", nargs="*", default=["*"], help="names, with * and ?; default: all")
+    parser.add_argument("--recipe", default="*", help="only weights of this recipe")
     options = parser.parse_args(arguments)
     of_recipe = [entry for entry in manifest.load() if fnmatchcase(entry.recipe, options.recipe)]
     entries = [entry for entry in of_recipe if any(fnmatchcase(entry.model, name) for name in options.networks)]

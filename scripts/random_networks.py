@@ -3,8 +3,8 @@
 python scripts/random_networks.py 2000             # seeds 0 to 1999
 python scripts/random_networks.py 1 --first 1234   # one of them
 
-They share modules, give them several names, gate, branch, add up, change values in place, call functions, wrap parts,
-and run their children in turn; every map has four channels, so that any part fits any other.
+The networks share modules, register them under several names, use gates, branches and sums, change values in place,
+call functions, wrap parts, and run their children in turn. Every map has four channels, so that all parts fit together.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Function(nn.Module):
 
 
 class Parts(nn.Module):
-    """Runs modules in a way of its own: by name, in turn, through a list, or with a test on values."""
+    """Runs its modules by name, in turn, through a list, or depending on values."""
 
     def __init__(self, modules: Sequence[nn.Module], way: str) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Parts(nn.Module):
 
 
 class Sum(nn.Module):
-    """Two paths, or one and the map itself, added up."""
+    """The sum of two paths, or of one path and its input."""
 
     def __init__(self, one: nn.Module, other: nn.Module, after: nn.Module) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Sum(nn.Module):
 
 
 class Down(nn.Module):
-    """A strided convolution by function, with a weight of the module's own."""
+    """A strided convolution as a function call, with the module's own weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,14 +194,14 @@ def part(choose: Choose, depth: int, known: list[nn.Module]) -> nn.Module:
 
 
 def some(choose: Choose, depth: int, most: int, known: list[nn.Module], whole: bool = False) -> list[nn.Module]:
-    """Some random parts; whole ones keep a map's size."""
+    """Some random parts; those that are ``whole`` keep a map's size."""
     if whole:
         return [LEAVES[choose(("relu", "silu", "batch norm", "dropout", "group norm"))]() for _ in range(most)]
     return [part(choose, depth, known) for _ in range(choose(range(1, most + 1)))]
 
 
 def network(choose: Choose) -> Net:
-    """A random network, in evaluation mode, with weights that are drawn anew."""
+    """A random network, in evaluation mode, with randomised weights."""
     known: list[nn.Module] = []
     parts = nn.Sequential(*some(choose, 2, 4, known))
     aliases = [choose(known)] if known and choose((False, True)) else []
@@ -216,7 +216,7 @@ def _other_convolution(net: Any) -> Any:
     def make(child: nn.Module) -> nn.Module | None:
         if type(child) is not nn.Conv2d or child.kernel_size != (3, 3) or child.in_channels != C:
             return None
-        made = copy.deepcopy(child)  # of a class of its own, as adapters' and quantisers' are
+        made = copy.deepcopy(child)  # of a different class, as adapters and quantisers make it
         made.__class__ = type("Adapted", (nn.Conv2d,), {"forward": nn.Conv2d.forward})
         for name in ("_forward_hooks", "_forward_pre_hooks"):
             vars(made)[name].clear()
@@ -239,7 +239,7 @@ TOOLS: dict[str, Callable[[Any], Any]] = {
 
 
 def _stated(before: az.Plan, after: az.Plan) -> bool:
-    """True if a tool, by itself, changes which ops can be treated, and the plans say so.
+    """True if a tool by itself changes which ops can be treated, according to the plans.
 
     It gives one name of a shared module a copy, or replaces the child of that name but not what a list holds.
     """
@@ -249,14 +249,14 @@ def _stated(before: az.Plan, after: az.Plan) -> bool:
 
 
 def faults(net: Net, tool: str, size: tuple[int, int]) -> list[str]:
-    """What does not hold of a network; nothing should be here."""
+    """The faults of one network; there should be none."""
     shapes = [((3, *size), (3, size[0] + 5, size[1] + 2))]
     try:
         net(torch.randn(1, 3, *size))
     except RuntimeError:
         return []  # its own maps get too small for its padding
     found = list(check("random", lambda: copy.deepcopy(net), shapes).faults)
-    # A random network may not depend on what was treated: its effect is no promise.
+    # A random network's outputs may not depend on the treated ops: no effect is required.
     found = [fault for fault in found if "too little to prove" not in fault]
     in_graph = {site.name for site in az.plan(net, graph=True).treated}
     by_modules = az.plan(net)

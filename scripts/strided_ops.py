@@ -1,7 +1,7 @@
-"""Which ops of a network stride, seen while it runs: independent of the tracing that `antialiased_zoo.transform` does.
+"""Records which ops of a network stride while it runs, independently of the tracing in `antialiased_zoo.transform`.
 
-A `TorchDispatchMode` sees every operator that reaches torch's core, whatever Python called it, and module hooks say
-where. Blurs put in by this package are not listed.
+A `TorchDispatchMode` sees every operator that reaches torch's core, whatever Python code called it, and module hooks
+record the module. Blurs inserted by this package are not listed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class StridedOp:
     Attributes:
         path: Qualified name of the innermost module that ran it; "" for the network itself.
         kind: As in a plan: "conv", "maxpool", "avgpool", "adaptive", "slice", "resize", "unshuffle".
-        stride: Steps along the spatial axes (for slices, of the axis); empty where it depends on the input's size.
+        stride: Steps along the spatial axes (for slices, of the axis); empty if it depends on the input's size.
     """
 
     path: str
@@ -39,7 +39,7 @@ def strided_ops(model: nn.Module, *inputs: Tensor) -> tuple[Any, Counter[Strided
 
     Args:
         model: Any network, in evaluation mode.
-        *inputs: What it takes.
+        *inputs: Its inputs.
     """
     recorder = _Recorder(model)
     before = register_module_forward_pre_hook(recorder.enter)
@@ -64,7 +64,7 @@ class _Recorder(TorchDispatchMode):
         self._inside.append(module)
 
     def leave(self, module: nn.Module, *_: Any) -> None:
-        # An error that a model catches leaves modules behind that never returned.
+        # If a model catches an error, modules that never returned are still on the stack.
         while self._inside and self._inside.pop() is not module:
             pass
 
@@ -103,7 +103,7 @@ def _smaller(kind: str, most: int) -> Reader:
 
 
 def _split(args: tuple[Any, ...], result: Any) -> tuple[str, tuple[int, ...]] | None:
-    """One of the places that a view has put side by side, such as ``x.view(n, c, h, w // 2, 2)[..., 0]``."""
+    """One of the positions that a view groups, such as ``x.view(n, c, h, w // 2, 2)[..., 0]``."""
     dims = args[0].dim()
     dim = (args[1] if len(args) > 1 else 0) % dims  # `unbind` without an axis takes the first
     return ("slice", ()) if dims > 4 and dim > 1 and args[0]._base is not None else None
@@ -114,7 +114,7 @@ def _chunks(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]] | None
 
 
 def _reduction(kind: str) -> Reader:
-    """A reduction over windows that a view has put side by side."""
+    """A reduction over windows that a view groups."""
 
     def read(args: tuple[Any, ...], _: Any) -> tuple[str, tuple[int, ...]] | None:
         dims = args[1] if len(args) > 1 and isinstance(args[1], (tuple, list)) else args[1:2]

@@ -1,12 +1,12 @@
-"""Antialias every network of torchvision, and of timm's families of convnets, and check what comes out.
+"""Antialias every network of torchvision, and of timm's families of convnets, and check the results.
 
-python scripts/survey.py                                  # all of them; goes on where it was stopped
-python scripts/survey.py 'timm:resnet*' --again           # these anew
+python scripts/survey.py                                  # all of them; resumes where it stopped
+python scripts/survey.py 'timm:resnet*' --again           # these again
 python scripts/survey.py 'torchvision:*' --seconds 400    # stop after the network that passes this
 python scripts/survey.py 'torchvision:*' --feature-distance photos.zip
 
 For each network: its output shapes at two input sizes, filter size 1 against the original, every op that strides
-(seen while it runs) against the plan, and what must stay as it was. Nothing is downloaded; weights are random.
+(recorded while it runs) against the plan, and what must not change. Nothing is downloaded; weights are random.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CLIPS: tuple[tuple[Size, ...], ...] = (
 
 
 def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Sequence[Sequence[Size]]]]:
-    """Names, makers, and shapes to try."""
+    """Names, builders, and shapes to try."""
     for name in torchvision.models.list_models(module=torchvision.models):
         yield f"torchvision:{name}", functools.partial(_torchvision, name), IMAGES
     for name in torchvision.models.list_models(module=segmentation):
@@ -69,7 +69,7 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Sequence[Sequence
 
 def _torchvision(name: str, **options: Any) -> nn.Module:
     if name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False  # theirs takes minutes
+        options["init_weights"] = False  # their initialisation takes minutes
     return torchvision.models.get_model(name, weights=None, **options)
 
 
@@ -78,7 +78,7 @@ def _backbone(name: str) -> nn.Module:
 
 
 def _frozen(name: str) -> nn.Module:
-    """A detector's backbone with the norms that torchvision gives it together with weights."""
+    """A detector's backbone with the frozen norms that torchvision uses for pretrained weights."""
     backbone = _backbone(name)
     for parent in list(backbone.modules()):
         for child_name, child in list(parent.named_children()):
@@ -88,7 +88,7 @@ def _frozen(name: str) -> nn.Module:
 
 
 def survey(check_one: Callable[[str], Any], path: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Check the networks whose names match, and keep each result as soon as it is there.
+    """Check the networks whose names match, and save each result as soon as it is known.
 
     Raises:
         ValueError: If the file holds results with other versions or photos.
@@ -114,7 +114,7 @@ def survey(check_one: Callable[[str], Any], path: Path, args: argparse.Namespace
 
 
 def earlier(path: Path, facts: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What was checked before, with the same versions and photos; each result states its commit."""
+    """The earlier results with the same versions and photos; each states its commit."""
     if not path.exists():
         return {}
     record = json.loads(path.read_text())
@@ -144,7 +144,7 @@ def measured(photos: Path, name: str) -> Distances:
 
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:
-    """The table: one network a line, and totals."""
+    """The table: one network per row, and totals."""
     lines = [
         "| network | form | strided | treated (by modules) | filter size 1 | input sizes | left, why |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -164,7 +164,7 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
 
 
 def totals(found: dict[str, dict[str, Any]]) -> list[str]:
-    """How many of each collection are right."""
+    """The number of networks of each collection that pass."""
     convnets = [n for n in found if n.startswith("torchvision:") and n.split(":")[1] not in TRANSFORMERS]
     groups = {
         "torchvision's classification convnets": convnets,
@@ -187,7 +187,7 @@ def totals(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def distance_table(found: dict[str, dict[str, Any]]) -> str:
-    """One network a line: as it is -> antialiased, averaged over its downsamplings, at the last, and where it rises."""
+    """One network per row: original -> antialiased, as a mean, at the last downsampling, and where it does not fall."""
     lines = [
         "| network | downsamplings | fall | mean distance | at the last | not falling |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -206,7 +206,7 @@ def distance_table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def distance_totals(found: dict[str, dict[str, Any]]) -> list[str]:
-    """After how many downsamplings, and in how many networks, the distance falls."""
+    """The number of downsamplings, and of networks, at which the distance falls."""
     pairs = {name: result["layers"].values() for name, result in found.items() if result["layers"]}
     every = [pair for layers in pairs.values() for pair in layers]
     falls = sum(after < before for before, after in every)
@@ -215,7 +215,7 @@ def distance_totals(found: dict[str, dict[str, Any]]) -> list[str]:
     return [
         f"- falls after {falls} of {len(every)} downsamplings",
         f"- falls after every downsampling in {whole} of {len(pairs)} networks",
-        f"- antialiased over as it is, the median of the downsamplings: {ratios[len(ratios) // 2]:.2f}",
+        f"- antialiased / original, median over the downsamplings: {ratios[len(ratios) // 2]:.2f}",
     ]
 
 
@@ -225,11 +225,13 @@ def _arrow(pair: Sequence[float]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=["*"], help="patterns of names; all by default")
+    parser.add_argument("names", nargs="*", default=["*"], help="patterns of names; default: all")
     parser.add_argument("--out", type=Path, default=Path("results/survey"))
-    parser.add_argument("--again", action="store_true", help="also what was checked before")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after the network that passes this")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--again", action="store_true", help="also check what was checked before")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="stop after the network that exceeds this time"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes, with one thread each")
     parser.add_argument(
         "--feature-distance", type=Path, metavar="ZIP", help="measure the internal feature distance on these photos"
     )

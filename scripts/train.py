@@ -36,7 +36,7 @@ from antialiased_zoo.training.runs import RunFolder, State, load_weights, manife
 from antialiased_zoo.weights import Preprocessing
 from antialiased_zoo.zoo import ARCHITECTURES
 
-# What timm's and torchvision's references call the same setting.
+# The names of the same settings in timm's and torchvision's reference scripts.
 SAME_AS = {
     "eval_resize": ["--val-resize-size"],
     "eval_crop": ["--val-crop-size"],
@@ -52,7 +52,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "model", help="a network of the zoo (mobilenet_v2), timm:NAME, torchvision:NAME, hf-hub:NAME or MODULE:CALLABLE"
     )
-    parser.add_argument("--filter-size", type=filter_size, required=True, help="1 to 7, or none: the baseline")
+    parser.add_argument("--filter-size", type=filter_size, required=True, help="1 to 7, or none for the baseline")
     parser.add_argument(
         "--data", "--data-dir", "--data-path", type=Path, required=True, help="folder or zip with train/ and val/"
     )
@@ -83,10 +83,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="for the network's builder",
     )
-    parser.add_argument("--license", default="MIT", help="of the weights, for the manifest")
+    parser.add_argument("--license", default="MIT", help="licence of the weights, for the manifest")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events to the run's folder")
-    _add_execution(parser.add_argument_group("how to compute"))
-    _add_normalisation(parser.add_argument_group("normalisation; by default what the network states"))
+    _add_execution(parser.add_argument_group("execution"))
+    _add_normalisation(parser.add_argument_group("normalisation; default: as the network states"))
     _add_recipe(parser.add_argument_group("settings of the preset to change"))
     return parser.parse_args(argv)
 
@@ -94,25 +94,31 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def _add_execution(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     group.add_argument("--threads", type=positive, help="CPU threads (default: all cores)")
-    group.add_argument("--workers", "-j", type=int, default=min(8, os.cpu_count() or 1), help="processes that decode")
+    group.add_argument(
+        "--workers", "-j", type=int, default=min(8, os.cpu_count() or 1), help="worker processes for decoding"
+    )
     group.add_argument(
         "--amp", "--amp-dtype", nargs="?", const="float16", choices=AMP, default="none", help="mixed precision"
     )
     group.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
     group.add_argument("--compile", "--torchcompile", action="store_true", help="use torch.compile")
-    group.add_argument("--accumulate", type=positive, default=1, metavar="PARTS", help="parts to compute a batch in")
+    group.add_argument(
+        "--accumulate", type=positive, default=1, metavar="PARTS", help="number of parts in which a batch is computed"
+    )
     group.add_argument("--checkpoint-every", type=positive, default=200, metavar="STEPS")
     group.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True)
 
 
 def _add_normalisation(group: Any) -> None:
-    group.add_argument("--mean", type=float, nargs=3, help="of each channel, for pixels of 0..1")
-    group.add_argument("--std", type=float, nargs=3, help="likewise")
-    group.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic"), help="of validation images")
+    group.add_argument("--mean", type=float, nargs=3, help="mean of each channel, for pixels in 0..1")
+    group.add_argument("--std", type=float, nargs=3, help="standard deviation of each channel, for pixels in 0..1")
+    group.add_argument(
+        "--interpolation", choices=("nearest", "bilinear", "bicubic"), help="interpolation of validation images"
+    )
 
 
 def _add_recipe(group: Any) -> None:
-    group.add_argument("--epochs", type=positive, help="the preset's image sizes keep their shares of the epochs")
+    group.add_argument("--epochs", type=positive, help="the preset's image sizes are scaled to this many epochs")
     group.add_argument("--sizes", type=sizes, metavar="SIZExEPOCHS,...", help="for example 40x7,48x5,64x5")
     group.add_argument("--augment", choices=get_args(Augment))
     group.add_argument("--schedule", choices=get_args(Schedule))
@@ -146,7 +152,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     names = [field.name for field in dataclasses.fields(Recipe)]
     given = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     if args.epochs and args.sizes:
-        raise ValueError("--sizes says how many epochs there are: give it or --epochs")
+        raise ValueError("--sizes determines the number of epochs: give only one of --sizes and --epochs")
     recipe = dataclasses.replace(PRESETS[args.preset], **given)
     return recipe.with_epochs(args.epochs) if args.epochs else recipe
 
@@ -183,7 +189,7 @@ def build(args: argparse.Namespace, classes: int) -> NamedModel:
 
 
 def preprocessing_of(named: NamedModel, recipe: Recipe, args: argparse.Namespace) -> Preprocessing:
-    """The network's normalisation, at the recipe's sizes; says on the standard error what it is."""
+    """The network's normalisation, at the recipe's sizes; prints it to the standard error."""
     flags = {name: getattr(args, name) for name in ("mean", "std", "interpolation") if getattr(args, name) is not None}
     stated = named.preprocessing or Preprocessing()
     facts = changed(
@@ -204,7 +210,7 @@ def check_outputs(named: NamedModel, classes: int, size: int) -> None:
 
 
 def reporter(tensorboard: bool, folder: Path) -> Callable[[State], None]:
-    """Prints each epoch's entry, and writes its figures for TensorBoard if asked to."""
+    """Print each epoch's entry, and write its figures for TensorBoard if requested."""
     writer = None
     if tensorboard:
         try:
@@ -223,7 +229,7 @@ def reporter(tensorboard: bool, folder: Path) -> Callable[[State], None]:
 
 
 def command(argv: list[str], init: str | None = None) -> str:
-    """Returns the command line, after those that made the weights it starts from, where their record says so."""
+    """Return the command line, preceded by those that made the weights it starts from, if they are recorded."""
     local = os.environ.get("LOCAL_WORLD_SIZE")
     start = f"torchrun --nproc-per-node {local}" if local else "python"
     this = f"{start} scripts/train.py {shlex.join(argv)}"
@@ -271,7 +277,7 @@ def finish(
     train_files: ImageFiles,
     val: FileBatches,
 ) -> None:
-    """Writes the weights, measures what the written file holds, and writes the record beside it."""
+    """Write the weights, measure the written file, and write its record next to it."""
     name = args.recipe or args.preset.replace("-", "_")
     filters = f"_lpf{args.filter_size}" if args.filter_size else ""
     weights = trainer.run.save_weights(
@@ -314,7 +320,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    # Values too small for normal floats slow a CPU down a hundredfold and change nothing.
+    # Denormal floats slow a CPU down a hundredfold and do not matter here.
     torch.set_flush_denormal(True)
     try:
         with processes(args.device) as place:

@@ -291,7 +291,7 @@ def test_bfloat16() -> None:
         ({"reach": 24}, "too small for shifts of 24 pixels"),
         ({"reach": 1, "views": 4}, "more than the 3 different views"),
         ({"circular": 1.5}, "share of the steps"),
-        ({"layers": ["3"]}, "must give a feature map"),
+        ({"layers": ["3"]}, "not a feature map"),
         ({"held_out": []}, "held_out gave no batch"),
         ({"patience": 2}, "patience counts evaluations on held_out"),
         ({"execution": Execution(amp=torch.float16)}, "bfloat16"),

@@ -62,7 +62,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list_shows_every_entry(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
     assert cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("~ 8 digits of the SHA-256 are public")
+    assert lines[-1].startswith("~ only 8 digits of the SHA-256 are public")
     marked = {line.split()[0].strip("*~") for line in lines[1:-1] if "~" in line.split()[0]}
     assert marked == {spec_of(entry) for entry in load() if entry.files[0].sha256 is None}
     assert {line.split(":")[0] for line in lines[1:-1]} == {*az.list_models(pretrained=True), "timm"}
@@ -134,7 +134,7 @@ def test_predict_answers_for_sound_images_and_names_the_others(
     [
         (["info", "resnet5"], "did you mean resnet50"),
         (["list", "resnet5"], "did you mean resnet50"),
-        (["info", "resnet50:lpf9"], "is not understood"),
+        (["info", "resnet50:lpf9"], "is not valid"),
         (["download", "resnet50:lpf4:other"], "finetuned"),
         (["predict", "x.png", "--top", "0"], "--top"),
         (["demo", "--photo", "missing.jpg"], "missing.jpg"),

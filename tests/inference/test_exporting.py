@@ -107,7 +107,7 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
         az.export_model(net, tmp_path / "a", format="onxx")
     with pytest.raises(ValueError, match="dynamic axes must be among batch, height, width; got depth"):
         az.export_model(net, tmp_path / "a", dynamic=("batch", "depth"))
-    with pytest.raises(ValueError, match=r"named \*\.pt2"):
+    with pytest.raises(ValueError, match=r"must end in \.pt2"):
         az.export_model(net, tmp_path / "a.so", format="aoti")
     assert not list(tmp_path.iterdir())
 

@@ -89,7 +89,7 @@ def test_settings_have_the_names_of_timm_and_torchvision(script):
         ("timm:no_such_model", [], "timm:no_such_model: "),
         ("resnet18", ["--init", "nowhere.pth"], "no weights file nowhere.pth"),
         ("fixed_head:build", [], "has 5 outputs, the data 2 classes"),
-        ("resnet18", ["--epochs", "3", "--sizes", "32x2"], "give it or --epochs"),
+        ("resnet18", ["--epochs", "3", "--sizes", "32x2"], "give only one of"),
         ("timm:resnet18:lpf3", [], "give filter and weights as options"),
     ],
 )
