@@ -84,7 +84,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--imagenet-c", type=Path, metavar="DIR")
     parser.add_argument("--imagenet-p", type=Path, metavar="DIR", help="unpacked to frames")
     _add_running(parser.add_argument_group("execution; figures do not depend on it, except for rounding"))
-    return parser.parse_intermixed_args(argv)  # options may stand between the models
+    return parser.parse_intermixed_args(argv)  # options may come between the models
 
 
 def _add_protocol(group: Any) -> None:

@@ -1,4 +1,4 @@
-"""Random small networks, and what must hold of `antialias` on each: the property test of the transform.
+"""Random small networks, and the checks of `antialias` on each: the property test of the transform.
 
 python scripts/random_networks.py 2000             # seeds 0 to 1999
 python scripts/random_networks.py 1 --first 1234   # one of them

@@ -1,9 +1,9 @@
-"""What tools that replace modules do to an antialiased network, before and after: prints the table of docs/tools.md.
+"""Check tools that replace modules, before and after `antialias`: prints the page docs/tools.md.
 
 python scripts/tool_table.py > docs/tools.md
 
-Each tool is applied to a small network and `antialias` to the result, and the other way round; "right" where both give
-the same outputs, and not the plain network's.
+Each tool is applied to a small network before `antialias`, and after it; "right" means that both orders give the same
+outputs, which differ from the plain network's.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ blur. An antialiased model checks this before each forward, and puts the blur ba
 `LostBlurError` says what was lost. `plan(model)` lists what is missing, and a second
 `antialias_(model)` puts it back without a forward.
 
-The table gives both orders: the tool first and `antialias` then, or `antialias` first. *Right*
+The table gives both orders: the tool before `antialias`, or after it. *Right*
 means that both orders give the same outputs (int8: to a tenth of the largest output). An adapter
 that comes after gives the same as the plain network with the adapter's weights merged. An exported
-graph has no modules to treat, and `antialias_` says so in a warning: antialias the network before
-you export it. `scripts/tool_table.py` writes this page, and `tests/transform/test_tools.py` checks
+graph has no modules to treat, and `antialias_` warns about it: antialias the network before you
+export it. `scripts/tool_table.py` writes this page, and `tests/transform/test_tools.py` checks
 it.
 """
 
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
 
 class Branches(nn.Module):
-    """Two strided convolutions that are added up; `reparameterize` makes one of them, with the block's own stride."""
+    """The sum of two strided convolutions; `reparameterize` merges them into one, with the block's stride."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Net(nn.Module):
 
 
 def network() -> Net:
-    """The network, with statistics that are not the identity's."""
+    """The network, with batch norms that are not identities."""
     torch.manual_seed(0)
     net = Net().eval()
     net.block.norm.running_var.uniform_(0.5, 1.5)
@@ -188,7 +188,7 @@ def _compiled(net: Any) -> Any:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """A group of one process."""
+    """A context with a process group of one process."""
     with tempfile.TemporaryDirectory() as folder:
         dist.init_process_group("gloo", store=dist.FileStore(str(Path(folder, "store")), 1), rank=0, world_size=1)
         try:
@@ -202,12 +202,12 @@ class Tool:
     """A tool.
 
     Attributes:
-        name: What to call it.
-        apply: Does it to a network, or to a copy.
-        tolerance: Of the comparison, relative to the largest output.
-        needs: A package that must be there.
+        name: Its name in the table.
+        apply: Applies it to a network, or to a copy.
+        tolerance: Tolerance of the comparison, relative to the largest output.
+        needs: A package that must be installed.
         grouped: True if it works only in a process group.
-        reference: Makes a plain network of its result, whose antialiased form is compared with instead.
+        reference: Makes a plain network from its result; that network's antialiased form is the reference.
     """
 
     name: str
@@ -238,7 +238,7 @@ TOOLS = (
 
 
 def outcomes(tool: Tool) -> tuple[str, str]:
-    """What happens if a tool comes before and after `antialias`."""
+    """The outcomes of a tool before `antialias`, and after it."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         if tool.grouped:

@@ -180,7 +180,7 @@ def open_data(path: Path) -> tuple[ImageFiles, ImageFiles]:
 
 
 def build(args: argparse.Namespace, classes: int) -> NamedModel:
-    # Every process starts from the same weights, whatever else has drawn random numbers.
+    # Every process starts from the same weights, even if other code has drawn random numbers.
     torch.manual_seed(args.seed)
     weights = args.init or ("" if args.pretrained else "none")
     if args.pretrained and args.model in ARCHITECTURES:

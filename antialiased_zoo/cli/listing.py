@@ -16,7 +16,7 @@ _SHORT = "~ only 8 digits of the SHA-256 are public: can be forged, see docs/wei
 
 
 def list_weights(options: argparse.Namespace) -> int:
-    """Print a line for each entry."""
+    """Print one line per entry."""
     known = manifest.load()
     for name in options.names:
         if not known.of_model(name):

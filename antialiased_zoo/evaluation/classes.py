@@ -63,7 +63,7 @@ def match_classes(
     if given == SAME_ORDER:
         if len(data) > outputs:
             raise ValueError(f"the data has {len(data)} classes, but the model only {outputs}")
-        return ClassMap(list(range(len(data))), "in the same order, as asked for")
+        return ClassMap(list(range(len(data))), "in the same order, as requested")
     if given:
         return ClassMap(_by_file(data, outputs, Path(given)), f"by {given}")
     for names, how in _known(outputs, model):

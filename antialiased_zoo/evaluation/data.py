@@ -154,7 +154,7 @@ def _check_classes(classes: list[str], folders: set[str], source: str, labelled:
     if "" in classes and labelled:
         raise ValueError(
             f"there are images directly in {source}; put each into the folder of its class, or give their labels "
-            "(ImageNet's devkit, or a file with a line for each image)"
+            "(ImageNet's devkit, or a file with one line per image)"
         )
     empty = sorted(name for name in folders - {"", *classes} if not name.startswith((".", "__MACOSX")))
     if empty:

@@ -47,7 +47,7 @@ class ShiftProtocol:
     crop_offsets: range
     roll_offsets: range
     diagonal_offsets: range
-    why: str = field(default="as asked for", compare=False)
+    why: str = field(default="as requested", compare=False)
 
     @property
     def size(self) -> int:

@@ -72,7 +72,7 @@ def from_file(weights: Path) -> Stated:
         entry = json.loads(record.read_text()).get("entry", {})
         if stated := entry.get("preprocessing"):
             facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
-            return Stated(Preprocessing(**facts), entry.get("classes"), "the record beside its weights")
+            return Stated(Preprocessing(**facts), entry.get("classes"), "the record next to its weights")
         if entry.get("classes"):
             return Stated(classes=entry["classes"])
     config = checkpoints.read_contents(weights).config

@@ -48,7 +48,7 @@ def test_a_foreign_network_is_trained_and_measured(script, tmp_path):
     entry = json.loads(weights.with_suffix(".json").read_text())["entry"]
     assert entry["preprocessing"]["mean"] == [0.4] * 3
     named = load_named(f"timm:test_resnet:lpf3:{weights}", num_classes=1000)
-    assert (named.stated_by, named.preprocessing.mean) == ("the record beside its weights", (0.4, 0.4, 0.4))
+    assert (named.stated_by, named.preprocessing.mean) == ("the record next to its weights", (0.4, 0.4, 0.4))
     images = open_images(data / "val")
     index = match_classes(images.classes, 2, named.classes).index
     found = evaluate(
