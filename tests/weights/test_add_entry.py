@@ -61,7 +61,7 @@ class TestAddEntry:
         script["main"]([str(weights), "--manifest", str(listed), "--replace"])
 
     def test_refuses_the_record_of_another_file(self, script: dict, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="the record is about a file with 0000"):
+        with pytest.raises(ValueError, match="the record is of a file with 0000"):
             script["record_of"](self.weights(tmp_path / "net.safetensors"), {**self.facts(), "sha256": "0" * 64}, None)
 
     def test_refuses_weights_that_do_not_fit(self, script: dict, tmp_path: Path) -> None:
