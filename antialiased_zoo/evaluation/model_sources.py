@@ -185,7 +185,7 @@ def python(request: Request) -> Built:
             del arguments["num_classes"]
         found = found(**arguments)
     if not isinstance(found, nn.Module):
-        raise ValueError(f"{name} is or returns a {type(found).__name__}; it must be or return a torch.nn.Module")
+        raise ValueError(f"{name} is or returns an object of type {type(found).__name__}; expected a torch.nn.Module")
     for attribute in ("pretrained_cfg", "default_cfg"):
         config = getattr(found, attribute, None)
         if isinstance(config, Mapping) and "input_size" in config:

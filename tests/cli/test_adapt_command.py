@@ -68,7 +68,7 @@ def test_it_writes_weights_that_load_with_their_record(
         (["--images", "nowhere"], "no folder or zip at nowhere"),
         (["--steps", "0"], "steps must be a positive integer"),
         (["--filter-size", "9"], "filter size 9"),
-        (["--start", "mobilenet_v2:lpf4"], "--start mobilenet_v2:lpf4 is no copy of"),
+        (["--start", "mobilenet_v2:lpf4"], "--start mobilenet_v2:lpf4 is not a copy of"),
     ],
 )
 def test_failures_say_what_to_do(
@@ -83,7 +83,7 @@ def test_failures_say_what_to_do(
 def test_too_few_photos(baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = make_images(tmp_path / "data", train=3, val=1) / "train"
     assert cli.main(["adapt", baseline, "--images", str(images), "--out", str(tmp_path), "--device", "cpu"]) == 1
-    assert "has 6 photos; 64 are held out" in capsys.readouterr().err
+    assert "has 6 photos; give more than 64" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_plan_downloads_nothing(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nets_of_mine:missing"], "cannot take missing from module nets_of_mine"),
+        (["nets_of_mine:missing"], "cannot import missing from module nets_of_mine"),
         (["resnet18", "--input", "wide"], "expected a side such as 224"),
     ],
 )

@@ -129,8 +129,8 @@ def test_the_script_measures_features_and_paper_mode(folder, tmp_path, script, c
     [
         ("one=mymodels:small", "empty", "no images in"),
         ("one=mymodels:small", "nowhere", "no folder or zip at"),
-        ("one=mymodels:broken", ".", "gave a int"),
-        ("one=mymodels:nothing", ".", "cannot take nothing from module mymodels"),
+        ("one=mymodels:broken", ".", "of type int"),
+        ("one=mymodels:nothing", ".", "cannot import nothing from module mymodels"),
         ("resnet18:lpf9", ".", "names no filter; expected"),
         ("resnet81", ".", "neither a zoo model nor MODULE:CALLABLE"),
     ],

@@ -162,7 +162,7 @@ def test_a_network_that_cannot_be_had_costs_only_its_own_row(
     models.write_text("gone=smallnets:nowhere\nlost=resnet18:lpf2:missing.pth\n" + models.read_text())
     assert run(models, ten, tmp_path / "out.csv") == 1
     err = capsys.readouterr().err
-    assert "cannot take nowhere" in err
+    assert "cannot import nowhere" in err
     assert "no weights file missing.pth" in err
     assert "2 of 4 models" in err
     assert [row["model"] for row in rows_of(tmp_path / "out.csv")] == ["one", "two"]

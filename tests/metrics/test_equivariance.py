@@ -65,7 +65,7 @@ def test_feature_distance_names_what_is_missing():
     with pytest.raises(ValueError, match=r"no layers named \['third'\].*first, second"):
         metrics.feature_distance(TwoLayers(), noise(1, 16), ["third"], [0], [0])
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
-    with pytest.raises(ValueError, match=r"layer 1 gave no"):
+    with pytest.raises(ValueError, match=r"layer 1 does not return a"):
         metrics.feature_distance(model, noise(1, 4), ["1"], [0], [0])
 
 

@@ -157,7 +157,7 @@ def test_what_no_file_can_hold_must_be_given_again(tmp_path: Path) -> None:
         return torch.nn.GroupNorm(4, channels)
 
     az.resnet18(norm_layer=norm).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"give norm_layer=\.\.\. again"):
+    with pytest.raises(CheckpointError, match=r"pass norm_layer=\.\.\. again"):
         az.from_pretrained(tmp_path)
     assert isinstance(az.from_pretrained(tmp_path, norm_layer=norm).bn1, torch.nn.GroupNorm)
 
