@@ -32,9 +32,10 @@ def baseline(tmp_path: Path) -> str:
 
 
 def test_it_writes_weights_that_load_with_their_record(
-    baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, out = make_images(tmp_path / "data", train=48, val=1) / "train", tmp_path / "out"
+    monkeypatch.setattr(adapt_run, "_HELD_OUT", 8)
+    images, out = make_images(tmp_path / "data", train=20, val=1) / "train", tmp_path / "out"
     options = ["--images", str(images), "--out", str(out), "--steps", "3", "--batch-size", "32", "--device", "cpu"]
     assert cli.main(["adapt", baseline, *options, "--quiet"]) == 0
     printed = capsys.readouterr()
@@ -48,7 +49,7 @@ def test_it_writes_weights_that_load_with_their_record(
     parse(json.dumps({"schema": 1, "licenses": licence, "entries": [{**entry, "license": "MIT"}]}))
     assert set(record["figures"]) == {"before", "antialiased", "recalibrated", "after"}
     assert record["figures"]["before"]["top1"]["value"] == 100  # it agrees with itself
-    assert record["data"] == {"images": 96, "held_out": 64, "measured": 64}
+    assert record["data"] == {"images": 40, "held_out": 8, "measured": 8}
     assert "| after |" in (out / "card.md").read_text()
     assert (out / "shifts.png").stat().st_size > 1000
     model = az.mobilenet_v2(4, pretrained=file, num_classes=2, width_mult=0.1)

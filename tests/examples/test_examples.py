@@ -45,6 +45,7 @@ def test_each_is_under_80_lines_and_has_a_test() -> None:
         assert f'example("{path.stem}"' in here, path
 
 
+@pytest.mark.slow
 def test_finetune_greyscale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     save_stripes(tmp_path / "train", 32)
@@ -90,6 +91,7 @@ def test_layer_decay_moves_early_layers_less() -> None:
     assert moved["conv1"] < 0.1 * moved["layer4.1.conv2"]
 
 
+@pytest.mark.slow  # tests/transform/test_tools.py has the quick one
 def test_lora() -> None:
     first, last = example("lora", "peft").main([])
     assert last < 0.8 * first

@@ -104,13 +104,13 @@ def test_equals_the_definition(case: tuple[object, object, str, int, tuple[int, 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", slow([torch.float16, torch.bfloat16, torch.float32], 1))
+@pytest.mark.parametrize("dtype", slow([torch.float16, torch.bfloat16, torch.float32]))
 @pytest.mark.parametrize("layout", slow([torch.contiguous_format, torch.channels_last], 1))
 def test_accumulates_in_float32(dtype: torch.dtype, layout: torch.memory_format) -> None:
     check(torch.randn(2, 3, 9, 6).to(dtype).contiguous(memory_format=layout), 4, 2, "reflect")
 
 
-@pytest.mark.parametrize("layout", slow([torch.contiguous_format, torch.channels_last], 1))
+@pytest.mark.parametrize("layout", slow([torch.contiguous_format, torch.channels_last]))
 def test_programs_meet(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operators, "_LAST", (8, 2))
     monkeypatch.setattr(operators, "_PLAIN", (8, 4))

@@ -19,7 +19,7 @@ from antialiased_zoo.weights import checkpoints, hub, manifest
 from antialiased_zoo.weights.hub import cache, stamps
 
 # One small network per layout from server to model; vgg and alexnet, half a gigabyte each, by their names alone.
-SMALL_NETWORKS = ("resnet18", "densenet121", "mobilenet_v2")
+SMALL_NETWORKS = ("resnet18", pytest.param("densenet121", marks=pytest.mark.slow), "mobilenet_v2")
 
 
 @pytest.mark.parametrize("name", SMALL_NETWORKS)
