@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	$(BIN)/antialiased-zoo demo --output demo.png
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3  # two cores: some tests wait for a server
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow

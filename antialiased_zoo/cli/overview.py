@@ -18,7 +18,7 @@ EXAMPLES = (
     ("list resnet50", "one network's weights"),
     ("predict cat.jpg", "with a packaged network"),
     ("compare efficientnet_lite0:baseline efficientnet_lite0 cat.jpg", ""),
-    ("plan mymodels:build --input 224", "where blurs go, and their cost"),
+    ("plan mymodels:build --input 224", "where blurs go, and the cost"),
 )
 _WIDTH = 80
 

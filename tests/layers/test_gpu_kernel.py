@@ -20,7 +20,8 @@ _HERE = Path(__file__).parent
 
 
 @pytest.mark.timeout(1800)  # the interpreter takes two minutes of processor time in all
-@pytest.mark.parametrize("part", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["not slow", "slow"])
 def test_values_in_the_interpreter(part: str) -> None:
     """In a process of its own, as Triton reads the variable when it is imported."""
     command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--timeout", "0"]

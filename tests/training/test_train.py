@@ -92,6 +92,7 @@ def test_bfloat16_autocast(folder, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.slow
 def test_compiled(folder, tmp_path):
     eager = trainer(folder, tmp_path / "eager", PAIR).fit().state_dict()
     compiled = trainer(folder, tmp_path, PAIR, execution=Execution(compile=True)).fit().state_dict()

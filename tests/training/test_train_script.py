@@ -61,7 +61,7 @@ def test_fine_tuning_starts_from_given_weights(script, tmp_path):
     options = ["--filter-size", "4", "--preset", "imagenet-mobilenet-finetune", "--init", str(path)]
     args = script.parse(["mobilenet_v2", "--data", "d", "--out", "o", *options, "--model-args", "width_mult=0.1"])
     named = script.build(args, 4)
-    assert "saved from mobilenet_v2(filter_size=None), the network is mobilenet_v2(filter_size=4)" in named.remark
+    assert "saved from mobilenet_v2(filter_size=None), but the network is mobilenet_v2(filter_size=4)" in named.remark
     loaded = named.model.state_dict()
     assert loaded.keys() == trained.keys()
     for name, tensor in trained.items():

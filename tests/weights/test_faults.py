@@ -304,7 +304,7 @@ CACHE: dict[Callable[[Path, pytest.MonkeyPatch], None], str] = {
     stale_lock: GOOD,
     torn_stamp: GOOD,
     folder_in_the_way: "CacheError: cannot read CACHE/net.pth: Is a directory",
-    full_disk: "CacheError: CACHE has 1,000 bytes free, net.pth.part needs 300,000.",
+    full_disk: "CacheError: CACHE has 1,000 bytes free, but net.pth.part needs 300,000.",
     offline: "OfflineError: net.pth (SHA-256 ...) is not in the cache,",
 }
 CACHE_ROWS: dict[str, tuple[str, ...]] = {}

@@ -64,7 +64,7 @@ def test_a_plain_state_dict_says_its_structure_too(tmp_path: Path) -> None:
         az.mobilenet_v2(2, pretrained=tmp_path / "w.pth")
     other = az.mobilenet_v2(2, width_mult=0.25)
     with pytest.raises(
-        RuntimeError, match=r"saved from mobilenet_v2\(filter_size=3\), the network is mobilenet_v2\(fil"
+        RuntimeError, match=r"saved from mobilenet_v2\(filter_size=3\), but the network is mobilenet_v2\(fil"
     ):
         other.load_state_dict(tri3.state_dict())
     other.load_state_dict(dict(tri3.state_dict()))  # what makes no claim is not checked
