@@ -91,7 +91,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_the_packaged_pairs_figures_are_those_of_evaluate(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "pair.txt").write_text(PAIR)
-    common = ["--data", str(folder), "--limit", "4", "--device", "cpu", "--workers", "0", "--no-progress"]
+    common = ["--data", str(folder), "--limit", "2", "--device", "cpu", "--workers", "0", "--no-progress"]
     options = ["--models", str(tmp_path / "pair.txt"), "--out", str(tmp_path / "pair.csv"), "-b", "4"]
     assert leaderboard.main([*options, *common]) == 0
     spec = importlib.util.spec_from_file_location("evaluate_for_leaderboard", ROOT / "scripts" / "evaluate.py")

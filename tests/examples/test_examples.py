@@ -79,6 +79,7 @@ def test_own_network() -> None:
     assert last < 0.5 * first
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_module(tmp_path: Path) -> None:
     network = example("lightning_module", "lightning").main(["--folder", str(tmp_path)])

@@ -114,7 +114,7 @@ def run_here(script, monkeypatch, *arguments):
 
 
 def test_sigkill_and_resume_gives_the_same_weights(script, tmp_path, monkeypatch):
-    data = make_images(tmp_path / "data", train=24)
+    data = make_images(tmp_path / "data", train=16)
     kill_in_mid_epoch(command(data, tmp_path / "killed"), tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("*.safetensors"))
     assert position(tmp_path / "killed")["epoch"] < 3

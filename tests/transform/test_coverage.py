@@ -33,7 +33,8 @@ ROOT = Path(__file__).parents[2]
         ("torchvision:shufflenet_v2_x0_5", "modules", "reads the image"),  # no nonlinearity after a strided convolution
         ("torchvision:squeezenet1_1", "modules", "reads the image"),  # ceil_mode
         ("torchvision:swin_t", "unchanged", "transformer"),
-        ("frozen:retinanet_resnet50_fpn", "modules", "reads the image"),  # frozen batch norms
+        # frozen batch norms
+        pytest.param("frozen:retinanet_resnet50_fpn", "modules", "reads the image", marks=pytest.mark.slow),
         ("timm:dla46x_c", "modules", ""),  # one downsampling for several readers
         # convolutions by function, with mixed weights
         pytest.param("timm:efficientnet_cc_b0_4e", "graph", "reads the image", marks=pytest.mark.slow),
@@ -41,7 +42,8 @@ ROOT = Path(__file__).parents[2]
         pytest.param("timm:mobileone_s0", "modules", "reads the image", marks=pytest.mark.slow),  # parallel branches
         # parts that cannot be traced
         pytest.param("timm:mobilevit_xxs", "modules", "reads the image", marks=pytest.mark.slow),
-        ("timm:nf_regnet_b0", "modules", "reads the image"),  # standardised weights
+        # standardised weights
+        pytest.param("timm:nf_regnet_b0", "modules", "reads the image", marks=pytest.mark.slow),
         # one activation module in many places
         pytest.param("timm:res2net50_14w_8s", "graph", "reads the image", marks=pytest.mark.slow),
         ("timm:resnetblur18", "modules", "fixed filter"),  # blurs that are there already

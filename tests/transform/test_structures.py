@@ -26,7 +26,7 @@ def test_every_published_network_has_its_structure_without_the_zoo() -> None:
         assert published in ([ARCHITECTURES[name].structure], []), name
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_a_host_gets_a_published_structure(name: str) -> None:
     torch.manual_seed(0)
     ours = az.create_model(name, 4, num_classes=5).eval()

@@ -113,7 +113,13 @@ IMAGE = torch.randn(1, 3, 96, 101)
 
 @torch.inference_mode()
 @pytest.mark.parametrize(
-    ("name", "old_names"), [("resnet18", False), ("densenet121", True), ("mobilenet_v2", False), ("alexnet", False)]
+    ("name", "old_names"),
+    [
+        ("resnet18", False),
+        ("densenet121", True),
+        ("mobilenet_v2", False),
+        pytest.param("alexnet", False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_published_checkpoint_loads_by_name(name: str, old_names: bool, publish: Publish) -> None:
     peer = publish(name, old_names=old_names)
