@@ -223,6 +223,18 @@ def test_the_speeds_are_the_records() -> None:
         assert cells == [f"{of[peer][1]:.2f}" for of in mine for peer in ("antialiased-cnns", "torchvision")]
 
 
+def test_the_training_speeds_are_the_records() -> None:
+    rows = json.loads((ROOT / "results" / "benchmark" / "training.json").read_text())["rows"]
+    table = page("speed").partition("<!-- training -->")[2].partition("<!-- /training -->")[0].strip().splitlines()[2:]
+    assert {line.split("|")[1].strip() for line in table} == {row["case"] for row in rows}
+    for line in table:
+        case, *cells = (cell.strip() for cell in line.strip("| ").split("|"))
+        step, memory = ([row["ratios"] for row in rows if row["case"] == case and kind in row["table"]]
+                        for kind in ("step, batch 8", "peak memory, NCHW"))  # fmt: skip
+        stated = [step[0]["antialiased-cnns"], step[0]["torchvision"], memory[0]["antialiased-cnns"]]
+        assert cells == [f"{middle:.2f}" for _, middle, _ in stated]
+
+
 def test_contributing_runs(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(python_blocks("CONTRIBUTING.md"))
     done = run_code(code, tmp_path)  # a process of its own: it registers a network
