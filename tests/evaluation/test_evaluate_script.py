@@ -1,4 +1,4 @@
-"""scripts/evaluate.py as a user runs it, alone and under torchrun, and how it names models."""
+"""scripts/evaluate.py as a user runs it, alone and as one of torchrun's processes, and how it names models."""
 
 import contextlib
 import importlib.util
