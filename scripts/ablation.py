@@ -1,11 +1,11 @@
 """Measures what each fast path gains: a network with only the plain formula, and with each path, in one process.
 
-    python scripts/ablation.py --out results/ablation                        # the allocator at its defaults
-    python scripts/ablation.py --out results/ablation --keep-freed-memory
+    python scripts/ablation.py --out runs/ablation                        # the allocator at its defaults
+    python scripts/ablation.py --out runs/ablation --keep-freed-memory
 
 The paths are the rows of `layers/dispatch.py`'s tables except the last, and `for_inference`'s packed convolutions.
 The contestants take turns in random order; a ratio is the median over the turns. The script writes after every case,
-as JSON and as a Markdown table, and resumes where it stopped.
+as JSON and as a Markdown table, and resumes where it stopped, on the same commit only: results/ablation is of another.
 """
 
 from __future__ import annotations

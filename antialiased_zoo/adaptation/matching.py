@@ -89,9 +89,11 @@ def errors_by_displacement(
                     f"layer {layer!r} returns {shapes[0]} in the student and {shapes[1]} in the teacher, not a feature "
                     "map (N, channels, h, w) of the same shape in both: choose other layers, or layers=()"
                 )
-            errors[place, reach + displacement] = (mine.float() - theirs.float()).square().mean()
+            # float(), since a tensor of a device without float64 (mps) cannot be copied into a float64 tensor.
+            errors[place, reach + displacement] = float((mine.float() - theirs.float()).square().mean())
             if displacement == 0:
-                moments[place, 0], moments[place, 1] = theirs.float().mean(), theirs.float().square().mean()
+                moments[place, 0] = float(theirs.float().mean())
+                moments[place, 1] = float(theirs.float().square().mean())
     return errors, moments
 
 

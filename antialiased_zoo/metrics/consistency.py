@@ -60,7 +60,7 @@ def flip_rate(predictions: Tensor, against: Literal["previous", "first"] = "prev
             frames have no order) with frame 0.
 
     Returns:
-        Shares in 0..1, float64 ``(clips,)``.
+        Shares in 0..1, float64 ``(clips,)``, on the CPU.
 
     Raises:
         ValueError: Fewer than two frames, or an unknown comparison.
@@ -75,7 +75,7 @@ def flip_rate(predictions: Tensor, against: Literal["previous", "first"] = "prev
     if against not in ("previous", "first"):
         raise ValueError(f"against must be 'previous' or 'first', got {against!r}")
     reference = predictions[:, :-1] if against == "previous" else predictions[:, :1]
-    return (predictions[:, 1:] != reference).double().mean(dim=1)
+    return (predictions[:, 1:] != reference).cpu().double().mean(dim=1)  # mps has no float64
 
 
 @dataclass(frozen=True)

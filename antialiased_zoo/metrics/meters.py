@@ -33,7 +33,7 @@ class Meter:
 
     def update(self, values: Tensor) -> None:
         """Adds the values of images: ``(N,)`` or ``(N, K)``, any real dtype, with the same K in every update."""
-        self._rows.append(values.detach().to("cpu", torch.float64))
+        self._rows.append(values.detach().cpu().double())  # first the device: mps has no float64
 
     def merge(self, other: Meter) -> None:
         """Adds another meter's values, for example those of another process."""

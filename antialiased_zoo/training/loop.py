@@ -87,7 +87,8 @@ class Trainer:
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.epoch = self.step = 0
         self.seconds, self._since = 0.0, time.monotonic()
-        self.sums = torch.zeros(2, dtype=torch.float64, device=self.how.device)  # loss, right answers
+        self._sums = torch.zeros(2, dtype=torch.float64)  # loss, right answers; on the CPU: mps has no float64
+        self._unread: list[tuple[Tensor, Tensor, int]] = []  # loss, right answers, images: reading waits for a GPU
         self.log: list[State] = []
         self._resume()
         self._wrapped = self._wrap()
@@ -138,7 +139,7 @@ class Trainer:
                     loss = self.loss(outputs, answers)
                 self.scaler.scale(loss * (len(some) / len(images))).backward()
             right = (outputs.detach().argmax(1) == answers).sum()
-            self.sums += torch.stack([loss.detach().double() * len(some), right.double()])
+            self._unread.append((loss.detach(), right, len(some)))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -146,7 +147,7 @@ class Trainer:
             self.ema.update_parameters(self.model)
 
     def _end_epoch(self) -> None:
-        loss, right = self.how.total(self.sums).tolist()
+        loss, right = self._total().tolist()
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} in epoch {self.epoch + 1}: training diverged; lower the learning rate"
@@ -159,7 +160,7 @@ class Trainer:
             "train_top1": round(100 * right / images, 2),
         }
         self.epoch, self.step = self.epoch + 1, 0
-        self.sums.zero_()
+        self._sums.zero_()
         if self.epoch % self.recipe.eval_every == 0 or self.epoch == self.recipe.epochs:
             entry["val_top1"] = round(top1(self.result, self.val, self.how), 2)
         self._tick()
@@ -168,6 +169,13 @@ class Trainer:
         if self.how.first:
             self.report(entry)
         self._checkpoint()
+
+    def _total(self) -> Tensor:
+        """The sums since the start of the epoch, over all processes."""
+        for loss, right, images in self._unread:
+            self._sums += torch.tensor([float(loss) * images, float(right)], dtype=torch.float64)
+        self._unread.clear()
+        return self.how.total(self._sums)
 
     def _wrap(self) -> nn.Module:
         wrapped: nn.Module = DistributedDataParallel(self.model) if self.how.world > 1 else self.model
@@ -193,8 +201,8 @@ class Trainer:
     def _checkpoint(self) -> None:
         self._tick()
         # The first process saves for all, so it takes over the others' sums.
-        total = self.how.total(self.sums)
-        self.sums = total if self.how.first else torch.zeros_like(total)
+        total = self._total()
+        self._sums = total if self.how.first else torch.zeros_like(total)
         if self.how.first:
             self.run.save_checkpoint(
                 {
@@ -221,7 +229,7 @@ class Trainer:
         self.epoch, self.step, self.seconds = (state["position"][key] for key in ("epoch", "step", "seconds"))
         self.log = state["log"]
         if self.how.first:
-            self.sums.copy_(state["sums"])
+            self._sums.copy_(state["sums"])
 
 
 @torch.inference_mode()

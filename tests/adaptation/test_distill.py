@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from forked import run_two
 from torch import Tensor, nn
+from without_float64 import WithoutFloat64
 
 import antialiased_zoo as az
 from antialiased_zoo.adaptation.loop import Distillation
@@ -209,6 +210,18 @@ def test_the_shares_of_a_batch_average_to_the_batch() -> None:
     moments = whole[1]
     variance = torch.stack([teacher[:n](images[..., 2:-2, 2:-2]).double().var(correction=0) for n in (1, 3)])
     torch.testing.assert_close(moments[:, 1] - moments[:, 0].square(), variance, rtol=1e-5, atol=0)
+
+
+@torch.no_grad()
+def test_a_device_without_float64_finds_the_same_displacements() -> None:
+    student, teacher = (model.eval() for model in pair())
+    elsewhere = IMAGES[0].as_subclass(WithoutFloat64)
+    for found, expected in zip(
+        errors_by_displacement(student, teacher, elsewhere, ["1"], 2),
+        errors_by_displacement(student, teacher, IMAGES[0], ["1"], 2),
+        strict=True,
+    ):
+        assert torch.equal(found, expected)
 
 
 def test_it_stops_when_it_comes_no_nearer_and_keeps_the_nearest() -> None:

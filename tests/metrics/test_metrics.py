@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from without_float64 import WithoutFloat64
 
 from antialiased_zoo import metrics
 from antialiased_zoo.metrics.meters import Meter
@@ -171,3 +172,19 @@ def test_flip_rate_is_the_benchmarks_loop(against):
             flips.append(frame != previous)
             previous = frame if against == "previous" else previous
         assert rate == pytest.approx(sum(flips) / len(flips))
+
+
+def test_a_device_without_float64_gives_the_same_figures():
+    images = torch.randn(5, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    model = aliased_model().eval()
+
+    def elsewhere(x):
+        return model(x).as_subclass(WithoutFloat64)
+
+    for measure in (metrics.crop_consistency, metrics.circular_consistency):
+        options = {"size": 9} if measure is metrics.crop_consistency else {}
+        assert measure(elsewhere, images, **options) == measure(model, images, **options)
+    predictions = model(images.repeat(2, 1, 1, 1)).argmax(1).view(2, 5)
+    rates = metrics.flip_rate(predictions.as_subclass(WithoutFloat64))
+    assert rates.dtype is torch.float64
+    assert torch.equal(rates, metrics.flip_rate(predictions))

@@ -12,6 +12,7 @@ from forked import free_port, of_two, run_two
 from safetensors.torch import load_file
 from tiny_training import PAIR, equal, make_images, small_net, trainer
 from torch import nn
+from without_float64 import WithoutFloat64
 
 from antialiased_zoo.training.batches import epoch_order
 from antialiased_zoo.training.execution import Execution, processes
@@ -128,6 +129,27 @@ def test_a_run_stopped_after_any_step_ends_the_same(folder, tmp_path, steps):
     assert (resumed.epoch, resumed.step) == {1: (0, 0), 4: (0, 2), 5: (0, 4), 7: (1, 0)}[steps]
     assert equal(resumed.fit().state_dict(), expected)
     assert [{**entry, "seconds": 0} for entry in resumed.log] == [{**e, "seconds": 0} for e in alone.log]
+
+
+class OnThatDevice(nn.Module):
+    """A network whose logits are on a device without float64."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = small_net()
+
+    def forward(self, images):
+        return self.network(images).as_subclass(WithoutFloat64)
+
+
+def test_a_device_without_float64_sums_exactly(folder, tmp_path):
+    how = Execution(accumulate=2, checkpoint_every=2)
+    expected = trainer(folder, tmp_path / "cpu", execution=how)
+    expected.fit()
+    found = trainer(folder, tmp_path / "other", model=OnThatDevice(), execution=how)
+    found.fit()
+    assert [{**entry, "seconds": 0} for entry in found.log] == [{**e, "seconds": 0} for e in expected.log]
+    assert found.log[0]["loss"] > 0
 
 
 def test_divergence_is_an_error(folder, tmp_path):
