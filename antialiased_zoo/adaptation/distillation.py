@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..training import Execution, RunFolder, tensors_digest
+from ..training import Execution, RunFolder, merge_settings, tensors_digest
 from ..zoo import fingerprint_of
 from .loop import Distillation
 
@@ -77,7 +77,8 @@ def distill(
             ends with bit-identical weights (on a CPU, with the same number of threads and a loader that gives the same
             batches). Settings, teacher and the student's start are compared with the checkpoint's; batch-norm
             statistics are taken from the checkpoint.
-        identity: More settings that the checkpoint must match, such as the images that the loader reads.
+        identity: More settings that the checkpoint must match, such as the images that the loader reads. Their names
+            must differ from the run's own settings: this function's arguments, ``world`` and ``amp``.
         execution: Device, automatic mixed precision, memory format, processes, checkpoint interval, progress bar.
         report: Called with each evaluation's figures, in the first process.
 
@@ -108,7 +109,8 @@ def distill(
     if how.amp is torch.float16:
         raise ValueError("amp must be None or torch.bfloat16: float16 has too small a range for small gradients")
     if folder is not None:
-        settings = {**(identity or {}), **settings, "teacher": _digest(teacher), "student": _digest(student, True)}
+        settings |= {"teacher": _digest(teacher), "student": _digest(student, True)}
+        settings = merge_settings(settings, identity)
     with _evaluating([student, teacher]):
         run = Distillation(student, teacher, settings, how, RunFolder(folder) if folder is not None else None)
         run.fit(loader, held_out, report or (lambda entry: None))

@@ -4,7 +4,7 @@ from .batches import FileBatches, MemoryBatches
 from .execution import Execution, positive, processes
 from .loop import TrainBatches, Trainer, ValBatches, top1
 from .recipes import PRESETS, Recipe
-from .runs import RunFolder, check_settings, load_weights, manifest_entry, tensors_digest, versions
+from .runs import RunFolder, check_settings, load_weights, manifest_entry, merge_settings, tensors_digest, versions
 
 __all__ = [
     "PRESETS",
@@ -19,6 +19,7 @@ __all__ = [
     "check_settings",
     "load_weights",
     "manifest_entry",
+    "merge_settings",
     "positive",
     "processes",
     "tensors_digest",

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .batches import epoch_order
 from .execution import Execution
 from .recipes import Recipe
-from .runs import RunFolder, State
+from .runs import RunFolder, State, merge_settings
 
 
 class TrainBatches(Protocol):
@@ -58,7 +58,7 @@ class Trainer:
         report: Called with each epoch's log entry, in the first process.
 
     Raises:
-        ValueError: The folder's checkpoint has other settings.
+        ValueError: The folder's checkpoint has other settings, or ``identity`` has a setting of the trainer's own.
     """
 
     def __init__(
@@ -75,9 +75,10 @@ class Trainer:
     ) -> None:
         self.recipe, self.train, self.val, self.run, self.seed = recipe, train, val, run, seed
         self.how = execution or Execution()
-        self.identity: State = {**(identity or {}), "seed": seed, "recipe": recipe.as_json()}
+        own = {"seed": seed, "recipe": recipe.as_json()}
         # Batch norm sees a process's part of a batch, so these change more than the rounding.
-        self.identity |= {"amp": str(self.how.amp), "accumulate": self.how.accumulate, "world": self.how.world}
+        own |= {"amp": str(self.how.amp), "accumulate": self.how.accumulate, "world": self.how.world}
+        self.identity = merge_settings(own, identity)
         self.report = report or (lambda entry: None)
         self.model = model.to(self.how.device).to(memory_format=self.how.memory_format)
         averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]  # untyped in torch

@@ -111,6 +111,18 @@ def check_settings(file: Path, saved: Mapping[str, Any], now: Mapping[str, Any])
         raise ValueError(f"{file} is of another run ({changes}); repeat its command or choose another folder or file")
 
 
+def merge_settings(own: Mapping[str, Any], more: Mapping[str, Any] | None) -> State:
+    """Returns a run's own settings and those that its caller adds.
+
+    Raises:
+        ValueError: Both have a setting of the same name, of which only one would be compared.
+    """
+    more = more or {}
+    if both := sorted(own.keys() & more.keys()):
+        raise ValueError(f"identity must not have the names of the run's own settings: rename {', '.join(both)}")
+    return {**more, **own}
+
+
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """Returns the SHA-256 (hex) of tensors with their names, dtypes and shapes, wherever they come from."""
     total = hashlib.sha256()

@@ -157,6 +157,12 @@ def test_the_checkpoint_of_another_run_is_refused(finished: Path, change: str) -
         az.distill(*networks, IMAGES, steps=1, folder=finished, **options)
 
 
+@pytest.mark.parametrize("name", ["lr", "teacher", "world"])
+def test_a_setting_of_its_own_in_the_identity_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"own settings: rename {name}$"):
+        az.distill(*pair(), IMAGES, steps=1, folder=tmp_path, identity={name: 1, "images": "photos"})
+
+
 def test_the_checkpoint_of_an_earlier_version_is_refused(finished: Path, tmp_path: Path) -> None:
     """Such a checkpoint does not say what its run started from."""
     state = torch.load(finished / "checkpoint.pt", weights_only=True)

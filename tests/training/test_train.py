@@ -164,6 +164,11 @@ def test_a_checkpoint_of_other_settings_is_refused(folder, tmp_path):
         trainer(folder, tmp_path, seed=1)
 
 
+def test_a_setting_of_its_own_in_the_identity_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"own settings: rename recipe, seed$"):
+        trainer(folder, tmp_path, identity={"seed": 1, "recipe": "mine", "model": "small"})
+
+
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
     run = RunFolder(tmp_path)
     run.save_checkpoint({"identity": {}, "step": 1})
