@@ -168,14 +168,14 @@ def cifar(preprocessing: Preprocessing | None = None, reach: int = 3) -> ShiftPr
 def with_room(preprocessing: Preprocessing) -> Preprocessing:
     """Returns preprocessing with 32 pixels of room for shifts of crops, with a larger resize if necessary.
 
-    Preprocessing with crops of up to 64 pixels is not changed: such images are padded, like CIFAR's.
+    Preprocessing that does not crop images of up to 64 pixels is not changed: they are padded, like CIFAR's.
 
     Example:
-        >>> with_room(Preprocessing(232, 224)).resize, with_room(Preprocessing(32, 32)).resize
-        (256, 32)
+        >>> [with_room(Preprocessing(*sizes)).resize for sizes in ((232, 224), (64, 56), (32, 32))]
+        [256, 88, 32]
     """
     room = preprocessing.crop + DIAGONAL_OFFSETS[-1]
-    if preprocessing.crop <= _SMALL or preprocessing.resize >= room:
+    if preprocessing.resize == preprocessing.crop <= _SMALL or preprocessing.resize >= room:
         return preprocessing
     return replace(preprocessing, resize=room)
 

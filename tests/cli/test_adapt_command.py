@@ -14,7 +14,7 @@ from tiny_training import make_images
 import antialiased_zoo as az
 from antialiased_zoo import cli
 from antialiased_zoo.cli import adapt, adapt_run
-from antialiased_zoo.evaluation import open_images
+from antialiased_zoo.evaluation import open_images, protocol_for, with_room
 from antialiased_zoo.training import Execution, RunFolder
 from antialiased_zoo.weights import Preprocessing
 from antialiased_zoo.weights.manifest import parse
@@ -120,7 +120,8 @@ def test_it_starts_from_an_adapted_copy_as_that_is(
     monkeypatch.setattr(adapt_run, "recalibrate", None)
     taught: list[dict[str, Any]] = []
     how = Execution()
-    stages = adapt_run._stages(named, parser.parse_args([baseline, *words]), photos, named.preprocessing, how)
+    held_out = range(len(photos) - 8, len(photos))
+    stages = adapt_run._stages(named, parser.parse_args([baseline, *words]), photos, held_out, named.preprocessing, how)
     assert list(stages) == ["before", "start", "after"]
     assert stages["start"] is not stages["after"]
     for stage in ("start", "after"):
@@ -130,6 +131,16 @@ def test_it_starts_from_an_adapted_copy_as_that_is(
     assert taught[0]["identity"]["images"].startswith("photos (96 photos, names ")
 
 
-def test_there_is_room_to_shift_in() -> None:
-    assert adapt_run._protocol(Preprocessing(232, 224)).canvas == 256  # as torchvision's newest weights have it
-    assert adapt_run._protocol(Preprocessing(64, 64)).name == "cifar"
+@pytest.mark.parametrize(
+    ("resize", "crop", "name", "canvas"),
+    [
+        (232, 224, "imagenet", 256),  # torchvision's newest weights
+        (224, 224, "imagenet", 256),  # some of timm's
+        (64, 56, "imagenet", 88),
+        (64, 64, "cifar", 64),
+    ],
+)
+def test_there_is_room_to_shift_in(resize: int, crop: int, name: str, canvas: int) -> None:
+    protocol = protocol_for(with_room(Preprocessing(resize, crop)))
+    assert (protocol.name, protocol.canvas) == (name, canvas)
+    assert protocol.crop_offsets

@@ -1,0 +1,70 @@
+"""What ``antialiased-zoo adapt`` measures: agreement with the original network, consistency and wobble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..evaluation import (
+    Accuracy,
+    Consistency,
+    Diagonal,
+    Evaluation,
+    ImageFiles,
+    Options,
+    Probe,
+    evaluate,
+    protocol_for,
+    with_room,
+)
+from ..weights import Preprocessing
+
+
+class Photos:
+    """Some photos in order: batches with the network's preprocessing.
+
+    Args:
+        files: The photos.
+        indices: Indices of the photos to use.
+        preprocessing: The network's preprocessing.
+    """
+
+    def __init__(self, files: ImageFiles, indices: Sequence[int], preprocessing: Preprocessing) -> None:
+        self.files, self.indices, self.preprocessing = files, indices, preprocessing
+
+    def __iter__(self) -> Iterator[Tensor]:
+        transform = self.preprocessing.build()
+        for start in range(0, len(self.indices), 16):
+            yield torch.stack([transform(self.files.image(i)) for i in self.indices[start : start + 16]])
+
+
+class _Labelled(Dataset[Any]):
+    """Photos labelled with the original's predictions, so that accuracy is agreement with it."""
+
+    def __init__(self, photos: Photos, predictions: Sequence[int]) -> None:
+        self.photos, self.predictions = photos, predictions
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    def __getitem__(self, place: int) -> tuple[Any, int]:
+        return self.photos.files.image(self.photos.indices[place]), self.predictions[place]
+
+
+def measure(stages: Mapping[str, nn.Module], photos: Photos, options: Options) -> Evaluation:
+    """Measure each stage; the first is the original network."""
+    original = next(iter(stages.values()))
+    with torch.inference_mode():
+        logits = torch.cat([original.eval()(batch.to(options.device)) for batch in photos])
+    same = dict.fromkeys(stages, range(logits.shape[1]))  # the data's classes are the network's outputs
+
+    def probes() -> dict[str, Probe]:
+        kinds = {kind: Consistency(kind) for kind in ("crop", "circular")}
+        return {"agreement": Accuracy(), **kinds, "diagonal": Diagonal()}
+
+    data = _Labelled(photos, logits.argmax(1).tolist())
+    return evaluate(stages, data, probes, protocol_for(with_room(photos.preprocessing)), options, same)
