@@ -30,6 +30,7 @@ from torch import nn
 from tqdm import tqdm
 
 import antialiased_zoo as az
+from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.inference.packed_conv import PackedConv2d
 from antialiased_zoo.layers import dispatch
 from antialiased_zoo.training import check_settings
@@ -126,11 +127,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for default.json or keep_freed_memory.json")
     parser.add_argument("--keep-freed-memory", action="store_true", help="call az.keep_freed_memory() first")
     parser.add_argument("--networks", nargs="+", default=NINE)
-    parser.add_argument("--batches", nargs="+", type=int, default=(1, 8, 32))
+    parser.add_argument("--batches", nargs="+", type=positive, default=(1, 8, 32))
     parser.add_argument("--modes", nargs="+", choices=("inference", "training"), default=("inference", "training"))
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=tuple(LAYOUTS))
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--turns", type=positive, default=5)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: CPU time, for a shared machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from antialiased_zoo import antialias, recalibrate
+from antialiased_zoo.cli.numbers import filter_size, natural, positive
 from antialiased_zoo.evaluation import GRAMMAR, NamedModel, class_index, load_named
 from antialiased_zoo.evaluation.data import ImageFiles, open_images
 from antialiased_zoo.evaluation.loop import Options, evaluate
@@ -41,15 +42,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("model", help=f"trained, not antialiased: {GRAMMAR}")
     parser.add_argument("others", nargs="*", help="further models to measure, such as one fine-tuned from it")
     parser.add_argument("--data", type=Path, required=True, help="folder or zip with train/ and val/")
-    parser.add_argument("--filter-size", type=int, default=4)
-    parser.add_argument("--images", type=int, default=10_000, help="training images to recalibrate with")
-    parser.add_argument("--limit", type=int, help="measure this many validation images, evenly spaced")
+    parser.add_argument("--filter-size", type=filter_size, default=4)
+    parser.add_argument("--images", type=positive, default=10_000, help="training images to recalibrate with")
+    parser.add_argument("--limit", type=positive, help="measure this many validation images, evenly spaced")
     parser.add_argument("--out", type=Path, help="folder for results.json and table.md")
     parser.add_argument("--page", type=Path, help="replace the text between the two adapting comments of this file")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the training images and the shifts")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=0, help="worker processes for decoding")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of the training images and the shifts")
+    parser.add_argument("--batch-size", type=positive, default=64)
+    parser.add_argument("--workers", type=natural, default=0, help="worker processes for decoding")
+    parser.add_argument("--threads", type=positive, help="CPU threads")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_intermixed_args(argv)  # options may come between the models

@@ -28,6 +28,7 @@ from benchmarks.processes import each_apart, together
 from benchmarks.report import machine, markdown
 
 import antialiased_zoo as az
+from antialiased_zoo.cli.numbers import above_zero, positive
 from antialiased_zoo.training import check_settings
 
 NINE = ("alexnet", "vgg16", "vgg16_bn", "resnet18", "resnet34", "resnet50", "resnet101", "densenet121", "mobilenet_v2")
@@ -49,10 +50,12 @@ def main() -> None:
     )
     parser.add_argument("--networks", nargs="+", choices=az.list_models(), default=list(NINE))
     parser.add_argument("--short", action="store_true", help="three networks, few turns: some minutes")
-    parser.add_argument("--batch", type=int, help="batch size; default: 8, in the part gpu 128")
-    parser.add_argument("--size", type=int, default=224, help="size of the networks' images in the part gpu")
-    parser.add_argument("--minutes", type=float, default=6, help="time after which the part gpu starts no new case")
-    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--batch", type=positive, help="batch size; default: 8, in the part gpu 128")
+    parser.add_argument("--size", type=positive, default=224, help="size of the networks' images in the part gpu")
+    parser.add_argument(
+        "--minutes", type=above_zero, default=6, help="time after which the part gpu starts no new case"
+    )
+    parser.add_argument("--turns", type=positive, default=15)
     parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument("--compile", action="store_true", help="networks and training under torch.compile")
     parser.add_argument(
@@ -62,7 +65,7 @@ def main() -> None:
         help="all contestants in one process, or a process for each",
     )
     parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="torch's threads; default: %(default)s"
+        "--threads", type=positive, default=torch.get_num_threads(), help="torch's threads; default: %(default)s"
     )
     parser.add_argument("--out", type=Path, help="a folder for PART.json and PART.md")
     options = parser.parse_args()

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torchvision.models import get_model
 
+from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.weights.checkpoints.loading import convert
 from antialiased_zoo.weights.hub.digest import sha256
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", help="torchvision's name of the network, such as resnet50")
     parser.add_argument("checkpoint", type=Path, help="a torch pickle, old or new")
     parser.add_argument("output", type=Path, help="the safetensors file to write")
-    parser.add_argument("--num-classes", type=int, default=1000)
+    parser.add_argument("--num-classes", type=positive, default=1000)
     options = parser.parse_args(arguments)
     with torch.device("meta"):
         model = get_model(options.model, weights=None, num_classes=options.num_classes)

@@ -26,10 +26,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from antialiased_zoo.cli.numbers import natural, positive
 from antialiased_zoo.evaluation import Options, imagenet, open_images
 from antialiased_zoo.evaluation.decoding import batches
 from antialiased_zoo.evaluation.views import ViewMaker, centre_view
-from antialiased_zoo.training import positive, versions
+from antialiased_zoo.training import versions
 from antialiased_zoo.weights import Preprocessing
 
 BATCH = 32
@@ -40,7 +41,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--images", type=positive, default=1024)
     parser.add_argument("--side", type=positive, default=320, help="of the JPEGs, in pixels")
     parser.add_argument("--rounds", type=positive, default=7)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--workers", type=natural, nargs="+", default=[0, 2])
     parser.add_argument("--out", type=Path, help="folder for data_path.json and data_path.md")
     return parser.parse_args(argv)
 

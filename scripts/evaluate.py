@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from antialiased_zoo.cli.numbers import above_zero, natural, part, positive
 from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import (
     DATA_GRAMMAR,
@@ -47,7 +48,7 @@ from antialiased_zoo.evaluation import (
     sample_canvases,
     stability_curves,
 )
-from antialiased_zoo.training import positive, versions
+from antialiased_zoo.training import versions
 
 AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -79,7 +80,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     features.add_argument("--grid", type=positive, default=8, help="shifts of 0 to GRID-1 pixels along each axis")
     features.add_argument("--feature-images", type=positive, default=8)
     features.add_argument(
-        "--curve-image", type=int, default=0, help="index of the image whose stability curves are drawn"
+        "--curve-image", type=natural, default=0, help="index of the image whose stability curves are drawn"
     )
     parser.add_argument("--imagenet-c", type=Path, metavar="DIR")
     parser.add_argument("--imagenet-p", type=Path, metavar="DIR", help="unpacked to frames")
@@ -89,9 +90,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _add_protocol(group: Any) -> None:
     group.add_argument("--mean", type=float, nargs=3, help="mean of each channel, for pixels in 0..1")
-    group.add_argument("--std", type=float, nargs=3, help="standard deviation of each channel, for pixels in 0..1")
+    group.add_argument("--std", type=above_zero, nargs=3, help="standard deviation of each channel, for pixels in 0..1")
     group.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic"))
-    group.add_argument("--crop-pct", type=float, help="the crop's share of the resized side, instead of --resize")
+    group.add_argument("--crop-pct", type=part, help="the crop's share of the resized side, instead of --resize")
     group.add_argument("--resize", "--val-resize-size", type=positive, help="shorter side in pixels")
     group.add_argument(
         "--crop", "--img-size", "--val-crop-size", type=positive, help="side of the models' input in pixels"
@@ -100,14 +101,14 @@ def _add_protocol(group: Any) -> None:
     group.add_argument("--protocol", choices=PROTOCOLS, default="auto")
     group.add_argument("--paper", action="store_true", help="draw crop pairs exactly as the published script does")
     group.add_argument("--pairs", type=positive, default=1, help="pairs of shifts per image")
-    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--seed", type=natural, default=0)
 
 
 def _add_running(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     group.add_argument("--amp", "--amp-dtype", nargs="?", const="float16", choices=AMP, help="mixed precision")
     group.add_argument("--channels-last", action="store_true")
-    group.add_argument("--workers", "-j", type=int, default=min(8, (os.cpu_count() or 1) - 1))
+    group.add_argument("--workers", "-j", type=natural, default=min(8, (os.cpu_count() or 1) - 1))
     group.add_argument("--batch-size", "-b", type=positive, default=64)
     group.add_argument("--threads", type=positive, help="CPU threads")
     group.add_argument("--no-progress", action="store_true")

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import antialiased_zoo as az
+from antialiased_zoo.cli.numbers import natural, positive
 from antialiased_zoo.errors import LostBlurError
 
 _T = TypeVar("_T")
@@ -288,8 +289,8 @@ def of_seed(seed: int) -> tuple[Net, str, tuple[int, int]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("count", type=int, help="how many networks")
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("count", type=positive, help="how many networks")
+    parser.add_argument("--first", type=natural, default=0, help="the first seed")
     args = parser.parse_args()
     wrong = 0
     for seed in range(args.first, args.first + args.count):

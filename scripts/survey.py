@@ -35,6 +35,7 @@ from torchvision.models import detection, segmentation
 from torchvision.ops import FrozenBatchNorm2d
 from tqdm import tqdm
 
+from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.evaluation import open_images
 from antialiased_zoo.training import check_settings
 
@@ -231,7 +232,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--seconds", type=float, default=float("inf"), help="stop after the network that exceeds this time"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="processes, with one thread each")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes, with one thread each")
     parser.add_argument(
         "--feature-distance", type=Path, metavar="ZIP", help="measure the internal feature distance on these photos"
     )

@@ -25,11 +25,12 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from antialiased_zoo.cli import numbers
 from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import ImageFiles, NamedModel, changed, count_outputs, described, new_model, open_images
 from antialiased_zoo.evaluation import Options as EvaluationOptions
-from antialiased_zoo.training.batches import FileBatches, MemoryBatches
-from antialiased_zoo.training.execution import Execution, positive, processes
+from antialiased_zoo.training.batches import FileBatches, MemoryBatches, epoch_order
+from antialiased_zoo.training.execution import Execution, processes
 from antialiased_zoo.training.loop import TrainBatches, Trainer, top1
 from antialiased_zoo.training.recipes import PRESETS, Augment, Recipe, Schedule
 from antialiased_zoo.training.runs import RunFolder, State, load_weights, manifest_entry, tensors_digest, versions
@@ -93,9 +94,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def _add_execution(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    group.add_argument("--threads", type=positive, help="CPU threads (default: all cores)")
+    group.add_argument("--threads", type=numbers.positive, help="CPU threads (default: all cores)")
     group.add_argument(
-        "--workers", "-j", type=int, default=min(8, os.cpu_count() or 1), help="worker processes for decoding"
+        *("--workers", "-j"),
+        type=numbers.natural,
+        default=min(8, os.cpu_count() or 1),
+        help="worker processes for decoding",
     )
     group.add_argument(
         "--amp", "--amp-dtype", nargs="?", const="float16", choices=AMP, default="none", help="mixed precision"
@@ -103,31 +107,41 @@ def _add_execution(group: Any) -> None:
     group.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
     group.add_argument("--compile", "--torchcompile", action="store_true", help="use torch.compile")
     group.add_argument(
-        "--accumulate", type=positive, default=1, metavar="PARTS", help="number of parts in which a batch is computed"
+        "--accumulate",
+        type=numbers.positive,
+        default=1,
+        metavar="PARTS",
+        help="number of parts in which a batch is computed",
     )
-    group.add_argument("--checkpoint-every", type=positive, default=200, metavar="STEPS")
+    group.add_argument("--checkpoint-every", type=numbers.positive, default=200, metavar="STEPS")
     group.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True)
 
 
 def _add_normalisation(group: Any) -> None:
     group.add_argument("--mean", type=float, nargs=3, help="mean of each channel, for pixels in 0..1")
-    group.add_argument("--std", type=float, nargs=3, help="standard deviation of each channel, for pixels in 0..1")
+    group.add_argument(
+        "--std", type=numbers.above_zero, nargs=3, help="standard deviation of each channel, for pixels in 0..1"
+    )
     group.add_argument(
         "--interpolation", choices=("nearest", "bilinear", "bicubic"), help="interpolation of validation images"
     )
 
 
 def _add_recipe(group: Any) -> None:
-    group.add_argument("--epochs", type=positive, help="the preset's image sizes are scaled to this many epochs")
+    group.add_argument(
+        "--epochs", type=numbers.positive, help="the preset's image sizes are scaled to this many epochs"
+    )
     group.add_argument("--sizes", type=sizes, metavar="SIZExEPOCHS,...", help="for example 40x7,48x5,64x5")
     group.add_argument("--augment", choices=get_args(Augment))
     group.add_argument("--schedule", choices=get_args(Schedule))
     for name in ("nesterov", "decay_norms"):
         group.add_argument(_flag(name), action=argparse.BooleanOptionalAction)
     for name in ("eval_resize", "eval_crop", "eval_every", "batch_size"):
-        group.add_argument(_flag(name), *SAME_AS.get(name, ()), type=positive)
-    for name in ("cutout", "lr", "warmup", "momentum", "weight_decay", "label_smoothing", "ema"):
-        group.add_argument(_flag(name), *SAME_AS.get(name, ()), type=float)
+        group.add_argument(_flag(name), *SAME_AS.get(name, ()), type=numbers.positive)
+    for name in ("cutout", "warmup", "momentum", "label_smoothing", "ema"):
+        group.add_argument(_flag(name), *SAME_AS.get(name, ()), type=numbers.below_one)
+    group.add_argument("--lr", type=numbers.above_zero)
+    group.add_argument("--weight-decay", *SAME_AS["weight_decay"], type=numbers.not_negative)
 
 
 def _flag(name: str) -> str:
@@ -135,12 +149,14 @@ def _flag(name: str) -> str:
 
 
 def filter_size(text: str) -> int | None:
-    return None if text == "none" else int(text)
+    return None if text == "none" else numbers.filter_size(text)
 
 
 def sizes(text: str) -> tuple[tuple[int, int], ...]:
-    pairs = (part.split("x") for part in text.split(","))
-    return tuple((int(size), int(epochs)) for size, epochs in pairs)
+    pairs = [[numbers.positive(number) for number in part.split("x")] for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise argparse.ArgumentTypeError(f"expected SIZExEPOCHS, such as 40x7,48x5, got {text!r}")
+    return tuple((size, epochs) for size, epochs in pairs)
 
 
 def name_value(text: str) -> tuple[str, Any]:
@@ -242,6 +258,7 @@ def command(argv: list[str], init: str | None = None) -> str:
 def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     recipe = recipe_of(args)
     train_files, val_files = open_data(args.data)
+    epoch_order(len(train_files), recipe.batch_size, 0, how.rank, how.world)  # before the work: is there a batch?
     named = build(args, len(train_files.classes))
     if named.remark and how.first:
         print(f"{args.init}: {named.remark}", file=sys.stderr)

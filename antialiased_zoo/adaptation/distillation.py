@@ -135,6 +135,10 @@ def _check(student: nn.Module, teacher: nn.Module, settings: dict[str, Any]) -> 
         )
     if settings["patience"] and not settings["held_out"]:
         raise ValueError("patience counts evaluations on held_out: give held_out too")
+    for role, model in (("student", student), ("teacher", teacher)):
+        names = {name for name, _ in model.named_modules(remove_duplicate=False)}
+        if unknown := [layer for layer in settings["layers"] or () if layer not in names]:
+            raise ValueError(f"the {role} has no layer {unknown[0]!r}: give names from its named_modules()")
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise ValueError("the student has no trainable parameters")
     if not {id(p) for p in student.parameters()}.isdisjoint(id(p) for p in teacher.parameters()):

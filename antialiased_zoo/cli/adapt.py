@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .numbers import above_zero, below_one, filter_size, natural, positive, share
+
 HELP = "Antialias a pretrained network, and distill it into the antialiased copy on unlabelled photos."
 _MODEL = (
     "the network to adapt: a zoo NAME (its baseline weights), NAME:baseline:RECIPE or FILE, timm:NAME, "
@@ -18,26 +20,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder or zip of photos; no labels are read")
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, record, card, picture; resumed")
     parser.add_argument("--evaluate", type=Path, help="photos to measure on; default: those held out of --images")
-    parser.add_argument("--filter-size", type=int, default=4, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=2000, help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=32, help="over all processes; default: %(default)s")
-    parser.add_argument("--lr", type=float, default=2e-4, help="Adam's; default: %(default)s")
-    parser.add_argument("--size", type=int, help="side of the student's input in pixels; default: the network's")
+    parser.add_argument("--filter-size", type=filter_size, default=4, help="default: %(default)s")
+    parser.add_argument("--steps", type=positive, default=2000, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=positive, default=32, help="over all processes; default: %(default)s")
+    parser.add_argument("--lr", type=above_zero, default=2e-4, help="Adam's; default: %(default)s")
+    parser.add_argument("--size", type=positive, help="side of the student's input in pixels; default: the network's")
     parser.add_argument(
-        "--reach", type=int, help="largest shift of the teacher's views in pixels; default: 8, or 2 for small images"
+        "--reach",
+        type=natural,
+        help="largest shift of the teacher's views in pixels; default: 8, or 2 for small images",
     )
     parser.add_argument(
-        "--circular", type=float, default=0.1, help="share of steps on circularly shifted images; default: %(default)s"
+        "--circular", type=share, default=0.1, help="share of steps on circularly shifted images; default: %(default)s"
     )
     parser.add_argument(
         "--start", metavar="MODEL", help="an adapted copy to train further, unchanged, instead of MODEL's own tensors"
     )
     parser.add_argument("--layers", nargs="+", help="layers whose maps are compared; default: up to four")
-    parser.add_argument("--ema", type=float, default=0.0, help="decay of the weights' average; default: none")
+    parser.add_argument("--ema", type=below_one, default=0.0, help="decay of the weights' average; default: none")
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="under torchrun each process uses its own; default: auto")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=positive, help="CPU threads")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 

@@ -7,7 +7,7 @@ import copy
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -93,6 +93,7 @@ def _stages(
     teacher = named.model.to(how.device)
     architecture = ARCHITECTURES.get(_name(options.model))
     antialiased = antialias(teacher, options.filter_size, **(architecture.structure if architecture else {}))
+    _try(named.label, antialiased, teacher, size, reach, options, how)
     if options.start:
         starts = {"start": _started(antialiased, options)}
     else:
@@ -119,6 +120,26 @@ def _stages(
         report=lambda entry: print(json.dumps(entry), file=sys.stderr),
     )
     return {"before": teacher, **starts, "after": student}
+
+
+def _try(
+    label: str,
+    antialiased: nn.Module,
+    teacher: nn.Module,
+    size: int,
+    reach: int,
+    options: argparse.Namespace,
+    how: Execution,
+) -> None:
+    """Refuse before the work what the networks cannot take, such as a size or a layer, by a step on noise.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    count_outputs(label, antialiased, size, Options(how.device))
+    noise = torch.randn(1, 3, *(size + 2 * reach,) * 2, generator=torch.Generator().manual_seed(0))
+    alone = replace(how, rank=0, world=1, progress=False)
+    distill(copy.deepcopy(antialiased), teacher, [noise], steps=1, layers=options.layers, reach=reach, execution=alone)
 
 
 def _settings(

@@ -12,6 +12,7 @@ from ..weights import TIMM, Entry, alternatives, checkpoints, hub, manifest
 from . import adapt, compare, export, plan
 from .doctor import doctor
 from .listing import info, list_weights
+from .numbers import positive
 from .output import complain, modules_of_this_folder, plain_warnings, say, say_json
 from .overview import Parser
 from .prediction import DEFAULT, predict
@@ -84,8 +85,8 @@ def _add_predict(one: argparse.ArgumentParser) -> None:
     one.add_argument("images", nargs="+", metavar="IMAGE")
     one.add_argument("--weights", help=f"{_SPEC}; or a FILE; default: {DEFAULT}, which is in the package")
     one.add_argument("--model", help="the network of a FILE that the manifest does not list: NAME[:lpfK[:RECIPE]]")
-    one.add_argument("--classes", type=int, help="number of classes of a FILE; default: its model's")
-    one.add_argument("--top", type=int, default=5, help="classes to print for each image; default: %(default)s")
+    one.add_argument("--classes", type=positive, help="number of classes of a FILE; default: its model's")
+    one.add_argument("--top", type=positive, default=5, help="classes to print for each image; default: %(default)s")
     one.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
     one.add_argument("--json", action="store_true", help="as JSON, one line per image")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from .numbers import positive
+
 HELP = "Shift a photo pixel by pixel: how often each of two networks changes its prediction."
 _MODEL = (
     "NAME[:lpfK or :baseline[:RECIPE]] of the zoo, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME or MODULE:CALLABLE, "
@@ -16,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs=2, metavar="MODEL", help=_MODEL)
     parser.add_argument("photo", metavar="PHOTO", help="an image file")
     parser.add_argument(
-        "--shifts", type=int, metavar="N", help="number of one-pixel steps; default: 32, or 6 for small images"
+        "--shifts", type=positive, metavar="N", help="number of one-pixel steps; default: 32, or 6 for small images"
     )
     parser.add_argument("--label", help="the class of the curves; default: the first model's prediction")
     parser.add_argument("--plot", metavar="FILE", help="draw the two curves to this picture file")

@@ -83,7 +83,7 @@ def _load(spec: str, options: argparse.Namespace) -> NamedModel:
 
 def _shifts(wanted: int | None, protocols: Sequence[ShiftProtocol]) -> int:
     most = min(len(protocol.diagonal_offsets) - 1 for protocol in protocols)
-    if wanted is not None and not 1 <= wanted <= most:
+    if wanted is not None and wanted > most:
         raise ValueError(f"--shifts must be 1 to {most} for these networks, got {wanted}")
     return wanted or most
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .numbers import not_negative, positive
 from .output import complain, say, say_json
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser, spec: str) -> None:
         "--dynamic", nargs="+", choices=axes, default=[], help="axes whose size may vary; default: none"
     )
     parser.add_argument("--check", metavar="IMAGE", help="a photo to compare the outputs on; default: noise")
-    parser.add_argument("--size", type=int, help="side of the images, in pixels; default: the weights'")
+    parser.add_argument("--size", type=positive, help="side of the images, in pixels; default: the weights'")
     parser.add_argument(
-        "--tolerance", type=float, default=1e-4, help="relative to the largest output; default: %(default)s"
+        "--tolerance", type=not_negative, default=1e-4, help="relative to the largest output; default: %(default)s"
     )
     parser.add_argument("--model", help="the network of a FILE that the manifest does not list: NAME[:lpfK[:RECIPE]]")
-    parser.add_argument("--classes", type=int, help="number of classes of a FILE; default: its model's")
+    parser.add_argument("--classes", type=positive, help="number of classes of a FILE; default: its model's")
     parser.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="as JSON")
 

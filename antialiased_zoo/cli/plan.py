@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from .numbers import filter_size, positive
 from .output import say
 
 HELP = "Print where blurs would go in a network, and why; nothing is changed or downloaded."
@@ -17,10 +18,12 @@ _INPUT = "side in pixels, or sizes such as 3x224x224; adds the cost (multiply-ad
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", metavar="MODEL", help=_MODEL)
-    parser.add_argument("--input", metavar="SIZE", help=_INPUT)
-    parser.add_argument("--filter-size", type=int, default=4, help="filter size for the cost; default: %(default)s")
+    parser.add_argument("--input", type=_input_size, metavar="SIZE", help=_INPUT)
     parser.add_argument(
-        "--stem-stride", type=int, default=2, help="stride that the first convolution keeps; default: 2"
+        "--filter-size", type=filter_size, default=4, help="filter size for the cost; default: %(default)s"
+    )
+    parser.add_argument(
+        "--stem-stride", type=positive, default=2, help="stride that the first convolution keeps; default: 2"
     )
     parser.add_argument("--graph", action="store_true", help="plan for a graph: functions are treated too")
 
@@ -31,12 +34,11 @@ def run(options: argparse.Namespace) -> int:
     from ..transform import plan
     from ..zoo import ARCHITECTURES
 
-    size = _input_size(options.input)
     known = ARCHITECTURES.get(options.model)
     model = load_named(_without_weights(options.model)).model
     found = plan(
         model.eval(),
-        input_size=size,
+        input_size=options.input,
         filter_size=options.filter_size,
         stem_stride=options.stem_stride,
         graph=options.graph,
@@ -57,12 +59,11 @@ def _without_weights(text: str) -> str:
     return f"{text}:none" if source in ("timm", "torchvision", "hf-hub") and ":" not in name else text
 
 
-def _input_size(text: str | None) -> tuple[int, ...] | None:
+def _input_size(text: str) -> tuple[int, ...]:
     """Parse 224, 3x224x224 or 1x3x224x224 as the shape of a batch."""
-    if text is None:
-        return None
     try:
-        sizes = tuple(int(number) for number in text.lower().split("x"))
-    except ValueError:
-        raise ValueError(f"--input {text!r}: expected a side such as 224, or sizes such as 3x224x224") from None
+        sizes = tuple(positive(number) for number in text.lower().split("x"))
+    except argparse.ArgumentTypeError:
+        expected = "a side such as 224, or sizes such as 3x224x224"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
     return {1: (1, 3, *sizes * 2), 2: (1, 3, *sizes), 3: (1, *sizes)}.get(len(sizes), sizes)

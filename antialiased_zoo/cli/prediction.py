@@ -23,8 +23,6 @@ def predict(options: argparse.Namespace) -> int:
     """Print each image's most probable classes; weights are fetched after the first readable image."""
     from ..evaluation import predict as classify
 
-    if options.top < 1:
-        raise ValueError(f"--top must be 1 or more, got {options.top}")
     model: nn.Module | None = None
     result = 0
     for path, photo in _photos(options.images):

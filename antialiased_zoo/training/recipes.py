@@ -67,6 +67,11 @@ class Recipe:
             raise ValueError(f"augment must be pad-crop or resized-crop, got {self.augment!r}")
         if self.cutout and self.augment != "pad-crop":
             raise ValueError(f"cutout needs augment='pad-crop', got {self.augment!r}; give cutout=0")
+        for name in ("eval_resize", "eval_crop", "eval_every", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"need lr above 0 and weight_decay of at least 0, got {self.lr} and {self.weight_decay}")
         for name in ("warmup", "label_smoothing", "ema", "momentum", "cutout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")

@@ -311,6 +311,7 @@ def test_bfloat16() -> None:
         ({"reach": 1, "views": 4}, "more than the 3 different views"),
         ({"circular": 1.5}, "share of the steps"),
         ({"layers": ["3"]}, "not a feature map"),
+        ({"layers": ["1", "nowhere"]}, "the student has no layer 'nowhere'"),
         ({"held_out": []}, "held_out gave no batch"),
         ({"patience": 2}, "patience counts evaluations on held_out"),
         ({"execution": Execution(amp=torch.float16)}, "bfloat16"),

@@ -67,18 +67,43 @@ def test_it_writes_weights_that_load_with_their_record(
     ("change", "message"),
     [
         (["--images", "nowhere"], "no folder or zip at nowhere"),
-        (["--steps", "0"], "steps must be a positive integer"),
-        (["--filter-size", "9"], "filter size 9"),
+        (["--size", "1"], "the models share no layer with a feature map"),
+        (["--layers", "features.99"], "has no layer 'features.99'"),
+        (["--reach", "9", "--layers", "features.18"], "too small for shifts"),
+        (["--evaluate", "nowhere"], "no folder or zip at nowhere"),
         (["--start", "mobilenet_v2:lpf4"], "--start mobilenet_v2:lpf4 is not a copy of"),
     ],
 )
-def test_failures_say_what_to_do(
-    change: list[str], message: str, baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_failures_say_what_to_do_before_any_work(
+    change: list[str],
+    message: str,
+    baseline: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(adapt_run, "recalibrate", None)
     images = make_images(tmp_path / "data", train=48, val=1) / "train"
     arguments = ["adapt", baseline, "--images", str(images), "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert cli.main([*arguments, "--batch-size", "32", "--quiet", *change]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_size_that_the_network_cannot_take_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unpadded.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    layers = nn.Conv2d(3, 4, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)\n"
+        "    return nn.Sequential(*layers)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(adapt_run, "recalibrate", None)
+    make_images(tmp_path / "data", train=48, val=1)
+    words = ["adapt", "unpadded:build", "--images", "data/train", "--out", "out", "--device", "cpu", "--size", "4"]
+    assert cli.main(words) == 1
+    assert "does not map an image of 4 pixels" in capsys.readouterr().err
 
 
 def test_too_few_photos(baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,8 +152,8 @@ def test_it_starts_from_an_adapted_copy_as_that_is(
     for stage in ("start", "after"):
         tensors = stages[stage].state_dict()
         assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapted.state_dict().items())
-    assert taught[0]["identity"]["start"] == f"mobilenet_v2:lpf4:{path}"
-    assert taught[0]["identity"]["images"].startswith("photos (96 photos, names ")
+    assert taught[-1]["identity"]["start"] == f"mobilenet_v2:lpf4:{path}"
+    assert taught[-1]["identity"]["images"].startswith("photos (96 photos, names ")
 
 
 @pytest.mark.parametrize(

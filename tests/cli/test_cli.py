@@ -136,7 +136,6 @@ def test_predict_answers_for_sound_images_and_names_the_others(
         (["list", "resnet5"], "did you mean resnet50"),
         (["info", "resnet50:lpf9"], "is not valid"),
         (["download", "resnet50:lpf4:other"], "finetuned"),
-        (["predict", "x.png", "--top", "0"], "--top"),
         (["demo", "--photo", "missing.jpg"], "missing.jpg"),
     ],
 )

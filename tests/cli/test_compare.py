@@ -142,15 +142,6 @@ def test_plan_downloads_nothing(
     assert capsys.readouterr().out.startswith(str(az.plan(model, **options)))
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["nets_of_mine:missing"], "cannot import missing from module nets_of_mine"),
-        (["resnet18", "--input", "wide"], "expected a side such as 224"),
-    ],
-)
-def test_plan_says_what_is_wrong(
-    words: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["plan", *words]) == 1
-    assert message in capsys.readouterr().err
+def test_plan_says_what_is_wrong(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "nets_of_mine:missing"]) == 1
+    assert "cannot import missing from module nets_of_mine" in capsys.readouterr().err

@@ -43,7 +43,10 @@ def test_linear_warm_up_and_sizes():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"sizes": ()}, {"sizes": ((0, 1),)}, {"schedule": "poly"}, {"augment": "x"}, {"ema": 1.0}, {"cutout": 0.5}],
+    [
+        *({"sizes": ()}, {"sizes": ((0, 1),)}, {"schedule": "poly"}, {"augment": "x"}, {"ema": 1.0}, {"cutout": 0.5}),
+        *({"batch_size": 0}, {"eval_every": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"weight_decay": -1e-4}),
+    ],
 )
 def test_recipes_refuse_what_cannot_be_trained(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
