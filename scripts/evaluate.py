@@ -48,13 +48,14 @@ from antialiased_zoo.evaluation import (
     sample_canvases,
     stability_curves,
 )
-from antialiased_zoo.training import versions
+from antialiased_zoo.training import launcher, versions
 
 AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(argv=list(argv))
     parser.add_argument("models", nargs="+", help=GRAMMAR)
     parser.add_argument("--data", "--data-dir", "--data-path", required=True, help=DATA_GRAMMAR)
     parser.add_argument(
@@ -283,7 +284,7 @@ def report(
     args: argparse.Namespace,
 ) -> None:
     """Print the table, and write all results if there is an output folder."""
-    command = shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]])
+    command = shlex.join([*(launcher() or ["python"]), "scripts/evaluate.py", *args.argv])
     figures = {label: result["figures"] for label, result in results.items() if "figures" in result}
     errors = next(iter(results.values())).get("skipped", ())
     notes = [f"{len(images)} images of {args.data}, {len(errors)} skipped", f"`{command}`"]

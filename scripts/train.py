@@ -30,7 +30,7 @@ from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import ImageFiles, NamedModel, changed, count_outputs, described, new_model, open_images
 from antialiased_zoo.evaluation import Options as EvaluationOptions
 from antialiased_zoo.training.batches import FileBatches, MemoryBatches, epoch_order
-from antialiased_zoo.training.execution import Execution, processes
+from antialiased_zoo.training.execution import Execution, launcher, processes
 from antialiased_zoo.training.loop import TrainBatches, Trainer, top1
 from antialiased_zoo.training.recipes import PRESETS, Augment, Recipe, Schedule
 from antialiased_zoo.training.runs import RunFolder, State, load_weights, manifest_entry, tensors_digest, versions
@@ -246,9 +246,7 @@ def reporter(tensorboard: bool, folder: Path) -> Callable[[State], None]:
 
 def command(argv: list[str], init: str | None = None) -> str:
     """Return the command line, preceded by those that made the weights it starts from, if they are recorded."""
-    local = os.environ.get("LOCAL_WORLD_SIZE")
-    start = f"torchrun --nproc-per-node {local}" if local else "python"
-    this = f"{start} scripts/train.py {shlex.join(argv)}"
+    this = shlex.join([*(launcher() or ["python"]), "scripts/train.py", *argv])
     record = Path(init).with_suffix(".json") if init else None
     if record and record.is_file():
         return json.loads(record.read_text())["entry"]["command"] + " && " + this

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..adaptation import RandomCrops, distill, recalibrate
 from ..evaluation import ImageFiles, NamedModel, Options, count_outputs, load_named, open_images
-from ..training import Execution, RunFolder, processes
+from ..training import Execution, RunFolder, launcher, processes
 from ..transform import antialias
 from ..weights import Preprocessing, manifest
 from ..zoo import ARCHITECTURES
@@ -171,6 +171,8 @@ def _entry(
 ) -> dict[str, Any]:
     """The manifest entry, without the facts about the file."""
     outputs = count_outputs(named.label, student, preprocessing.crop, Options(device))
+    start = launcher()
+    program = [*start, "-m", "antialiased_zoo"] if start else ["antialiased-zoo"]
     return {
         "model": "".join(c if c.isalnum() else "_" for c in _name(options.model)),
         "filter_size": options.filter_size,
@@ -180,5 +182,5 @@ def _entry(
         # ImageNet has duplicate names; its classes need not be listed.
         "classes": list(named.classes) if named.classes and len(set(named.classes)) == outputs else None,
         "preprocessing": asdict(preprocessing),
-        "command": shlex.join(["antialiased-zoo", "adapt", *sys.argv[2:]]),
+        "command": shlex.join([*program, *options.argv]),
     }

@@ -24,6 +24,7 @@ _SPEC = "NAME[:lpfK or :baseline[:RECIPE]], for example resnet50 or resnet50:lpf
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; see `antialiased_zoo.cli.main`."""
     options = _parser().parse_args(arguments)
+    options.argv = list(sys.argv[1:] if arguments is None else arguments)
     with plain_warnings(), modules_of_this_folder():
         try:
             command: Callable[[argparse.Namespace], int] = options.command

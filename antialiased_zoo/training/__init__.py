@@ -1,7 +1,7 @@
 """Training from scratch and fine-tuning, with bit-identical resuming."""
 
 from .batches import FileBatches, MemoryBatches
-from .execution import Execution, positive, processes
+from .execution import Execution, launcher, positive, processes
 from .loop import TrainBatches, Trainer, ValBatches, top1
 from .recipes import PRESETS, Recipe
 from .runs import RunFolder, check_settings, load_weights, manifest_entry, merge_settings, tensors_digest, versions
@@ -17,6 +17,7 @@ __all__ = [
     "Trainer",
     "ValBatches",
     "check_settings",
+    "launcher",
     "load_weights",
     "manifest_entry",
     "merge_settings",

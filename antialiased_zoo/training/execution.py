@@ -87,6 +87,20 @@ def positive(text: str) -> int:
     return number
 
 
+def launcher() -> list[str]:
+    """Returns the words that start as many processes as there are, such as ``torchrun --nproc-per-node 8``.
+
+    Returns:
+        The words before the program's name; none for a single process.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return []
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    nodes = ["--nnodes", str(world // local)] if world > local else []
+    return ["torchrun", *nodes, "--nproc-per-node", str(local)]
+
+
 @contextmanager
 def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
     """A context in torchrun's process group.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,8 @@ def test_it_writes_weights_that_load_with_their_record(
     record = json.loads(file.with_suffix(".json").read_text())
     entry = record["entry"]
     assert (entry["filter_size"], entry["recipe"], entry["classes"]) == (4, "distilled", ["blue", "red"])
+    assert shlex.split(entry["command"]) == ["antialiased-zoo", "adapt", baseline, *options, "--quiet"]
+    assert f"`{entry['command']}`" in (out / "card.md").read_text()
     # The entry is one that a manifest takes, once its licence is stated.
     licence = {"MIT": {"url": "https://example.org", "commercial_use": True}}
     parse(json.dumps({"schema": 1, "licenses": licence, "entries": [{**entry, "license": "MIT"}]}))
@@ -61,6 +66,25 @@ def test_it_writes_weights_that_load_with_their_record(
         assert cli.main(["adapt", baseline, *options, f"--{option}", str(now), "--quiet"]) == 1
         name = option.replace("-", "_")
         assert f"is of another run ({name}: {there} there, {now} now); repeat its command" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_under_torchrun_the_record_has_the_number_of_processes(baseline: str, tmp_path: Path) -> None:
+    """The launcher itself, and two processes from end to end."""
+    images, out = make_images(tmp_path / "data", train=40, val=1) / "train", tmp_path / "out"
+    options = ["--images", str(images), "--out", str(out), "--steps", "2", "--batch-size", "32", "--device", "cpu"]
+    words = ["--nproc-per-node", "2", "-m", "antialiased_zoo", "adapt", baseline, *options, "--threads", "1", "--quiet"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", *words]
+    done = subprocess.run(launch, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (file,) = out.glob("mobilenet_v2_lpf4_distilled-*.safetensors")
+    assert done.stdout.count(f"weights: {file}") == 1  # only the first process reports
+    record = json.loads(file.with_suffix(".json").read_text())
+    assert shlex.split(record["entry"]["command"]) == ["torchrun", *words]
+    assert record["entry"]["command"] in (out / "card.md").read_text()
+    assert record["data"] == {"images": 80, "held_out": 64, "measured": 64}
+    assert record["figures"]["before"]["top1"]["value"] == 100
+    az.mobilenet_v2(4, pretrained=file, num_classes=2, width_mult=0.1)
 
 
 @pytest.mark.parametrize(

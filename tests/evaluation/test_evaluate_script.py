@@ -92,6 +92,8 @@ def test_two_processes_find_what_one_finds(folder, tmp_path, script, capsys):
     # The first process alone reports.
     assert [(tmp_path / f"{rank}.txt").read_text().count("| one |") for rank in range(2)] == [1, 0]
     results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
+    starts = [result["command"].partition(" one=mymodels:small ")[0] for result in results]
+    assert starts == [f"{start} scripts/evaluate.py" for start in ("python", "torchrun --nproc-per-node 2")]
     first, second = (result["models"]["one"] for result in results)
     assert first["images"] == second["images"] == 22
     assert first["skipped"] == second["skipped"]

@@ -77,8 +77,11 @@ def test_the_recorded_command_repeats_the_run(script, tmp_path, monkeypatch):
     second = script.command(["second"], str(tmp_path / "first.safetensors"))
     assert second == "python scripts/train.py first && python scripts/train.py second"
     assert script.command(["second"], "torchvision") == "python scripts/train.py second"
+    monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert script.command(argv).startswith("torchrun --nproc-per-node 8 scripts/train.py mobilenet_v2")
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    assert script.command(argv).startswith("torchrun --nnodes 2 --nproc-per-node 8 scripts/train.py mobilenet_v2")
 
 
 def command(data, out, *options):
