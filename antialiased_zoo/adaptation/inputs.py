@@ -1,7 +1,9 @@
-"""The inputs in a loader's batch."""
+"""The inputs that a loader gives, batch by batch."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -20,3 +22,37 @@ def inputs_of(batch: Any) -> Tensor:
             'pass the model\'s inputs, for example (batch["pixel_values"] for batch in loader)'
         )
     return first
+
+
+def repeated(loader: Iterable[Any], skip: int) -> Iterator[Any]:
+    """Yield a loader's batches, again and again, without the first ``skip``.
+
+    Raises:
+        ValueError: If the loader gives no batches.
+    """
+    if hasattr(loader, "skip"):  # skips batches without loading them
+        loader, skip = loader.skip(skip), 0
+
+    def rounds() -> Iterator[Any]:
+        while True:
+            count = 0
+            for batch in loader:
+                count += 1
+                yield batch
+            if not count:
+                raise ValueError("the loader gave no batches")
+
+    return itertools.islice(rounds(), skip, None)
+
+
+def check_size(images: Tensor, reach: int) -> None:
+    """Check that images are large enough for shifts of ``reach`` pixels in both directions.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if images.dim() != 4 or min(images.shape[-2:]) <= 2 * reach:
+        raise ValueError(
+            f"images of shape {tuple(images.shape)} are too small for shifts of {reach} pixels: give (N, C, H, W) with "
+            f"sides above {2 * reach}, or a smaller reach"
+        )

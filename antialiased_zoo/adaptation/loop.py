@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,10 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..evaluation import common_layers
 from ..training import Execution, RunFolder
-from .inputs import inputs_of
-from .matching import Match, errors_by_displacement, known_cells, moved, run_with_maps, target
+from .inputs import check_size, inputs_of, repeated
+from .matching import Match, find_matches, moved, run_with_maps, target
 
 # Share of the steps in which the learning rate rises.
 _WARMUP = 1 / 30
@@ -59,7 +57,7 @@ class Distillation:
         answers: list[Tensor] = []
         steps, every = self.identity["steps"], self.identity["check_every"]
         bar = tqdm(total=steps, initial=self.step, desc="distill", disable=self.how.hide_bars, leave=False)
-        batches = _endless(loader, self.step)
+        batches = repeated(loader, self.step)
         with bar:
             while not self._finished():
                 self._take_step(self._to_device(next(batches)))
@@ -81,9 +79,10 @@ class Distillation:
         return inputs_of(batch).to(self.how.device)
 
     def _take_step(self, images: Tensor) -> None:
-        _check_size(images, self.identity["reach"])
+        check_size(images, self.identity["reach"])
         if self.step == 0:
-            self.matches = self._calibrate(images)
+            layers, reach = self.identity["layers"], self.identity["reach"]
+            self.matches = find_matches(self.student, self.teacher, images, layers, reach, self.how)
         self._set_lr()
         with self.how.autocast():
             loss = self._loss(images)
@@ -129,37 +128,6 @@ class Distillation:
 
     def _view(self, images: Tensor, shift: int) -> Tensor:
         return moved(images, shift, self.identity["reach"]).contiguous(memory_format=self.how.memory_format)
-
-    @torch.no_grad()
-    def _calibrate(self, images: Tensor) -> dict[str, Match]:
-        """Choose the layers, and measure the displacement of their maps, on the first batch."""
-        view, reach, layers = self._view(images, 0), self.identity["reach"], self.identity["layers"]
-        answers = [model(view[:1]) for model in (self.student, self.teacher)]
-        if answers[0].dim() != 2 or answers[0].shape != answers[1].shape:
-            shapes = " and ".join(str(tuple(answer.shape)) for answer in answers)
-            raise ValueError(
-                f"student and teacher return {shapes} for one image; both must return (N, classes) for the same classes"
-            )
-        if layers is None:
-            layers = common_layers({"student": self.student, "teacher": self.teacher}, view[:1])
-        if not layers:
-            return {}
-        found = errors_by_displacement(self.student, self.teacher, images, layers, reach)
-        errors, moments = (self.how.total(means) / self.how.world for means in found)
-        variances = moments[:, 1] - moments[:, 0].square()
-        _, maps = run_with_maps(self.teacher, view[:1], layers)
-        matches = {
-            layer: Match(
-                *(int(errors[place].argmin()) - reach, view.shape[3] / maps[layer].shape[3]),
-                max(float(variances[place]), 1e-12),
-            )
-            for place, layer in enumerate(layers)
-        }
-        if self.identity["layers"] is not None:
-            return matches
-        farthest = (-reach, reach)
-        known = {layer: known_cells(match, farthest, maps[layer].shape[2:]) for layer, match in matches.items()}
-        return {layer: match for layer, match in matches.items() if all(c.start < c.stop for c in known[layer])}
 
     def _set_lr(self) -> None:
         done = self.step / self.identity["steps"]
@@ -241,28 +209,3 @@ class Distillation:
             setattr(self, name, state[name])
         self.average = {name: tensor.to(self.how.device) for name, tensor in self.average.items()}
         self.sum = self.sum.to(self.how.device) * self.how.first
-
-
-def _check_size(images: Tensor, reach: int) -> None:
-    if images.dim() != 4 or min(images.shape[-2:]) <= 2 * reach:
-        raise ValueError(
-            f"images of shape {tuple(images.shape)} are too small for shifts of {reach} pixels: give (N, C, H, W) with "
-            f"sides above {2 * reach}, or a smaller reach"
-        )
-
-
-def _endless(loader: Iterable[Any], skip: int) -> Iterator[Any]:
-    """The loader's batches, repeated endlessly, without the first ``skip``."""
-    if hasattr(loader, "skip"):  # skips batches without loading them
-        loader, skip = loader.skip(skip), 0
-
-    def rounds() -> Iterator[Any]:
-        while True:
-            count = 0
-            for batch in loader:
-                count += 1
-                yield batch
-            if not count:
-                raise ValueError("the loader gave no batches")
-
-    return itertools.islice(rounds(), skip, None)

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..evaluation import common_layers
+from ..training import Execution
+
 
 @dataclass(frozen=True)
 class Match:
@@ -54,6 +57,49 @@ def moved(image: Tensor, shift: int, reach: int) -> Tensor:
     height, width = (size - 2 * reach for size in image.shape[-2:])
     first = reach + shift
     return image[..., first : first + height, first : first + width]
+
+
+@torch.no_grad()
+def find_matches(
+    student: nn.Module, teacher: nn.Module, images: Tensor, layers: Sequence[str] | None, reach: int, how: Execution
+) -> dict[str, Match]:
+    """Choose the layers, and measure the displacement of their maps.
+
+    Args:
+        student: See `distill`.
+        teacher: See `distill`.
+        images: A batch ``(N, C, H, W)``, of which each process gives its share.
+        layers: Names of the layers; None chooses them, without those whose maps are too small for the shifts.
+        reach: See `distill`.
+        how: The processes; all find the same.
+
+    Raises:
+        ValueError: If the networks do not return ``(N, classes)`` for the same classes, or a layer does not return
+            maps of the same shape in both.
+    """
+    view = moved(images, 0, reach)[:1]
+    answers = [model(view) for model in (student, teacher)]
+    if answers[0].dim() != 2 or answers[0].shape != answers[1].shape:
+        shapes = " and ".join(str(tuple(answer.shape)) for answer in answers)
+        raise ValueError(
+            f"student and teacher return {shapes} for one image; both must return (N, classes) for the same classes"
+        )
+    names = common_layers({"student": student, "teacher": teacher}, view) if layers is None else layers
+    if not names:
+        return {}
+    found = errors_by_displacement(student, teacher, images, names, reach)
+    errors, moments = (how.total(means) / how.world for means in found)
+    variances = (moments[:, 1] - moments[:, 0].square()).clamp(min=1e-12).tolist()
+    displacements = (errors.argmin(1) - reach).tolist()
+    _, maps = run_with_maps(teacher, view, names)
+    matches = {
+        name: Match(displacement, view.shape[3] / maps[name].shape[3], variance)
+        for name, displacement, variance in zip(names, displacements, variances, strict=True)
+    }
+    if layers is not None:
+        return matches
+    known = {name: known_cells(match, (-reach, reach), maps[name].shape[2:]) for name, match in matches.items()}
+    return {name: match for name, match in matches.items() if all(axis.start < axis.stop for axis in known[name])}
 
 
 def errors_by_displacement(
