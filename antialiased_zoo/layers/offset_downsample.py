@@ -68,9 +68,8 @@ class OffsetDownsample(Downsample):
         check_map(x, self.blur)
         if x.dim() == self.ndim + 1:
             return self._resample(x.unsqueeze(0)).squeeze(0)
-        axes = zip([traced_size(n) for n in x.shape[2:]], self.blur.stride, self.offsets, strict=True)
-        first = [_at(places, n % stride) for n, stride, places in axes]
-        around = self.blur.padding
+        sizes, around = [traced_size(n) for n in x.shape[2:]], self.blur.padding
+        first = [_at(places, n % len(places)) for n, places in zip(sizes, self.offsets, strict=True)]
         known = not torch.compiler.is_dynamo_compiling() and all(
             isinstance(n, int) for n in first
         )  # Dynamo's always are
@@ -80,8 +79,9 @@ class OffsetDownsample(Downsample):
         # The size is symbolic, or the padding is shorter than the offset: this takes another copy.
         # Not a slice, whose layout would depend on the size.
         x = padded(x, self.blur)
-        for axis, n in enumerate(first, start=2):
-            x = x.index_select(axis, torch.arange(n, x.shape[axis], device=x.device))
+        for axis, (n, start, places) in enumerate(zip(sizes, first, self.offsets, strict=True)):
+            length = _last(places, n, start) * len(places) + len(self.blur.taps[axis])
+            x = x.index_select(axis + 2, torch.arange(start, start + length, device=x.device))
         return blur_pool(x, self.blur.with_padding(((0, 0),) * self.ndim), self.kernel)
 
     def _script(self, x: Tensor) -> Tensor:
@@ -93,6 +93,13 @@ class OffsetDownsample(Downsample):
             before.append(self._before[axis] - first)
             after.append((n - first - 1) // stride * stride + taps - n - before[axis])
         return scriptable.blurred(x, self.kernel, self._stride, self._mode, before, after)
+
+
+def _last(places: Sequence[int], size: int, first: int) -> int:
+    """The index of the last output."""
+    if all(place < (remainder or len(places)) for remainder, place in enumerate(places)):
+        first = 0  # the index is the same, and sizes in compiled code stay short
+    return (size - first - 1) // len(places)
 
 
 def _at(places: Sequence[int], remainder: int) -> int:

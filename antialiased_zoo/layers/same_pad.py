@@ -39,5 +39,7 @@ class SamePadConv2d(nn.Conv2d):
             total = reach
         else:  # no branch on the size, so that compiled code is one graph for all sizes
             size = traced_size(size)
-            total = cast(int, torch.sym_max(0, (size - 1) // stride * stride + 1 + reach - size))
+            total = (size - 1) // stride * stride + 1 + reach - size
+            if reach < stride - 1:  # otherwise it is never negative, and a simpler size keeps compiling fast
+                total = cast(int, torch.sym_max(0, total))
         return total // 2, total - total // 2

@@ -61,23 +61,32 @@ class Window:
 
     def last_start(self, size: int, stride: int, axis: int) -> int:
         """Largest distance from the first to the last window of torch's pool, not yet rounded to the stride."""
-        span = self.dilation[axis] * (self.size[axis] - 1) + 1
         padding = self.padding[axis]
         if not self.ceil_mode:
-            return size + 2 * padding - span
+            return size + 2 * padding - self._span(axis)
         # The last window may reach past the end, but must start in the input. Which of the two
         # limits is smaller does not depend on the size, so compiled code has no branch.
-        return size + padding - 1 + min(0, padding - span + stride)
+        return size + padding - 1 + min(0, self._past_end(stride, axis))
+
+    def _span(self, axis: int) -> int:
+        return self.dilation[axis] * (self.size[axis] - 1) + 1
+
+    def _past_end(self, stride: int, axis: int) -> int:
+        """How far after the input's last position the last window of ``ceil_mode`` would start at most."""
+        return self.padding[axis] - self._span(axis) + stride
 
     def missing(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
         """Positions to add at the end of the dense pool, along each axis, for the last window of ``ceil_mode``."""
         if not self.ceil_mode:
             return [0] * len(size)
         size = [traced_size(n) for n in size]
-        ends = [(n - 1) * s + 1 for n, s in zip(self.out_size(size, stride), stride, strict=True)]
-        return [
-            cast(int, torch.sym_max(0, end - dense)) for end, dense in zip(ends, self.dense_size(size), strict=True)
-        ]
+        missing = []
+        for axis, (n, dense, s) in enumerate(zip(size, self.dense_size(size), stride, strict=True)):
+            more = self.last_start(n, s, axis) // s * s + 1 - dense
+            if self._past_end(s, axis) > 0:  # otherwise it is never negative, and a simpler size keeps compiling fast
+                more = cast(int, torch.sym_max(0, more))
+            missing.append(more)
+        return missing
 
 
 def _each(value: int | Sequence[int], ndim: int) -> tuple[int, ...]:
