@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -67,10 +68,11 @@ class RandomCrops:
                 f"need photos, a batch that {world} processes can share, and 0 < smallest <= 1 and a mixup from 0 "
                 f"to 1; got {len(indices)} photos, a batch of {batch}, {smallest} and {mixup}"
             )
-        self.photos, self.indices, self.facts = photos, indices, preprocessing
+        self.photos, self.indices, self.preprocessing = photos, indices, preprocessing
         self.size, self.batch, self.seed = size, batch, seed
         self.smallest, self.mixup = smallest, mixup
         self.rank, self.world, self.first = rank, world, 0
+        self._turn, self._order = -1, list(indices)
 
     def skip(self, batches: int) -> RandomCrops:
         """A copy that skips a number of batches, without decoding them."""
@@ -79,30 +81,34 @@ class RandomCrops:
         return later
 
     def __iter__(self) -> Iterator[Tensor]:
-        place = self.first
-        while True:
-            start = place * self.batch
-            crops = [self._crop(draw) for draw in range(start + self.rank, start + self.batch, self.world)]
-            yield torch.stack(crops)
-            place += 1
+        for batch in itertools.count(self.first):
+            start = batch * self.batch
+            draws = range(start + self.rank, start + self.batch, self.world)
+            yield torch.stack([self._crop(draw) for draw in draws])
 
     def _crop(self, draw: int) -> Tensor:
+        """The crop number ``draw``, counted from the first batch of all."""
         turn, place = divmod(draw, len(self.indices))
-        order = list(self.indices)
-        random.Random(f"{self.seed} order {turn}").shuffle(order)
-        dice = random.Random(f"{self.seed} crop {draw}")
-        crop = self._cut(order[place], dice)
-        if dice.random() < self.mixup:
-            crop = crop.lerp(self._cut(dice.choice(self.indices), dice), dice.random())
+        rng = random.Random(f"{self.seed} crop {draw}")
+        crop = self._cut(self._shuffled(turn)[place], rng)
+        if rng.random() < self.mixup:
+            crop = crop.lerp(self._cut(rng.choice(self.indices), rng), rng.random())
         return crop
 
-    def _cut(self, index: int, dice: random.Random) -> Tensor:
+    def _shuffled(self, turn: int) -> list[int]:
+        """The order of all photos in one turn; the last one is kept, since shuffling a million takes a second."""
+        if turn != self._turn:
+            self._turn, self._order = turn, list(self.indices)
+            random.Random(f"{self.seed} order {turn}").shuffle(self._order)
+        return self._order
+
+    def _cut(self, index: int, rng: random.Random) -> Tensor:
         photo = v2.functional.pil_to_tensor(self.photos.image(index))
         height, width = photo.shape[-2:]
-        side = max(1, round(min(height, width) * math.exp(dice.uniform(math.log(self.smallest), 0))))
-        top, left = dice.randint(0, height - side), dice.randint(0, width - side)
-        mode = v2.InterpolationMode(self.facts.interpolation)
+        side = max(1, round(min(height, width) * math.exp(rng.uniform(math.log(self.smallest), 0))))
+        top, left = rng.randint(0, height - side), rng.randint(0, width - side)
+        mode = v2.InterpolationMode(self.preprocessing.interpolation)
         crop = v2.functional.resized_crop(photo, top, left, side, side, [self.size, self.size], mode)
-        crop = v2.functional.to_dtype(crop.flip(-1) if dice.random() < 0.5 else crop, torch.float32, scale=True)
-        normal: Tensor = v2.functional.normalize(crop, list(self.facts.mean), list(self.facts.std))
+        crop = v2.functional.to_dtype(crop.flip(-1) if rng.random() < 0.5 else crop, torch.float32, scale=True)
+        normal: Tensor = v2.functional.normalize(crop, list(self.preprocessing.mean), list(self.preprocessing.std))
         return normal

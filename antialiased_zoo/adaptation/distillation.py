@@ -42,7 +42,7 @@ def distill(
     """Distill a network into its antialiased copy, in place, on unlabelled images.
 
     In each step the teacher sees the images at random shifts of a few pixels. The student learns the teacher's mean
-    prediction (Kullback-Leibler divergence of the softmax) and its mean feature maps, moved to the positions to which
+    prediction (Kullback-Leibler divergence of the softmax) and its mean feature maps, shifted to the positions to which
     the student's blurs shift them (squared error, relative to the map's variance). The mean over shifts is more
     consistent than a single prediction, and its maps contain less aliasing. In a share of the steps the student sees
     circularly shifted images, and learns to predict the same. Batch norms stay in evaluation mode: call `recalibrate`

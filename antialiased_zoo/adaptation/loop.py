@@ -14,11 +14,12 @@ from tqdm.auto import tqdm
 
 from ..training import Execution, RunFolder
 from .inputs import check_size, inputs_of, repeated
-from .matching import Match, find_matches, moved, run_with_maps, target
+from .matching import Match, find_matches, run_with_maps, shifted, target
 
 # Share of the steps in which the learning rate rises.
 _WARMUP = 1 / 30
-_LARGEST_GRADIENT = 5.0
+_MAX_GRADIENT_NORM = 5.0
+# Attributes that a checkpoint holds.
 _STATE = ("identity", "step", "log", "best", "average", "sum")
 
 
@@ -45,7 +46,7 @@ class Distillation:
         self.average = {name: p.detach().clone() for name, p in self.trained.items()} if identity["ema"] else {}
         self.matches: dict[str, Match] = {}
         self.log: list[dict[str, Any]] = []
-        self.best: dict[str, Any] = {}
+        self.best: dict[str, Any] = {}  # the lowest divergence, the number of its evaluation, the weights
         self.step = 0
         self.sum = torch.zeros((), device=how.device)  # of losses: reading each one would wait for a GPU
         self._resume()
@@ -54,7 +55,7 @@ class Distillation:
         self, loader: Iterable[Any], held_out: Iterable[Any] | None, report: Callable[[dict[str, Any]], None]
     ) -> None:
         """Train from the checkpoint's position to the end; see `distill`."""
-        answers: list[Tensor] = []
+        of_teacher: list[Tensor] = []  # its log-probabilities for held_out, which do not change
         steps, every = self.identity["steps"], self.identity["check_every"]
         bar = tqdm(total=steps, initial=self.step, desc="distill", disable=self.how.hide_bars, leave=False)
         batches = repeated(loader, self.step)
@@ -63,17 +64,17 @@ class Distillation:
                 self._take_step(self._to_device(next(batches)))
                 bar.update()
                 if self.step % every == 0 or self.step == steps:
-                    self._evaluate(held_out, answers)
+                    self._evaluate(held_out, of_teacher)
                     if self.how.first:
                         report(self.log[-1])
                 if self.step % self.how.checkpoint_every == 0 or self._finished():
                     self._checkpoint()
-        self._take_tensors(self.best.get("tensors") or self.average)
+        self._set_weights(self.best.get("tensors") or self.average)
 
     def _finished(self) -> bool:
         patience = self.identity["patience"]
-        looks = len(self.log) - self.best.get("look", len(self.log))
-        return self.step >= self.identity["steps"] or (patience is not None and looks >= patience)
+        since_best = len(self.log) - self.best.get("look", len(self.log))
+        return self.step >= self.identity["steps"] or (patience is not None and since_best >= patience)
 
     def _to_device(self, batch: Any) -> Tensor:
         return inputs_of(batch).to(self.how.device)
@@ -88,7 +89,7 @@ class Distillation:
             loss = self._loss(images)
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         self._average_gradients()
-        nn.utils.clip_grad_norm_(self.trained.values(), _LARGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(self.trained.values(), _MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -97,37 +98,39 @@ class Distillation:
             tensor.lerp_(self.trained[name].detach(), 1 - decay)
         self.sum += loss.detach().float()
 
-    def _moves(self, height: int, width: int) -> tuple[list[int], tuple[int, int] | None]:
-        """The shifts of this step's views, and the circular shift of the student's image, or None.
+    def _draw_shifts(self, height: int, width: int) -> tuple[list[int], tuple[int, int] | None]:
+        """The shifts of the teacher's views in this step, and the circular shift of the student's, or None.
 
         They are the same in all processes and in a resumed run.
         """
-        dice, reach = random.Random(f"{self.identity['seed']} {self.step}"), self.identity["reach"]
-        shifts = dice.sample(range(-reach, reach + 1), self.identity["views"])
-        circular = dice.random() < self.identity["circular"]
-        return shifts, (dice.randrange(height), dice.randrange(width)) if circular else None
+        rng, reach = random.Random(f"{self.identity['seed']} {self.step}"), self.identity["reach"]
+        shifts = rng.sample(range(-reach, reach + 1), self.identity["views"])
+        has_circular = rng.random() < self.identity["circular"]
+        return shifts, (rng.randrange(height), rng.randrange(width)) if has_circular else None
 
     def _loss(self, images: Tensor) -> Tensor:
         view = self._view(images, 0)
-        shifts, rolled = self._moves(*view.shape[2:])
-        layers = list(self.matches) if rolled is None else []
-        if rolled is not None:
-            view = view.roll(rolled, (2, 3)).contiguous(memory_format=self.how.memory_format)
+        shifts, circular = self._draw_shifts(*view.shape[2:])
+        layers = list(self.matches) if circular is None else []
+        if circular is not None:
+            view = view.roll(circular, (2, 3)).contiguous(memory_format=self.how.memory_format)
         with torch.no_grad():
-            taught = {shift: run_with_maps(self.teacher, self._view(images, shift), layers) for shift in shifts}
-            wanted = torch.stack([answer.float().softmax(1) for answer, _ in taught.values()]).mean(0)
-        answer, maps = run_with_maps(self.student, view, layers)
-        loss = F.kl_div(answer.float().log_softmax(1), wanted, reduction="batchmean")
+            of_teacher = {shift: run_with_maps(self.teacher, self._view(images, shift), layers) for shift in shifts}
+            wanted = torch.stack([logits.float().softmax(1) for logits, _ in of_teacher.values()]).mean(0)
+        logits, maps = run_with_maps(self.student, view, layers)
+        loss = F.kl_div(logits.float().log_softmax(1), wanted, reduction="batchmean")
         for layer in layers:
             match = self.matches[layer]
             with torch.no_grad():
-                goal, (rows, columns) = target({shift: of[layer].float() for shift, (_, of) in taught.items()}, match)
+                maps_of_teacher = {shift: theirs[layer].float() for shift, (_, theirs) in of_teacher.items()}
+                goal, (rows, columns) = target(maps_of_teacher, match)
             found = maps[layer].float()[:, :, rows, columns]
             loss = loss + (found - goal).square().mean() / match.scale
         return loss
 
     def _view(self, images: Tensor, shift: int) -> Tensor:
-        return moved(images, shift, self.identity["reach"]).contiguous(memory_format=self.how.memory_format)
+        """What a network sees of the images, shifted."""
+        return shifted(images, shift, self.identity["reach"]).contiguous(memory_format=self.how.memory_format)
 
     def _set_lr(self) -> None:
         done = self.step / self.identity["steps"]
@@ -145,7 +148,7 @@ class Distillation:
             gradient.copy_(part.view(gradient.shape))
 
     @torch.no_grad()
-    def _evaluate(self, held_out: Iterable[Any] | None, answers: list[Tensor]) -> None:
+    def _evaluate(self, held_out: Iterable[Any] | None, of_teacher: list[Tensor]) -> None:
         """Log the loss since the last evaluation and the agreement on held-out images; keep the best weights."""
         loss = float(self.how.total(self.sum)) / self.how.world
         if not math.isfinite(loss):
@@ -157,31 +160,36 @@ class Distillation:
         if held_out is None:
             return
         now = {name: p.detach().clone() for name, p in self.trained.items()}
-        self._take_tensors(self.average)
-        entry["agreement"], entry["divergence"] = self._compared(held_out, answers)
+        self._set_weights(self.average)
+        entry["agreement"], entry["divergence"] = self._compare(held_out, of_teacher)
         if entry["divergence"] < self.best.get("divergence", math.inf):
             tensors = {name: p.detach().clone() for name, p in self.trained.items()}
             self.best = {"divergence": entry["divergence"], "look": len(self.log), "tensors": tensors}
-        self._take_tensors(now)
+        self._set_weights(now)
 
-    def _compared(self, held_out: Iterable[Any], answers: list[Tensor]) -> tuple[float, float]:
-        """Percentage of images with the teacher's top-1 prediction, and mean divergence from its predictions."""
+    def _compare(self, held_out: Iterable[Any], of_teacher: list[Tensor]) -> tuple[float, float]:
+        """Percentage of images with the teacher's top-1 prediction, and mean divergence from its predictions.
+
+        Args:
+            held_out: Batches of images.
+            of_teacher: The teacher's log-probabilities of each batch; the first call fills it.
+        """
         sums = torch.zeros(3, device=self.how.device)
         for place, batch in enumerate(held_out):
             images = self._to_device(batch).contiguous(memory_format=self.how.memory_format)
-            if place == len(answers):  # the teacher's do not change
-                answers.append(self.teacher(images).float().log_softmax(1))
-            found, wanted = self.student(images).float().log_softmax(1), answers[place]
+            if place == len(of_teacher):
+                of_teacher.append(self.teacher(images).float().log_softmax(1))
+            found, wanted = self.student(images).float().log_softmax(1), of_teacher[place]
             same = (found.argmax(1) == wanted.argmax(1)).sum()
             divergence = F.kl_div(found, wanted, reduction="sum", log_target=True)
             sums += torch.stack([same, divergence, same.new_tensor(len(images))]).float()
-        right, divergence, count = self.how.total(sums).tolist()
+        agreeing, divergence, count = self.how.total(sums).tolist()
         if not count:
             raise ValueError("held_out gave no batches")
-        return 100 * right / count, divergence / count
+        return 100 * agreeing / count, divergence / count
 
     @torch.no_grad()
-    def _take_tensors(self, tensors: dict[str, Tensor]) -> None:
+    def _set_weights(self, tensors: dict[str, Tensor]) -> None:
         for name, tensor in tensors.items():
             self.trained[name].copy_(tensor)
 

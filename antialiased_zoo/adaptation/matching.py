@@ -1,8 +1,9 @@
-"""Targets for the student's maps: the teacher's maps, moved to the positions of the student's.
+"""Targets for the student's maps: the teacher's maps, shifted to the positions of the student's.
 
 A blur with an even number of taps shifts its map by half a pixel, and such shifts add up: the last map of a network
 with five of these blurs is half a cell away from the teacher's. Compared cell by cell, the student would have to learn
-to undo the shift. So each layer's displacement is measured once, and the teacher's map is interpolated there.
+to undo the shift. So each layer's displacement is measured once, and the teacher's map is interpolated at the positions
+of the student's cells.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def run_with_maps(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tu
             handle.remove()
 
 
-def moved(image: Tensor, shift: int, reach: int) -> Tensor:
+def shifted(image: Tensor, shift: int, reach: int) -> Tensor:
     """Return the part of an image inside a border of ``reach`` pixels, taken ``shift`` pixels right and below."""
     height, width = (size - 2 * reach for size in image.shape[-2:])
     first = reach + shift
@@ -77,7 +78,7 @@ def find_matches(
         ValueError: If the networks do not return ``(N, classes)`` for the same classes, or a layer does not return
             maps of the same shape in both.
     """
-    view = moved(images, 0, reach)[:1]
+    view = shifted(images, 0, reach)[:1]
     answers = [model(view) for model in (student, teacher)]
     if answers[0].dim() != 2 or answers[0].shape != answers[1].shape:
         shapes = " and ".join(str(tuple(answer.shape)) for answer in answers)
@@ -122,11 +123,11 @@ def errors_by_displacement(
     Raises:
         ValueError: If a layer does not return maps of the same shape in both.
     """
-    _, of_student = run_with_maps(student, moved(images, 0, reach), layers)
+    _, of_student = run_with_maps(student, shifted(images, 0, reach), layers)
     errors = torch.empty(len(layers), 2 * reach + 1, dtype=torch.float64)
     moments = torch.empty(len(layers), 2, dtype=torch.float64)
     for displacement in range(-reach, reach + 1):
-        _, of_teacher = run_with_maps(teacher, moved(images, displacement, reach), layers)
+        _, of_teacher = run_with_maps(teacher, shifted(images, displacement, reach), layers)
         for place, layer in enumerate(layers):
             mine, theirs = of_student.get(layer), of_teacher.get(layer)
             if mine is None or theirs is None or mine.dim() != 4 or mine.shape != theirs.shape:
@@ -144,7 +145,7 @@ def errors_by_displacement(
 
 
 def known_cells(match: Match, shifts: Iterable[int], size: Sequence[int]) -> tuple[slice, slice]:
-    """Return the rows and columns at which all of the teacher's moved maps are known; empty if they are too small.
+    """Return the rows and columns at which all of the teacher's shifted maps are known; empty if they are too small.
 
     Args:
         match: The layer's match.

@@ -24,7 +24,7 @@ from ..evaluation import (
 from ..weights import Preprocessing
 
 
-class Photos:
+class PhotoBatches:
     """Some photos in order: batches with the network's preprocessing.
 
     Args:
@@ -43,9 +43,9 @@ class Photos:
 
 
 class _Labelled(Dataset[Any]):
-    """Photos labelled with the original's predictions, so that accuracy is agreement with it."""
+    """PhotoBatches labelled with the original's predictions, so that accuracy is agreement with it."""
 
-    def __init__(self, photos: Photos, predictions: Sequence[int]) -> None:
+    def __init__(self, photos: PhotoBatches, predictions: Sequence[int]) -> None:
         self.photos, self.predictions = photos, predictions
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class _Labelled(Dataset[Any]):
         return self.photos.files.image(self.photos.indices[place]), self.predictions[place]
 
 
-def measure(stages: Mapping[str, nn.Module], photos: Photos, options: Options) -> Evaluation:
+def measure(stages: Mapping[str, nn.Module], photos: PhotoBatches, options: Options) -> Evaluation:
     """Measure each stage; the first is the original network."""
     original = next(iter(stages.values()))
     with torch.inference_mode():

@@ -7,6 +7,7 @@ import copy
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
@@ -21,7 +22,7 @@ from ..transform import antialias
 from ..weights import Preprocessing, manifest
 from ..zoo import ARCHITECTURES
 from .adapt_files import draw, write
-from .adapt_measures import Photos, measure
+from .adapt_measures import PhotoBatches, measure
 
 # Number of photos, the last ones, held out of training: the weights are chosen by the divergence on them.
 _HELD_OUT = 64
@@ -39,15 +40,18 @@ def adapt(options: argparse.Namespace) -> str:
     if len(photos) <= _HELD_OUT:
         raise ValueError(f"{options.images} has {len(photos)} photos; give more than {_HELD_OUT}, which are held out")
     held_out = range(len(photos) - _HELD_OUT, len(photos))
-    unseen = open_images(options.evaluate, labelled=False) if options.evaluate else None
+    files, indices = photos, held_out
+    if options.evaluate:
+        files = open_images(options.evaluate, labelled=False)
+        indices = range(len(files))
     with processes(options.device) as (device, rank, world):
-        amp, bars = torch.bfloat16 if options.amp else None, not options.quiet
-        how = Execution(device, amp, rank=rank, world=world, checkpoint_every=50, progress=bars)
-        named = _load(options.model, bars)
+        amp, progress = torch.bfloat16 if options.amp else None, not options.quiet
+        how = Execution(device, amp, rank=rank, world=world, checkpoint_every=50, progress=progress)
+        named = _load(options.model, progress)
         preprocessing = named.preprocessing or Preprocessing()
         stages = _stages(named, options, photos, held_out, preprocessing, how)
-        measured = Photos(unseen or photos, range(len(unseen)) if unseen else held_out, preprocessing)
-        found = measure(stages, measured, Options(device, 32, progress=how.first and bars))
+        batches = PhotoBatches(files, indices, preprocessing)
+        found = measure(stages, batches, Options(device, 32, progress=how.first and progress))
         if not how.first:
             return ""
         data = {"images": len(photos), "held_out": len(held_out), "measured": found.images}
@@ -67,7 +71,7 @@ def _load(spec: str, progress: bool) -> NamedModel:
 def _name(spec: str) -> str:
     """The network's name in a spec."""
     source, _, rest = spec.rpartition("=")[2].partition(":")
-    return rest.partition(":")[0] if source in ("timm", "torchvision") else source
+    return rest.partition(":")[0] if source in ("timm", "torchvision", "hf-hub") else source
 
 
 def _stages(
@@ -78,30 +82,26 @@ def _stages(
     preprocessing: Preprocessing,
     how: Execution,
 ) -> dict[str, nn.Module]:
-    """The network before antialiasing, the start of distillation, and the result.
-
-    Distillation starts from ``--start``, unchanged, or else from the antialiased and recalibrated network.
-    """
+    """The network before antialiasing, the start of distillation, and the result."""
     size = options.size or preprocessing.crop
     reach = (8 if size >= 160 else 2) if options.reach is None else options.reach
     settings = _settings(options, photos, preprocessing, size)
     RunFolder(options.out).check(settings)  # before the work
-    taught = range(held_out.start)
-    share = {"seed": options.seed, "rank": how.rank, "world": how.world}
+    training, batch, seed = range(held_out.start), options.batch_size, options.seed
     smallest = 0.4 if preprocessing.crop >= 160 else 0.8
-    crops = RandomCrops(photos, taught, preprocessing, size + 2 * reach, options.batch_size, smallest, **share)
+    shared = {"rank": how.rank, "world": how.world}
+    crops = RandomCrops(photos, training, preprocessing, size + 2 * reach, batch, smallest, seed=seed, **shared)
     teacher = named.model.to(how.device)
     architecture = ARCHITECTURES.get(_name(options.model))
     antialiased = antialias(teacher, options.filter_size, **(architecture.structure if architecture else {}))
-    _try(named.label, antialiased, teacher, size, reach, options, how)
+    count_outputs(named.label, antialiased, size, Options(how.device))  # refuses a size that is too small
+    _try_step(antialiased, teacher, size + 2 * reach, reach, options.layers, how)
     if options.start:
         starts = {"start": _started(antialiased, options)}
     else:
         # Norms are measured on images as the network will see them: nearly whole photos, at its own size.
-        whole = RandomCrops(photos, taught, preprocessing, size, options.batch_size, 0.8, mixup=0, seed=options.seed)
-        batches = islice(whole, 1024 // options.batch_size + 1)
-        recalibrated = recalibrate(copy.deepcopy(antialiased), batches, progress=how.first and how.progress)
-        starts = {"antialiased": antialiased, "recalibrated": recalibrated}
+        whole = RandomCrops(photos, training, preprocessing, size, batch, 0.8, mixup=0, seed=seed)
+        starts = {"antialiased": antialiased, "recalibrated": _recalibrated(antialiased, whole, how)}
     student = copy.deepcopy([*starts.values()][-1])
     distill(
         *(student, teacher, crops),
@@ -110,9 +110,9 @@ def _stages(
         layers=options.layers,
         reach=reach,
         circular=options.circular,
-        seed=options.seed,
+        seed=seed,
         ema=options.ema,
-        held_out=Photos(photos, held_out[how.rank :: how.world], preprocessing),
+        held_out=PhotoBatches(photos, held_out[how.rank :: how.world], preprocessing),
         check_every=max(1, min(50, options.steps // 10)),
         folder=options.out,
         identity=settings,
@@ -122,24 +122,34 @@ def _stages(
     return {"before": teacher, **starts, "after": student}
 
 
-def _try(
-    label: str,
-    antialiased: nn.Module,
-    teacher: nn.Module,
-    size: int,
-    reach: int,
-    options: argparse.Namespace,
-    how: Execution,
+def _try_step(
+    antialiased: nn.Module, teacher: nn.Module, size: int, reach: int, layers: Sequence[str] | None, how: Execution
 ) -> None:
-    """Refuse before the work what the networks cannot take, such as a size or a layer, by a step on noise.
+    """Take one step on noise with a copy, which refuses before the work what the networks cannot do.
 
     Raises:
-        ValueError: If they cannot.
+        ValueError: If a layer does not exist or has no maps, or the images are too small for the shifts.
     """
-    count_outputs(label, antialiased, size, Options(how.device))
-    noise = torch.randn(1, 3, *(size + 2 * reach,) * 2, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     alone = replace(how, rank=0, world=1, progress=False)
-    distill(copy.deepcopy(antialiased), teacher, [noise], steps=1, layers=options.layers, reach=reach, execution=alone)
+    distill(copy.deepcopy(antialiased), teacher, [noise], steps=1, layers=layers, reach=reach, execution=alone)
+
+
+def _recalibrated(antialiased: nn.Module, crops: RandomCrops, how: Execution) -> nn.Module:
+    """A copy with batch-norm statistics of about a thousand crops."""
+    batches = islice(crops, 1024 // crops.batch + 1)
+    return recalibrate(copy.deepcopy(antialiased), batches, progress=how.first and how.progress)
+
+
+def _started(antialiased: nn.Module, options: argparse.Namespace) -> nn.Module:
+    """A copy with the tensors of ``--start``, unchanged: its statistics are those that it was trained with."""
+    student = copy.deepcopy(antialiased)
+    tensors = load_named(options.start, progress=not options.quiet).model.state_dict()
+    try:
+        student.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"--start {options.start} is not a copy of {options.model}: {error}") from None
+    return student
 
 
 def _settings(
@@ -149,17 +159,6 @@ def _settings(
     named = {name: getattr(options, name) for name in ("model", "start", "filter_size", "batch_size")}
     images = f"{options.images.name} ({len(photos)} photos, names {photos.names_digest()[:8]})"
     return {**named, "images": images, "size": size, "preprocessing": asdict(preprocessing)}
-
-
-def _started(antialiased: nn.Module, options: argparse.Namespace) -> nn.Module:
-    """A copy for training, with the tensors of ``--start``."""
-    student = copy.deepcopy(antialiased)
-    tensors = load_named(options.start, progress=not options.quiet).model.state_dict()
-    try:
-        student.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"--start {options.start} is not a copy of {options.model}: {error}") from None
-    return student
 
 
 def _entry(

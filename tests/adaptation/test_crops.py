@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -40,6 +41,20 @@ def test_each_photo_once_a_turn_and_normalised() -> None:
     assert values.shape == (12, 3, 16, 16)
     expected = (torch.tensor(photos.asked) / 255 - 0.5) / 0.25
     torch.testing.assert_close(values, expected[:, None, None, None].expand_as(values))
+
+
+def test_the_photos_are_shuffled_once_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for every crop: a million photos take a second."""
+    shuffled: list[int] = []
+    shuffle = random.Random.shuffle
+
+    def counted(self: random.Random, x: list[int]) -> None:
+        shuffled.append(len(x))
+        shuffle(self, x)
+
+    monkeypatch.setattr(random.Random, "shuffle", counted)
+    take(RandomCrops(Plain(), range(6), FACTS, size=16, batch=4, mixup=0), 3)
+    assert shuffled == [6, 6]
 
 
 def test_processes_share_a_batch_and_skipping_decodes_nothing() -> None:

@@ -246,14 +246,14 @@ def test_it_stops_when_it_comes_no_nearer_and_keeps_the_nearest() -> None:
     assert 100 * float(agreement) == pytest.approx(log[best]["agreement"])
 
 
-def test_moves_are_random_within_reach_and_the_same_when_a_run_goes_on() -> None:
+def test_shifts_are_random_within_reach_and_the_same_when_a_run_goes_on() -> None:
     student, teacher = pair()
     identity = {"steps": 1, "lr": 1e-2, "ema": 0.0, "reach": 3, "views": 2, "circular": 0.5, "seed": 5}
     run = Distillation(student, teacher, identity, Execution(), None)
     drawn, rolled = [], []
     for run.step in range(200):
-        shifts, roll = run._moves(40, 50)
-        assert run._moves(40, 50) == (shifts, roll)
+        shifts, roll = run._draw_shifts(40, 50)
+        assert run._draw_shifts(40, 50) == (shifts, roll)
         drawn.append(tuple(shifts))
         rolled += [roll] if roll else []
     assert {shift for pair_ in drawn for shift in pair_} == set(range(-3, 4))
@@ -264,7 +264,7 @@ def test_moves_are_random_within_reach_and_the_same_when_a_run_goes_on() -> None
     assert 46 < max(roll[1] for roll in rolled) < 50
 
 
-def test_circular_moves_teach_the_student_to_answer_alike() -> None:
+def test_circular_shifts_teach_the_student_to_answer_alike() -> None:
     """A head that weighs places can learn to weigh all alike, which the images as they are do not ask for."""
     torch.manual_seed(0)
     coarse = F.interpolate(torch.randn(24, 3, 4, 4), 36, mode="bilinear")

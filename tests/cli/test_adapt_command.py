@@ -142,6 +142,7 @@ def test_too_few_photos(baseline: str, tmp_path: Path, capsys: pytest.CaptureFix
         ("resnet50", "resnet50:baseline:torchvision", "resnet50"),
         ("torchvision:resnet50:IMAGENET1K_V2", "torchvision:resnet50:IMAGENET1K_V2", "resnet50"),
         ("a=mobilenet_v2:baseline:cifar10", "a=mobilenet_v2:baseline:cifar10", "mobilenet_v2"),
+        ("hf-hub:timm/resnet10t.c3_in1k", "hf-hub:timm/resnet10t.c3_in1k", "timm/resnet10t.c3_in1k"),
         ("timm:resnet10t.c3_in1k", "timm:resnet10t.c3_in1k", "resnet10t.c3_in1k"),
     ],
 )
