@@ -48,6 +48,13 @@ class RandomCrops:
 
     Source: Zhang et al., "mixup: Beyond empirical risk minimization", 2018; Beyer et al., "Knowledge distillation: A
         good teacher is patient and consistent", 2022.
+
+    Example:
+        >>> class Grey:
+        ...     def image(self, index):
+        ...         return Image.new("RGB", (40, 30), (index, index, index))
+        >>> next(iter(RandomCrops(Grey(), range(10), Preprocessing(), size=16, batch=4))).shape
+        torch.Size([4, 3, 16, 16])
     """
 
     def __init__(
@@ -71,17 +78,17 @@ class RandomCrops:
         self.photos, self.indices, self.preprocessing = photos, indices, preprocessing
         self.size, self.batch, self.seed = size, batch, seed
         self.smallest, self.mixup = smallest, mixup
-        self.rank, self.world, self.first = rank, world, 0
+        self.rank, self.world, self.skipped = rank, world, 0
         self._turn, self._order = -1, list(indices)
 
     def skip(self, batches: int) -> RandomCrops:
         """A copy that skips a number of batches, without decoding them."""
         later = copy.copy(self)
-        later.first = self.first + batches
+        later.skipped = self.skipped + batches
         return later
 
     def __iter__(self) -> Iterator[Tensor]:
-        for batch in itertools.count(self.first):
+        for batch in itertools.count(self.skipped):
             start = batch * self.batch
             draws = range(start + self.rank, start + self.batch, self.world)
             yield torch.stack([self._crop(draw) for draw in draws])
@@ -103,6 +110,7 @@ class RandomCrops:
         return self._order
 
     def _cut(self, index: int, rng: random.Random) -> Tensor:
+        """A random crop of one photo, not blended."""
         photo = v2.functional.pil_to_tensor(self.photos.image(index))
         height, width = photo.shape[-2:]
         side = max(1, round(min(height, width) * math.exp(rng.uniform(math.log(self.smallest), 0))))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .numbers import above_zero, below_one, filter_size, natural, positive, share
+from .numbers import above_zero, below_one, filter_size, positive, share
+from .output import say
 
 HELP = "Antialias a pretrained network, and distill it into the antialiased copy on unlabelled photos."
 _MODEL = (
@@ -27,20 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=positive, help="side of the student's input in pixels; default: the network's")
     parser.add_argument(
         "--reach",
-        type=natural,
+        type=positive,
         help="largest shift of the teacher's views in pixels; default: 8, or 2 for small images",
     )
     parser.add_argument(
         "--circular", type=share, default=0.1, help="share of steps on circularly shifted images; default: %(default)s"
     )
     parser.add_argument(
-        "--start", metavar="MODEL", help="an adapted copy to train further, unchanged, instead of MODEL's own tensors"
+        "--start", metavar="MODEL", help="an adapted copy to train further, as it is, instead of MODEL's own tensors"
     )
     parser.add_argument("--layers", nargs="+", help="layers whose maps are compared; default: up to four")
     parser.add_argument("--ema", type=below_one, default=0.0, help="decay of the weights' average; default: none")
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="under torchrun each process uses its own; default: auto")
+    parser.add_argument("--device", default="auto", help="under torchrun each process uses its own GPU; default: auto")
     parser.add_argument("--threads", type=positive, help="CPU threads")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -49,5 +50,6 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from .adapt_run import adapt
 
-    print(adapt(options))
+    if table := adapt(options):  # only the first process has one
+        say(table)
     return 0

@@ -21,13 +21,13 @@ _MEASURES = ("agreement", "crop_consistency", "circular_consistency", "wobble")
 def write(
     out: Path, stages: Mapping[str, nn.Module], found: Evaluation, entry: dict[str, Any], data: dict[str, Any]
 ) -> str:
-    """Write weights, record and card; return the card's table.
+    """Write weights, record and card; return the card's table and the path of the weights.
 
     Args:
         out: The folder.
-        stages: The networks; the last one's weights are written.
+        stages: The networks; the weights of ``after`` are written.
         found: Their figures.
-        entry: The manifest entry, without the facts about the file.
+        entry: The manifest entry, without the file's name, size and digest.
         data: Numbers of photos, for the record.
     """
     name = f"{entry['model']}_lpf{entry['filter_size']}_{entry['recipe']}"

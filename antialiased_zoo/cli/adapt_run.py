@@ -29,7 +29,10 @@ _HELD_OUT = 64
 
 
 def adapt(options: argparse.Namespace) -> str:
-    """Adapt a network, measure it, write the files, and return the card's table.
+    """Adapt a network, measure it, and write the files.
+
+    Returns:
+        The card's table and the path of the weights, in the first process; "" in others.
 
     Raises:
         ValueError: If an option or a file is invalid.
@@ -168,7 +171,7 @@ def _entry(
     preprocessing: Preprocessing,
     device: torch.device,
 ) -> dict[str, Any]:
-    """The manifest entry, without the facts about the file."""
+    """The manifest entry, without the file's name, size and digest."""
     outputs = count_outputs(named.label, student, preprocessing.crop, Options(device))
     start = launcher()
     program = [*start, "-m", "antialiased_zoo"] if start else ["antialiased-zoo"]

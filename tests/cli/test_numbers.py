@@ -26,7 +26,7 @@ INTEGER, RANGED = "expected an integer of at least ", "expected a number "
         (ADAPT, "--batch-size", "-1", INTEGER + "1"),
         (ADAPT, "--size", "0", INTEGER + "1"),
         (ADAPT, "--threads", "two", INTEGER + "1"),
-        (ADAPT, "--reach", "-1", INTEGER + "0"),
+        (ADAPT, "--reach", "0", INTEGER + "1"),
         (ADAPT, "--filter-size", "8", "expected an integer from 1 to 7"),
         (ADAPT, "--lr", "-1e-4", RANGED + "above 0"),
         (ADAPT, "--lr", "inf", RANGED + "above 0"),
