@@ -86,8 +86,8 @@ def distill(
         The student, with its training and evaluation modes restored.
 
     Raises:
-        ValueError: If the networks do not match, an argument is out of range, the loader is empty, or the folder holds
-            a checkpoint of another run.
+        ValueError: If the networks do not match, an argument is out of range, the loader is empty, the images are too
+            small, or the folder holds a checkpoint of another run.
         TypeError: If a batch is neither a tensor nor starts with one.
         FloatingPointError: If the loss is no longer finite.
 

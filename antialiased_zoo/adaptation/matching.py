@@ -75,8 +75,8 @@ def find_matches(
         how: The processes; all find the same.
 
     Raises:
-        ValueError: If the networks do not return ``(N, classes)`` for the same classes, or a layer does not return
-            maps of the same shape in both.
+        ValueError: If the networks do not return ``(N, classes)`` for the same classes, a layer does not return maps of
+            the same shape in both, or all maps are too small.
     """
     view = shifted(images, 0, reach)[:1]
     answers = [model(view) for model in (student, teacher)]
@@ -100,7 +100,13 @@ def find_matches(
     if layers is not None:
         return matches
     known = {name: known_cells(match, (-reach, reach), maps[name].shape[2:]) for name, match in matches.items()}
-    return {name: match for name, match in matches.items() if all(axis.start < axis.stop for axis in known[name])}
+    large = {name: match for name, match in matches.items() if all(axis.start < axis.stop for axis in known[name])}
+    if not large:
+        raise ValueError(
+            f"no layer's map of an image of {view.shape[3]} pixels is large enough for shifts of {reach} pixels: give "
+            "larger images, a smaller reach, or layers=() to compare only predictions"
+        )
+    return large
 
 
 def errors_by_displacement(

@@ -308,6 +308,7 @@ def test_bfloat16() -> None:
         ({"patience": 0}, "patience must be"),
         ({"reach": -1}, "reach must be an integer number of pixels"),
         ({"reach": 24}, "too small for shifts of 24 pixels"),
+        ({"reach": 20}, "no layer's map of an image of 8 pixels is large enough"),
         ({"reach": 1, "views": 4}, "more than the 3 different views"),
         ({"circular": 1.5}, "share of the steps"),
         ({"layers": ["3"]}, "not a feature map"),

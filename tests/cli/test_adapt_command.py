@@ -91,7 +91,7 @@ def test_under_torchrun_the_record_has_the_number_of_processes(baseline: str, tm
     ("change", "message"),
     [
         (["--images", "nowhere"], "no folder or zip at nowhere"),
-        (["--size", "1"], "the models share no layer with a feature map"),
+        (["--size", "3"], "no layer's map of an image of 3 pixels is large enough for shifts of 2 pixels"),
         (["--layers", "features.99"], "has no layer 'features.99'"),
         (["--reach", "9", "--layers", "features.18"], "too small for shifts"),
         (["--evaluate", "nowhere"], "no folder or zip at nowhere"),
