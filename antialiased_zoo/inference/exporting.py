@@ -11,6 +11,8 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from .adaptive_pool import replace_adaptive_pools
+
 #: Axes of a batch of images that may be dynamic.
 AXES = {"batch": 0, "height": 2, "width": 3}
 
@@ -101,6 +103,11 @@ def _export_program(model: nn.Module, images: Tensor, dynamic: Sequence[str]) ->
     return torch.export.export(model, (images,), dynamic_shapes=(shapes,), strict=False)
 
 
+def _compilable_program(model: nn.Module, images: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:
+    program = _export_program(model, images, dynamic)
+    return replace_adaptive_pools(program) if {"height", "width"}.intersection(dynamic) else program
+
+
 def _save_program(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
     torch.export.save(_export_program(model, images, dynamic), path)
 
@@ -110,13 +117,13 @@ def _save_package(model: nn.Module, images: Tensor, dynamic: Sequence[str], path
 
     if path.suffix != ".pt2":
         raise ValueError(f"the name of an AOTInductor package must end in .pt2, got {path}")
-    aoti_compile_and_package(_export_program(model, images, dynamic), package_path=str(path.resolve()))
+    aoti_compile_and_package(_compilable_program(model, images, dynamic), package_path=str(path.resolve()))
 
 
 def _save_onnx(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
     _require("onnx", "onnxscript")
     program = torch.onnx.export(
-        _export_program(model, images, dynamic),
+        _compilable_program(model, images, dynamic),
         input_names=["images"],
         output_names=["output"],
         opset_version=OPSET,

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import antialiased_zoo as az
+from antialiased_zoo.inference.adaptive_pool import replace_adaptive_pools
 from antialiased_zoo.layers import OffsetDownsample, SamePadConv2d
 
 AXES = ("batch", "height", "width")
@@ -101,6 +102,35 @@ def test_sizes_in_an_exported_graph_do_not_double_from_layer_to_layer(tmp_path: 
     for size in ((300, 300), (301, 302), (351, 399)):
         images = torch.randn(2, 3, *size)
         torch.testing.assert_close(program.module()(images), net.eval()(images))
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d((6, 5)), nn.AdaptiveAvgPool2d(3), nn.AdaptiveAvgPool2d((1, 4))])
+def test_adaptive_pools_are_right_at_smaller_and_larger_sizes(pool: nn.Module, tmp_path: Path) -> None:
+    """torch's exporter is silently wrong here."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), pool)
+    network = az.load_exported(az.export_model(net, tmp_path / "n.onnx", input_size=(3, 20, 22), dynamic=AXES))
+    for size in ((20, 22), (31, 18), (7, 40), (41, 44), (8, 7)):
+        images = torch.randn(2, 3, *size)
+        torch.testing.assert_close(network(images), net(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_form_of_adaptive_pools_in_exported_code() -> None:
+    """It is the pool, in one and two axes; a mean over the map stays."""
+    pools = nn.ModuleList([nn.AdaptiveAvgPool2d((6, 5)), nn.AdaptiveAvgPool2d(1)])
+    shapes = ({2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
+
+    class Both(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [*(pool(x) for pool in pools), nn.functional.adaptive_avg_pool1d(x[0], 7)]
+
+    program = torch.export.export(Both(), (torch.randn(2, 3, 20, 22),), dynamic_shapes=shapes)
+    replaced = replace_adaptive_pools(program)
+    assert len([node for node in replaced.graph.nodes if "adaptive" in str(node.target)]) == 1
+    for size in ((20, 22), (31, 18), (3, 40), (5, 6)):
+        x = torch.randn(2, 3, *size, dtype=torch.float32)
+        torch.testing.assert_close(replaced.module()(x), Both()(x))
 
 
 def test_the_modes_of_a_model_stay_and_the_export_is_of_evaluation(tmp_path: Path) -> None:
