@@ -24,6 +24,7 @@ import torch
 from leaderboard_page import MEASURES, SPEED, Listed, Row, read_models
 
 from antialiased_zoo import plan
+from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import (
     DATA_GRAMMAR,
@@ -40,7 +41,7 @@ from antialiased_zoo.evaluation import (
     open_data,
     prepare,
 )
-from antialiased_zoo.training import positive, tensors_digest
+from antialiased_zoo.training import tensors_digest
 
 #: Columns known before a network is measured. A row in which they are unchanged is not measured again.
 FACTS = (

@@ -1,7 +1,7 @@
 """Training from scratch and fine-tuning, with bit-identical resuming."""
 
 from .batches import FileBatches, MemoryBatches
-from .execution import Execution, launcher, positive, processes
+from .execution import Execution, launcher, processes
 from .loop import TrainBatches, Trainer, ValBatches, top1
 from .recipes import PRESETS, Recipe
 from .runs import RunFolder, check_settings, load_weights, manifest_entry, merge_settings, tensors_digest, versions
@@ -21,7 +21,6 @@ __all__ = [
     "load_weights",
     "manifest_entry",
     "merge_settings",
-    "positive",
     "processes",
     "tensors_digest",
     "top1",

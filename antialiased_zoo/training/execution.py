@@ -75,18 +75,6 @@ class Execution:
         return total.to(sums.device)
 
 
-def positive(text: str) -> int:
-    """Parses a positive integer, for argparse.
-
-    Raises:
-        ValueError: If the text is not a positive integer.
-    """
-    number = int(text)
-    if number < 1:
-        raise ValueError(f"must be at least 1, got {number}")
-    return number
-
-
 def launcher() -> list[str]:
     """Returns the words that start as many processes as there are, such as ``torchrun --nproc-per-node 8``.
 

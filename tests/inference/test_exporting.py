@@ -53,7 +53,8 @@ def test_each_format_at_open_sizes(format: str, tmp_path: Path) -> None:
 def test_a_package_at_open_sizes(tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("AOTInductor needs a C++ compiler")
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), az.Downsample(8)).eval()  # each operation more takes seconds to compile
+    # Each operation more takes seconds to compile; by itself, AOTInductor gets the pool wrong at other sizes.
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), az.Downsample(8), nn.AdaptiveAvgPool2d(3)).eval()
     path = az.export_model(net, tmp_path / "net.pt2", format="aoti", input_size=SIZES[0][1:], dynamic=AXES)
     exported = az.load_exported(path)
     for size in SIZES:
