@@ -11,6 +11,7 @@ from ..errors import FetchError, OfflineError, SourcesFailedError, ZooError
 from ..weights import TIMM, Entry, alternatives, checkpoints, hub, manifest
 from . import adapt, compare, export, plan
 from .doctor import doctor
+from .files import picture
 from .listing import info, list_weights
 from .numbers import positive
 from .output import complain, modules_of_this_folder, plain_warnings, say, say_json
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     one = add("demo", _demo, "Slide photos under two networks: how often the answer changes, and a picture.")
     one.add_argument("--photo", help="an image file for the curve; default: a cat")
     one.add_argument("--label", help="the class of the curve; default: the baseline's prediction")
-    one.add_argument("--output", default="demo.png", help="the picture to write; default: %(default)s")
+    one.add_argument("--output", type=picture, default="demo.png", help="the picture to write; default: %(default)s")
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from .files import picture
 from .numbers import positive
 
 HELP = "Shift a photo pixel by pixel: how often each of two networks changes its prediction."
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shifts", type=positive, metavar="N", help="number of one-pixel steps; default: 32, or 6 for small images"
     )
     parser.add_argument("--label", help="the class of the curves; default: the first model's prediction")
-    parser.add_argument("--plot", metavar="FILE", help="draw the two curves to this picture file")
+    parser.add_argument("--plot", type=picture, metavar="FILE", help="draw the two curves to this picture file")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 

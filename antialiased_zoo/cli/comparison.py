@@ -139,7 +139,7 @@ def _table(found: Sequence[Answers], photo: str, label: str, shifts: int) -> str
     return "\n".join(rows)
 
 
-def _draw(found: Sequence[Answers], photo: Image.Image, label: str, path: str) -> None:
+def _draw(found: Sequence[Answers], photo: Image.Image, label: str, path: Path) -> None:
     curves = {one.model: (range(len(one.probability)), one.probability) for one in found}
     caption = "the photo, shifted down and right\none pixel at a time"
     ylabel = f'probability of "{label}"'

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .files import new_file
 from .numbers import not_negative, positive
 from .output import complain, say, say_json
 
@@ -26,7 +27,7 @@ HELP = "Export a network for another runtime, and compare its outputs with the o
 def add_arguments(parser: argparse.ArgumentParser, spec: str) -> None:
     """Declare the command's arguments."""
     parser.add_argument("weights", metavar="WEIGHTS", help=f"{spec}; or a FILE")
-    parser.add_argument("--output", type=Path, required=True, help="the file to write")
+    parser.add_argument("--output", type=new_file, required=True, help="the file to write")
     parser.add_argument("--format", choices=("onnx", "pt2", "aoti"), default="onnx", help="default: %(default)s")
     axes = ("batch", "height", "width")
     parser.add_argument(

@@ -88,7 +88,6 @@ def test_compare_takes_the_zoos_networks_with_their_weights(photo: str, capsys: 
     [
         (["--shifts", "33"], "--shifts must be 1 to 32"),
         (["--label", "dog"], "has no class 'dog', only class 0"),
-        (["--plot", "nowhere/out.png"], "nowhere"),
     ],
 )
 def test_compare_says_what_is_wrong(

@@ -1,4 +1,4 @@
-"""Numbers on the command line: what is out of range is refused before any work."""
+"""Numbers and files on the command line: what is out of range, or cannot be written, is refused before any work."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from antialiased_zoo.cli import command
 ROOT = Path(__file__).parents[2]
 ADAPT = ["adapt", "resnet50", "--images", "photos", "--out", "out"]
 INTEGER, RANGED = "expected an integer of at least ", "expected a number "
+FOLDER = "expected a file in an existing folder"
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,13 @@ INTEGER, RANGED = "expected an integer of at least ", "expected a number "
         (["plan", "resnet18"], "--stem-stride", "0", INTEGER + "1"),
         (["plan", "resnet18"], "--input", "wide", "expected a side such as 224"),
         (["plan", "resnet18"], "--input", "3x0x8", "expected a side such as 224"),
+        (["compare", "resnet18", "resnet50", "cat.jpg"], "--plot", "nowhere/a.png", FOLDER),
+        (["compare", "resnet18", "resnet50", "cat.jpg"], "--plot", "a.txt", "expected a file name that ends in .png"),
+        (["demo"], "--output", "nowhere/a.png", FOLDER),
+        (["export", "resnet18"], "--output", "nowhere/net.onnx", FOLDER),
     ],
 )
-def test_a_number_out_of_range_is_refused(
+def test_what_is_out_of_range_is_refused(
     words: list[str], option: str, wrong: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
