@@ -46,7 +46,8 @@ def export_model(
         The path.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or if height or width is dynamic and the network
+            has an adaptive max pool, except in the format "pt2".
         ImportError: If the format needs a package that is not installed.
 
     Example:

@@ -134,6 +134,16 @@ def test_the_form_of_adaptive_pools_in_exported_code() -> None:
         torch.testing.assert_close(replaced.module()(x), Both()(x))
 
 
+@pytest.mark.parametrize("pool", [nn.AdaptiveMaxPool2d((2, 1)), nn.Sequential(nn.Flatten(2), nn.AdaptiveMaxPool1d(4))])
+def test_adaptive_max_pools_are_refused_at_open_sizes(pool: nn.Module, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), pool)
+    with pytest.raises(ValueError, match="leave height and width out of the dynamic axes, or export as pt2"):
+        az.export_model(net, tmp_path / "n.pt2", format="aoti", input_size=(3, 20, 22), dynamic=["height"])
+    file = az.export_model(net, tmp_path / "n.pt2", format="pt2", input_size=(3, 20, 22), dynamic=["height"])
+    images = torch.randn(1, 3, 31, 22)
+    torch.testing.assert_close(az.load_exported(file)(images), net(images))
+
+
 def test_the_modes_of_a_model_stay_and_the_export_is_of_evaluation(tmp_path: Path) -> None:
     net = small_network().train()
     net[1].eval()
