@@ -31,14 +31,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from antialiased_zoo.cli.numbers import above_zero, positive
+
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "results" / "deploy" / "checks.json"
 LATENCY = RECORD.with_name("latency.json")
 INT8 = RECORD.with_name("int8.json")
 PAGE = ROOT / "docs" / "deploy.md"
 LIBRARIES = ("antialiased-zoo", "antialiased-cnns", "torchvision")
-# Eight bits are less precise.
-TOLERANCE = {"PT2E int8": 0.3, "torchao int8": 0.1}
+# Eight bits are less precise, and random weights add up the errors: the table shows torchvision's beside PT2E's.
+TOLERANCE = {"PT2E int8": 0.6, "torchao int8": 0.1}
 #: The networks that all libraries have.
 PUBLISHED = (
     *("alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
@@ -75,8 +77,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help="networks; default: all")
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES[:1])
     parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS))
-    parser.add_argument("--limit", type=float, default=1200, help="seconds for a check; default: %(default)s")
-    parser.add_argument("--turns", type=int, default=1, help="repetitions, the fastest counts; default: %(default)s")
+    parser.add_argument("--limit", type=above_zero, default=1200, help="seconds for a check; default: %(default)s")
+    parser.add_argument("--turns", type=positive, default=1, help="the fastest counts; default: %(default)s")
     parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--again", action="store_true", help="also measure what the record already holds")
     parser.add_argument("--page", action="store_true", help="measure nothing")

@@ -21,6 +21,7 @@ from deploy_checks import INT8, read, states
 from deploy_quantise import WAYS, Network
 from torch import Tensor
 
+from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.evaluation import (
     Accuracy,
     Consistency,
@@ -68,10 +69,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cifar10", help="an image folder or a zip with train and val, for the networks of CIFAR-10")
     parser.add_argument("--photos", help="an image folder or a zip with ImageNet's classes, for the others")
     parser.add_argument("--calibration-photos", help="other photos, whose classes do not matter")
-    parser.add_argument("--limit", type=int, default=1000, help="images, evenly spaced; default: %(default)s")
+    parser.add_argument("--limit", type=positive, default=1000, help="images, evenly spaced; default: %(default)s")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--record", type=Path, default=INT8)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--again", action="store_true", help="also measure what the record already holds")
     return parser.parse_args(arguments)
 

@@ -24,6 +24,7 @@ import torch
 from deploy_checks import LATENCY, LIBRARIES, PUBLISHED, read, states
 from deploy_ways import build
 
+from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.inference import export_model, load_exported
 
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(PUBLISHED), help="networks; default: all")
-    parser.add_argument("--turns", type=int, default=31, help="calls of each; default: %(default)s")
+    parser.add_argument("--turns", type=positive, default=31, help="calls of each; default: %(default)s")
     parser.add_argument("--record", type=Path, default=LATENCY)
     parser.add_argument("--again", action="store_true", help="also measure what the record already holds")
     args = parser.parse_args(arguments)

@@ -22,7 +22,8 @@ def pt2e(model: nn.Module, seen: Tensor) -> Network:
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
-    program = torch.export.export(model, (seen[:2],), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    # Otherwise the calls of one ReLU module count as one operation, which the quantizer rejects.
+    program = torch.export.export(model, (seen[:2],), strict=True, dynamic_shapes=({0: torch.export.Dim.AUTO},))
     prepared = prepare_pt2e(program.module(), quantizer)
     for batch in seen.split(8):
         prepared(batch)

@@ -16,7 +16,7 @@ _HEADINGS = {
     "ONNX dynamic": "dynamic",
     "AOTInductor": "AOTI dynamic",
     "trace": "trace",
-    "compile": "compile",
+    "compile dynamic": "compile dynamic",
     "PT2E int8": "PT2E int8",
     "torchao int8": "torchao int8",
 }
@@ -47,10 +47,16 @@ def differences(checks: Checks) -> list[str]:
     """One row per network, one column per check: the difference or the reason."""
     lines = _head("network", *_HEADINGS.values())
     for name, found in sorted(checks.items()):
-        rows = [found.get(check, {}).get(_LIBRARIES[0]) for check in _HEADINGS]
+        rows = [found.get(check, {}) for check in _HEADINGS]
         if any(rows):
-            lines.append(_line(name, *(_difference(row) for row in rows)))
+            lines.append(_line(name, *map(_result, _HEADINGS, rows)))
     return lines
+
+
+def _result(check: str, row: Mapping[str, Mapping[str, Any]]) -> str:
+    """The difference; for PT2E, whose values are coarse, with torchvision's network's in brackets."""
+    cell = _difference(row.get(_LIBRARIES[0]))
+    return f"{cell} ({_difference(row[_LIBRARIES[2]])})" if check == "PT2E int8" and _LIBRARIES[2] in row else cell
 
 
 def costs(checks: Checks) -> list[str]:
@@ -61,7 +67,7 @@ def costs(checks: Checks) -> list[str]:
             if all(row.get("right") for row in rows.values()) and set(_LIBRARIES[:2]) <= set(rows):
                 ours, theirs = (rows[library]["seconds"] for library in _LIBRARIES[:2])
                 cells = [_cost(rows[library]) if library in rows else "" for library in _LIBRARIES]
-                lines.append(_line(name, check, *cells, f"{ours / theirs:.2f}"))
+                lines.append(_line(name, check, *cells, f"{ours / theirs:.2f}" if theirs else ""))
     return lines
 
 

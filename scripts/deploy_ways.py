@@ -17,11 +17,15 @@ import torch
 from deploy_quantise import WAYS
 from torch import Tensor, nn
 
+from antialiased_zoo.adaptation import recalibrate
 from antialiased_zoo.inference import export_model, load_exported
 
 AXES = ("batch", "height", "width")
-#: Exports are traced at the first size; dynamic axes are then tried at the other sizes, one of them odd.
-SIZES = ((2, 3, 128, 160), (1, 3, 160, 128), (3, 3, 131, 97))
+#: Exports are traced at the first size; dynamic axes are then tried at the others, of which one is smaller and odd, and
+#: the last maps of one are larger than AlexNet's and VGG's adaptive pools.
+SIZES = ((2, 3, 128, 160), (1, 3, 288, 256), (3, 3, 131, 97))
+#: For `torch.compile`, which makes a graph of its own for batches of one.
+COMPILED_SIZES = ((2, 3, 128, 160), (3, 3, 288, 256), (4, 3, 131, 97))
 Row = dict[str, Any]
 
 
@@ -94,7 +98,7 @@ def compiled(model: nn.Module, dynamic: bool | None) -> Row:
     network = torch.compile(model, dynamic=dynamic)
     row: Row = {"each": [], "difference": 0.0, "graphs": []}
     with torch.no_grad(), fresh_cache():  # otherwise code compiled in another library's turn is reused
-        for size in SIZES:
+        for size in COMPILED_SIZES:
             with clock() as one:
                 network(_images(size))
             row["each"].append(one["seconds"])
@@ -107,6 +111,7 @@ def int8(model: nn.Module, ways: Sequence[str]) -> Row:
     """Ways to quantise, calibrated on noise, and the largest error."""
     row: Row = {"difference": 0.0, "seconds": 0.0}
     seen = torch.cat([_images(SIZES[0], seed) for seed in range(4)])
+    recalibrate(model, [seen])  # otherwise an untrained MobileNetV2's maps are too small for eight bits
     for way in ways:
         twin = copy.deepcopy(model)
         with clock() as one:
