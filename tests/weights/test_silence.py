@@ -68,8 +68,9 @@ def test_an_endpoint_that_is_no_url_means_the_next_source(endpoint: str, monkeyp
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     with pytest.raises(SourcesFailedError) as caught:
         get(f"hf://faults/good/{NAME}@main", "http://127.0.0.1:1/x")
-    assert "HF_ENDPOINT is not a URL" in caught.value.reasons[0][1]
-    assert "refused" in caught.value.reasons[1][1]
+    first, (second, _) = caught.value.reasons
+    assert "HF_ENDPOINT is not a URL" in first[1]
+    assert second == "http://127.0.0.1:1/x"  # refused, or not in time on a busy machine
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
