@@ -55,6 +55,9 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=above_zero, default=6, help="time after which the part gpu starts no new case"
     )
+    parser.add_argument(
+        "--cases", nargs="+", default=[], help="in the part gpu, only cases with all of these in the name"
+    )
     parser.add_argument("--turns", type=positive, default=15)
     parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument("--compile", action="store_true", help="networks and training under torch.compile")

@@ -23,26 +23,17 @@ from torch import Tensor, nn
 import antialiased_zoo as az
 from antialiased_zoo.training import check_settings
 
-from .contest import timed
+from .contest import OURS, timed
 from .layers import LAYOUTS, blur_sites, step_of
 from .networks import network_forward, training_step
 from .peers import FLOOR, PEER, peer, peer_network
 from .report import machine
 
-_KERNEL, _PLAIN = "antialiased-zoo, kernel", "antialiased-zoo"
+_PLAIN = "antialiased-zoo, torch's operators"
 _TIMM = {"resnet18": "resnetblur18", "resnet50": "resnetblur50"}
-#: Compiled in this order while time is left: a compiled case takes as long as ten eager ones.
-_COMPILED = (
-    "resnet18",
-    "resnet50",
-    "mobilenet_v2",
-    "densenet121",
-    "resnet34",
-    "resnet101",
-    "vgg16_bn",
-    "vgg16",
-    "alexnet",
-)
+#: A case takes as long to compile as ten eager ones take to run, so only the issue's networks are compiled at once.
+_COMPILED = ("resnet18", "resnet50")
+_COMPILED_LAYERS = 2
 _TRAFFIC = 1.25 + 1.25  # forward and backward read or write the map once each, and a quarter of it
 
 Case = tuple[str, Callable[[], Mapping[str, Any]]]
@@ -64,7 +55,9 @@ def gpu(options: argparse.Namespace) -> None:
     first, *rows = (json.loads(line) for line in record.read_text().splitlines())
     check_settings(record, first, facts)
     done = {row["case"] for row in rows}
-    left = [(name, run) for name, run in _cases(options) if name not in done]
+    left = [
+        (name, run) for name, run in _cases(options) if name not in done and all(part in name for part in options.cases)
+    ]
     until = time.monotonic() + 60 * options.minutes
     for i, (name, run) in enumerate(left):
         if time.monotonic() > until:
@@ -82,14 +75,20 @@ def gpu(options: argparse.Namespace) -> None:
 
 def _cases(options: argparse.Namespace) -> Iterator[Case]:
     yield "copy", partial(_copy, options)
-    sites = {shape: layer for (kind, shape), layer in blur_sites(options.networks, options.batch).items()
-             if issubclass(kind, az.Downsample)}  # fmt: skip
-    for shape in sorted(sites, key=lambda shape: -shape.numel()):
+    with options.device:
+        every = blur_sites(options.networks, options.batch)
+    sites = {shape: layer for (kind, shape), layer in every.items() if issubclass(kind, az.Downsample)}
+    for place, shape in enumerate(sorted(sites, key=lambda shape: -shape.numel())):
         for layout in LAYOUTS:
-            yield f"layer {tuple(shape)}, {layout}", partial(_layer, sites[shape], shape, layout, options)
-    eager = [(name, layout, False) for layout in reversed(LAYOUTS) for name in options.networks]
-    compiled = [(name, "channels-last", True) for name in _COMPILED if name in options.networks]
-    for name, layout, is_compiled in eager[: len(options.networks)] + compiled + eager[len(options.networks) :]:
+            is_compiled = place < _COMPILED_LAYERS
+            yield f"layer {tuple(shape)}, {layout}", partial(_layer, sites[shape], shape, layout, is_compiled, options)
+    last, first = reversed(LAYOUTS), [name for name in _COMPILED if name in options.networks]
+    names = [*first, *(name for name in options.networks if name not in first)]
+    eager = [(name, layout, False) for layout in last for name in names]
+    compiled = [(name, "channels-last", True) for name in names]
+    count, soon = len(names), len(first)
+    order = [*eager[:count], *compiled[:soon], *eager[count:], *compiled[soon:]]
+    for name, layout, is_compiled in order:
         how = "compiled" if is_compiled else "eager"
         for mode, make in (("inference", network_forward), ("training", training_step)):
             case = f"{name}, {mode}, {layout}, {how}, batch {options.batch}"
@@ -109,38 +108,41 @@ def _copy(options: argparse.Namespace) -> dict[str, Any]:
     return {"GB/s": 2 * x.nbytes / figures["ms"] / 1e6, **figures}
 
 
-def _layer(layer: nn.Module, shape: torch.Size, layout: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of the kernel, of the plain formula, eager and compiled, and of a copy of as many bytes."""
+def _layer(
+    layer: nn.Module, shape: torch.Size, layout: str, is_compiled: bool, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Milliseconds of the kernel, of torch's operators, perhaps compiled, and of a copy of as many bytes."""
     x = torch.randn(shape, device=options.device, dtype=_dtype(options)).contiguous(memory_format=LAYOUTS[layout])
     layer = layer.to(options.device)
-    found: dict[str, Any] = {}
-    if _can_use_kernel(options):
-        with _kernel(True):
-            fast = layer(x)
-        error = (fast.double() - layer(x).double()).abs().max().item()
-        found["largest difference"] = error
-    for mode in ("forward", "forward + backward"):
-        moved = x.numel() * (1.25 if mode == "forward" else _TRAFFIC)
-        source = torch.empty(int(moved / 2), device=x.device, dtype=x.dtype)
-        runs = {"copy": partial(torch.empty_like(source).copy_, source), _PLAIN: _backward_of(layer, x, mode)}
-        if _can_use_kernel(options):
-            runs[_KERNEL] = _with_kernel(_backward_of(layer, x, mode))
-        torch.compiler.reset()
-        runs["compiled"] = _backward_of(torch.compile(layer), x, mode)
-        found[mode] = _turns(runs, options)
+    found: dict[str, Any] = {"MB": x.nbytes / 1e6}
+    with _kernel(False):
+        exact = layer(x.float())
+    found["relative difference"] = ((layer(x).float() - exact).norm() / exact.norm()).item()
+    for mode in ("forward", "backward"):
+        source = torch.empty(int(x.numel() * 1.25 / 2), device=x.device, dtype=x.dtype)
+        runs = {"copy": partial(torch.empty_like(source).copy_, source)}
+        for name, use in _WAYS.items():
+            if use is not False or _can_use_kernel(options):
+                with _kernel(use):
+                    runs[name] = _with_kernel(_step(layer, x, mode), use)
+        if is_compiled:
+            torch.compiler.reset()
+            runs[f"{_PLAIN}, compiled"] = _with_kernel(_step(torch.compile(layer), x, mode), False)
+        found[mode] = _turns(runs, options, 5)
         found[mode]["share of the copy's speed"] = {
             name: found[mode]["copy"]["ms"] / figures["ms"] for name, figures in found[mode].items()
         }
     return found
 
 
-def _backward_of(layer: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:
-    """The layer's step, with a ready gradient, since making one is not the layer's work."""
+def _step(layer: nn.Module, x: Tensor, mode: str) -> Callable[[], Any]:
+    """The forward pass, or the backward pass alone, with a ready gradient, since making one is not the layer's work."""
     if mode == "forward":
         return step_of(layer, x, mode)
     leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    grad = torch.ones_like(layer(x))
-    return lambda: torch.autograd.grad(layer(leaf), leaf, grad)
+    y = layer(leaf)
+    grad = torch.randn_like(y)
+    return lambda: torch.autograd.grad(y, leaf, grad, retain_graph=True)
 
 
 def _network(
@@ -155,35 +157,39 @@ def _network(
     x = x.contiguous(memory_format=LAYOUTS[layout])
     builders: dict[str, Callable[[], nn.Module | None]] = {
         FLOOR: partial(az.create_model, name, filter_size=None),
-        _PLAIN: partial(az.create_model, name),
+        OURS: partial(az.create_model, name),
         PEER: partial(peer_network, name),
     }
     if name in _TIMM and (timm := peer("timm")):
         builders[f"timm {_TIMM[name]}"] = partial(timm.create_model, _TIMM[name])
     if _can_use_kernel(options):
-        builders[_KERNEL] = builders[_PLAIN]
+        builders[_PLAIN] = builders[OURS]
     torch.compiler.reset()
     steps, failed = {}, {}
     for who, build in builders.items():
-        model = build()
+        with options.device:  # where random weights are made in no time
+            model = build()
         if model is None:
             continue
         model = model.to(options.device, memory_format=LAYOUTS[layout]).train()
         model.forward = torch.autocast(options.device.type, torch.bfloat16, enabled=options.device.type == "cuda")(
             model.forward
         )
-        step = make(torch.compile(model) if is_compiled else model, x)
-        step = _with_kernel(step) if who == _KERNEL else step
+        step = _with_kernel(make(torch.compile(model) if is_compiled else model, x), _WAYS.get(who))
         try:
             step()
         except RuntimeError as error:  # antialiased-cnns cannot take some maps in channels-last
             failed[who] = str(error)[:200]
         else:
             steps[who] = step
-    return {**_turns(steps, options), **({"failed": failed} if failed else {})}
+    found: dict[str, Any] = _turns(steps, options, 2)
+    found["time beside torchvision's"] = {who: figures["ms"] / found[FLOOR]["ms"] for who, figures in found.items()}
+    return {**found, **({"failed": failed} if failed else {})}
 
 
-def _turns(runs: Mapping[str, Callable[[], Any]], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def _turns(
+    runs: Mapping[str, Callable[[], Any]], options: argparse.Namespace, calls: int = 3
+) -> dict[str, dict[str, Any]]:
     """Medians and quartiles of interleaved turns after a warm-up, and the peak memory of one call."""
     figures: dict[str, list[float]] = {name: [] for name in runs}
     memory = {}
@@ -198,7 +204,7 @@ def _turns(runs: Mapping[str, Callable[[], Any]], options: argparse.Namespace) -
             memory[name] = {"peak MiB": (torch.cuda.max_memory_allocated(options.device) - before) / 2**20}
     for _ in range(options.turns):
         for name, run in runs.items():
-            figures[name].append(timed(run, options.device, 3))
+            figures[name].append(timed(run, options.device, calls))
     found = {}
     for name, each in figures.items():
         low, middle, high = statistics.quantiles(each, n=4, method="inclusive") if len(each) > 1 else each * 3
@@ -211,7 +217,7 @@ def _can_use_kernel(options: argparse.Namespace) -> bool:
 
 
 @contextmanager
-def _kernel(use: bool) -> Iterator[None]:
+def _kernel(use: bool | None) -> Iterator[None]:
     before = az.use_gpu_kernels(use)
     try:
         yield
@@ -219,9 +225,12 @@ def _kernel(use: bool) -> Iterator[None]:
         az.use_gpu_kernels(before)
 
 
-def _with_kernel(step: Callable[[], Any]) -> Callable[[], Any]:
+def _with_kernel(step: Callable[[], Any], use: bool | None) -> Callable[[], Any]:
     def run() -> None:
-        with _kernel(True):
+        with _kernel(use):
             step()
 
     return run
+
+
+_WAYS = {OURS: None, _PLAIN: False}

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,8 @@ def commit() -> str:
     """The commit that this script is of, marked if files have changed since; empty outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     folder = Path(__file__).parent
+    if not shutil.which("git"):
+        return ""
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
 
 

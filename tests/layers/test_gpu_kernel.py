@@ -14,6 +14,7 @@ from forked import run_code
 import antialiased_zoo as az
 from antialiased_zoo.layers import gpu
 from antialiased_zoo.layers.filters import Blur, binomial_taps
+from antialiased_zoo.layers.gpu import switch
 
 triton = pytest.importorskip("triton", minversion="3.4")
 _HERE = Path(__file__).parent
@@ -26,7 +27,7 @@ def test_values_in_the_interpreter(part: str) -> None:
     """In a process of its own, as Triton reads the variable when it is imported."""
     command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--timeout", "0"]
     done = subprocess.run(
-        [*command, str(_HERE / "interpreted_gpu_kernel.py"), "-m", part],
+        [*command, str(_HERE / "gpu_kernel_values.py"), "-m", part],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
@@ -47,7 +48,7 @@ def test_compiles_for_a_gpu(channels_last: bool, transposed: bool, tmp_path: Pat
     from antialiased_zoo.layers.gpu.axis import blur_axis, transposed_axis
     from antialiased_zoo.layers.gpu.kernel import blur_kernel
 
-    axis = (transposed_axis if transposed else blur_axis)(binomial_taps(4), 2, (1, 2), "reflect", 112)
+    axis = (transposed_axis if transposed else blur_axis)(binomial_taps(4), 2, (1, 2), "reflect", 112, 4)
     constants = {"Y": axis, "X": axis, "DTYPE": triton.language.float32, "COLUMNS": 16, "CHANNELS": 64}
     constants |= dict.fromkeys(("x_channel", "y_channel") if channels_last else ("x_column", "y_column"), 1)
     types = {name: "*bf16" if name in "xy" else "i32" for name in blur_kernel.arg_names}
@@ -61,13 +62,47 @@ def test_compiles_for_a_gpu(channels_last: bool, transposed: bool, tmp_path: Pat
         assert all(".v4.b32" in line for line in reads)
 
 
-def test_off_until_asked_for(tmp_path: Path) -> None:
+def test_a_cpu_never_uses_it(tmp_path: Path) -> None:
     code = (
-        "import antialiased_zoo as az, sys; az.Downsample(3);"
+        "import antialiased_zoo as az, sys, torch; az.Downsample(3)(torch.ones(1, 3, 8, 8));"
         "print('antialiased_zoo.layers.gpu.kernel' in sys.modules, az.use_gpu_kernels(False))"
     )
-    assert run_code(code, tmp_path).stdout.split() == ["False", "False"]
+    assert run_code(code, tmp_path).stdout.split() == ["False", "None"]
     assert not gpu.supports(torch.ones(1, 1, 4, 4), Blur.make(4, 2, "reflect", 0, 2))
+
+
+@pytest.fixture(autouse=True)
+def _no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "_choice", None)
+
+
+def test_the_previous_choice_is_returned() -> None:
+    assert az.use_gpu_kernels(False) is None
+    assert az.use_gpu_kernels(True) is False
+    assert az.use_gpu_kernels(None) is True
+    assert az.use_gpu_kernels(None) is None
+
+
+def test_a_kernel_that_fails_is_reported_once_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a GPU, or without the C compiler that Triton needs."""
+
+    class Mapped(torch.Tensor):
+        is_cuda = True
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Failed to find C compiler.")
+
+    x, blur = torch.ones(1, 1, 4, 4).as_subclass(Mapped), Blur.make(4, 2, "reflect", 0, 2)
+    monkeypatch.setattr(switch, "_make_probe", fail)
+    switch._try_kernel.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="torch computes the blur, more slowly: RuntimeError: Failed to find C"):
+            assert not gpu.supports(x, blur)
+        assert not gpu.supports(x, blur)
+        az.use_gpu_kernels(False)
+        assert not gpu.supports(x, blur)
+    finally:
+        switch._try_kernel.cache_clear()
 
 
 def test_a_machine_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,4 +111,4 @@ def test_a_machine_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(ImportError, match="need Triton"):
         az.use_gpu_kernels(True)
-    assert az.use_gpu_kernels(False) is False
+    assert az.use_gpu_kernels(None) is None

@@ -1,4 +1,4 @@
-"""A Triton kernel that pads, blurs and subsamples two-dimensional maps in one pass; off by default."""
+"""A Triton kernel that pads, blurs and subsamples two-dimensional maps in one pass."""
 
 from .switch import blur_pool as blur_pool
 from .switch import supports as supports

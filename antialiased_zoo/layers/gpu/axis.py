@@ -5,9 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-#: Minimum number of rows in a band, so that each source row is read by few programs.
-_ROWS = 4
-
 
 class Axis(NamedTuple):
     """An axis of a blur, or of its transpose.
@@ -47,10 +44,10 @@ class Axis(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def blur_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, int], mode: str, size: int) -> Axis:
-    """The axis of the blur of a map of this size."""
+def blur_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, int], mode: str, size: int, rows: int) -> Axis:
+    """The axis of the blur of a map of this size, for bands of ``rows`` rows."""
     folds = _folds(size, max(padding)) if mode == "reflect" else 0
-    starts = tuple(stride * i for i in range(_ROWS))
+    starts = tuple(stride * i for i in range(rows))
     return Axis(
         taps,
         stride,
@@ -60,16 +57,18 @@ def blur_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, int], mo
         folds,
         len(taps),
         starts,
-        (taps,) * _ROWS,
+        (taps,) * rows,
         max(len(taps), 1 + max(padding)),
         False,
     )
 
 
 @lru_cache(maxsize=1024)
-def transposed_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, int], mode: str, size: int) -> Axis:
-    """The axis of the transposed blur of a map of this size."""
-    blur = blur_axis(taps, stride, padding, mode, size)
+def transposed_axis(
+    taps: tuple[float, ...], stride: int, padding: tuple[int, int], mode: str, size: int, rows: int
+) -> Axis:
+    """The axis of the transposed blur of a map of this size, for bands of at least ``rows`` rows."""
+    blur = blur_axis(taps, stride, padding, mode, size, rows)
     k = len(taps)
     # floor((place + before - k) / stride) + 1, computed with non-negative integers.
     shift = padding[0] - k + stride + k * stride
@@ -82,7 +81,7 @@ def transposed_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, in
                 copied = _copied(place, size, blur.folds)
                 others.append(output - ((copied + shift) // stride - k))
     slots, back = max(others) - min(others) + 1, k - min(others)
-    band = range(stride * -(-2 * _ROWS // stride))
+    band = range(stride * -(-rows // stride))
     starts = tuple((shift + i) // stride - shift // stride for i in band)
     nearest = [i + padding[0] - stride * ((i + shift) // stride - back) for i in band]  # the tap in slot 0
     weights = tuple(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .axis import Axis, blur_axis, transposed_axis
+from ..filters import Blur
+from .axis import blur_axis, transposed_axis
 from .kernel import blur_kernel
 
 if not hasattr(triton, "knobs"):
@@ -19,13 +21,37 @@ if not hasattr(triton, "knobs"):
 #: Device types that the kernel runs on; Triton's interpreter (TRITON_INTERPRET=1) runs on the CPU.
 DEVICES = ("cuda", "cpu") if triton.knobs.runtime.interpret else ("cuda",)
 
-# The most elements of a result row that a program computes: channels-last 1024 elements with up to 64
-# channels, NCHW 512 elements with up to 128 columns. Chosen from the compiled code (registers,
-# instructions, load width), not measured.
-_LAST, _PLAIN = (1024, 64), (512, 128)
-
 _Floats: TypeAlias = Sequence[float]
 _Ints: TypeAlias = Sequence[int]
+
+
+class Tile(NamedTuple):
+    """What a program computes.
+
+    Attributes:
+        rows: Number of rows of the result: each source row is read by few programs.
+        elements: Number of elements of a row of the result.
+        most: The most channels (channels-last) or columns (NCHW) among them, a power of two.
+        warps: Number of warps that share the work.
+    """
+
+    rows: int
+    elements: int
+    most: int
+    warps: int
+
+
+# By layout (channels-last or not) and direction (transposed or not): the fastest of 36 on an H100 for maps of
+# (128, 64, 112, 112) in bfloat16 (results/benchmark/gpu/h100.json); of NCHW transposed only this one was timed.
+TILES = {
+    (True, False): Tile(4, 512, 64, 2),
+    (True, True): Tile(8, 512, 32, 4),
+    (False, False): Tile(8, 256, 128, 4),
+    (False, True): Tile(8, 512, 128, 4),
+}
+
+# The arguments of `blur_axis` and `transposed_axis` without the number of rows.
+_AxisFacts: TypeAlias = tuple[tuple[float, ...], int, tuple[int, int], str, int]
 
 
 @torch.library.custom_op("antialiased_zoo::blur_pool2d", mutates_args=())
@@ -37,8 +63,9 @@ def blur_pool2d(
     ``padding`` holds the pixels before and after the rows, then the columns; ``stride`` and
     ``mode`` are as in `Blur`.
     """
-    axes = [blur_axis(*axis, size) for axis, size in _axes(rows, columns, stride, padding, mode, x.shape[2:])]
-    return _launch(x, _blurred(x, rows, columns, stride, padding, mode), *axes)
+    y: Tensor = _blurred(x, rows, columns, stride, padding, mode)
+    _run(x, y, *_axes(rows, columns, stride, padding, mode, x.shape[2:]), False)
+    return y
 
 
 @torch.library.custom_op("antialiased_zoo::blur_pool2d_transposed", mutates_args=())
@@ -53,46 +80,124 @@ def blur_pool2d_transposed(
     mode: str,
 ) -> Tensor:
     """The gradient of `blur_pool2d` for a map of the given size and layout."""
-    axes = [transposed_axis(*axis, n) for axis, n in _axes(rows, columns, stride, padding, mode, size)]
-    return _launch(grad, _empty(grad, size, channels_last), *axes)
+    y = _empty(grad, size, channels_last)
+    _run(grad, y, *_axes(rows, columns, stride, padding, mode, size), True)
+    return y
 
 
 def _axes(
     rows: _Floats, columns: _Floats, stride: _Ints, padding: _Ints, mode: str, size: _Ints
-) -> Iterator[tuple[tuple[tuple[float, ...], int, tuple[int, int], str], int]]:
-    """Yield the arguments of `blur_axis` for each of the two axes, and the size of the map along it."""
-    sides = ((padding[0], padding[1]), (padding[2], padding[3]))
-    for taps, s, around, n in zip((rows, columns), stride, sides, size, strict=True):
-        yield (tuple(taps), s, around, mode), n
+) -> tuple[_AxisFacts, _AxisFacts]:
+    """The two axes of a blur of maps of this size."""
+    return (
+        (tuple(rows), stride[0], (padding[0], padding[1]), mode, size[0]),
+        (tuple(columns), stride[1], (padding[2], padding[3]), mode, size[1]),
+    )
 
 
-def _launch(x: Tensor, y: Tensor, rows: Axis, columns: Axis) -> Tensor:
+def _run(x: Tensor, y: Tensor, rows: _AxisFacts, columns: _AxisFacts, transposed: bool) -> None:
     """Run the kernel, which fills ``y``."""
     if y.numel() == 0:
-        return y
-    images, channels, height, width = y.shape
-    pixels, planes = _tile(y)
-    grid = (
-        images * triton.cdiv(height, len(rows.starts)) * triton.cdiv(width, pixels) * triton.cdiv(channels, planes),
-    )
-    dtype = tl.float64 if x.dtype == torch.float64 else tl.float32
+        return
+    # Triton compiles differently for aligned pointers, and for strides of 1 and multiples of 16.
+    key = (x.shape, x.stride(), y.shape, y.stride(), x.dtype, x.device, (x.data_ptr() | y.data_ptr()) % 16 == 0)
+    launch = _launch(*key, rows, columns, transposed)
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # Triton launches on the current device
-        blur_kernel[grid](
-            x, *x.stride(), *x.shape[2:], y, *y.stride(), *y.shape[2:],
-            channels, rows, columns, dtype, pixels, planes,
-        )  # fmt: skip
-    return y
+        launch(x, y)
 
 
-def _tile(y: Tensor) -> tuple[int, int]:
-    """Number of columns and channels of ``y`` that a program computes: powers of two."""
-    pixels, planes = triton.next_power_of_2(y.shape[3]), triton.next_power_of_2(y.shape[1])
-    elements, most = _LAST if _is_channels_last(y) else _PLAIN
-    if _is_channels_last(y):
-        planes = min(planes, most)
-        return min(pixels, elements // planes), planes
-    pixels = min(pixels, most)
-    return pixels, min(planes, elements // pixels)
+class _Launch:
+    """The launch of the kernel for tensors of one kind; after the first, without Triton's search for its code."""
+
+    def __init__(self, grid: tuple[int, int, int], of_x: tuple[int, ...], rest: tuple[Any, ...], warps: int) -> None:
+        self.grid, self.of_x, self.rest, self.warps = grid, of_x, rest, warps
+        self.compiled: Any = None
+
+    def __call__(self, x: Tensor, y: Tensor) -> None:
+        if self.compiled is None:  # in Triton's interpreter always
+            self.compiled = blur_kernel[self.grid](x, *self.of_x, y, *self.rest, num_warps=self.warps)
+        else:
+            self.compiled[self.grid](x, *self.of_x, y, *self.rest)
+
+
+@lru_cache(maxsize=4096)
+def _launch(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    out: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    aligned: bool,
+    rows: _AxisFacts,
+    columns: _AxisFacts,
+    transposed: bool,
+) -> _Launch:
+    """The launch for tensors of one kind."""
+    images, channels, height, width = out
+    is_last = out_strides[1] == 1 and channels > 1 and height * width > 1
+    tile = TILES[is_last, transposed]
+    make = transposed_axis if transposed else blur_axis
+    y_axis, x_axis = make(*rows, tile.rows), make(*columns, tile.rows)
+    pixels, planes = triton.next_power_of_2(width), triton.next_power_of_2(channels)
+    if is_last:
+        planes = min(planes, tile.most)
+        pixels = min(pixels, tile.elements // planes)
+    else:
+        pixels = min(pixels, tile.most)
+        planes = min(planes, tile.elements // pixels)
+    grid = images * triton.cdiv(height, len(y_axis.starts)) * triton.cdiv(width, pixels) * triton.cdiv(channels, planes)
+    precision = tl.float64 if dtype == torch.float64 else tl.float32
+    of_y = (*out_strides, height, width)
+    rest = (*of_y, channels, y_axis, x_axis, precision, pixels, planes)
+    return _Launch((grid, 1, 1), (*strides, *shape[2:]), rest, tile.warps)
+
+
+def blur_pool(x: Tensor, blur: Blur) -> Tensor:
+    """Blur a batch without torch's dispatcher, which takes longer than the kernel on small maps."""
+    if x.requires_grad and torch.is_grad_enabled():
+        return cast(Tensor, _Blurred.apply(x, blur))
+    return _Blurred.compute(x, blur)
+
+
+class _Blurred(torch.autograd.Function):
+    """The blur outside of torch's dispatcher."""
+
+    @staticmethod
+    def compute(x: Tensor, blur: Blur) -> Tensor:
+        y = _empty(x, blur.out_size(x.shape[2:]), _is_channels_last(x))
+        _run(x, y, *_axes_of(blur, x.shape[2:]), False)
+        return y
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, blur: Blur) -> Tensor:
+        ctx.blur, ctx.size, ctx.channels_last = blur, x.shape[2:], _is_channels_last(x)
+        return _Blurred.compute(x, blur)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return cast(Tensor, _Transposed.apply(grad, ctx.blur, ctx.size, ctx.channels_last)), None
+
+
+class _Transposed(torch.autograd.Function):
+    """Its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, blur: Blur, size: torch.Size, channels_last: bool) -> Tensor:
+        ctx.blur = blur
+        y = _empty(grad, size, channels_last)
+        _run(grad, y, *_axes_of(blur, size), True)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return cast(Tensor, _Blurred.apply(grad, ctx.blur)), None, None, None
+
+
+def _axes_of(blur: Blur, size: torch.Size) -> tuple[_AxisFacts, _AxisFacts]:
+    """The two axes of a blur of maps of this size."""
+    rows, columns = zip(blur.taps, blur.stride, blur.padding, (blur.mode,) * 2, size, strict=True)
+    return rows, columns
 
 
 def _is_channels_last(x: Tensor) -> bool:

@@ -1,8 +1,10 @@
-"""The switch for the Triton kernel: off by default, and Triton is imported only when it is turned on."""
+"""The choice between the Triton kernel and torch; Triton is imported for the first map that needs it."""
 
 from __future__ import annotations
 
 import importlib
+import warnings
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..filters import Blur
-from ..torch_internals import is_functorch_active
+from ..torch_internals import is_dispatch_mode_active, is_exporting, is_functorch_active, is_jit_tracing
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MODES = ("reflect", "replicate", "constant")
@@ -18,59 +20,103 @@ _MODES = ("reflect", "replicate", "constant")
 _MOST_TAPS = 16
 _MOST_ELEMENTS = 2**31
 
-# The operators, if the switch is on. One setting for the process, as in `torch.backends`: a context
-# variable would be off in the threads that torch's data parallelism starts.
-_operators: Any = None
+# What the user chose. One setting for the process, as in `torch.backends`: a context variable would
+# have its default in the threads that torch's data parallelism starts.
+_choice: bool | None = None
 
 
-def use_gpu_kernels(use: bool = True) -> bool:
-    """Switch the Triton kernel for blurs of two-dimensional maps on a GPU on or off; it is off by default.
+def use_gpu_kernels(use: bool | None = True) -> bool | None:
+    """Choose whether blurs of two-dimensional maps on a GPU use the Triton kernel.
 
-    The kernel pads, blurs and subsamples in one pass over the map, forward and backward, eager and
-    compiled, where torch makes a padded copy and then convolves it. It is off by default because it
-    has not been timed on a GPU yet (docs/gpu.md). The switch holds for the whole process and all
-    its threads. Set it before compiling or exporting a model: `torch.compile` recompiles when it
-    changes.
+    The kernel pads, blurs and subsamples in one pass over the map, forward and backward, where torch makes a padded
+    copy and then convolves it (docs/gpu.md has the times). The choice holds for the whole process and all its threads;
+    `torch.compile` recompiles when it changes.
 
     Args:
-        use: True uses the kernel where it is supported: maps in float16, bfloat16, float32
-            (computed in float32) or float64, in any layout, and filters of at most 16 taps. Other
-            blurs are computed as before.
+        use: None, the default, uses the kernel where it works: not if Triton 3.4 or newer is missing or cannot compile
+            (a warning says why), and not in exported programs, which need only torch. True uses it in exported programs
+            too, which then need this package. False never uses it. In all cases the kernel takes maps in float16,
+            bfloat16, float32 (computed in float32) and float64, in any layout, and filters of at most 16 taps; torch
+            computes other blurs.
 
     Returns:
-        The previous setting.
+        The previous choice.
 
     Raises:
-        ImportError: If Triton 3.4 or newer is not installed.
+        ImportError: If ``use`` is True and Triton 3.4 or newer is not installed.
 
     Example:
         >>> before = use_gpu_kernels(False)
         >>> use_gpu_kernels(before)
         False
     """
-    global _operators
-    before = _operators is not None
-    try:
-        _operators = importlib.import_module(".operators", __package__) if use else None
-    except ModuleNotFoundError as error:
-        if error.name != "triton":
-            raise
-        raise ImportError(
-            "the GPU kernels need Triton, which torch's wheels for Linux bring: pip install triton"
-        ) from None
+    global _choice
+    if use:
+        try:
+            importlib.import_module(".operators", __package__)
+        except ModuleNotFoundError as error:
+            if error.name != "triton":
+                raise
+            raise ImportError(
+                "the GPU kernels need Triton, which torch's wheels for Linux bring: pip install triton"
+            ) from None
+    before, _choice = _choice, use
     return before
 
 
 def supports(x: Tensor, blur: Blur) -> bool:
-    """True if the kernel is switched on and can blur the batch ``x``."""
-    if _operators is None or x.device.type not in _operators.DEVICES or x.dim() != 4 or x.dtype not in _DTYPES:
+    """True if the kernel blurs the batch ``x``."""
+    if _choice is False or not (x.is_cuda or _choice) or x.dim() != 4 or x.dtype not in _DTYPES:
         return False
     if blur.mode not in _MODES:  # the kernel would treat it as "replicate"
         return False
-    if blur.is_subsampling or max(map(len, blur.taps)) > _MOST_TAPS or _is_transformed(x):
+    if blur.is_subsampling or max([len(taps) for taps in blur.taps]) > _MOST_TAPS or _is_transformed(x):
         return False
     # The kernel computes offsets within an image as 32-bit integers.
-    return sum((n - 1) * s for n, s in zip(x.shape[1:], x.stride()[1:], strict=True)) < _MOST_ELEMENTS
+    if sum([(n - 1) * s for n, s in zip(x.shape[1:], x.stride()[1:], strict=True)]) >= _MOST_ELEMENTS:
+        return False
+    if _choice is None:
+        return not is_exporting() and not is_jit_tracing() and _works()
+    return x.device.type in _devices()
+
+
+@lru_cache(maxsize=1)
+def _operators() -> Any:
+    return importlib.import_module(".operators", __package__)
+
+
+# The compiler calls the next two once and does not trace them.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no types for it
+def _devices() -> tuple[str, ...]:
+    return cast(tuple[str, ...], _operators().DEVICES)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _works() -> bool:
+    return _try_kernel()
+
+
+@lru_cache(maxsize=1)
+def _try_kernel() -> bool:
+    """Blur a tiny map; warn if that fails, for example without a C compiler, which Triton needs."""
+    try:
+        return _make_probe().item() == 1
+    except ImportError:  # no Triton, as on Windows
+        return False
+    except Exception as error:
+        warnings.warn(
+            f"the GPU kernel of antialiased-zoo does not run here, so torch computes the blur, more slowly: "
+            f"{type(error).__name__}: {error}. use_gpu_kernels(False) turns this warning off.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+
+
+def _make_probe() -> Tensor:
+    with torch.inference_mode():
+        x = torch.ones(1, 1, 2, 2, device="cuda")
+        return cast(Tensor, _operators().blur_pool(x, Blur.make(2, 2, "reflect", 0, 2)))
 
 
 def _is_transformed(x: Tensor) -> bool:
@@ -84,5 +130,7 @@ def _is_transformed(x: Tensor) -> bool:
 
 def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     """Blur a supported batch, differentiably any number of times; ``kernel`` is ignored."""
-    padding = [side for around in blur.padding for side in around]
-    return cast(Tensor, _operators.blur_pool2d(x, *blur.taps, blur.stride, padding, blur.mode))
+    if torch.compiler.is_compiling() or is_dispatch_mode_active() or type(x) is not Tensor:
+        padding = [side for around in blur.padding for side in around]
+        return cast(Tensor, torch.ops.antialiased_zoo.blur_pool2d(x, *blur.taps, blur.stride, padding, blur.mode))
+    return cast(Tensor, _operators().blur_pool(x, blur))

@@ -1,4 +1,7 @@
-"""The GPU kernel in Triton's interpreter, on the CPU; `test_gpu_kernel.py` runs this file in a process of its own."""
+"""The values of the GPU kernel, on a GPU, or on the CPU in Triton's interpreter (TRITON_INTERPRET=1).
+
+`test_gpu_kernel.py` runs this file in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import antialiased_zoo as az
 from antialiased_zoo.layers.filters import Blur
 from antialiased_zoo.layers.gpu import operators, supports
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODES = {"reflect": "reflect", "replicate": "edge", "zero": "constant"}
 OWN = (1, -2, 5, 0)
 # Filter, stride, padding, more padding, size: each value of one meets most of the others.
@@ -52,7 +56,8 @@ def slow(values: list[Any], *quick: int) -> list[Any]:
 @pytest.fixture(autouse=True)
 def _use_the_kernel() -> Iterator[None]:
     az.use_gpu_kernels(True)
-    yield
+    with torch.device(DEVICE):
+        yield
     az.use_gpu_kernels(False)
 
 
@@ -65,7 +70,7 @@ def matrix(blur: Blur, axis: int, size: int, pad_type: str) -> np.ndarray:
 
 def by_definition(x: Tensor, grad: Tensor | None, blur: Blur, pad_type: str) -> tuple[Tensor, Tensor]:
     """The blur, and its gradient, in float64."""
-    rows, columns = (torch.from_numpy(matrix(blur, axis, x.shape[2 + axis], pad_type)) for axis in range(2))
+    rows, columns = (torch.from_numpy(matrix(blur, axis, x.shape[2 + axis], pad_type)).to(x.device) for axis in (0, 1))
     y = rows @ x.detach().double() @ columns.T
     return y, rows.T @ (torch.ones_like(y) if grad is None else grad.double()) @ columns
 
@@ -112,8 +117,8 @@ def test_accumulates_in_float32(dtype: torch.dtype, layout: torch.memory_format)
 
 @pytest.mark.parametrize("layout", slow([torch.contiguous_format, torch.channels_last]))
 def test_programs_meet(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operators, "_LAST", (8, 2))
-    monkeypatch.setattr(operators, "_PLAIN", (8, 4))
+    tiles = {key: operators.Tile(4, 8, 2 if key[0] else 4, 4) for key in operators.TILES}
+    monkeypatch.setattr(operators, "TILES", tiles)
     check(torch.randn(1, 2, 11, 5).contiguous(memory_format=layout), 3, 2, "reflect")
 
 
@@ -200,7 +205,7 @@ def test_transforms_take_the_formula() -> None:
 
 
 def test_autocast_leaves_the_dtype() -> None:
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE, torch.bfloat16):
         assert az.blur_pool2d(torch.randn(1, 1, 4, 4)).dtype == torch.float32
         assert az.blur_pool2d(torch.randn(1, 1, 4, 4).bfloat16()).dtype == torch.bfloat16
 
