@@ -12,9 +12,11 @@ from typing import Protocol
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from ..weights import Preprocessing
+from .augmentation import STRONG, Augmentation
 
 
 class Photos(Protocol):
@@ -25,11 +27,10 @@ class Photos(Protocol):
 
 
 class RandomCrops:
-    """Endless batches ``(N, 3, size, size)`` of random square crops, resized, randomly flipped and normalised.
+    """Endless batches ``(N, 3, size, size)`` of random crops, resized, augmented, randomly flipped and normalised.
 
     Each photo is drawn once before any is drawn again. The side of a crop is ``smallest`` to 1 times the photo's
-    shorter side, uniform on a logarithmic scale. Some crops are blended with a crop of a random photo, in random
-    proportions (mixup).
+    shorter side, uniform on a logarithmic scale.
 
     Args:
         photos: The photos.
@@ -38,16 +39,16 @@ class RandomCrops:
         size: Side of the resized crops, in pixels.
         batch: Number of crops in a batch, over all processes.
         smallest: Smallest side of a crop, relative to the photo's shorter side.
-        mixup: Share of the crops that are blended.
+        augmentation: Further random changes.
         seed: Seed of all random numbers.
         rank: Rank of this process, which gets every ``world``-th crop.
         world: Number of processes.
+        workers: Number of processes that load the photos; the batches do not depend on it.
 
     Raises:
         ValueError: If there are no photos, or the processes cannot share a batch.
 
-    Source: Zhang et al., "mixup: Beyond empirical risk minimization", 2018; Beyer et al., "Knowledge distillation: A
-        good teacher is patient and consistent", 2022.
+    Source: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", 2022.
 
     Example:
         >>> class Grey:
@@ -65,20 +66,21 @@ class RandomCrops:
         size: int,
         batch: int,
         smallest: float = 0.4,
-        mixup: float = 0.5,
+        augmentation: Augmentation = STRONG,
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        workers: int = 0,
     ) -> None:
-        if not indices or batch < world or batch % world or not 0 < smallest <= 1 or not 0 <= mixup <= 1:
+        if not indices or batch < world or batch % world or not 0 < smallest <= 1:
             raise ValueError(
-                f"need photos, a batch that {world} processes can share, and 0 < smallest <= 1 and a mixup from 0 "
-                f"to 1; got {len(indices)} photos, a batch of {batch}, {smallest} and {mixup}"
+                f"need photos, a batch that {world} processes can share, and 0 < smallest <= 1; got {len(indices)} "
+                f"photos, a batch of {batch}, and {smallest}"
             )
         self.photos, self.indices, self.preprocessing = photos, indices, preprocessing
         self.size, self.batch, self.seed = size, batch, seed
-        self.smallest, self.mixup = smallest, mixup
-        self.rank, self.world, self.skipped = rank, world, 0
+        self.smallest, self.augmentation = smallest, augmentation
+        self.rank, self.world, self.workers, self.skipped = rank, world, workers, 0
         self._turn, self._order = -1, list(indices)
 
     def skip(self, batches: int) -> RandomCrops:
@@ -88,19 +90,17 @@ class RandomCrops:
         return later
 
     def __iter__(self) -> Iterator[Tensor]:
-        for batch in itertools.count(self.skipped):
-            start = batch * self.batch
-            draws = range(start + self.rank, start + self.batch, self.world)
-            yield torch.stack([self._crop(draw) for draw in draws])
+        starts = (batch * self.batch for batch in itertools.count(self.skipped))
+        draws = (range(start + self.rank, start + self.batch, self.world) for start in starts)
+        # Its own generator, since the loader would draw a number from torch's.
+        yield from DataLoader(self, batch_sampler=draws, num_workers=self.workers, generator=torch.Generator())  # type: ignore[arg-type]
 
-    def _crop(self, draw: int) -> Tensor:
+    def __getitem__(self, draw: int) -> Tensor:
         """The crop number ``draw``, counted from the first batch of all."""
         turn, place = divmod(draw, len(self.indices))
         rng = random.Random(f"{self.seed} crop {draw}")
         crop = self._cut(self._shuffled(turn)[place], rng)
-        if rng.random() < self.mixup:
-            crop = crop.lerp(self._cut(rng.choice(self.indices), rng), rng.random())
-        return crop
+        return self.augmentation.combined(crop, lambda: self._cut(rng.choice(self.indices), rng), rng)
 
     def _shuffled(self, turn: int) -> list[int]:
         """The order of all photos in one turn; the last one is kept, since shuffling a million takes a second."""
@@ -110,13 +110,15 @@ class RandomCrops:
         return self._order
 
     def _cut(self, index: int, rng: random.Random) -> Tensor:
-        """A random crop of one photo, not blended."""
+        """A random crop of one photo, not combined with others."""
         photo = v2.functional.pil_to_tensor(self.photos.image(index))
         height, width = photo.shape[-2:]
-        side = max(1, round(min(height, width) * math.exp(rng.uniform(math.log(self.smallest), 0))))
-        top, left = rng.randint(0, height - side), rng.randint(0, width - side)
+        side = min(height, width) * math.exp(rng.uniform(math.log(self.smallest), 0))
+        rows, columns = self.augmentation.sides(side, height, width, rng)
+        top, left = rng.randint(0, height - rows), rng.randint(0, width - columns)
         mode = v2.InterpolationMode(self.preprocessing.interpolation)
-        crop = v2.functional.resized_crop(photo, top, left, side, side, [self.size, self.size], mode)
+        crop = v2.functional.resized_crop(photo, top, left, rows, columns, [self.size, self.size], mode)
         crop = v2.functional.to_dtype(crop.flip(-1) if rng.random() < 0.5 else crop, torch.float32, scale=True)
+        crop = self.augmentation.jittered(crop, rng)
         normal: Tensor = v2.functional.normalize(crop, list(self.preprocessing.mean), list(self.preprocessing.std))
         return normal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .numbers import above_zero, below_one, filter_size, positive, share
+from .numbers import above_zero, below_one, filter_size, natural, positive, share
 from .output import say
 
 HELP = "Antialias a pretrained network, and distill it into the antialiased copy on unlabelled photos."
@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="under torchrun each process uses its own GPU; default: auto")
     parser.add_argument("--threads", type=positive, help="CPU threads")
+    parser.add_argument(
+        "--workers", type=natural, help="processes that load photos; default: up to 8 on a GPU, else none"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 

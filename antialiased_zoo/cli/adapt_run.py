@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..adaptation import RandomCrops, distill, recalibrate
+from ..adaptation import MIXED, STRONG, Augmentation, RandomCrops, distill, recalibrate
 from ..evaluation import ImageFiles, NamedModel, Options, count_outputs, load_named, open_images
 from ..training import Execution, RunFolder, launcher, processes
 from ..transform import antialias
@@ -91,9 +92,12 @@ def _stages(
     settings = _settings(options, photos, preprocessing, size)
     RunFolder(options.out).check(settings)  # before the work
     training, batch, seed = range(held_out.start), options.batch_size, options.seed
-    smallest = 0.4 if preprocessing.crop >= 160 else 0.8
-    shared = {"rank": how.rank, "world": how.world}
-    crops = RandomCrops(photos, training, preprocessing, size + 2 * reach, batch, smallest, seed=seed, **shared)
+    smallest, augmentation = (0.4, STRONG) if preprocessing.crop >= 160 else (0.8, MIXED)
+    workers = _workers(options, how.device)
+    shared = {"rank": how.rank, "world": how.world, "workers": workers}
+    crops = RandomCrops(
+        photos, training, preprocessing, size + 2 * reach, batch, smallest, augmentation, seed=seed, **shared
+    )
     teacher = named.model.to(how.device)
     architecture = ARCHITECTURES.get(_name(options.model))
     antialiased = antialias(teacher, options.filter_size, **(architecture.structure if architecture else {}))
@@ -103,7 +107,7 @@ def _stages(
         starts = {"start": _started(antialiased, options)}
     else:
         # Norms are measured on images as the network will see them: nearly whole photos, at its own size.
-        whole = RandomCrops(photos, training, preprocessing, size, batch, 0.8, mixup=0, seed=seed)
+        whole = RandomCrops(photos, training, preprocessing, size, batch, 0.8, Augmentation(), seed, workers=workers)
         starts = {"antialiased": antialiased, "recalibrated": _recalibrated(antialiased, whole, how)}
     student = copy.deepcopy([*starts.values()][-1])
     distill(
@@ -123,6 +127,13 @@ def _stages(
         report=lambda entry: print(json.dumps(entry), file=sys.stderr),
     )
     return {"before": teacher, **starts, "after": student}
+
+
+def _workers(options: argparse.Namespace, device: torch.device) -> int:
+    """A GPU would wait for one process that loads photos; on a CPU the network takes nearly all of the time."""
+    if options.workers is not None:
+        return int(options.workers)
+    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
 
 
 def _try_step(

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from antialiased_zoo.adaptation import RandomCrops
+from antialiased_zoo.adaptation import Augmentation, RandomCrops
 from antialiased_zoo.weights import Preprocessing
 
+PLAIN, MIXUP = Augmentation(), Augmentation(mixup=1)
 FACTS = Preprocessing(resize=16, crop=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
@@ -33,7 +34,7 @@ def take(crops: RandomCrops, count: int) -> list[torch.Tensor]:
 
 def test_each_photo_once_a_turn_and_normalised() -> None:
     photos = Plain()
-    batches = take(RandomCrops(photos, range(3, 9), FACTS, size=16, batch=4, mixup=0), 3)
+    batches = take(RandomCrops(photos, range(3, 9), FACTS, size=16, batch=4, augmentation=PLAIN), 3)
     assert sorted(photos.asked) == sorted([*range(3, 9)] * 2)
     assert sorted(photos.asked[:6]) == [*range(3, 9)]
     assert photos.asked[:6] != photos.asked[6:]
@@ -53,20 +54,21 @@ def test_the_photos_are_shuffled_once_a_turn(monkeypatch: pytest.MonkeyPatch) ->
         shuffle(self, x)
 
     monkeypatch.setattr(random.Random, "shuffle", counted)
-    take(RandomCrops(Plain(), range(6), FACTS, size=16, batch=4, mixup=0), 3)
+    take(RandomCrops(Plain(), range(6), FACTS, size=16, batch=4, augmentation=PLAIN), 3)
     assert shuffled == [6, 6]
 
 
 def test_processes_share_a_batch_and_skipping_decodes_nothing() -> None:
-    whole = take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, mixup=1), 4)
+    whole = take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, augmentation=MIXUP), 4)
     shares = [
-        take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, mixup=1, rank=rank, world=2), 4) for rank in (0, 1)
+        take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, augmentation=MIXUP, rank=rank, world=2), 4)
+        for rank in (0, 1)
     ]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert torch.equal(batch[0::2], parts[0])
         assert torch.equal(batch[1::2], parts[1])
     photos = Plain()
-    (last,) = take(RandomCrops(photos, range(5), FACTS, 16, batch=4, mixup=1).skip(1).skip(2), 1)
+    (last,) = take(RandomCrops(photos, range(5), FACTS, 16, batch=4, augmentation=MIXUP).skip(1).skip(2), 1)
     assert torch.equal(last, whole[3])
     assert len(photos.asked) == 8
 
@@ -78,7 +80,7 @@ def test_crops_are_squares_of_the_stated_sizes_and_half_are_flipped() -> None:
         def image(self, index: int) -> Image.Image:
             return Image.fromarray(ramp)
 
-    crops = torch.cat(take(RandomCrops(Ramp(), [0], FACTS, 20, batch=50, smallest=0.4, mixup=0), 4))
+    crops = torch.cat(take(RandomCrops(Ramp(), [0], FACTS, 20, batch=50, smallest=0.4, augmentation=PLAIN), 4))
     values = (crops * 0.25 + 0.5) * 255
     slope = (values[:, 0, 10, 14] - values[:, 0, 10, 4]) / 10  # pixels of the photo in one of the crop
     sides = slope.abs() * 20
@@ -90,7 +92,7 @@ def test_crops_are_squares_of_the_stated_sizes_and_half_are_flipped() -> None:
 
 def test_mixed_crops_lie_between_their_two_photos() -> None:
     photos = Plain()
-    crops = torch.cat(take(RandomCrops(photos, [0, 100], FACTS, 16, batch=50, mixup=0.5), 4))
+    crops = torch.cat(take(RandomCrops(photos, [0, 100], FACTS, 16, batch=50, augmentation=Augmentation(mixup=0.5)), 4))
     values = (crops[:, 0, 8, 8] * 0.25 + 0.5) * 255
     between = ((values > 1) & (values < 99)).float().mean()
     assert 0.15 < float(between) < 0.35  # half are mixed, half of these with the other photo
@@ -99,10 +101,18 @@ def test_mixed_crops_lie_between_their_two_photos() -> None:
     assert values.max() < 100.01
 
 
+def test_workers_give_the_same_batches_and_leave_torchs_numbers_alone() -> None:
+    before = torch.random.get_rng_state()
+    alone = take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4), 3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    helped = take(RandomCrops(Plain(), range(5), FACTS, 16, batch=4, workers=2), 3)
+    assert torch.equal(torch.cat(alone), torch.cat(helped))
+
+
 GOOD = {"photos": Plain(), "indices": [0], "preprocessing": FACTS, "size": 16, "batch": 4, "world": 2}
 
 
-@pytest.mark.parametrize("wrong", [{"batch": 3}, {"indices": []}, {"smallest": 0.0}, {"smallest": 1.5}, {"mixup": 1.5}])
+@pytest.mark.parametrize("wrong", [{"batch": 3}, {"indices": []}, {"smallest": 0.0}, {"smallest": 1.5}])
 def test_bad_arguments(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="need photos, a batch that 2 processes can share"):
         RandomCrops(**{**GOOD, **wrong})
