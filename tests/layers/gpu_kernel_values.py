@@ -15,7 +15,7 @@ from torch import Tensor
 
 import antialiased_zoo as az
 from antialiased_zoo.layers.filters import Blur
-from antialiased_zoo.layers.gpu import operators, supports
+from antialiased_zoo.layers.gpu import launch, operators, supports
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODES = {"reflect": "reflect", "replicate": "edge", "zero": "constant"}
@@ -117,8 +117,9 @@ def test_accumulates_in_float32(dtype: torch.dtype, layout: torch.memory_format)
 
 @pytest.mark.parametrize("layout", slow([torch.contiguous_format, torch.channels_last]))
 def test_programs_meet(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiles = {key: operators.Tile(4, 8, 2 if key[0] else 4, 4) for key in operators.TILES}
-    monkeypatch.setattr(operators, "TILES", tiles)
+    tiles = {key: launch.Tile(4, 8, 2 if key[0] else 4, 4) for key in launch.TILES}
+    monkeypatch.setattr(launch, "TILES", tiles)
+    launch._launch.cache_clear()
     check(torch.randn(1, 2, 11, 5).contiguous(memory_format=layout), 3, 2, "reflect")
 
 

@@ -106,7 +106,8 @@ def test_a_kernel_that_fails_is_reported_once_and_not_used(monkeypatch: pytest.M
 
 
 def test_a_machine_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("operators", "kernel"):
+    switch._kernel.cache_clear()
+    for name in ("operators", "functions", "launch", "kernel"):
         monkeypatch.delitem(sys.modules, f"antialiased_zoo.layers.gpu.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(ImportError, match="need Triton"):

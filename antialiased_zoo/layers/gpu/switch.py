@@ -53,7 +53,7 @@ def use_gpu_kernels(use: bool | None = True) -> bool | None:
     global _choice
     if use:
         try:
-            importlib.import_module(".operators", __package__)
+            _kernel()
         except ModuleNotFoundError as error:
             if error.name != "triton":
                 raise
@@ -81,14 +81,16 @@ def supports(x: Tensor, blur: Blur) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _operators() -> Any:
-    return importlib.import_module(".operators", __package__)
+def _kernel() -> Any:
+    """The module of the kernel; torch's operators are registered too."""
+    importlib.import_module(".operators", __package__)
+    return importlib.import_module(".functions", __package__)
 
 
 # The compiler calls the next two once and does not trace them.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no types for it
 def _devices() -> tuple[str, ...]:
-    return cast(tuple[str, ...], _operators().DEVICES)
+    return cast(tuple[str, ...], _kernel().DEVICES)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -116,7 +118,7 @@ def _try_kernel() -> bool:
 def _make_probe() -> Tensor:
     with torch.inference_mode():
         x = torch.ones(1, 1, 2, 2, device="cuda")
-        return cast(Tensor, _operators().blur_pool(x, Blur.make(2, 2, "reflect", 0, 2)))
+        return cast(Tensor, _kernel().blur_pool(x, Blur.make(2, 2, "reflect", 0, 2)))
 
 
 def _is_transformed(x: Tensor) -> bool:
@@ -133,4 +135,4 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
     if torch.compiler.is_compiling() or is_dispatch_mode_active() or type(x) is not Tensor:
         padding = [side for around in blur.padding for side in around]
         return cast(Tensor, torch.ops.antialiased_zoo.blur_pool2d(x, *blur.taps, blur.stride, padding, blur.mode))
-    return cast(Tensor, _operators().blur_pool(x, blur))
+    return cast(Tensor, _kernel().blur_pool(x, blur))
