@@ -21,11 +21,6 @@ def is_jit_tracing() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
-def is_exporting() -> bool:
-    """True inside `torch.export`, as far as torch can say: 2.6 cannot."""
-    return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()
-
-
 def traced_size(size: int) -> int:
     """A map's size; while TorchScript traces, its value: sizes are tensors then, which `torch.sym_max` refuses."""
     return int(size) if is_jit_tracing() else size

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from forked import run_code
+from torch._subclasses import FakeTensorMode
 
 import antialiased_zoo as az
 from antialiased_zoo.layers import gpu
@@ -83,17 +85,64 @@ def test_the_previous_choice_is_returned() -> None:
     assert az.use_gpu_kernels(None) is None
 
 
+class Mapped(torch.Tensor):
+    """A map that says it is on a GPU."""
+
+    is_cuda = True
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """A GPU on which the kernel works; a list of the probes."""
+    probes: list[float] = []
+
+    def probe() -> float:
+        probes.append(float(torch.ones(1).sum().item()))  # fails on fake tensors
+        return probes[-1]
+
+    monkeypatch.setattr(switch, "_probe", probe)
+    switch._try_kernel.cache_clear()
+    yield probes
+    switch._try_kernel.cache_clear()
+
+
+def test_the_kernel_is_tried_once_whatever_surrounds_the_first_map(probed: list[float]) -> None:
+    x, blur = torch.ones(1, 1, 4, 4).as_subclass(Mapped), Blur.make(4, 2, "reflect", 0, 2)
+    with FakeTensorMode():
+        assert switch._works()
+    assert gpu.supports(x, blur)
+    assert probed == [1.0]
+
+
+def test_the_compiler_tries_the_kernel_too(probed: list[float]) -> None:
+    compiled = torch.compile(lambda x: x + 1 if switch._works() else x, backend="eager", fullgraph=True)
+    assert compiled(torch.zeros(2)).tolist() == [1, 1]
+    assert probed == [1.0]
+
+
+def test_exported_programs_need_no_kernel(probed: list[float]) -> None:
+    answers = []
+
+    class Asks(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            answers.append(switch._is_exported())
+            return x + 1
+
+    torch.export.export(Asks(), (torch.ones(2),))
+    torch.jit.trace(Asks(), torch.ones(2), check_trace=False)
+    assert all(answers)
+    assert not switch._is_exported()
+    assert not probed
+
+
 def test_a_kernel_that_fails_is_reported_once_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without a GPU, or without the C compiler that Triton needs."""
-
-    class Mapped(torch.Tensor):
-        is_cuda = True
 
     def fail(*_: object) -> None:
         raise RuntimeError("Failed to find C compiler.")
 
     x, blur = torch.ones(1, 1, 4, 4).as_subclass(Mapped), Blur.make(4, 2, "reflect", 0, 2)
-    monkeypatch.setattr(switch, "_make_probe", fail)
+    monkeypatch.setattr(switch, "_probe", fail)
     switch._try_kernel.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="torch computes the blur, more slowly: RuntimeError: Failed to find C"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..filters import Blur
-from ..torch_internals import is_dispatch_mode_active, is_exporting, is_functorch_active, is_jit_tracing
+from ..torch_internals import is_dispatch_mode_active, is_functorch_active, is_jit_tracing
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MODES = ("reflect", "replicate", "constant")
@@ -76,7 +77,7 @@ def supports(x: Tensor, blur: Blur) -> bool:
     if sum([(n - 1) * s for n, s in zip(x.shape[1:], x.stride()[1:], strict=True)]) >= _MOST_ELEMENTS:
         return False
     if _choice is None:
-        return not is_exporting() and not is_jit_tracing() and _works()
+        return not _is_exported() and _works()
     return x.device.type in _devices()
 
 
@@ -102,7 +103,9 @@ def _works() -> bool:
 def _try_kernel() -> bool:
     """Blur a tiny map; warn if that fails, for example without a C compiler, which Triton needs."""
     try:
-        return _make_probe().item() == 1
+        # In a thread of its own, since this one may be tracing, recording operators or faking tensors.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(_probe).result() == 1
     except ImportError:  # no Triton, as on Windows
         return False
     except Exception as error:
@@ -115,10 +118,16 @@ def _try_kernel() -> bool:
         return False
 
 
-def _make_probe() -> Tensor:
+def _probe() -> float:
     with torch.inference_mode():
         x = torch.ones(1, 1, 2, 2, device="cuda")
-        return cast(Tensor, _kernel().blur_pool(x, Blur.make(2, 2, "reflect", 0, 2)))
+        return float(_kernel().blur_pool(x, Blur.make(2, 2, "reflect", 0, 2)).item())
+
+
+def _is_exported() -> bool:
+    """True while a program is exported that must run with torch alone."""
+    # torch 2.6 cannot say, and its Triton is too old for the kernel.
+    return is_jit_tracing() or (hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting())
 
 
 def _is_transformed(x: Tensor) -> bool:
