@@ -83,6 +83,10 @@ def test_the_gpu_part_goes_on_on_the_same_gpu(tmp_path: Path, monkeypatch: pytes
     run: list[str] = []
     monkeypatch.setattr(gpu, "_cases", lambda _: [("copy", lambda: run.append("copy") or {"ms": 1.0})])
     options = argparse.Namespace(out=tmp_path, device=torch.device("cpu"), minutes=1, batch=8, size=64, turns=3)
+    options.cases = ["layer"]
+    gpu.gpu(options)
+    assert run == []
+    options.cases = []
     gpu.gpu(options)
     gpu.gpu(options)
     assert run == ["copy"]
