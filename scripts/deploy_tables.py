@@ -94,7 +94,7 @@ def _difference(row: Mapping[str, Any] | None) -> str:
         return ""
     if not row["right"]:
         return _reason(row)
-    graphs = f", {row['graphs'][-1]} graphs" if "graphs" in row else ""
+    graphs = _graphs(row)
     return f"{row['difference']:.0e}{graphs}" if row["difference"] else f"0{graphs}"
 
 
@@ -106,7 +106,13 @@ def _cost(row: Mapping[str, Any]) -> str:
     each = f" ({' + '.join(str(seconds) for seconds in row['each'])})" if "each" in row else ""
     cell = f"{row['seconds']} s{each}"
     cell += f", {row['nodes']} nodes" if "nodes" in row else ""
-    return cell + (f", {row['graphs'][-1]} graphs" if "graphs" in row else "")
+    return cell + _graphs(row)
+
+
+def _graphs(row: Mapping[str, Any]) -> str:
+    """How many graphs a compiled network has, if it was counted."""
+    count = row["graphs"][-1] if "graphs" in row else 0
+    return f", {count} graph{'s' * (count > 1)}" if count else ""
 
 
 def _share(figure: Mapping[str, float]) -> str:
