@@ -298,8 +298,8 @@ def finish(
     weights = trainer.run.save_weights(
         result.state_dict(),
         f"{re.sub(r'[^A-Za-z0-9_.-]', '_', args.model)}{filters}_{name}",
+        val.preprocessing,
         classes=tuple(train_files.classes),
-        preprocessing=val.preprocessing,
         license=args.license,
         dataset=args.data.stem,
     )

@@ -19,7 +19,12 @@ _MEASURES = ("agreement", "crop_consistency", "circular_consistency", "wobble")
 
 
 def write(
-    out: Path, stages: Mapping[str, nn.Module], found: Evaluation, entry: dict[str, Any], data: dict[str, Any]
+    out: Path,
+    stages: Mapping[str, nn.Module],
+    found: Evaluation,
+    entry: dict[str, Any],
+    data: dict[str, Any],
+    preprocessing: Preprocessing,
 ) -> str:
     """Write weights, record and card; return the card's table and the path of the weights.
 
@@ -29,9 +34,11 @@ def write(
         found: Their figures.
         entry: The manifest entry, without the file's name, size and digest.
         data: Numbers of photos, for the record.
+        preprocessing: The network's preprocessing, for the record in the weights.
     """
     name = f"{entry['model']}_lpf{entry['filter_size']}_{entry['recipe']}"
-    file = RunFolder(out).save_weights(stages["after"].state_dict(), name)
+    facts = {"classes": entry["classes"] and tuple(entry["classes"]), "dataset": entry["dataset"]}
+    file = RunFolder(out).save_weights(stages["after"].state_dict(), name, preprocessing, **facts)
     figures = {stage: found.figures(stage) for stage in stages}
     changes = {s: {k: v.as_dict() for k, v in found.differences(s, "before").items()} for s in stages if s != "before"}
     record = {"entry": manifest_entry(file, entry), "figures": figures, "differences": changes}

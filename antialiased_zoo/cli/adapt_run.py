@@ -59,7 +59,8 @@ def adapt(options: argparse.Namespace) -> str:
         if not how.first:
             return ""
         data = {"images": len(photos), "held_out": len(held_out), "measured": found.images}
-        text = write(options.out, stages, found, _entry(named, stages["after"], options, preprocessing, device), data)
+        entry = _entry(named, stages["after"], options, preprocessing, device)
+        text = write(options.out, stages, found, entry, data, preprocessing)
         draw(stages, photos.image(held_out[-1]), preprocessing, options.out / "shifts.png")
         return text
 

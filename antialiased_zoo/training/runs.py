@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ..weights import NetworkConfig
+from ..weights import NetworkConfig, Preprocessing
 
 State = dict[str, Any]
 
@@ -67,7 +67,9 @@ class RunFolder:
         state: State = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         return state
 
-    def save_weights(self, tensors: Mapping[str, Tensor], stem: str, **facts: Any) -> Path:
+    def save_weights(
+        self, tensors: Mapping[str, Tensor], stem: str, preprocessing: Preprocessing, **facts: Any
+    ) -> Path:
         """Writes half-precision safetensors as ``<stem>-<first 8 hex digits of its SHA-256>.safetensors``.
 
         If the state dict is of a network of the zoo, the file records its structure.
@@ -76,10 +78,11 @@ class RunFolder:
             tensors: A state dict. Integer tensors keep their dtype, and so do tensors that exceed
                 the range of half precision (running variances may exceed 65,504).
             stem: ``<model>[_lpf<filter size>]_<recipe>``.
+            preprocessing: The preprocessing of the network's inputs, for the record.
             **facts: Further fields of the record, from `NetworkConfig`, such as ``classes``.
         """
         halved = {name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()}
-        content = save(halved, _metadata(tensors, facts))
+        content = save(halved, _metadata(tensors, {"preprocessing": preprocessing, **facts}))
         path = self.path / f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
         _write_atomically(path, lambda file: file.write(content))
         return path

@@ -13,6 +13,7 @@ from tiny_training import make_images
 
 import antialiased_zoo as az
 from antialiased_zoo.training.runs import RunFolder
+from antialiased_zoo.weights import Preprocessing
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "adapting" / "results.json"
@@ -31,7 +32,9 @@ def script() -> ModuleType:
 def weights(folder: Path) -> Path:
     """A network of two classes, its preprocessing in the record beside it, as training leaves it."""
     torch.manual_seed(0)
-    path = RunFolder(folder).save_weights(az.mobilenet_v2(None, num_classes=2).state_dict(), "mobilenet_v2_test")
+    path = RunFolder(folder).save_weights(
+        az.mobilenet_v2(None, num_classes=2).state_dict(), "mobilenet_v2_test", Preprocessing()
+    )
     facts = {"resize": 12, "crop": 12, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
     path.with_suffix(".json").write_text(json.dumps({"entry": {"preprocessing": facts, "classes": ["blue", "red"]}}))
     return path

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ import antialiased_zoo as az
 from antialiased_zoo import cli
 from antialiased_zoo.cli import adapt, adapt_run
 from antialiased_zoo.evaluation import open_images, protocol_for, with_room
+from antialiased_zoo.evaluation.stated import from_file
 from antialiased_zoo.training import Execution, RunFolder
 from antialiased_zoo.weights import Preprocessing
 from antialiased_zoo.weights.manifest import parse
@@ -28,7 +30,7 @@ def baseline(tmp_path: Path) -> str:
     """A network of two classes for 24 pixels, its preprocessing in the record beside it, as training leaves it."""
     torch.manual_seed(0)
     network = az.mobilenet_v2(None, num_classes=2, width_mult=0.1)
-    path = RunFolder(tmp_path / "run").save_weights(network.state_dict(), "test")
+    path = RunFolder(tmp_path / "run").save_weights(network.state_dict(), "test", Preprocessing())
     facts = {"resize": 24, "crop": 24, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
     path.with_suffix(".json").write_text(json.dumps({"entry": {"preprocessing": facts, "classes": ["blue", "red"]}}))
     return f"mobilenet_v2:baseline:{path}"
@@ -57,6 +59,12 @@ def test_it_writes_weights_that_load_with_their_record(
     assert record["data"] == {"images": 40, "held_out": 8, "measured": 8}
     assert "| after |" in (out / "card.md").read_text()
     assert (out / "shifts.png").stat().st_size > 1000
+    # The weights state the same as the record beside them, from which they may be parted.
+    alone = copy(file, tmp_path / "alone.safetensors")
+    stated = from_file(alone)
+    assert stated.by == "the record in its weights"
+    assert list(stated.classes or ()) == ["blue", "red"]
+    assert stated.preprocessing == Preprocessing(24, 24, "bilinear", (0.5,) * 3, (0.5,) * 3)
     model = az.mobilenet_v2(4, pretrained=file, num_classes=2, width_mult=0.1)
     assert len(az.plan(model).treated) == 0  # antialiased already
     first = file.read_bytes()
@@ -159,7 +167,7 @@ def test_it_starts_from_an_adapted_copy_as_that_is(
 ) -> None:
     """Not recalibrated: its statistics are those that its weights were trained with."""
     adapted = az.mobilenet_v2(4, num_classes=2, width_mult=0.1).half().float()
-    path = RunFolder(tmp_path).save_weights(adapted.state_dict(), "adapted")
+    path = RunFolder(tmp_path).save_weights(adapted.state_dict(), "adapted", Preprocessing())
     words = ["--start", f"mobilenet_v2:lpf4:{path}", "--images", "photos", "--out", str(tmp_path / "out"), "--quiet"]
     parser = argparse.ArgumentParser()
     adapt.add_arguments(parser)

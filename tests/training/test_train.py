@@ -19,6 +19,7 @@ from antialiased_zoo.training.execution import Execution, processes
 from antialiased_zoo.training.loop import top1
 from antialiased_zoo.training.recipes import Recipe
 from antialiased_zoo.training.runs import RunFolder, load_weights
+from antialiased_zoo.weights import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
 
 def test_weights_are_half_precision_and_named_by_digest(tmp_path):
     tensors = {"weight": torch.randn(3, 4).T, "count": torch.tensor(7), "large": torch.tensor([1e6])}
-    path = RunFolder(tmp_path).save_weights(tensors, "net_test")
+    path = RunFolder(tmp_path).save_weights(tensors, "net_test", Preprocessing())
     assert path.name == f"net_test-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.safetensors"
     assert load_file(path)["weight"].dtype is torch.float16
     loaded = load_weights(path)

@@ -57,7 +57,7 @@ def test_fine_tuning_starts_from_given_weights(script, tmp_path):
 
     torch.manual_seed(5)
     trained = create_model("mobilenet_v2", filter_size=None, num_classes=4, width_mult=0.1).state_dict()
-    path = RunFolder(tmp_path).save_weights(trained, "net_test")
+    path = RunFolder(tmp_path).save_weights(trained, "net_test", Preprocessing())
     options = ["--filter-size", "4", "--preset", "imagenet-mobilenet-finetune", "--init", str(path)]
     args = script.parse(["mobilenet_v2", "--data", "d", "--out", "o", *options, "--model-args", "width_mult=0.1"])
     named = script.build(args, 4)
