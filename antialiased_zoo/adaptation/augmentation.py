@@ -20,7 +20,7 @@ class Augmentation:
 
     Attributes:
         mixup: Blended with another crop, in random proportions.
-        cutmix: A rectangle of random size is replaced by another crop's.
+        cutmix: A square of random size is replaced by another crop's.
         mosaic: Four crops are scaled into the four parts of one image.
         jitter: Brightness, contrast and saturation are changed.
         stretch: Largest ratio of the sides that a crop had in its photo, from 1.

@@ -53,7 +53,7 @@ def distill(
         teacher: The original network; its tensors are not changed. Both are moved to the device.
         loader: Batches of images ``(N, C, H, W)``, or tuples and lists that start with them; read again from the start
             when it ends. Preprocess them as for the teacher, but ``2 * reach`` pixels larger than the student's input:
-            the student sees their centre. Random crops of photos with mixup work best
+            the student sees their centre. Strong random crops of photos work best
             (`antialiased_zoo.adaptation.RandomCrops`), at the size at which the network will be used, since batch norms
             measured at another size do not fit. In a process group each process gives its share of every batch, and all
             shares have the same size. When a run is resumed, a loader with a method ``skip(batches)`` is asked to skip;
