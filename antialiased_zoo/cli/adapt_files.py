@@ -37,7 +37,8 @@ def write(
         preprocessing: The network's preprocessing, for the record in the weights.
     """
     name = f"{entry['model']}_lpf{entry['filter_size']}_{entry['recipe']}"
-    facts = {"classes": entry["classes"] and tuple(entry["classes"]), "dataset": entry["dataset"]}
+    facts = {name: entry[name] for name in ("num_classes", "dataset")}
+    facts["classes"] = entry["classes"] and tuple(entry["classes"])
     file = RunFolder(out).save_weights(stages["after"].state_dict(), name, preprocessing, **facts)
     figures = {stage: found.figures(stage) for stage in stages}
     changes = {s: {k: v.as_dict() for k, v in found.differences(s, "before").items()} for s in stages if s != "before"}

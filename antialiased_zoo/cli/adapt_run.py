@@ -90,18 +90,21 @@ def _stages(
     """The network before antialiasing, the start of distillation, and the result."""
     size = options.size or preprocessing.crop
     reach = (8 if size >= 160 else 2) if options.reach is None else options.reach
+    smallest, augmentation = (0.4, STRONG) if preprocessing.crop >= 160 else (0.8, MIXED)
+    architecture = ARCHITECTURES.get(_name(options.model))
+    # Without a published structure, the one that displaces the maps least.
+    structure = architecture.structure if architecture else {"downsampler": "alternating"}
     settings = _settings(options, photos, preprocessing, size)
+    settings |= {"structure": dict(structure), "smallest": smallest, **asdict(augmentation)}
     RunFolder(options.out).check(settings)  # before the work
     training, batch, seed = range(held_out.start), options.batch_size, options.seed
-    smallest, augmentation = (0.4, STRONG) if preprocessing.crop >= 160 else (0.8, MIXED)
     workers = _workers(options, how.device)
     shared = {"rank": how.rank, "world": how.world, "workers": workers}
     crops = RandomCrops(
         photos, training, preprocessing, size + 2 * reach, batch, smallest, augmentation, seed=seed, **shared
     )
     teacher = named.model.to(how.device)
-    architecture = ARCHITECTURES.get(_name(options.model))
-    antialiased = antialias(teacher, options.filter_size, **(architecture.structure if architecture else {}))
+    antialiased = antialias(teacher, options.filter_size, **structure)
     count_outputs(named.label, antialiased, size, Options(how.device))  # refuses a size that is too small
     _try_step(antialiased, teacher, size + 2 * reach, reach, options.layers, how)
     if options.start:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,7 @@ def load_named(text: str, num_classes: int | None = None, progress: bool = True)
     with one_line(text):
         file = existing_file(request.weights)
         if file:
+            _check_filter(spec, file)
             built = _from_file(spec.source, request, file, num_classes)
         else:
             random = request.weights == "none" or (spec.source == "zoo" and not request.weights)
@@ -192,14 +193,24 @@ def _named_model(label: str, text: str, built: Built) -> NamedModel:
     return NamedModel(label, text, *facts)
 
 
-def _antialias(built: Built, request: Request) -> None:
+def _antialias(built: Built, request: Request, structure: Mapping[str, Any] | None = None) -> None:
     if request.filter_size is not None and not built.antialiased:
-        antialias_(built.model, request.filter_size)
+        antialias_(built.model, request.filter_size, **(structure or {}))
+
+
+def _check_filter(spec: ModelSpec, file: Path) -> None:
+    """Refuses a filter that the file contradicts; networks of the zoo compare the whole structure themselves."""
+    config, size = checkpoints.read_contents(file).config, spec.request.filter_size
+    if spec.source != "zoo" and config and config.filter_size not in (None, size):
+        named = "no filter" if size is None else f"lpf{size}"
+        raise ValueError(
+            f"{file} was saved from a network with filter_size={config.filter_size}, but the spec names {named}"
+        )
 
 
 def _from_file(source: str, request: Request, file: Path, num_classes: int | None) -> Built:
     """Builds a model with a file's tensors; its head has the recorded, requested, default or the data's size."""
-    stated = from_file(file)
+    stated, config = from_file(file), checkpoints.read_contents(file).config
 
     def attempt(outputs: int | None) -> Built:
         if source == "zoo":
@@ -208,7 +219,7 @@ def _from_file(source: str, request: Request, file: Path, num_classes: int | Non
             return Built(model)
         built = MODEL_SOURCES[source](replace(request, weights="none", num_classes=outputs))
         built = replace(built, remark=_load(built.model, file))
-        _antialias(built, request)
+        _antialias(built, request, config.structure if config else None)
         return built
 
     known = len(stated.classes) if stated.classes else None

@@ -76,11 +76,13 @@ def stability_curves(
 def common_layers(models: Mapping[str, nn.Module], image: Tensor, count: int = 4) -> list[str]:
     """Returns up to ``count`` layers that all models have, spread over the depth; stages if there are any.
 
+    Their maps have the same height and width in all: a strided convolution whose blur comes later is left out.
+
     Raises:
         ValueError: The models share no layer with a feature map.
     """
     mapped = [_mapped_layers(model, image) for model in models.values()]
-    shared = [name for name in mapped[0] if all(name in names for names in mapped[1:])]
+    shared = [name for name, size in mapped[0].items() if all(sizes.get(name) == size for sizes in mapped[1:])]
     if not shared:
         raise ValueError("the models share no layer with a feature map; name layers, or measure them separately")
     modules = dict(next(iter(models.values())).named_modules())
@@ -94,13 +96,13 @@ def common_layers(models: Mapping[str, nn.Module], image: Tensor, count: int = 4
     return [shared[len(shared) * (part + 1) // count - 1] for part in range(count)] if len(shared) > count else shared
 
 
-def _mapped_layers(model: nn.Module, image: Tensor) -> list[str]:
-    """Returns the names of modules whose output is a feature map, in the order in which they finish."""
-    names: list[str] = []
+def _mapped_layers(model: nn.Module, image: Tensor) -> dict[str, torch.Size]:
+    """Returns the modules whose output is a feature map, with its size, in the order in which they finish."""
+    sizes: dict[str, torch.Size] = {}
 
     def note(name: str, output: object) -> None:
         if name and isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1:
-            names.append(name)
+            sizes[name] = output.shape[2:]
 
     hooks = [
         module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
@@ -112,4 +114,4 @@ def _mapped_layers(model: nn.Module, image: Tensor) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return names
+    return sizes

@@ -22,6 +22,7 @@ from antialiased_zoo.evaluation import open_images, protocol_for, with_room
 from antialiased_zoo.evaluation.stated import from_file
 from antialiased_zoo.training import Execution, RunFolder
 from antialiased_zoo.weights import Preprocessing
+from antialiased_zoo.weights.checkpoints import read_contents
 from antialiased_zoo.weights.manifest import parse
 
 
@@ -186,7 +187,25 @@ def test_it_starts_from_an_adapted_copy_as_that_is(
         tensors = stages[stage].state_dict()
         assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapted.state_dict().items())
     assert taught[-1]["identity"]["start"] == f"mobilenet_v2:lpf4:{path}"
-    assert taught[-1]["identity"]["images"].startswith("photos (96 photos, names ")
+    identity = taught[-1]["identity"]
+    assert identity["images"].startswith("photos (96 photos, names ")
+    assert (identity["structure"], identity["mixup"]) == ({}, 0.5)  # what the network and its crops were
+
+
+def test_networks_without_a_published_structure_alternate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [f"nn.Conv2d({n}, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU()" for n in (3, 4)]
+    parts.append("nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)")
+    module = f"from torch import nn\ndef build():\n    return nn.Sequential({', '.join(parts)})\n"
+    (tmp_path / "tiny_model.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(adapt_run, "_HELD_OUT", 8)
+    images, out = make_images(tmp_path / "data", train=8, val=1) / "train", tmp_path / "out"
+    options = ["--images", str(images), "--out", str(out), "--steps", "1", "--batch-size", "4", "--size", "24"]
+    assert cli.main(["adapt", "tiny_model:build", *options, "--device", "cpu", "--quiet"]) == 0
+    (file,) = out.glob("*.safetensors")
+    config = read_contents(file).config
+    assert config
+    assert (config.filter_size, config.structure["downsampler"], config.num_classes) == (4, "alternating", 2)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from antialiased_zoo.evaluation import (
 from antialiased_zoo.evaluation.classes import imagenet_ids, imagenet_names
 from antialiased_zoo.evaluation.modelspec import parse_spec
 from antialiased_zoo.evaluation.stated import from_timm, from_torchvision
+from antialiased_zoo.training import RunFolder
 from antialiased_zoo.weights import Preprocessing
 
 timm = pytest.importorskip("timm")
@@ -102,6 +103,19 @@ def test_a_file_fits_by_position_only_where_kinds_and_shapes_agree(tmp_path):
     torch.save(dict(swapped), tmp_path / "swapped.pth")
     with pytest.raises(CheckpointError):
         load_named(f"timm:resnet18:{tmp_path / 'swapped.pth'}", num_classes=7)
+
+
+def test_a_file_of_an_antialiased_copy_states_its_structure(tmp_path):
+    torch.manual_seed(0)
+    copy = antialias(timm.create_model("resnet18", num_classes=2), 4, downsampler="alternating").half().float().eval()
+    path = RunFolder(tmp_path).save_weights(copy.state_dict(), "copy", Preprocessing(), num_classes=2)
+    named = load_named(f"timm:resnet18:lpf4:{path}", num_classes=2)
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(named.model.eval()(image), copy(image))
+    for spec, words in (("lpf5:", "names lpf5"), ("baseline:", "names no filter"), ("", "names no filter")):
+        with pytest.raises(ValueError, match=f"filter_size=4, but the spec {words}"):
+            load_named(f"timm:resnet18:{spec}{path}", num_classes=2)
+    assert isinstance(new_model("timm:resnet18", 2, 5, str(path)).model, nn.Module)  # training may start from another
 
 
 def test_a_file_states_its_own_preprocessing_and_classes(tmp_path):
