@@ -108,8 +108,6 @@ def accuracy_consistency(
         fill = colour if label in front else "white"
         shape = _SHAPES[kind % len(_SHAPES)] if groups else "o"
         axes.scatter(x, y, s=60, color=fill, edgecolors=colour, linewidths=2, marker=shape, zorder=3)
-        if len(points) <= _NAMED or label in front:
-            axes.annotate(label, (x, y), xytext=(7, 5), textcoords="offset points", color=colour)
     if groups:
         for index, name in enumerate(kinds):
             colour, shape = COLOURS[index % len(COLOURS)], _SHAPES[index % len(_SHAPES)]
@@ -118,7 +116,39 @@ def accuracy_consistency(
     axes.margins(0.18)
     _label(axes, title, xlabel, ylabel)
     figure.supxlabel("filled, dashed: Pareto front", x=0.98, ha="right", color="#666666", fontsize="small")
+    named = [label for label in points if len(points) <= _NAMED or label in front]
+    _name_points(figure, axes, points, {label: COLOURS[kinds.index(kind_of[label]) % len(COLOURS)] for label in named})
     return figure
+
+
+def _name_points(
+    figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]], colours: Mapping[str, str]
+) -> None:
+    """Writes labels beside their points, each where it covers the fewest others and points."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # settles the layout: only then have texts a place
+    centres = axes.transData.transform(list(points.values()))
+    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in centres.tolist()]
+
+    def covered(text: Any) -> int:
+        box = text.get_window_extent()
+        inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        return int(box.count_overlaps(taken)) + (0 if inside else len(taken) + 1)
+
+    for label, colour in colours.items():
+        tried = []
+        for x, y in ((7, 5), (7, -5), (-7, 5), (-7, -5), (0, 9), (0, -9)):
+            side = "center" if x == 0 else "left" if x > 0 else "right"
+            sides: dict[str, Any] = {"ha": side, "va": "bottom" if y > 0 else "top"}
+            text = axes.annotate(label, points[label], (x, y), textcoords="offset points", color=colour, **sides)
+            text.set_in_layout(False)  # so that the places found here stay
+            tried.append(text)
+        best = min(tried, key=covered)
+        taken.append(best.get_window_extent())
+        for text in tried:
+            if text is not best:
+                text.remove()
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -1,5 +1,7 @@
 """The pictures: what they show is read back from the matplotlib artists and from the written file."""
 
+import io
+
 import pytest
 import torch
 from forked import run_code
@@ -54,6 +56,16 @@ def test_kinds_have_colours_and_shapes_and_of_many_models_only_the_front_is_name
     }
     assert all(len(of_kind) == 1 for of_kind in looks.values())
     assert looks["plain"] != looks["blurred"]
+
+
+def test_names_cover_neither_each_other_nor_the_edge():
+    points = {"a network, one": (70.0, 88.0), "a network, two": (70.02, 88.01), "a very long name": (71.0, 86.0)}
+    figure = plots.accuracy_consistency(points)
+    figure.savefig(io.BytesIO())
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)  # itself
+    assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
 
 
 def test_equal_points_are_both_on_the_front():
