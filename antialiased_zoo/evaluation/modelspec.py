@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import TensorMismatchError
 from ..transform import antialias_
-from ..weights import Preprocessing, checkpoints
+from ..weights import NetworkConfig, Preprocessing, checkpoints
 from ..zoo import ARCHITECTURES, create_model
 from .model_sources import MODEL_SOURCES, Built, Request, existing_file, one_line
 from .stated import from_file
@@ -123,7 +123,6 @@ def load_named(text: str, num_classes: int | None = None, progress: bool = True)
     with one_line(text):
         file = existing_file(request.weights)
         if file:
-            _check_filter(spec, file)
             built = _from_file(spec.source, request, file, num_classes)
         else:
             random = request.weights == "none" or (spec.source == "zoo" and not request.weights)
@@ -167,7 +166,7 @@ def new_model(
         if file and spec.source == "zoo" and checkpoints.read_contents(file).config is not None:
             built = _fine_tuned(request, file)
         elif file:
-            built = _from_file(spec.source, request, file, num_classes)
+            built = _from_file(spec.source, request, file, num_classes, other_filter=True)
         else:
             built = MODEL_SOURCES[spec.source](request)
             _antialias(built, request)
@@ -198,19 +197,23 @@ def _antialias(built: Built, request: Request, structure: Mapping[str, Any] | No
         antialias_(built.model, request.filter_size, **(structure or {}))
 
 
-def _check_filter(spec: ModelSpec, file: Path) -> None:
-    """Refuses a filter that the file contradicts; networks of the zoo compare the whole structure themselves."""
-    config, size = checkpoints.read_contents(file).config, spec.request.filter_size
-    if spec.source != "zoo" and config and config.filter_size not in (None, size):
-        named = "no filter" if size is None else f"lpf{size}"
-        raise ValueError(
-            f"{file} was saved from a network with filter_size={config.filter_size}, but the spec names {named}"
-        )
+def _other_filter(config: NetworkConfig | None, size: int | None) -> str:
+    """How a spec's filter differs from that of a file's network, or ""."""
+    if config is None or config.filter_size in (None, size):
+        return ""
+    named = "no filter" if size is None else f"lpf{size}"
+    return f"was saved from a network with filter_size={config.filter_size}, but the spec names {named}"
 
 
-def _from_file(source: str, request: Request, file: Path, num_classes: int | None) -> Built:
-    """Builds a model with a file's tensors; its head has the recorded, requested, default or the data's size."""
+def _from_file(source: str, request: Request, file: Path, num_classes: int | None, other_filter: bool = False) -> Built:
+    """Builds a model with a file's tensors; its head has the recorded, requested, default or the data's size.
+
+    Networks of the zoo compare the whole structure; for others, only training may start from ``other_filter``.
+    """
     stated, config = from_file(file), checkpoints.read_contents(file).config
+    difference = _other_filter(config, request.filter_size) if source != "zoo" else ""
+    if difference and not other_filter:
+        raise ValueError(f"{file} {difference}")
 
     def attempt(outputs: int | None) -> Built:
         if source == "zoo":
@@ -218,7 +221,8 @@ def _from_file(source: str, request: Request, file: Path, num_classes: int | Non
             model = create_model(request.name, request.filter_size, file, outputs, progress=False, **options)
             return Built(model)
         built = MODEL_SOURCES[source](replace(request, weights="none", num_classes=outputs))
-        built = replace(built, remark=_load(built.model, file))
+        remarks = (_load(built.model, file), difference and f"its file {difference}")
+        built = replace(built, remark="; ".join(filter(None, remarks)))
         _antialias(built, request, config.structure if config else None)
         return built
 
