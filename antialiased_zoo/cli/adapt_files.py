@@ -39,11 +39,13 @@ def write(
     name = f"{entry['model']}_lpf{entry['filter_size']}_{entry['recipe']}"
     facts = {name: entry[name] for name in ("num_classes", "dataset")}
     facts["classes"] = entry["classes"] and tuple(entry["classes"])
-    file = RunFolder(out).save_weights(stages["after"].state_dict(), name, preprocessing, **facts)
+    run = RunFolder(out)
+    file = run.save_weights(stages["after"].state_dict(), name, preprocessing, **facts)
     figures = {stage: found.figures(stage) for stage in stages}
     changes = {s: {k: v.as_dict() for k, v in found.differences(s, "before").items()} for s in stages if s != "before"}
     record = {"entry": manifest_entry(file, entry), "figures": figures, "differences": changes}
-    RunFolder(out).save_record({**record, "versions": versions(), "data": data}, file)
+    curve = (run.read_checkpoint() or {}).get("log")
+    run.save_record({**record, "curve": curve, "versions": versions(), "data": data}, file)
     table = _table(figures, changes)
     title = f"{entry['model']}, filter size {entry['filter_size']}, distilled without labels"
     (out / "card.md").write_text(f"# {title}\n\n{table}\n\n`{entry['command']}`\n")

@@ -23,6 +23,9 @@ from ..evaluation import (
 )
 from ..weights import Preprocessing
 
+# Pairs of shifts of each photo: with one, the draw matters as much as the choice of some dozens of photos.
+_PAIRS = 5
+
 
 class PhotoBatches:
     """Some photos in order: batches with the network's preprocessing.
@@ -63,7 +66,7 @@ def measure(stages: Mapping[str, nn.Module], photos: PhotoBatches, options: Opti
     same = dict.fromkeys(stages, range(logits.shape[1]))  # the data's classes are the network's outputs
 
     def probes() -> dict[str, Probe]:
-        kinds = {kind: Consistency(kind) for kind in ("crop", "circular")}
+        kinds = {kind: Consistency(kind, _PAIRS) for kind in ("crop", "circular")}
         return {"agreement": Accuracy(), **kinds, "diagonal": Diagonal()}
 
     data = _Labelled(photos, logits.argmax(1).tolist())

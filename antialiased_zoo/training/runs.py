@@ -49,19 +49,20 @@ class RunFolder:
         Raises:
             ValueError: The checkpoint is of a run with other settings; the message names them.
         """
-        state = self._read()
+        state = self.read_checkpoint()
         if state is not None:
             check_settings(self.checkpoint, state["identity"], identity)
         return state
 
     def check(self, some: State) -> None:
         """Raises what `load_checkpoint` would, where only some of the settings are known yet."""
-        state = self._read()
+        state = self.read_checkpoint()
         if state is not None:
             saved = state["identity"]
             check_settings(self.checkpoint, {key: saved[key] for key in some if key in saved}, some)
 
-    def _read(self) -> State | None:
+    def read_checkpoint(self) -> State | None:
+        """Returns the checkpoint, whatever its settings, or ``None`` if there is none."""
         if not self.checkpoint.exists():
             return None
         state: State = torch.load(self.checkpoint, map_location="cpu", weights_only=True)

@@ -58,6 +58,8 @@ def test_it_writes_weights_that_load_with_their_record(
     assert set(record["figures"]) == {"before", "antialiased", "recalibrated", "after"}
     assert record["figures"]["before"]["top1"]["value"] == 100  # it agrees with itself
     assert record["data"] == {"images": 40, "held_out": 8, "measured": 8}
+    assert [entry["step"] for entry in record["curve"]] == [1, 2, 3]
+    assert set(record["curve"][-1]) == {"step", "loss", "agreement", "divergence"}
     assert "| after |" in (out / "card.md").read_text()
     assert (out / "shifts.png").stat().st_size > 1000
     # The weights state the same as the record beside them, from which they may be parted.
