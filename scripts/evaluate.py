@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from tqdm.auto import tqdm
 
+from antialiased_zoo.cli.adapt_measures import PhotoBatches
 from antialiased_zoo.cli.numbers import above_zero, natural, part, positive
 from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import (
@@ -48,6 +50,7 @@ from antialiased_zoo.evaluation import (
     sample_canvases,
     stability_curves,
 )
+from antialiased_zoo.metrics import evaluating
 from antialiased_zoo.training import launcher, versions
 
 AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -60,6 +63,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", "--data-dir", "--data-path", required=True, help=DATA_GRAMMAR)
     parser.add_argument(
         "--labels", type=Path, help="labels of a flat folder: ImageNet's devkit, or a file of lines `image class`"
+    )
+    parser.add_argument(
+        "--agree-with",
+        metavar="MODEL",
+        help="label the images with this model's predictions, so that accuracy is agreement with it",
     )
     parser.add_argument(
         "--classes",
@@ -119,10 +127,12 @@ def _add_running(group: Any) -> None:
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
+    if args.agree_with and (args.labels or args.classes):
+        raise ValueError("--agree-with takes its labels from a model: leave out --labels and --classes")
     device = start(args)
     makers = {name: find_probe(name) for name in args.metrics if name != "features"}
     needs_classes = any(create(Settings(1)).needs_targets for create in makers.values())
-    images = open_data(args.data, args.labels, labelled=needs_classes)
+    images = open_data(args.data, args.labels, labelled=needs_classes and not args.agree_with)
     thin_out(images, args)
     options = Options(
         device, args.batch_size, args.workers, AMP.get(args.amp), args.channels_last, not args.no_progress
@@ -132,11 +142,17 @@ def main(argv: Sequence[str]) -> None:
     def make() -> dict[str, Probe]:
         return {name: create(settings) for name, create in makers.items()}
 
-    flags, count = preprocessing_flags(args), len(images.classes) if needs_classes else None
+    flags = preprocessing_flags(args)
+    original = prepare(args.agree_with, options, flags=flags, seed=args.seed) if args.agree_with else None
+    count = original.outputs if original else len(images.classes) if needs_classes else None
     subjects = [prepare(spec, options, count, args.protocol, flags, args.seed, args.room) for spec in args.models]
     if len({one.named.label for one in subjects}) < len(subjects):
         raise ValueError("two models have the same label; name them apart with LABEL=SPEC")
-    maps = {one.named.label: one.match(images.classes, args.classes) for one in subjects if needs_classes}
+    if original:
+        maps = {one.named.label: same_outputs(one, original) for one in subjects}
+        label(images, original, options)
+    else:
+        maps = {one.named.label: one.match(images.classes, args.classes) for one in subjects if needs_classes}
     for note in [one.note() for one in subjects] + [f"{label}: classes matched {m.how}" for label, m in maps.items()]:
         say(note)
     results = measure(subjects, images, make, maps, args, options)
@@ -177,6 +193,28 @@ def thin_out(images: LabelledImages, args: argparse.Namespace) -> None:
         images.keep([index * len(images) // args.limit for index in range(args.limit)])
     if not 0 <= args.curve_image < len(images):
         raise ValueError(f"--curve-image {args.curve_image}: the images are numbered 0 to {len(images) - 1}")
+
+
+def same_outputs(one: Subject, original: Subject) -> ClassMap:
+    """Return the outputs that answer for the original's: the same ones.
+
+    Raises:
+        ValueError: The model has other classes.
+    """
+    names = [model.named.classes and list(model.named.classes) for model in (one, original)]
+    if one.outputs != original.outputs or (all(names) and names[0] != names[1]):
+        raise ValueError(f"{one.named.label} has other classes than {original.named.label}: they cannot agree")
+    return ClassMap(list(range(one.outputs)), f"with the outputs of {original.named.label}")
+
+
+def label(images: LabelledImages, original: Subject, options: Options) -> None:
+    """Replace the images' classes by a model's predictions for their centre crops."""
+    batches = PhotoBatches(images, range(len(images)), original.protocol.preprocessing)
+    bar = tqdm(batches, total=len(batches), desc="label", disable=not options.progress or not first_process())
+    with torch.inference_mode(), evaluating(original.named.model):
+        found = [original.named.model(batch.to(options.device)).argmax(1) for batch in bar]
+    images.targets = torch.cat(found).tolist()
+    images.classes = list(original.named.classes or map(str, range(original.outputs)))
 
 
 def measure(
@@ -288,6 +326,7 @@ def report(
     figures = {label: result["figures"] for label, result in results.items() if "figures" in result}
     errors = next(iter(results.values())).get("skipped", ())
     notes = [f"{len(images)} images of {args.data}, {len(errors)} skipped", f"`{command}`"]
+    notes += [f"top-1 is agreement with {args.agree_with}"] if args.agree_with else []
     notes += [one.note() for one in subjects]
     notes += [note for label, result in results.items() for note in result_notes(label, result)]
     table = markdown_table(figures, notes)

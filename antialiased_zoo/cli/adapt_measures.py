@@ -14,7 +14,7 @@ from ..evaluation import (
     Consistency,
     Diagonal,
     Evaluation,
-    ImageFiles,
+    LabelledImages,
     Options,
     Probe,
     evaluate,
@@ -25,6 +25,7 @@ from ..weights import Preprocessing
 
 # Pairs of shifts of each photo: with one, the draw matters as much as the choice of some dozens of photos.
 _PAIRS = 5
+_BATCH = 16
 
 
 class PhotoBatches:
@@ -36,13 +37,16 @@ class PhotoBatches:
         preprocessing: The network's preprocessing.
     """
 
-    def __init__(self, files: ImageFiles, indices: Sequence[int], preprocessing: Preprocessing) -> None:
+    def __init__(self, files: LabelledImages, indices: Sequence[int], preprocessing: Preprocessing) -> None:
         self.files, self.indices, self.preprocessing = files, indices, preprocessing
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // _BATCH)
 
     def __iter__(self) -> Iterator[Tensor]:
         transform = self.preprocessing.build()
-        for start in range(0, len(self.indices), 16):
-            yield torch.stack([transform(self.files.image(i)) for i in self.indices[start : start + 16]])
+        for start in range(0, len(self.indices), _BATCH):
+            yield torch.stack([transform(self.files.image(i)) for i in self.indices[start : start + _BATCH]])
 
 
 class _Labelled(Dataset[Any]):

@@ -24,10 +24,13 @@ from antialiased_zoo.evaluation import Probe
 from antialiased_zoo.evaluation.views import centre_view
 from antialiased_zoo.metrics import Meter
 
-def net(num_classes=3):
-    torch.manual_seed(0)
+def net(num_classes=3, seed=0):
+    torch.manual_seed(seed)
     body = [nn.Conv2d(3, 16, 3, stride=4), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.LayerNorm(16)]
     return nn.Sequential(*body, nn.Linear(16, num_classes))
+
+def another():
+    return net(seed=3)
 
 def thousand():
     return net(1000)
@@ -123,9 +126,23 @@ def test_wordnet_folders_are_matched_with_imagenets_outputs(folder, tmp_path, sc
     assert found["figures"]["top1"]["value"] == pytest.approx(100 * np.mean(right))
 
 
+def test_a_model_can_label_the_images(folder, tmp_path, script, capsys):
+    options = ["b=situations:another", *FEW, "--metrics", "accuracy", "--agree-with", "a=situations:net"]
+    found = record(script, folder, tmp_path / "out", *options)["b"]
+    images, module = open_images(folder, Preprocessing(80, 40).build()), sys.modules["situations"]
+    batch = torch.stack([image for image, _ in images])
+    with torch.inference_mode():
+        same = [model(batch).argmax(1) for model in (module.net().eval(), module.another().eval())]
+    assert found["figures"]["top1"]["value"] == pytest.approx(100 * float((same[0] == same[1]).float().mean()))
+    assert 0 < found["figures"]["top1"]["value"] < 100
+    assert "top-1 is agreement with a=situations:net" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["situations:net", *FEW, "--agree-with", "situations:thousand"], "other classes than situations:thousand"),
+        (["situations:net", *FEW, "--agree-with", "situations:net", "--labels", "x"], "leave out --labels"),
         (["situations:thousand", *FEW], "the model has 1000 classes, the data 3"),
         (["situations:net", *FEW, "--device", "gpu"], "device 'gpu' cannot be used here"),
         (["situations:net", *FEW, "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
