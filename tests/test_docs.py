@@ -206,11 +206,13 @@ def test_the_readmes_costs_are_the_plans() -> None:
 def test_the_readmes_caption_says_what_its_picture_shows() -> None:
     with Image.open(ROOT / "docs" / "demo.png") as picture:
         title = picture.info["Title"]
-    shares = r"change the answer: ([\d.]+%) \[[^]]*\] to ([\d.]+%)"
-    plain, antialiased, photos = re.search(rf"{shares}.*\((\d+) photos", title, re.DOTALL).groups()
+    pair = r"([\d.]+%) \[[^]]*\] to ([\d.]+%)"
+    pattern = rf"change the answer: {pair}.*probability: {pair}.*\((\d+) photos"
+    plain, antialiased, *steps, photos = re.search(pattern, title, re.DOTALL).groups()
     prose = " ".join(README.split())
     assert f"on {photos} photos, a shift of one pixel changes the answer of the plain one in {plain}" in prose
     assert f"that of the antialiased one in {antialiased}" in prose
+    assert f"the probability by {steps[0]} and {steps[1]} on average" in prose
 
 
 def test_the_speeds_are_the_records() -> None:

@@ -364,12 +364,15 @@ def test_a_displacement_is_found_and_the_goal_lies_there() -> None:
 
 def test_the_page_shows_the_recorded_figures_of_the_packaged_pair() -> None:
     root = Path(__file__).parents[2]
-    record = json.loads((root / "results" / "adapting" / "efficientnet_lite0.json").read_text())
+    folder = root / "results" / "adapting" / "lite0"
+    unseen, seen = (json.loads((folder / kind / "results.json").read_text())["models"] for kind in ("unseen", "seen"))
     page = (root / "docs" / "adapting.md").read_text()
     shown = page.partition("<!-- lite0 -->")[2].partition("<!-- /lite0 -->")[0]
-    for of, sign in (("teacher", ""), ("student", ""), ("difference", "+")):
-        found = [record["photos_unseen"][of][f"{kind}_consistency"] for kind in ("crop", "circular")]
-        for figure in (*found, record["photos400"][of]["top1"]):
+    rows = [(label, "figures", "") for label in ("original", "seed-0", "seed-1", "packaged")]
+    for label, of, sign in (*rows, ("packaged", "differences", "+")):
+        consistency = [unseen[label][of][f"{kind}_consistency"] for kind in ("crop", "circular")]
+        for figure in (*consistency, seen[label][of]["top1"]):
             value, low, high = (f"{figure[name]:{sign}.1f}" for name in ("value", "low", "high"))
             assert f"{value} [{low}, {high}]" in shown
-    assert record["weights"] == az.get_entry("efficientnet_lite0", 4).file
+    runs = json.loads((folder / "runs.json").read_text())
+    assert runs["weights"] == az.get_entry("efficientnet_lite0", 4).file
