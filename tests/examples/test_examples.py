@@ -110,7 +110,7 @@ def test_the_greyscale_figures_are_the_records() -> None:
     root = FOLDER.parent
     record = (root / "results" / "greyscale" / "efficientnet_lite0.txt").read_text()
     page = (root / "docs" / "finetuning.md").read_text()
-    runs = re.findall(r"seed \d, filter (\w+): accuracy ([\d.]+), consistency ([\d.]+)", record)
+    runs = re.findall(r"seed \d, filter (\w+): \{'accuracy': ([\d.]+), 'crop consistency': ([\d.]+)\}", record)
     assert len(runs) == 6
     for at, title in ((1, "top-1 accuracy"), (2, "crop consistency")):
         before, after = ([float(run[at]) for run in runs if run[0] == k] for k in ("None", "4"))
