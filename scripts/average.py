@@ -3,8 +3,8 @@
     python scripts/average.py efficientnet_lite0:lpf4:FILE efficientnet_lite0:lpf4:FILE --out runs/mean
 
 Runs from one start often end so close that their mean is better than each of them (Wortsman et al., "Model soups",
-2022). The mean gets the first file's name, up to the digest, and its record, with the commands of all. Measure it with
-scripts/evaluate.py.
+2022). The mean gets the first file's name, up to the digest, and its record without metrics, with the commands of all.
+Measure it with scripts/evaluate.py.
 """
 
 from __future__ import annotations
@@ -65,14 +65,16 @@ def average(models: Sequence[str], out: Path, own: str) -> Path:
         if _structure(other) != _structure(model):
             raise ValueError(f"{text} is not the network of {models[0]}")
     model.load_state_dict(mean([other.state_dict() for other in networks]))
-    facts = {"num_classes": config.num_classes, "classes": config.classes, "dataset": config.dataset}
+    # The metrics that a file or a record states are those of its own run.
+    facts = {"num_classes": config.num_classes, "classes": config.classes, "dataset": config.dataset, "metrics": {}}
     run, stem = RunFolder(out), files[0].stem.rpartition("-")[0] or files[0].stem
     path = run.save_weights(model.state_dict(), stem, config.preprocessing, **facts)
     beside = [file.with_suffix(".json") for file in files]
     records = [json.loads(file.read_text()) for file in beside if file.exists()]
     entries = [record.get("entry", record) for record in records]
     command = " && ".join([*(entry["command"] for entry in entries if "command" in entry), own])
-    entry = manifest_entry(path, {**(entries[0] if entries else {}), "command": command})
+    stated = {name: value for name, value in (entries[0] if entries else {}).items() if name != "metrics"}
+    entry = manifest_entry(path, {**stated, "command": command})
     run.save_record({"entry": entry, "made_from": [file.name for file in files], "versions": versions()}, path)
     return path
 

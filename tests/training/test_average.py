@@ -23,9 +23,9 @@ def saved(folder: Path, seed: int, **options: float) -> str:
     network = az.mobilenet_v2(4, num_classes=3, **{"width_mult": 0.1, **options})
     state = network.state_dict()
     state["features.0.1.num_batches_tracked"].fill_(7)
-    facts = {"preprocessing": Preprocessing(40, 32), "classes": ("a", "b", "c")}
+    facts = {"preprocessing": Preprocessing(40, 32), "classes": ("a", "b", "c"), "metrics": {"acc1": 90.0}}
     path = RunFolder(folder).save_weights(state, "mobilenet_v2_lpf4_distilled", **facts)
-    entry = manifest_entry(path, {**_FACTS, "command": f"adapt --seed {seed}"})
+    entry = manifest_entry(path, {**_FACTS, "command": f"adapt --seed {seed}", "metrics": {"acc1": 90.0}})
     RunFolder(folder).save_record({"entry": entry}, path)
     return f"mobilenet_v2:lpf4:{path}"
 
@@ -44,6 +44,8 @@ def test_it_writes_the_mean_with_a_record(tmp_path: Path, capsys: pytest.Capture
     commands = "adapt --seed 0 && adapt --seed 1 && python scripts/average.py mobilenet_v2:lpf4:"
     assert entry["command"].startswith(commands)
     config = az.from_pretrained(path).config
+    assert "metrics" not in entry
+    assert config.metrics == {}
     assert (config.filter_size, config.classes, config.preprocessing) == (4, ("a", "b", "c"), Preprocessing(40, 32))
 
 
