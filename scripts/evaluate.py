@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from tqdm.auto import tqdm
 
-from antialiased_zoo.cli.adapt_measures import PhotoBatches
+from antialiased_zoo.cli.adapt_measures import PhotoBatches, logits_of
 from antialiased_zoo.cli.numbers import above_zero, natural, part, positive
 from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import (
@@ -50,7 +50,6 @@ from antialiased_zoo.evaluation import (
     sample_canvases,
     stability_curves,
 )
-from antialiased_zoo.metrics import evaluating
 from antialiased_zoo.training import launcher, versions
 
 AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -132,6 +131,8 @@ def main(argv: Sequence[str]) -> None:
     device = start(args)
     makers = {name: find_probe(name) for name in args.metrics if name != "features"}
     needs_classes = any(create(Settings(1)).needs_targets for create in makers.values())
+    if args.agree_with and not needs_classes:
+        raise ValueError("--agree-with labels images for accuracy: none of the --metrics uses labels")
     images = open_data(args.data, args.labels, labelled=needs_classes and not args.agree_with)
     thin_out(images, args)
     options = Options(
@@ -143,9 +144,13 @@ def main(argv: Sequence[str]) -> None:
         return {name: create(settings) for name, create in makers.items()}
 
     flags = preprocessing_flags(args)
-    original = prepare(args.agree_with, options, flags=flags, seed=args.seed) if args.agree_with else None
+
+    def ready(spec: str, count: int | None) -> Subject:
+        return prepare(spec, options, count, args.protocol, flags, args.seed, args.room)
+
+    original = ready(args.agree_with, None) if args.agree_with else None
     count = original.outputs if original else len(images.classes) if needs_classes else None
-    subjects = [prepare(spec, options, count, args.protocol, flags, args.seed, args.room) for spec in args.models]
+    subjects = [ready(spec, count) for spec in args.models]
     if len({one.named.label for one in subjects}) < len(subjects):
         raise ValueError("two models have the same label; name them apart with LABEL=SPEC")
     if original:
@@ -211,9 +216,7 @@ def label(images: LabelledImages, original: Subject, options: Options) -> None:
     """Replace the images' classes by a model's predictions for their centre crops."""
     batches = PhotoBatches(images, range(len(images)), original.protocol.preprocessing)
     bar = tqdm(batches, total=len(batches), desc="label", disable=not options.progress or not first_process())
-    with torch.inference_mode(), evaluating(original.named.model):
-        found = [original.named.model(batch.to(options.device)).argmax(1) for batch in bar]
-    images.targets = torch.cat(found).tolist()
+    images.targets = logits_of(original.named.model, bar, options.device).argmax(1).tolist()
     images.classes = list(original.named.classes or map(str, range(original.outputs)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from ..evaluation import (
     protocol_for,
     with_room,
 )
+from ..metrics import evaluating
 from ..weights import Preprocessing
 
 # Pairs of shifts of each photo: with one, the draw matters as much as the choice of some dozens of photos.
@@ -62,11 +63,16 @@ class _Labelled(Dataset[Any]):
         return self.photos.files.image(self.photos.indices[place]), self.predictions[place]
 
 
+def logits_of(model: nn.Module, batches: Iterable[Tensor], device: torch.device) -> Tensor:
+    """The model's logits ``(N, classes)`` for all batches, in evaluation mode."""
+    with torch.inference_mode(), evaluating(model):
+        return torch.cat([model(batch.to(device)) for batch in batches])
+
+
 def measure(stages: Mapping[str, nn.Module], photos: PhotoBatches, options: Options) -> Evaluation:
     """Measure each stage; the first is the original network."""
     original = next(iter(stages.values()))
-    with torch.inference_mode():
-        logits = torch.cat([original.eval()(batch.to(options.device)) for batch in photos])
+    logits = logits_of(original, photos, options.device)
     same = dict.fromkeys(stages, range(logits.shape[1]))  # the data's classes are the network's outputs
 
     def probes() -> dict[str, Probe]:

@@ -371,8 +371,21 @@ def test_the_page_shows_the_recorded_figures_of_the_packaged_pair() -> None:
     rows = [(label, "figures", "") for label in ("original", "seed-0", "seed-1", "packaged")]
     for label, of, sign in (*rows, ("packaged", "differences", "+")):
         consistency = [unseen[label][of][f"{kind}_consistency"] for kind in ("crop", "circular")]
-        for figure in (*consistency, seen[label][of]["top1"]):
+        agreement = [] if label == "original" or of == "differences" else [unseen[label][of]["top1"]]
+        for figure in (*agreement, *consistency, seen[label][of]["top1"]):
             value, low, high = (f"{figure[name]:{sign}.1f}" for name in ("value", "low", "high"))
             assert f"{value} [{low}, {high}]" in shown
     runs = json.loads((folder / "runs.json").read_text())
     assert runs["weights"] == az.get_entry("efficientnet_lite0", 4).file
+
+
+def test_the_page_shows_the_recorded_filters_and_photos() -> None:
+    root = Path(__file__).parents[2]
+    page, folder = (root / "docs" / "adapting.md").read_text(), root / "results" / "adapting" / "lite0" / "filters"
+    found, runs = (json.loads((folder / name).read_text()) for name in ("results.json", "runs.json"))
+    for label, run in runs.items():
+        figures = found["models"][label]["figures"]
+        cells = [f"{min(entry['divergence'] for entry in run['curve']):.3f}"]
+        for name in ("top1", "crop_consistency", "circular_consistency"):
+            cells.append("{value:.1f} [{low:.1f}, {high:.1f}]".format(**figures[name]))
+        assert f"photos | {' | '.join(cells)} |" in page

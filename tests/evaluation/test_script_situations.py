@@ -143,6 +143,7 @@ def test_a_model_can_label_the_images(folder, tmp_path, script, capsys):
     [
         (["situations:net", *FEW, "--agree-with", "situations:thousand"], "other classes than situations:thousand"),
         (["situations:net", *FEW, "--agree-with", "situations:net", "--labels", "x"], "leave out --labels"),
+        (["situations:net", *FEW, "--agree-with", "situations:net", "--metrics", "crop"], "none of the --metrics"),
         (["situations:thousand", *FEW], "the model has 1000 classes, the data 3"),
         (["situations:net", *FEW, "--device", "gpu"], "device 'gpu' cannot be used here"),
         (["situations:net", *FEW, "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),

@@ -54,9 +54,8 @@ def test_it_refuses_what_has_no_mean(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="need two models or more, got 1"):
         average.main([spec, "--out", str(tmp_path / "mean")])
     wide = saved(tmp_path / "wide", 0, width_mult=0.2)
-    torch.save(
-        dict(az.mobilenet_v2(4, num_classes=3, width_mult=0.1).state_dict()), tmp_path / "plain.pth"
-    )  # a plain dict states no structure
+    state = az.mobilenet_v2(4, num_classes=3, width_mult=0.1).state_dict()
+    torch.save(dict(state), tmp_path / "plain.pth")  # a plain dict states no structure
     plain = f"mobilenet_v2:lpf4:{tmp_path / 'plain.pth'}"
     for others, message in (
         ([spec, wide], f"{wide} is not the network of"),
