@@ -117,10 +117,37 @@ def test_accumulates_in_float32(dtype: torch.dtype, layout: torch.memory_format)
 
 @pytest.mark.parametrize("layout", slow([torch.contiguous_format, torch.channels_last]))
 def test_programs_meet(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiles = {key: launch.Tile(4, 8, 2 if key[0] else 4, 4) for key in launch.TILES}
-    monkeypatch.setattr(launch, "TILES", tiles)
-    launch._launch.cache_clear()
-    check(torch.randn(1, 2, 11, 5).contiguous(memory_format=layout), 3, 2, "reflect")
+    for key, columns in zip(launch.TILES, (1, 2, 1, 2), strict=True):
+        monkeypatch.setitem(launch.TILES, key, launch.Tile(2, columns, 1, 2 - columns))
+    launch._plan.cache_clear()
+    check(torch.randn(2, 6, 11, 13).contiguous(memory_format=layout), 3, 2, "reflect")
+    launch._plan.cache_clear()
+
+
+# Data type, filter, stride, padding, more padding, size: of rows in vectors of 16, 8 and 4 bytes.
+VECTORS = [
+    (torch.bfloat16, 4, 2, "reflect", 0, (5, 32)),
+    (torch.float32, 4, 2, "reflect", 0, (3, 4)),
+    (torch.float16, 7, 2, "replicate", 0, (2, 12)),
+    (torch.float32, 3, 1, "zero", 0, (3, 8)),
+    (torch.float32, 5, 4, "reflect", 0, (6, 16)),
+    (torch.bfloat16, 2, 2, "zero", 0, (4, 8)),
+    (torch.bfloat16, 3, 2, "reflect", 0, (4, 6)),
+    (torch.float64, OWN, 2, "reflect", 3, (4, 6)),
+    (torch.bfloat16, 4, 3, "reflect", 0, (4, 12)),  # in no vectors
+]
+
+
+@pytest.mark.parametrize("case", slow(VECTORS, 0))
+def test_vectors_of_columns(case: tuple[torch.dtype, object, int, str, int, tuple[int, int]]) -> None:
+    dtype, filt_size, stride, pad_type, pad_off, size = case
+    check(torch.randn(2, 2, *size).to(dtype), filt_size, stride, pad_type, pad_off)
+
+
+@pytest.mark.parametrize("channels", slow([8, 12, 40, 136], 2))
+def test_vectors_of_channels(channels: int) -> None:
+    x = torch.randn(1, channels, 4, 5).bfloat16()
+    check(x.contiguous(memory_format=torch.channels_last), 4, 2, "reflect")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +159,8 @@ def test_programs_meet(layout: torch.memory_format, monkeypatch: pytest.MonkeyPa
             lambda x: x.transpose(2, 3),
             lambda x: x.contiguous(memory_format=torch.channels_last)[:, :, :, 1:],
             lambda x: x[:1].expand(2, -1, -1, -1),
+            lambda x: x.repeat(1, 1, 1, 4)[..., 2:18],  # of even rows, at an address that is not
+            lambda x: x.repeat(1, 4, 1, 1).contiguous(memory_format=torch.channels_last)[:, 3:11],
         ],
         3,
     ),
@@ -176,6 +205,13 @@ def test_second_derivatives() -> None:
     (found,) = torch.autograd.grad((gradient * direction).sum(), x)
     blurred, _ = by_definition(direction, None, blur, "reflect")
     torch.testing.assert_close(found, 2 * by_definition(direction, blurred, blur, "reflect")[1])
+
+
+@pytest.mark.slow
+def test_gradients_by_finite_differences() -> None:
+    x = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(az.blur_pool2d, x)
+    assert torch.autograd.gradgradcheck(az.blur_pool2d, x)
 
 
 @pytest.mark.slow

@@ -1,104 +1,128 @@
-"""The compile-time description of one axis of the kernel; the kernel is compiled once for each."""
+"""The compile-time description of one axis of the kernel, which is compiled once for each."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, TypeVar
+
+# A blur along an axis: taps, stride, padding before and after, padding mode; and the size of its map.
+AxisFacts: TypeAlias = tuple[tuple[float, ...], int, tuple[int, int], str, int]
+
+_Weights: TypeAlias = Mapping[int, Mapping[int, float]]
+_T = TypeVar("_T", int, float)
+_Table: TypeAlias = tuple[tuple[float, ...], ...]
+
+
+class Border(NamedTuple):
+    """What padding adds to the weights of one unit of a transposed blur.
+
+    Attributes:
+        unit: The unit, counted from the border.
+        is_last: True for the border at the end of the axis.
+        weights: As in `Axis`.
+    """
+
+    unit: int
+    is_last: bool
+    weights: _Table
 
 
 class Axis(NamedTuple):
-    """An axis of a blur, or of its transpose.
+    """An axis of a blur, or of its transpose, as a sequence of equal units.
+
+    Unit ``u`` computes the positions ``u * writes`` to ``u * writes + writes - 1`` of the result as weighted
+    sums of the positions of the source that start at ``u * reads - before``. A blur's unit writes one output,
+    a transposed blur's as many positions as the blur's stride.
 
     Attributes:
-        taps: The blur's taps.
-        stride: The blur's stride.
-        before: The padding before the map.
-        is_zero_padded: True for zero padding; False if the padding copies pixels of the map.
-        folds: How often a padding position is reflected until it lies in the map; 0 replicates the
-            border.
-        source_folds: The same for the positions that are read; 0 in the transpose, which reads no
-            padding.
-        slots: Number of source positions that each position of the result reads.
-        starts: For each row of a band, the first of the band's source rows that it reads.
-        weights: For each row of a band, the weight of each slot, away from the border.
-        margin: Distance from the border from which these weights are valid.
-        transposed: True for the transpose.
-        shift: For position p, the first output that the transpose reads is
-            (p + shift) // stride - back.
-        back: See ``shift``.
+        slots: Number of positions that a unit reads.
+        writes: Number of positions that a unit writes.
+        reads: Number of positions of the source between two units.
+        before: Number of positions that a unit reads before its first.
+        weights: For each position that a unit writes, the weight of each position that it reads.
+        is_padded: True if a position outside the source copies one inside it; False if it is zero.
+        folds: How often a position outside is reflected until it lies in the source; 0 copies the border.
+        borders: Further weights of the units near the borders.
+        uses: For each weight, 1 if every unit uses it, 2 if only some near a border do, 0 if none does.
     """
 
-    taps: tuple[float, ...]
-    stride: int
-    before: int
-    is_zero_padded: bool
-    folds: int
-    source_folds: int
     slots: int
-    starts: tuple[int, ...]
-    weights: tuple[tuple[float, ...], ...]
-    margin: int
-    transposed: bool
-    shift: int = 0
-    back: int = 0
+    writes: int
+    reads: int
+    before: int
+    weights: _Table
+    is_padded: bool
+    folds: int
+    borders: tuple[Border, ...]
+    uses: tuple[tuple[int, ...], ...]
+
+
+def blur_axis(facts: AxisFacts) -> Axis:
+    """The axis of a blur."""
+    taps, stride, padding, mode, size = facts
+    folds = -(-max(padding) // (size - 1)) if mode == "reflect" and size > 1 else 0
+    uses = tuple(int(tap != 0) for tap in taps)
+    return Axis(len(taps), 1, stride, padding[0], (taps,), mode != "constant", folds, (), (uses,))
 
 
 @lru_cache(maxsize=1024)
-def blur_axis(taps: tuple[float, ...], stride: int, padding: tuple[int, int], mode: str, size: int, rows: int) -> Axis:
-    """The axis of the blur of a map of this size, for bands of ``rows`` rows."""
-    folds = _folds(size, max(padding)) if mode == "reflect" else 0
-    starts = tuple(stride * i for i in range(rows))
+def transposed_axis(facts: AxisFacts) -> Axis:
+    """The axis of a transposed blur: its units read outputs of the blur, and write positions of the map."""
+    taps, stride, padding, _, size = facts
+    count = (size + sum(padding) - len(taps)) // stride + 1
+    reach = len(taps) + abs(padding[0])
+    regular = _unit(_transposed(facts, range(-reach, reach), is_endless=True), 0, stride)
+    found = _transposed(facts, range(count))
+    last = -(-size // stride) - 1
+    borders = {}
+    for unit in range(last + 1):
+        weights = _unit(found, unit, stride)
+        more = {at: weight - regular.get(at, 0.0) for at, weight in weights.items() if weight != regular.get(at)}
+        if more:
+            borders[unit] = more
+    places = [0, *(place for weights in (regular, *borders.values()) for _, place in weights)]
+    window = range(min(places), max(places) + 1)
+    tables = [(unit, _table(more, stride, window)) for unit, more in borders.items()]
+    uses = {at: 1 if at in regular else 2 for weights in (regular, *borders.values()) for at in weights}
     return Axis(
-        taps,
+        len(window),
         stride,
-        padding[0],
-        mode == "constant",
-        folds,
-        folds,
-        len(taps),
-        starts,
-        (taps,) * rows,
-        max(len(taps), 1 + max(padding)),
+        1,
+        -window.start,
+        _table(regular, stride, window),
         False,
+        0,
+        tuple(Border(min(unit, last - unit), unit > last - unit, table) for unit, table in tables),
+        _table(uses, stride, window),
     )
 
 
-@lru_cache(maxsize=1024)
-def transposed_axis(
-    taps: tuple[float, ...], stride: int, padding: tuple[int, int], mode: str, size: int, rows: int
-) -> Axis:
-    """The axis of the transposed blur of a map of this size, for bands of at least ``rows`` rows."""
-    blur = blur_axis(taps, stride, padding, mode, size, rows)
-    k = len(taps)
-    # floor((place + before - k) / stride) + 1, computed with non-negative integers.
-    shift = padding[0] - k + stride + k * stride
-    # Without padding a position is read by the outputs that start up to k - 1 positions before it;
-    # padding may add others.
-    others = [0, -(-k // stride) - 1]
-    for output in range((size + sum(padding) - k) // stride + 1):
-        for place in range(output * stride - padding[0], output * stride - padding[0] + k):
-            if not blur.is_zero_padded and not 0 <= place < size:
-                copied = _copied(place, size, blur.folds)
-                others.append(output - ((copied + shift) // stride - k))
-    slots, back = max(others) - min(others) + 1, k - min(others)
-    band = range(stride * -(-rows // stride))
-    starts = tuple((shift + i) // stride - shift // stride for i in band)
-    nearest = [i + padding[0] - stride * ((i + shift) // stride - back) for i in band]  # the tap in slot 0
-    weights = tuple(
-        tuple(taps[t] if 0 <= t < k else 0.0 for t in range(tap, tap - slots * stride, -stride)) for tap in nearest
-    )
-    return blur._replace(
-        source_folds=0, slots=slots, starts=starts, weights=weights, transposed=True, shift=shift, back=back
-    )
+def _transposed(facts: AxisFacts, outputs: range, is_endless: bool = False) -> _Weights:
+    """For each position of the map, the weight of each output that reads it; an endless map needs no padding."""
+    taps, stride, padding, mode, size = facts
+    found: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for output in outputs:
+        for place, tap in enumerate(taps, output * stride - padding[0]):
+            if tap and (is_endless or mode != "constant" or 0 <= place < size):
+                found[place if is_endless else _copied(place, size, mode)][output] += tap
+    return found
 
 
-def _folds(size: int, reach: int) -> int:
-    """How often a position up to ``reach`` outside a map of this size is reflected until it lies in it."""
-    return 0 if size == 1 else -(-reach // (size - 1))
-
-
-def _copied(place: int, size: int, folds: int) -> int:
+def _copied(place: int, size: int, mode: str) -> int:
     """The position in the map that a position of the padded map copies."""
-    for _ in range(folds):
-        place = size - 1 - abs(size - 1 - abs(place))
+    while mode == "reflect" and size > 1 and not 0 <= place < size:
+        place = -place if place < 0 else 2 * (size - 1) - place
     return min(max(place, 0), size - 1)
+
+
+def _unit(places: _Weights, unit: int, stride: int) -> dict[tuple[int, int], float]:
+    """The weights of a unit, by position written and position read, both counted from the unit's first."""
+    written = [(i, places.get(unit * stride + i, {})) for i in range(stride)]
+    return {(i, output - unit): weight for i, weights in written for output, weight in weights.items()}
+
+
+def _table(values: Mapping[tuple[int, int], _T], writes: int, window: range) -> tuple[tuple[_T, ...], ...]:
+    """The values as rows, one for each position written; zero where there is none."""
+    return tuple(tuple(values.get((i, place), 0) for place in window) for i in range(writes))

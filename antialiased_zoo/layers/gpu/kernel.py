@@ -1,137 +1,289 @@
 """The Triton kernel: a separable blur with padding and stride, or its transpose, as a gather.
 
-Along each axis, a position of the result reads a fixed number of *slots*: source positions, each
-with a weight. The slots of a blur are its taps; the slots of its transpose are the outputs that may
-have read the position, so the gradient needs no atomic additions and no saved tensors. A program
-computes a few rows (a *band*) of some columns and channels: each source row is read once, summed
-along the columns, and added to the rows of the band that use it.
+Along each axis the result is divided into units (`Axis`). A program computes a band of units of rows,
+for some items: each a few units of columns, of some channels. It reads each source row once, sums it
+along the columns, and adds the sums to the rows of the band that use it; a row is stored when it is
+complete. The transpose gathers from the outputs that have read a position, so the gradient needs no
+atomic additions and no saved tensors.
+
+Threads read and write vectors. In channels-last they hold channels; otherwise they hold the columns of
+an item, if rows are aligned, and the columns around them, which neighbours hold, are read one by one.
 """
-# Triton's language differs from Python: constants are upper-case, tuples grow by concatenation, and
-# there is no unpacking.
+# Triton's language differs from Python: constants are upper-case, tuples grow by concatenation, there is
+# no unpacking, and the ends of loops are constants with a name.
 # ruff: noqa: N803, N806, RUF005
-# mypy: disable-error-code="assignment, untyped-decorator"
+# mypy: disable-error-code="assignment, misc, untyped-decorator"
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
+# Alignment is part of the layout: one compiled kernel for maps of all sizes.
+_SIZES = (
+    "x_image x_channel x_row x_column x_rows x_columns y_image y_channel y_row y_column y_rows y_columns channels group"
+)
 
-@triton.jit
+
+@triton.jit(do_not_specialize_on_alignment=_SIZES.split())
 def blur_kernel(
     x: tl.tensor, x_image: tl.tensor, x_channel: tl.tensor, x_row: tl.tensor, x_column: tl.tensor,
     x_rows: tl.tensor, x_columns: tl.tensor,
     y: tl.tensor, y_image: tl.tensor, y_channel: tl.tensor, y_row: tl.tensor, y_column: tl.tensor,
     y_rows: tl.tensor, y_columns: tl.tensor,
-    channels: tl.tensor, Y: tl.constexpr, X: tl.constexpr, DTYPE: tl.constexpr,
-    COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
+    channels: tl.tensor, group: tl.tensor, Y: tl.constexpr, X: tl.constexpr, LAYOUT: tl.constexpr,
+    DTYPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ITEMS: tl.constexpr, AHEAD: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Compute ``y`` from ``x`` in ``DTYPE``; ``Y`` and ``X`` are the `Axis` of the rows and of the columns."""
+    """Compute ``y`` from ``x`` in ``DTYPE``.
+
+    ``Y`` and ``X`` are the `Axis` of the rows and of the columns. Programs take turns along
+    ``group`` vectors of channels, then the columns, the rows and the images.
+    """
     program = tl.program_id(0)
-    BAND: tl.constexpr = len(Y.starts)
-    channel_blocks, column_blocks = tl.cdiv(channels, CHANNELS), tl.cdiv(y_columns, COLUMNS)
-    bands = tl.cdiv(y_rows, BAND)
-    channel = (program % channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    column = (program // channel_blocks % column_blocks) * COLUMNS + tl.arange(0, COLUMNS)[:, None]
-    first = (program // channel_blocks // column_blocks % bands) * BAND
-    image = (program // channel_blocks // column_blocks // bands).to(tl.int64)
-    x += image * x_image
-    y += image * y_image
-
-    places, masks, weights = (), (), ()  # for each slot of the columns
-    SLOTS: tl.constexpr = X.slots
-    for slot in tl.static_range(SLOTS):
-        place = _place(column, slot, X)
-        weight = _weight(column, place, 0, slot, y_columns, X, not X.transposed, DTYPE)
-        places = places + (channel * x_channel + _copied(place, x_columns, X.source_folds) * x_column,)
-        masks = masks + ((channel < channels) & _is_read(place, x_columns, X) & (weight != 0),)
-        weights = weights + (weight,)
-
-    if Y.transposed:
-        if (first >= Y.margin) & (first + BAND + Y.margin <= y_rows):
-            sums = _sums(x, x_row, x_rows, y_rows, first, places, masks, weights, Y, True, DTYPE, COLUMNS, CHANNELS)
-        else:
-            sums = _sums(x, x_row, x_rows, y_rows, first, places, masks, weights, Y, False, DTYPE, COLUMNS, CHANNELS)
+    units = tl.cdiv(y_columns, X.writes)
+    blocks = tl.cdiv(units, COLUMNS)  # the items of a row and a channel
+    groups, chunks = tl.cdiv(channels, group), tl.cdiv(blocks * group, ITEMS)
+    bands = tl.cdiv(tl.cdiv(y_rows, Y.writes), ROWS)
+    item = (program // groups % chunks) * ITEMS + tl.arange(0, ITEMS)
+    band = program // groups // chunks % bands * ROWS
+    image = (program // groups // chunks // bands).to(tl.int64)
+    if LAYOUT.is_last:
+        block, channel = (item // group)[:, None], (program % groups * group + item % group)[:, None]
+        x_column, y_column = x_column * LAYOUT.x_align, y_column * LAYOUT.y_align
     else:
-        sums = _sums(x, x_row, x_rows, y_rows, first, places, masks, weights, Y, True, DTYPE, COLUMNS, CHANNELS)
+        block, channel = (item % blocks)[:, None], (program % groups * group + item // blocks)[:, None]
+        x_channel, y_channel = x_channel * LAYOUT.x_align, y_channel * LAYOUT.y_align
+    valid = (block < blocks) & (channel < channels)
+    VECTOR: tl.constexpr = LAYOUT.vector
+    channel = channel * VECTOR + tl.arange(0, VECTOR)[None, :]
+    unit = block * COLUMNS
+    x += image * x_image * LAYOUT.x_align
+    y += image * y_image * LAYOUT.y_align
+    source = _columns(channel * x_channel, x_column, x_columns, unit, valid, COLUMNS, X, LAYOUT)
 
-    for i in tl.static_range(BAND):
-        is_written = (channel < channels) & (column < y_columns) & (first + i < y_rows)
-        tl.store(y + (first + i) * y_row + (channel * y_channel + column * y_column), sums[i], mask=is_written)
+    column_weights, row_weights = (), ()
+    for q in tl.static_range(COLUMNS):
+        column_weights = column_weights + (_weights(unit + q, units, X, DTYPE),)
+    for q in tl.static_range(ROWS):
+        row_weights = row_weights + (_weights(band + q, tl.cdiv(y_rows, Y.writes), Y, DTYPE),)
+    WRITTEN: tl.constexpr = COLUMNS * X.writes
+    BAND: tl.constexpr = ROWS * Y.writes
+    sums = ((tl.zeros([ITEMS, VECTOR], DTYPE),) * WRITTEN,) * BAND
+    STEPS: tl.constexpr = (ROWS - 1) * Y.reads + Y.slots
+    ahead = ()  # the source rows, of which the last few are not used yet
+    for step in tl.static_range(STEPS + AHEAD):
+        if step < STEPS:
+            place = band * Y.reads - Y.before + step
+            ahead = ahead + (_read(x, x_row * LAYOUT.x_align, x_rows, place, source, Y, X),)
+        if step >= AHEAD:
+            totals = _sums(ahead[step - AHEAD], column_weights, ITEMS, COLUMNS, X, LAYOUT, DTYPE)
+            sums = _added(sums, totals, row_weights, step - AHEAD, Y)
+            for i in tl.static_range(BAND):
+                if step - AHEAD == i // Y.writes * Y.reads + Y.slots - 1:  # the row is complete
+                    row = band * Y.writes + i
+                    out = y + row * y_row * LAYOUT.y_align + channel * y_channel
+                    _write(out, y_column, y_columns, unit, valid & (row < y_rows), sums[i], ITEMS, X, LAYOUT)
+
+
+@triton.jit
+def _weights(unit: tl.tensor, units: tl.tensor, axis: tl.constexpr, DTYPE: tl.constexpr) -> tl.tuple:
+    """The weights of one unit: for each position written, of each position read."""
+    WRITES: tl.constexpr = axis.writes
+    SLOTS: tl.constexpr = axis.slots
+    BORDERS: tl.constexpr = len(axis.borders)
+    rows = ()
+    for i in tl.static_range(WRITES):
+        row = ()
+        for slot in tl.static_range(SLOTS):
+            weight = tl.zeros_like(unit).to(DTYPE) + axis.weights[i][slot]
+            for b in tl.static_range(BORDERS):
+                if axis.borders[b].weights[i][slot] != 0:
+                    place = units - 1 - axis.borders[b].unit if axis.borders[b].is_last else axis.borders[b].unit
+                    weight += tl.where(unit == place, axis.borders[b].weights[i][slot], 0.0)
+            row = row + (weight,)
+        rows = rows + (row,)
+    return rows
+
+
+@triton.jit
+def _columns(
+    channel: tl.tensor, x_column: tl.tensor, x_columns: tl.tensor, unit: tl.tensor, valid: tl.tensor,
+    COLUMNS: tl.constexpr, X: tl.constexpr, LAYOUT: tl.constexpr,
+) -> tl.tuple:  # fmt: skip
+    """The offsets and masks of the columns that an item reads; of a vector of columns, last."""
+    WINDOW: tl.constexpr = (COLUMNS - 1) * X.reads + X.slots
+    WIDTH: tl.constexpr = COLUMNS * X.reads
+    offsets, masks = (), ()
+    for i in tl.static_range(WINDOW):
+        if not LAYOUT.is_wide or i < X.before or i >= X.before + WIDTH:
+            place = unit * X.reads - X.before + i
+            offsets = offsets + (channel + _copied(place, x_columns, X) * x_column,)
+            masks = masks + (valid if X.is_padded else valid & (place >= 0) & (place < x_columns),)
+    if LAYOUT.is_wide:
+        offsets = offsets + (channel + unit * X.reads + tl.arange(0, WIDTH)[None, :],)
+        masks = masks + (valid,)
+    return offsets, masks
+
+
+@triton.jit
+def _copied(place: tl.tensor, size: tl.tensor, axis: tl.constexpr) -> tl.tensor:
+    """The position in the source that a position of the padded source copies."""
+    FOLDS: tl.constexpr = axis.folds
+    if axis.is_padded:
+        for _ in tl.static_range(FOLDS):
+            # where(), not abs(), which hides from the compiler that neighbouring threads read the same column.
+            place = tl.where(place < 0, -place, place)
+            place = tl.where(place < size, place, 2 * size - 2 - place)
+        place = tl.minimum(tl.maximum(place, 0), size - 1)
+    return place
+
+
+@triton.jit
+def _read(
+    x: tl.tensor, x_row: tl.tensor, x_rows: tl.tensor, place: tl.tensor, columns: tl.tuple,
+    Y: tl.constexpr, X: tl.constexpr,
+) -> tl.tuple:  # fmt: skip
+    """Read the columns of one row of the source."""
+    offsets, masks = columns[0], columns[1]
+    COUNT: tl.constexpr = len(offsets)
+    row = x + _copied(place, x_rows, Y) * x_row
+    values = ()
+    for i in tl.static_range(COUNT):
+        if Y.is_padded and X.is_padded:
+            values = values + (tl.load(row + offsets[i], mask=masks[i]),)
+        else:
+            is_inside = Y.is_padded or (place >= 0) & (place < x_rows)
+            values = values + (tl.load(row + offsets[i], mask=masks[i] & is_inside, other=0.0),)
+    return values
 
 
 @triton.jit
 def _sums(
-    x: tl.tensor, x_row: tl.tensor, x_rows: tl.tensor, y_rows: tl.tensor, first: tl.tensor,
-    places: tl.tuple, masks: tl.tuple, weights: tl.tuple,
-    Y: tl.constexpr, INNER: tl.constexpr, DTYPE: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
+    values: tl.tuple, weights: tl.tuple, ITEMS: tl.constexpr, COLUMNS: tl.constexpr, X: tl.constexpr,
+    LAYOUT: tl.constexpr, DTYPE: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """Compute the rows of a band."""
-    BAND: tl.constexpr = len(Y.starts)
-    sums = (tl.zeros([COLUMNS, CHANNELS], DTYPE),) * BAND
-    STEPS: tl.constexpr = Y.starts[BAND - 1] + Y.slots
-    SLOTS: tl.constexpr = len(places)
-    for step in tl.static_range(STEPS):
-        place = _place(first, step, Y)
-        row = x + _copied(place, x_rows, Y.source_folds) * x_row
-        is_read = _is_read(place, x_rows, Y)
-        total = tl.zeros([COLUMNS, CHANNELS], DTYPE)
+    """The weighted sums of a row, one for each column that an item writes."""
+    COUNT: tl.constexpr = len(values)
+    BEFORE: tl.constexpr = X.before
+    WIDTH: tl.constexpr = COLUMNS * X.reads
+    columns = ()
+    if LAYOUT.is_wide:
+        for i in tl.static_range(BEFORE):
+            columns = columns + (values[i].to(DTYPE),)
+        columns = columns + _parts(values[COUNT - 1].to(DTYPE), ITEMS, WIDTH)
+        for i in tl.static_range(BEFORE, COUNT - 1):
+            columns = columns + (values[i].to(DTYPE),)
+    else:
+        for i in tl.static_range(COUNT):
+            columns = columns + (values[i].to(DTYPE),)
+    WRITTEN: tl.constexpr = COLUMNS * X.writes
+    SLOTS: tl.constexpr = X.slots
+    totals = ()
+    for j in tl.static_range(WRITTEN):
+        total = tl.zeros_like(columns[0])
         for slot in tl.static_range(SLOTS):
-            value = tl.load(row + places[slot], mask=masks[slot] & is_read, other=0.0)
-            total += value.to(DTYPE) * weights[slot]
+            weight = weights[j // X.writes][j % X.writes][slot]
+            total = _plus(total, columns[j // X.writes * X.reads + slot], weight, X.uses[j % X.writes][slot])
+        totals = totals + (total,)
+    return totals
+
+
+@triton.jit
+def _added(sums: tl.tuple, totals: tl.tuple, weights: tl.tuple, step: tl.constexpr, Y: tl.constexpr) -> tl.tuple:
+    """Add a row's sums to the rows of the band that use it."""
+    ROWS: tl.constexpr = len(sums)
+    added = ()
+    for i in tl.static_range(ROWS):
+        unit_weights = weights[i // Y.writes][i % Y.writes]
+        added = added + (_added_to(sums[i], totals, unit_weights, i % Y.writes, step - i // Y.writes * Y.reads, Y),)
+    return added
+
+
+@triton.jit
+def _added_to(
+    sums: tl.tuple, totals: tl.tuple, weights: tl.tuple, i: tl.constexpr, slot: tl.constexpr, Y: tl.constexpr
+) -> tl.tuple:
+    """Add a row's sums to one row of the band, which reads it in a slot of its window, or outside it."""
+    COLUMNS: tl.constexpr = len(totals)
+    if slot < 0 or slot >= Y.slots:
+        return sums
+    else:
         added = ()
-        for i in tl.static_range(BAND):
-            if step < Y.starts[i] or step >= Y.starts[i] + Y.slots:
-                added = added + (sums[i],)
-            elif INNER:
-                if Y.weights[i][step - Y.starts[i]] == 0:
-                    added = added + (sums[i],)
-                else:
-                    added = added + (sums[i] + total * Y.weights[i][step - Y.starts[i]],)
-            else:
-                weight = _weight(first + i, place, i, step - Y.starts[i], y_rows, Y, False, DTYPE)
-                # where(), because 0 * total is NaN if a neighbouring gradient is infinite.
-                added = added + (sums[i] + tl.where(weight != 0, total * weight, 0.0),)
-        sums = added
-    return sums
+        for j in tl.static_range(COLUMNS):
+            added = added + (_plus(sums[j], totals[j], weights[slot], Y.uses[i][slot]),)
+        return added
 
 
 @triton.jit
-def _place(i: tl.tensor, slot: tl.constexpr, axis: tl.constexpr) -> tl.tensor:
-    """The padded source position that position ``i`` of the result reads in a slot; it may not exist (`_is_read`)."""
-    if axis.transposed:
-        return (i + axis.shift) // axis.stride - axis.back + slot
-    return i * axis.stride - axis.before + slot
+def _plus(total: tl.tensor, value: tl.tensor, weight: tl.tensor, USE: tl.constexpr) -> tl.tensor:
+    """Add a weighted value, if its weight is used (`Axis.uses`)."""
+    if USE == 1:
+        total += value * weight
+    if USE == 2:
+        # where(), because 0 * value is NaN if a value elsewhere is infinite.
+        total += tl.where(weight != 0, value * weight, 0.0)
+    return total
 
 
 @triton.jit
-def _weight(
-    i: tl.tensor, place: tl.tensor, row: tl.constexpr, slot: tl.constexpr, size: tl.tensor, axis: tl.constexpr,
-    INNER: tl.constexpr, DTYPE: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
-    """The weight of source position ``place`` for position ``i`` of the result, whose length is ``size``."""
-    weight = tl.zeros_like(i).to(DTYPE)
-    if INNER:
-        return weight + axis.weights[row][slot]
-    TAPS: tl.constexpr = len(axis.taps)
-    for tap in tl.static_range(TAPS):
-        padded = place * axis.stride - axis.before + tap
-        origin = padded if axis.is_zero_padded else _copied(padded, size, axis.folds)
-        weight += (origin == i).to(DTYPE) * axis.taps[tap]
-    return weight
+def _write(
+    row: tl.tensor, y_column: tl.tensor, y_columns: tl.tensor, unit: tl.tensor, valid: tl.tensor, values: tl.tuple,
+    ITEMS: tl.constexpr, X: tl.constexpr, LAYOUT: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write an item's columns of one row of the result."""
+    COUNT: tl.constexpr = len(values)
+    column = unit * X.writes
+    if LAYOUT.is_wide:
+        tl.store(row + column + tl.arange(0, COUNT)[None, :], _joined(values, ITEMS), mask=valid)
+    elif not LAYOUT.is_last and COUNT & (COUNT - 1) == 0:
+        # Joined, so that neighbouring threads write neighbouring columns.
+        columns = column + tl.arange(0, COUNT)[None, :]
+        tl.store(row + columns * y_column, _joined(values, ITEMS), mask=valid & (columns < y_columns))
+    else:
+        for j in tl.static_range(COUNT):
+            tl.store(row + (column + j) * y_column, values[j], mask=valid & (column + j < y_columns))
 
 
 @triton.jit
-def _copied(place: tl.tensor, size: tl.tensor, folds: tl.constexpr) -> tl.tensor:
-    """The position in the map that a position of the padded map copies; without folds, the border's."""
-    for _ in tl.static_range(folds):
-        place = size - 1 - tl.abs(size - 1 - tl.abs(place))
-    return tl.minimum(tl.maximum(place, 0), size - 1)
+def _parts(vectors: tl.tensor, ITEMS: tl.constexpr, WIDTH: tl.constexpr) -> tl.tuple:
+    """The columns of vectors, each of shape (items, 1); their number is a power of two."""
+    BITS: tl.constexpr = WIDTH.bit_length() - 1
+    parts = (tl.reshape(vectors, [ITEMS] + [2] * BITS),)
+    for _ in tl.static_range(BITS):
+        parts = _split(parts)
+    columns = ()
+    for i in tl.static_range(WIDTH):
+        columns = columns + (tl.reshape(parts[i], [ITEMS, 1]),)
+    return columns
 
 
 @triton.jit
-def _is_read(place: tl.tensor, size: tl.tensor, axis: tl.constexpr) -> tl.tensor:
-    """False where a position holds zero."""
-    if axis.transposed or axis.is_zero_padded:
-        return (place >= 0) & (place < size)
-    return place == place
+def _split(parts: tl.tuple) -> tl.tuple:
+    """Split the last axis of each part: all first halves, then all second halves."""
+    COUNT: tl.constexpr = len(parts)
+    first, second = (), ()
+    for i in tl.static_range(COUNT):
+        even, odd = tl.split(parts[i])
+        first, second = first + (even,), second + (odd,)
+    return first + second
+
+
+@triton.jit
+def _joined(columns: tl.tuple, ITEMS: tl.constexpr) -> tl.tensor:
+    """The vectors of columns of shape (items, 1); their number is a power of two."""
+    WIDTH: tl.constexpr = len(columns)
+    BITS: tl.constexpr = WIDTH.bit_length() - 1
+    parts = columns
+    for _ in tl.static_range(BITS):
+        parts = _join(parts)
+    return tl.reshape(parts[0], [ITEMS, WIDTH])
+
+
+@triton.jit
+def _join(parts: tl.tuple) -> tl.tuple:
+    """The inverse of `_split`."""
+    HALF: tl.constexpr = len(parts) // 2
+    joined = ()
+    for i in tl.static_range(HALF):
+        joined = joined + (tl.join(parts[i], parts[i + HALF]),)
+    return joined

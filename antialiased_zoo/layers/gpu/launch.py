@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .axis import blur_axis, transposed_axis
+from ..filters import Blur
+from .axis import Axis, blur_axis, transposed_axis
 from .kernel import blur_kernel
 
 if not hasattr(triton, "knobs"):
@@ -25,87 +26,64 @@ class Tile(NamedTuple):
     """What a program computes.
 
     Attributes:
-        rows: Number of rows of the result: each source row is read by few programs.
-        elements: Number of elements of a row of the result.
-        most: The most channels (channels-last) or columns (NCHW) among them, a power of two.
-        warps: Number of warps that share the work.
+        rows: The most units of rows; fewer if a thread would compute more than `_OUTPUTS` of the blur's outputs.
+        columns: Units of columns of a thread, where it does not read vectors of columns.
+        warps: Number of warps of 32 threads; each thread computes an item.
+        ahead: Number of rows that are read before they are needed.
     """
 
     rows: int
-    elements: int
-    most: int
+    columns: int
     warps: int
+    ahead: int
 
 
-# By layout (channels-last or not) and direction (transposed or not): the fastest of 36 on an H100 for maps of
-# (128, 64, 112, 112) in bfloat16 (results/benchmark/gpu/h100.json); of NCHW transposed only this one was timed.
+# By layout (channels-last or not) and direction (transposed or not): those that do best on an H100 in
+# bfloat16 for maps of 28 to 112 pixels (results/benchmark/gpu/tiles.json).
 TILES = {
-    (True, False): Tile(4, 512, 64, 2),
-    (True, True): Tile(8, 512, 32, 4),
-    (False, False): Tile(8, 256, 128, 4),
-    (False, True): Tile(8, 512, 128, 4),
+    (True, False): Tile(rows=4, columns=1, warps=2, ahead=2),
+    (True, True): Tile(rows=2, columns=1, warps=4, ahead=1),
+    (False, False): Tile(rows=4, columns=2, warps=1, ahead=2),
+    (False, True): Tile(rows=4, columns=2, warps=1, ahead=1),
 }
-
-# The arguments of `blur_axis` and `transposed_axis` without the number of rows.
-AxisFacts: TypeAlias = tuple[tuple[float, ...], int, tuple[int, int], str, int]
-
-
-def run(x: Tensor, y: Tensor, rows: AxisFacts, columns: AxisFacts, transposed: bool) -> None:
-    """Run the kernel, which fills ``y``."""
-    if y.numel() == 0:
-        return
-    # Triton compiles differently for aligned pointers, and for strides of 1 and multiples of 16.
-    key = (x.shape, x.stride(), y.shape, y.stride(), x.dtype, x.device, (x.data_ptr() | y.data_ptr()) % 16 == 0)
-    launch = _launch(*key, rows, columns, transposed)
-    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # Triton launches on the current device
-        launch(x, y)
+_OUTPUTS = 8
+# The most vectors of channels of a program in channels-last: its items share the columns that they read.
+_GROUP = 8
 
 
-class _Launch:
-    """The launch of the kernel for tensors of one kind; after the first, without Triton's search for its code."""
+class Layout(NamedTuple):
+    """How threads read and write maps.
 
-    def __init__(self, grid: tuple[int, int, int], of_x: tuple[int, ...], rest: tuple[Any, ...], warps: int) -> None:
-        self.grid, self.of_x, self.rest, self.warps = grid, of_x, rest, warps
-        self.compiled: Any = None
+    Attributes:
+        is_last: True for channels-last.
+        is_wide: True if they read and write vectors of columns.
+        vector: Number of channels that they read and write at once.
+        x_align: Divides the source's strides, except that of the elements of a vector; 1 if that helps nothing.
+        y_align: The same for the result.
+    """
 
-    def __call__(self, x: Tensor, y: Tensor) -> None:
-        if self.compiled is None:  # in Triton's interpreter always
-            self.compiled = blur_kernel[self.grid](x, *self.of_x, y, *self.rest, num_warps=self.warps)
-        else:
-            self.compiled[self.grid](x, *self.of_x, y, *self.rest)
+    is_last: bool
+    is_wide: bool
+    vector: int
+    x_align: int
+    y_align: int
 
 
-@lru_cache(maxsize=4096)
-def _launch(
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    out: tuple[int, ...],
-    out_strides: tuple[int, ...],
-    dtype: torch.dtype,
-    device: torch.device,
-    aligned: bool,
-    rows: AxisFacts,
-    columns: AxisFacts,
-    transposed: bool,
-) -> _Launch:
-    """The launch for tensors of one kind."""
-    images, channels, height, width = out
-    is_last = out_strides[1] == 1 and channels > 1 and height * width > 1
-    tile = TILES[is_last, transposed]
-    make = transposed_axis if transposed else blur_axis
-    y_axis, x_axis = make(*rows, tile.rows), make(*columns, tile.rows)
-    pixels, planes = triton.next_power_of_2(width), triton.next_power_of_2(channels)
-    if is_last:
-        planes = min(planes, tile.most)
-        pixels = min(pixels, tile.elements // planes)
-    else:
-        pixels = min(pixels, tile.most)
-        planes = min(planes, tile.elements // pixels)
-    grid = images * triton.cdiv(height, len(y_axis.starts)) * triton.cdiv(width, pixels) * triton.cdiv(channels, planes)
-    precision = tl.float64 if dtype == torch.float64 else tl.float32
-    of_y = (*out_strides, height, width)
-    rest = (*of_y, channels, y_axis, x_axis, precision, pixels, planes)
-    return _Launch((grid, 1, 1), (*strides, *shape[2:]), rest, tile.warps)
+class Target(NamedTuple):
+    """The map whose gradient a transposed blur computes: its spatial size, and True for channels-last."""
+
+    size: tuple[int, ...]
+    is_last: bool
+
+
+def run(x: Tensor, blur: Blur, target: Target | None = None) -> Tensor:
+    """Blur a batch; or apply the transposed blur, which gives a map like the target."""
+    plan = _plan(x.shape, x.stride(), x.dtype, x.device, x.data_ptr() % 16 == 0, blur, target)
+    y = torch.empty_strided(plan.shape, plan.strides, dtype=x.dtype, device=x.device)
+    if plan.launch is not None:
+        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # Triton launches on the current device
+            plan.launch(x, y)
+    return y
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -113,7 +91,105 @@ def is_channels_last(x: Tensor) -> bool:
     return x.shape[1] > 1 and x.stride(1) == 1 and not x.is_contiguous()
 
 
-def empty(like: Tensor, size: Sequence[int], channels_last: bool) -> Tensor:
-    """An empty batch of maps of this size, with as many images and channels as ``like``."""
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty((*like.shape[:2], *size), dtype=like.dtype, device=like.device, memory_format=memory_format)
+class _Launch:
+    """The launch of the kernel for tensors of one kind; after the first, without Triton's search for its code."""
+
+    def __init__(self, grid: tuple[int, int, int], of_x: tuple[int, ...], rest: tuple[Any, ...], warps: int) -> None:
+        self.grid, self.of_x, self.rest, self.warps = grid, of_x, rest, warps
+        self.runner: Any = None
+
+    def __call__(self, x: Tensor, y: Tensor) -> None:
+        if self.runner is not None:
+            self.runner(x, *self.of_x, y, *self.rest)
+            return
+        compiled = blur_kernel[self.grid](x, *self.of_x, y, *self.rest, num_warps=self.warps)
+        if compiled is not None:  # Triton's interpreter compiles nothing
+            self.runner = compiled[self.grid]
+
+
+class _Plan(NamedTuple):
+    """The result's shape and strides, and the launch that fills it; None if it is empty."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    launch: _Launch | None
+
+
+@lru_cache(maxsize=4096)
+def _plan(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    is_aligned: bool,
+    blur: Blur,
+    target: Target | None,
+) -> _Plan:
+    """The plan for tensors of one kind; Triton compiles differently for addresses that 16 bytes divide."""
+    x = torch.empty_strided(shape, strides, device="meta")
+    size, is_last = target or Target(tuple(blur.out_size(shape[2:])), is_channels_last(x))
+    memory_format = torch.channels_last if is_last else torch.contiguous_format
+    y = torch.empty((*shape[:2], *size), device="meta", memory_format=memory_format)
+    source = _Source(shape, strides, 16 // dtype.itemsize, is_aligned)
+    launch = _launch(source, y, dtype, blur, target) if y.numel() else None
+    return _Plan(tuple(y.shape), y.stride(), launch)
+
+
+def _launch(source: _Source, y: Tensor, dtype: torch.dtype, blur: Blur, target: Target | None) -> _Launch:
+    images, channels, height, width = y.shape
+    is_last = is_channels_last(y)
+    tile = TILES[is_last, target is not None]
+    size = target.size if target else source.shape[2:]
+    axes = zip(blur.taps, blur.stride, blur.padding, (blur.mode,) * 2, size, strict=True)
+    y_axis, x_axis = ((transposed_axis if target else blur_axis)(facts) for facts in axes)
+    if is_last:
+        layout, units = _channel_vectors(source), tile.columns
+    else:
+        layout, units = _column_vectors(source, width, x_axis) or (_SCALARS, tile.columns)
+    band = max(1, min(tile.rows, _OUTPUTS // units))
+    vectors, blocks = channels // layout.vector, triton.cdiv(width, units * x_axis.writes)
+    group = triton.cdiv(vectors, triton.cdiv(vectors, _GROUP)) if is_last else vectors
+    chunks = triton.cdiv(blocks * group, 32 * tile.warps)
+    grid = images * triton.cdiv(height, band * y_axis.writes) * triton.cdiv(vectors, group) * chunks
+    along = 1 if is_last else 3  # the axis of the elements of a vector
+    x_strides = [n if i == along else n // layout.x_align for i, n in enumerate(source.strides)]
+    y_strides = [n if i == along else n // layout.y_align for i, n in enumerate(y.stride())]
+    precision = tl.float64 if dtype == torch.float64 else tl.float32
+    constants = (y_axis, x_axis, layout, precision, band, units, 32 * tile.warps, tile.ahead)
+    rest = (*y_strides, height, width, vectors, group, *constants)
+    return _Launch((grid, 1, 1), (*x_strides, *source.shape[2:]), rest, tile.warps)
+
+
+class _Source(NamedTuple):
+    """A source: its sizes and strides, the most elements of a vector, and True if its address divides by 16 bytes."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    most: int
+    aligned: bool
+
+    def holds(self, vector: int, along: int) -> bool:
+        """True if it can be read in vectors of so many elements along an axis."""
+        others = (n for i, n in enumerate(self.strides) if i != along)
+        return self.aligned and self.strides[along] == 1 and not any(n % vector for n in others)
+
+
+_SCALARS = Layout(False, False, 1, 1, 1)
+
+
+def _channel_vectors(source: _Source) -> Layout:
+    vector = math.gcd(source.shape[1], source.most)
+    return Layout(True, False, vector, vector if source.holds(vector, along=1) else 1, vector)
+
+
+def _column_vectors(source: _Source, width: int, axis: Axis) -> tuple[Layout, int] | None:
+    """The widest vectors of columns, and the units in each; None if the rows are not aligned."""
+    longer = max(axis.reads, axis.writes)
+    units = source.most // longer if longer & (longer - 1) == 0 else 0
+    while units * longer > 1:
+        reads, writes = units * axis.reads, units * axis.writes
+        is_even = source.shape[3] % reads == 0 and source.shape[3] // reads * writes == width
+        if is_even and axis.before >= 0 and source.holds(reads, along=3):
+            return Layout(False, True, 1, reads, writes), units
+        units //= 2
+    return None

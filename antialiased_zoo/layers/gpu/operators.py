@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .launch import AxisFacts, empty, is_channels_last, run
+from ..filters import Blur
+from .launch import Target, is_channels_last, run
 
 _Floats: TypeAlias = Sequence[float]
 _Ints: TypeAlias = Sequence[int]
@@ -23,9 +24,7 @@ def blur_pool2d(
     ``padding`` holds the pixels before and after the rows, then the columns; ``stride`` and
     ``mode`` are as in `Blur`.
     """
-    y: Tensor = _blurred(x, rows, columns, stride, padding, mode)
-    run(x, y, *_axes(rows, columns, stride, padding, mode, x.shape[2:]), False)
-    return y
+    return run(x, _blur(rows, columns, stride, padding, mode))
 
 
 @torch.library.custom_op("antialiased_zoo::blur_pool2d_transposed", mutates_args=())
@@ -40,30 +39,28 @@ def blur_pool2d_transposed(
     mode: str,
 ) -> Tensor:
     """The gradient of `blur_pool2d` for a map of the given size and layout."""
-    y = empty(grad, size, channels_last)
-    run(grad, y, *_axes(rows, columns, stride, padding, mode, size), True)
-    return y
+    return run(grad, _blur(rows, columns, stride, padding, mode), Target(tuple(size), channels_last))
 
 
-def _axes(
-    rows: _Floats, columns: _Floats, stride: _Ints, padding: _Ints, mode: str, size: _Ints
-) -> tuple[AxisFacts, AxisFacts]:
-    """The two axes of a blur of maps of this size."""
-    return (
-        (tuple(rows), stride[0], (padding[0], padding[1]), mode, size[0]),
-        (tuple(columns), stride[1], (padding[2], padding[3]), mode, size[1]),
-    )
+def _blur(rows: _Floats, columns: _Floats, stride: _Ints, padding: _Ints, mode: str) -> Blur:
+    around = ((padding[0], padding[1]), (padding[2], padding[3]))
+    return Blur((tuple(rows), tuple(columns)), tuple(stride), around, mode)
 
 
 @blur_pool2d.register_fake
 def _blurred(x: Tensor, rows: _Floats, columns: _Floats, stride: _Ints, padding: _Ints, mode: str) -> Tensor:
-    axes = zip(x.shape[2:], (rows, columns), stride, (sum(padding[:2]), sum(padding[2:])), strict=True)
-    return empty(x, [(n + around - len(taps)) // s + 1 for n, taps, s, around in axes], is_channels_last(x))
+    size = _blur(rows, columns, stride, padding, mode).out_size(x.shape[2:])
+    return _empty(x, size, is_channels_last(x))
 
 
 @blur_pool2d_transposed.register_fake
 def _unblurred(grad: Tensor, size: _Ints, channels_last: bool, *blur: Any) -> Tensor:
-    return empty(grad, size, channels_last)
+    return _empty(grad, size, channels_last)
+
+
+def _empty(like: Tensor, size: _Ints, channels_last: bool) -> Tensor:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty((*like.shape[:2], *size), dtype=like.dtype, device=like.device, memory_format=memory_format)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -88,7 +88,7 @@ def _kernel() -> Any:
     return importlib.import_module(".functions", __package__)
 
 
-# The compiler calls the next two once and does not trace them.
+# The compiler calls these once and does not trace them.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no types for it
 def _devices() -> tuple[str, ...]:
     return cast(tuple[str, ...], _kernel().DEVICES)
@@ -124,8 +124,10 @@ def _probe() -> float:
         return float(_kernel().blur_pool(x, Blur.make(2, 2, "reflect", 0, 2)).item())
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _is_exported() -> bool:
     """True while a program is exported that must run with torch alone."""
+    # The compiler must not trace the question: torch 2.11's answers yes for all that it compiles.
     # torch 2.6 cannot say, and its Triton is too old for the kernel.
     return is_jit_tracing() or (hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting())
 
