@@ -52,12 +52,20 @@ def contest(table: str, case: str, runs: Mapping[str, Callable[[], float]], turn
     return Row(table, case, unit, {name: statistics.median(values) for name, values in figures.items()}, ratios)
 
 
-def timed(call: Callable[[], Any], device: torch.device, calls: int = 1) -> float:
-    """Milliseconds per call, the mean of ``calls``; more than one are preceded by as many for warm-up."""
+def timed(
+    call: Callable[[], Any], device: torch.device, calls: int = 1, before: Callable[[], Any] | None = None
+) -> float:
+    """Milliseconds per call, the mean of ``calls``; more than one are preceded by as many for warm-up.
+
+    On a GPU, work that takes longer than to launch the calls may be queued ``before`` them: the time to launch them
+    then does not count.
+    """
     for _ in range(calls if calls > 1 else 0):
         call()
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        if before is not None:
+            before()
         start.record()
         for _ in range(calls):
             call()

@@ -11,7 +11,7 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,9 +31,10 @@ from .report import machine
 
 _PLAIN = "antialiased-zoo, torch's operators"
 _TIMM = {"resnet18": "resnetblur18", "resnet50": "resnetblur50"}
-#: A case takes as long to compile as ten eager ones take to run, so only these are compiled before NCHW's turn.
-_COMPILED = ("resnet18", "resnet50")
-_COMPILED_LAYERS = 2
+#: The networks whose every case comes before those of the others.
+_FIRST = ("resnet18", "resnet50")
+_COMPILED_LAYERS = 1
+_SMALL = ((1, 64, 14, 14), (8, 64, 56, 56), (32, 64, 28, 28))
 
 Case = tuple[str, Callable[[], Mapping[str, Any]]]
 
@@ -76,22 +77,37 @@ def _cases(options: argparse.Namespace) -> Iterator[Case]:
     yield "copy", partial(_copy, options)
     with options.device:
         every = blur_sites(options.networks, options.batch)
-    sites = {shape: layer for (kind, shape), layer in every.items() if issubclass(kind, az.Downsample)}
+    sites = dict(_blurred_map(layer, shape) for (_, shape), layer in every.items())
+    for shape in _SMALL:
+        for layout in LAYOUTS:
+            yield f"small map {shape}, {layout}", partial(_small, shape, layout, options)
+    first = [name for name in _FIRST if name in options.networks]
+    yield from _network_cases(first, options)
     for place, shape in enumerate(sorted(sites, key=lambda shape: -shape.numel())):
         for layout in LAYOUTS:
             is_compiled = place < _COMPILED_LAYERS
-            yield f"layer {tuple(shape)}, {layout}", partial(_layer, sites[shape], shape, layout, is_compiled, options)
-    last, first = reversed(LAYOUTS), [name for name in _COMPILED if name in options.networks]
-    names = [*first, *(name for name in options.networks if name not in first)]
-    eager = [(name, layout, False) for layout in last for name in names]
-    compiled = [(name, "channels-last", True) for name in names]
-    count, soon = len(names), len(first)
-    order = [*eager[:count], *compiled[:soon], *eager[count:], *compiled[soon:]]
-    for name, layout, is_compiled in order:
+            case = partial(_layer, sites[shape], shape, layout, is_compiled, options)
+            yield f"layer {tuple(shape)}, {layout}", partial(case, _dtype(options))
+            if is_compiled:
+                yield f"layer {tuple(shape)}, {layout}, float32", partial(case, torch.float32)
+    yield from _network_cases([name for name in options.networks if name not in first], options)
+
+
+def _network_cases(names: Sequence[str], options: argparse.Namespace) -> Iterator[Case]:
+    for layout, is_compiled in (("channels-last", False), ("channels-last", True), ("NCHW", False)):
         how = "compiled" if is_compiled else "eager"
-        for mode, make in (("inference", network_forward), ("training", training_step)):
-            case = f"{name}, {mode}, {layout}, {how}, batch {options.batch}"
-            yield case, partial(_network, name, make, layout, is_compiled, options)
+        for name in names:
+            for mode, make in (("inference", network_forward), ("training", training_step)):
+                case = f"{name}, {mode}, {layout}, {how}, batch {options.batch}"
+                yield case, partial(_network, name, make, layout, is_compiled, options)
+
+
+def _blurred_map(layer: nn.Module, shape: torch.Size) -> tuple[torch.Size, nn.Module]:
+    """The map that a layer blurs, and its blur as a layer: a pool blurs its dense maximum."""
+    if not isinstance(layer, az.MaxBlurPool2d):
+        return shape, layer
+    pool = nn.MaxPool2d(layer.window.size, 1, layer.window.padding)
+    return pool(torch.empty(shape, device="meta")).shape, az.Downsample(filt_size=layer.filt_size)
 
 
 def _dtype(options: argparse.Namespace) -> torch.dtype:
@@ -107,11 +123,44 @@ def _copy(options: argparse.Namespace) -> dict[str, Any]:
     return {"GB/s": 2 * x.nbytes / figures["ms"] / 1e6, **figures}
 
 
+def _small(shape: tuple[int, ...], layout: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Microseconds of the calls, which launch kernels one after the other and then wait for the last."""
+    x = torch.randn(shape, device=options.device, dtype=_dtype(options)).contiguous(memory_format=LAYOUTS[layout])
+    layer = az.Downsample(shape[1]).to(options.device)
+    leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    grad = torch.randn_like(layer(x))
+    steps = {
+        "forward": step_of(layer, x, "forward"),
+        "forward + backward": lambda: torch.autograd.grad(layer(leaf), leaf, grad),
+    }
+    found: dict[str, Any] = {}
+    for mode, step in steps.items():
+        runs = {name: _with_kernel(step, use) for name, use in _ways(options)}
+        turns = [{name: _called(run, options) for name, run in runs.items()} for _ in range(options.turns + 1)]
+        found[mode] = {name: statistics.median(turn[name] for turn in turns[1:]) for name in runs}
+    return found
+
+
+def _called(run: Callable[[], Any], options: argparse.Namespace, calls: int = 100) -> float:
+    wait = torch.cuda.synchronize if options.device.type == "cuda" else bool
+    wait()
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    wait()
+    return (time.perf_counter() - start) * 1e6 / calls
+
+
 def _layer(
-    layer: nn.Module, shape: torch.Size, layout: str, is_compiled: bool, options: argparse.Namespace
+    layer: nn.Module,
+    shape: torch.Size,
+    layout: str,
+    is_compiled: bool,
+    options: argparse.Namespace,
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
     """Milliseconds of the kernel, of torch's operators, perhaps compiled, and of a copy of as many bytes."""
-    x = torch.randn(shape, device=options.device, dtype=_dtype(options)).contiguous(memory_format=LAYOUTS[layout])
+    x = torch.randn(shape, device=options.device, dtype=dtype).contiguous(memory_format=LAYOUTS[layout])
     layer = layer.to(options.device)
     found: dict[str, Any] = {"MB": x.nbytes / 1e6}
     with _kernel(False):
@@ -120,15 +169,14 @@ def _layer(
     for mode in ("forward", "backward"):
         source = torch.empty(int(x.numel() * 1.25 / 2), device=x.device, dtype=x.dtype)
         runs = {"copy": partial(torch.empty_like(source).copy_, source)}
-        for name, use in _WAYS.items():
-            if use is not False or _can_use_kernel(options):
-                with _kernel(use):
-                    runs[name] = _with_kernel(_step(layer, x, mode), use)
+        for name, use in _ways(options):
+            with _kernel(use):
+                runs[name] = _with_kernel(_step(layer, x, mode), use)
         if is_compiled:
             torch.compiler.reset()
             with _kernel(False):  # the graph of the backward pass is made here
                 runs[f"{_PLAIN}, compiled"] = _with_kernel(_step(torch.compile(layer), x, mode), False)
-        found[mode] = _turns(runs, options, 5)
+        found[mode] = _turns(runs, options, 5, _long_work(options))
         found[mode]["share of the copy's speed"] = {
             name: found[mode]["copy"]["ms"] / figures["ms"] for name, figures in found[mode].items()
         }
@@ -155,15 +203,12 @@ def _network(
     """Milliseconds and peak memory of each contestant's step, under AMP."""
     x = torch.randn(options.batch, 3, options.size, options.size, device=options.device)
     x = x.contiguous(memory_format=LAYOUTS[layout])
-    builders: dict[str, Callable[[], nn.Module | None]] = {
-        FLOOR: partial(az.create_model, name, filter_size=None),
-        OURS: partial(az.create_model, name),
-        PEER: partial(peer_network, name),
-    }
-    if name in _TIMM and (timm := peer("timm")):
-        builders[f"timm {_TIMM[name]}"] = partial(timm.create_model, _TIMM[name])
-    if _can_use_kernel(options):
-        builders[_PLAIN] = builders[OURS]
+    builders: dict[str, Callable[[], nn.Module | None]] = {FLOOR: partial(az.create_model, name, filter_size=None)}
+    builders |= {way: partial(az.create_model, name) for way, _ in _ways(options) if way == OURS or not is_compiled}
+    if not is_compiled:  # the others would take a minute each
+        builders[PEER] = partial(peer_network, name)
+        if name in _TIMM and (timm := peer("timm")):
+            builders[f"timm {_TIMM[name]}"] = partial(timm.create_model, _TIMM[name])
     torch.compiler.reset()
     steps, failed = {}, {}
     for who, build in builders.items():
@@ -187,8 +232,19 @@ def _network(
     return {**found, **({"failed": failed} if failed else {})}
 
 
+def _long_work(options: argparse.Namespace) -> Callable[[], Any] | None:
+    """A matrix product of some milliseconds, behind which a layer's kernels queue; on a CPU none."""
+    if options.device.type != "cuda":
+        return None
+    factor = torch.randn(8192, 8192, device=options.device, dtype=torch.bfloat16)
+    return lambda: (factor @ factor) @ factor
+
+
 def _turns(
-    runs: Mapping[str, Callable[[], Any]], options: argparse.Namespace, calls: int = 3
+    runs: Mapping[str, Callable[[], Any]],
+    options: argparse.Namespace,
+    calls: int = 3,
+    before: Callable[[], Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Medians and quartiles of interleaved turns after a warm-up, and the peak memory of one call."""
     figures: dict[str, list[float]] = {name: [] for name in runs}
@@ -198,13 +254,13 @@ def _turns(
         if options.device.type == "cuda":
             torch.cuda.synchronize(options.device)
             torch.cuda.reset_peak_memory_stats(options.device)
-            before = torch.cuda.memory_allocated(options.device)
+            held = torch.cuda.memory_allocated(options.device)
             run()
             torch.cuda.synchronize(options.device)
-            memory[name] = {"peak MiB": (torch.cuda.max_memory_allocated(options.device) - before) / 2**20}
+            memory[name] = {"peak MiB": (torch.cuda.max_memory_allocated(options.device) - held) / 2**20}
     for _ in range(options.turns):
         for name, run in runs.items():
-            figures[name].append(timed(run, options.device, calls))
+            figures[name].append(timed(run, options.device, calls, before))
     found = {}
     for name, each in figures.items():
         low, middle, high = statistics.quantiles(each, n=4, method="inclusive") if len(each) > 1 else each * 3
@@ -212,8 +268,9 @@ def _turns(
     return found
 
 
-def _can_use_kernel(options: argparse.Namespace) -> bool:
-    return options.device.type == "cuda"
+def _ways(options: argparse.Namespace) -> list[tuple[str, bool | None]]:
+    """Names and arguments of `use_gpu_kernels`: the default, and without the kernel where it would be used."""
+    return list(_WAYS.items())[: 2 if options.device.type == "cuda" else 1]
 
 
 @contextmanager
