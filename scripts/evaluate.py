@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 from tqdm.auto import tqdm
 
-from antialiased_zoo.cli.adapt_measures import PhotoBatches, logits_of
 from antialiased_zoo.cli.numbers import above_zero, natural, part, positive
 from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import (
@@ -31,6 +30,7 @@ from antialiased_zoo.evaluation import (
     Evaluation,
     LabelledImages,
     Options,
+    PhotoBatches,
     Probe,
     Settings,
     ShiftProtocol,
@@ -42,6 +42,7 @@ from antialiased_zoo.evaluation import (
     find_probe,
     imagenet_c,
     imagenet_p,
+    logits_of,
     markdown_table,
     open_data,
     plots,

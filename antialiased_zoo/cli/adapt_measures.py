@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from ..evaluation import (
@@ -14,40 +13,17 @@ from ..evaluation import (
     Consistency,
     Diagonal,
     Evaluation,
-    LabelledImages,
     Options,
+    PhotoBatches,
     Probe,
     evaluate,
+    logits_of,
     protocol_for,
     with_room,
 )
-from ..metrics import evaluating
-from ..weights import Preprocessing
 
 # Pairs of shifts of each photo: with one, the draw matters as much as the choice of some dozens of photos.
 _PAIRS = 5
-_BATCH = 16
-
-
-class PhotoBatches:
-    """Some photos in order: batches with the network's preprocessing.
-
-    Args:
-        files: The photos.
-        indices: Indices of the photos to use.
-        preprocessing: The network's preprocessing.
-    """
-
-    def __init__(self, files: LabelledImages, indices: Sequence[int], preprocessing: Preprocessing) -> None:
-        self.files, self.indices, self.preprocessing = files, indices, preprocessing
-
-    def __len__(self) -> int:
-        return -(-len(self.indices) // _BATCH)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        transform = self.preprocessing.build()
-        for start in range(0, len(self.indices), _BATCH):
-            yield torch.stack([transform(self.files.image(i)) for i in self.indices[start : start + _BATCH]])
 
 
 class _Labelled(Dataset[Any]):
@@ -61,12 +37,6 @@ class _Labelled(Dataset[Any]):
 
     def __getitem__(self, place: int) -> tuple[Any, int]:
         return self.photos.files.image(self.photos.indices[place]), self.predictions[place]
-
-
-def logits_of(model: nn.Module, batches: Iterable[Tensor], device: torch.device) -> Tensor:
-    """The model's logits ``(N, classes)`` for all batches, in evaluation mode."""
-    with torch.inference_mode(), evaluating(model):
-        return torch.cat([model(batch.to(device)) for batch in batches])
 
 
 def measure(stages: Mapping[str, nn.Module], photos: PhotoBatches, options: Options) -> Evaluation:

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from ..adaptation import MIXED, STRONG, Augmentation, RandomCrops, distill, recalibrate
-from ..evaluation import ImageFiles, NamedModel, Options, count_outputs, load_named, open_images
+from ..evaluation import ImageFiles, NamedModel, Options, PhotoBatches, count_outputs, load_named, open_images
 from ..training import Execution, RunFolder, launcher, processes
 from ..transform import antialias
 from ..weights import Preprocessing, manifest
 from ..zoo import ARCHITECTURES
 from .adapt_files import draw, write
-from .adapt_measures import PhotoBatches, measure
+from .adapt_measures import measure
 
 # Number of photos, the last ones, held out of training: the weights are chosen by the divergence on them.
 _HELD_OUT = 64

@@ -1,6 +1,7 @@
 """Evaluation of models on a data set: each image is decoded once, and each model sees each distinct view once."""
 
 from . import plots as plots
+from .batches import PhotoBatches, logits_of
 from .cifar10 import Cifar10
 from .classes import ClassMap, class_index, match_classes
 from .data import ImageFiles, open_images
@@ -53,6 +54,7 @@ __all__ = [
     "LabelledImages",
     "NamedModel",
     "Options",
+    "PhotoBatches",
     "PhotoError",
     "Prediction",
     "Probe",
@@ -76,6 +78,7 @@ __all__ = [
     "imagenet_c",
     "imagenet_p",
     "load_named",
+    "logits_of",
     "markdown_table",
     "match_classes",
     "new_model",
