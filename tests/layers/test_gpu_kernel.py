@@ -78,7 +78,8 @@ def compiled_for_a_gpu(shape: tuple[int, ...], channels_last: bool, transposed: 
     assert plan.launch is not None
     values = [None, *plan.launch.of_x, None, *plan.launch.rest]
     arguments = dict(zip(kernel.blur_kernel.arg_names, values, strict=True))
-    constants = {name: value for name, value in arguments.items() if value == 1 or not isinstance(value, int | None)}
+    is_one = {name for name, value in arguments.items() if value == 1} - set(kernel._SIZES)
+    constants = {n: value for n, value in arguments.items() if n in is_one or not isinstance(value, int | None)}
     constants |= {name: arguments[name] for name in ("ROWS", "COLUMNS", "ITEMS", "AHEAD")}
     types = {name: "*bf16" if name in "xy" else "constexpr" if name in constants else "i32" for name in arguments}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(types) if name in "xy"}

@@ -20,45 +20,47 @@ import triton
 import triton.language as tl
 
 # Alignment is part of the layout: one compiled kernel for maps of all sizes.
-_SIZES = (
-    "x_image x_channel x_row x_column x_rows x_columns y_image y_channel y_row y_column y_rows y_columns channels group"
-)
+_SIZES = ["x_rows", "x_columns", "y_rows", "y_columns", "images", "channels", "group"]
+_STRIDES = [f"{tensor}_{axis}" for tensor in "xy" for axis in ("image", "channel", "row", "column")]
 
 
-@triton.jit(do_not_specialize_on_alignment=_SIZES.split())
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_STRIDES)
 def blur_kernel(
     x: tl.tensor, x_image: tl.tensor, x_channel: tl.tensor, x_row: tl.tensor, x_column: tl.tensor,
     x_rows: tl.tensor, x_columns: tl.tensor,
     y: tl.tensor, y_image: tl.tensor, y_channel: tl.tensor, y_row: tl.tensor, y_column: tl.tensor,
     y_rows: tl.tensor, y_columns: tl.tensor,
-    channels: tl.tensor, group: tl.tensor, Y: tl.constexpr, X: tl.constexpr, LAYOUT: tl.constexpr,
-    DTYPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ITEMS: tl.constexpr, AHEAD: tl.constexpr,
+    images: tl.tensor, channels: tl.tensor, group: tl.tensor,
+    Y: tl.constexpr, X: tl.constexpr, LAYOUT: tl.constexpr, DTYPE: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ITEMS: tl.constexpr, AHEAD: tl.constexpr,
 ) -> None:  # fmt: skip
     """Compute ``y`` from ``x`` in ``DTYPE``.
 
     ``Y`` and ``X`` are the `Axis` of the rows and of the columns. Programs take turns along
     ``group`` vectors of channels, then the columns, the rows and the images.
     """
-    program = tl.program_id(0)
+    image = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
     units = tl.cdiv(y_columns, X.writes)
     blocks = tl.cdiv(units, COLUMNS)  # the items of a row and a channel
-    groups, chunks = tl.cdiv(channels, group), tl.cdiv(blocks * group, ITEMS)
-    bands = tl.cdiv(tl.cdiv(y_rows, Y.writes), ROWS)
-    item = (program // groups % chunks) * ITEMS + tl.arange(0, ITEMS)
-    band = program // groups // chunks % bands * ROWS
-    image = (program // groups // chunks // bands).to(tl.int64)
+    chunks = tl.cdiv(blocks * group, ITEMS)
     if LAYOUT.is_last:
-        block, channel = (item // group)[:, None], (program % groups * group + item % group)[:, None]
+        program, part = _divided(tl.program_id(0), tl.cdiv(channels, group))
+        band, chunk = _divided(program, chunks)
+        block, channel = _divided(chunk * ITEMS + tl.arange(0, ITEMS), group)
+        channel += part * group
         x_column, y_column = x_column * LAYOUT.x_align, y_column * LAYOUT.y_align
     else:
-        block, channel = (item % blocks)[:, None], (program % groups * group + item // blocks)[:, None]
+        band, chunk = _divided(tl.program_id(0), chunks)
+        channel, block = _divided(chunk * ITEMS + tl.arange(0, ITEMS), blocks)
         x_channel, y_channel = x_channel * LAYOUT.x_align, y_channel * LAYOUT.y_align
-    valid = (block < blocks) & (channel < channels)
+    band *= ROWS
+    block, channel = block[:, None], channel[:, None]
+    valid = (block < blocks) & (channel < channels) & (image < images)
     VECTOR: tl.constexpr = LAYOUT.vector
     channel = channel * VECTOR + tl.arange(0, VECTOR)[None, :]
     unit = block * COLUMNS
-    x += image * x_image * LAYOUT.x_align
-    y += image * y_image * LAYOUT.y_align
+    x += image.to(tl.int64) * x_image * LAYOUT.x_align
+    y += image.to(tl.int64) * y_image * LAYOUT.y_align
     source = _columns(channel * x_channel, x_column, x_columns, unit, valid, COLUMNS, X, LAYOUT)
 
     column_weights, row_weights = (), ()
@@ -83,6 +85,14 @@ def blur_kernel(
                     row = band * Y.writes + i
                     out = y + row * y_row * LAYOUT.y_align + channel * y_channel
                     _write(out, y_column, y_columns, unit, valid & (row < y_rows), sums[i], ITEMS, X, LAYOUT)
+
+
+@triton.jit
+def _divided(number: tl.tensor, divisor: tl.tensor) -> tl.tuple:
+    """The quotient and the remainder of numbers that are not negative."""
+    # Unsigned, since that takes fewer instructions.
+    number, divisor = number.to(tl.uint32), divisor.to(tl.uint32)
+    return (number // divisor).to(tl.int32), (number % divisor).to(tl.int32)
 
 
 @triton.jit
@@ -221,7 +231,7 @@ def _plus(total: tl.tensor, value: tl.tensor, weight: tl.tensor, USE: tl.constex
         total += value * weight
     if USE == 2:
         # where(), because 0 * value is NaN if a value elsewhere is infinite.
-        total += tl.where(weight != 0, value * weight, 0.0)
+        total += tl.where(weight != 0, value, 0.0) * weight
     return total
 
 

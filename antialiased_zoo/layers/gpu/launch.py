@@ -47,6 +47,7 @@ TILES = {
     (False, True): Tile(rows=4, columns=2, warps=1, ahead=1),
 }
 _OUTPUTS = 8
+_MOST_IMAGES = 65_535  # CUDA's limit for the second axis of a grid
 # The most vectors of channels of a program in channels-last: its items share the columns that they read.
 _GROUP = 8
 
@@ -150,14 +151,15 @@ def _launch(source: _Source, y: Tensor, dtype: torch.dtype, blur: Blur, target: 
     vectors, blocks = channels // layout.vector, triton.cdiv(width, units * x_axis.writes)
     group = triton.cdiv(vectors, triton.cdiv(vectors, _GROUP)) if is_last else vectors
     chunks = triton.cdiv(blocks * group, 32 * tile.warps)
-    grid = images * triton.cdiv(height, band * y_axis.writes) * triton.cdiv(vectors, group) * chunks
+    programs = triton.cdiv(height, band * y_axis.writes) * triton.cdiv(vectors, group) * chunks
+    grid = (programs, min(images, _MOST_IMAGES), triton.cdiv(images, _MOST_IMAGES))
     along = 1 if is_last else 3  # the axis of the elements of a vector
     x_strides = [n if i == along else n // layout.x_align for i, n in enumerate(source.strides)]
     y_strides = [n if i == along else n // layout.y_align for i, n in enumerate(y.stride())]
     precision = tl.float64 if dtype == torch.float64 else tl.float32
     constants = (y_axis, x_axis, layout, precision, band, units, 32 * tile.warps, tile.ahead)
-    rest = (*y_strides, height, width, vectors, group, *constants)
-    return _Launch((grid, 1, 1), (*x_strides, *source.shape[2:]), rest, tile.warps)
+    rest = (*y_strides, height, width, images, vectors, group, *constants)
+    return _Launch(grid, (*x_strides, *source.shape[2:]), rest, tile.warps)
 
 
 class _Source(NamedTuple):
