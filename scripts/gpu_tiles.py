@@ -68,6 +68,7 @@ def main() -> None:
 
 
 def share(case: Case, options: argparse.Namespace) -> float:
+    """The time of a copy of as many bytes over the kernel's."""
     run = blur_with(case, options.images, options.device)
     moved = torch.empty(options.images * case.channels * case.size**2 * 5 // 8, device=options.device, dtype=_DTYPE)
     copy = partial(torch.empty_like(moved).copy_, moved)

@@ -33,7 +33,6 @@ _PLAIN = "antialiased-zoo, torch's operators"
 _TIMM = {"resnet18": "resnetblur18", "resnet50": "resnetblur50"}
 #: The networks whose every case comes before those of the others.
 _FIRST = ("resnet18", "resnet50")
-_COMPILED_LAYERS = 1
 _SMALL = ((1, 64, 14, 14), (8, 64, 56, 56), (32, 64, 28, 28))
 
 Case = tuple[str, Callable[[], Mapping[str, Any]]]
@@ -85,10 +84,10 @@ def _cases(options: argparse.Namespace) -> Iterator[Case]:
     yield from _network_cases(first, options)
     for place, shape in enumerate(sorted(sites, key=lambda shape: -shape.numel())):
         for layout in LAYOUTS:
-            is_compiled = place < _COMPILED_LAYERS
-            case = partial(_layer, sites[shape], shape, layout, is_compiled, options)
+            is_largest = place == 0  # which is compiled too, and comes in float32 too
+            case = partial(_layer, sites[shape], shape, layout, is_largest, options)
             yield f"layer {tuple(shape)}, {layout}", partial(case, _dtype(options))
-            if is_compiled:
+            if is_largest:
                 yield f"layer {tuple(shape)}, {layout}, float32", partial(case, torch.float32)
     yield from _network_cases([name for name in options.networks if name not in first], options)
 
@@ -107,7 +106,9 @@ def _blurred_map(layer: nn.Module, shape: torch.Size) -> tuple[torch.Size, nn.Mo
     if not isinstance(layer, az.MaxBlurPool2d):
         return shape, layer
     pool = nn.MaxPool2d(layer.window.size, 1, layer.window.padding)
-    return pool(torch.empty(shape, device="meta")).shape, az.Downsample(filt_size=layer.filt_size)
+    return pool(torch.empty(shape, device="meta")).shape, az.Downsample(
+        filt_size=layer.filt_size, stride=layer.blur.stride
+    )
 
 
 def _dtype(options: argparse.Namespace) -> torch.dtype:
@@ -142,12 +143,15 @@ def _small(shape: tuple[int, ...], layout: str, options: argparse.Namespace) -> 
 
 
 def _called(run: Callable[[], Any], options: argparse.Namespace, calls: int = 100) -> float:
-    wait = torch.cuda.synchronize if options.device.type == "cuda" else bool
-    wait()
+    """Microseconds of a call, the mean of many and of the wait for the last."""
+    is_gpu = options.device.type == "cuda"
+    if is_gpu:
+        torch.cuda.synchronize(options.device)
     start = time.perf_counter()
     for _ in range(calls):
         run()
-    wait()
+    if is_gpu:
+        torch.cuda.synchronize(options.device)
     return (time.perf_counter() - start) * 1e6 / calls
 
 
@@ -220,7 +224,7 @@ def _network(
         model.forward = torch.autocast(options.device.type, torch.bfloat16, enabled=options.device.type == "cuda")(
             model.forward
         )
-        step = _with_kernel(make(torch.compile(model) if is_compiled else model, x), _WAYS.get(who))
+        step = _with_kernel(make(torch.compile(model) if is_compiled else model, x), dict(_ways(options)).get(who))
         try:
             step()
         except RuntimeError as error:  # antialiased-cnns cannot take some maps in channels-last
@@ -270,7 +274,8 @@ def _turns(
 
 def _ways(options: argparse.Namespace) -> list[tuple[str, bool | None]]:
     """Names and arguments of `use_gpu_kernels`: the default, and without the kernel where it would be used."""
-    return list(_WAYS.items())[: 2 if options.device.type == "cuda" else 1]
+    ways: list[tuple[str, bool | None]] = [(OURS, None)]
+    return [*ways, (_PLAIN, False)] if options.device.type == "cuda" else ways
 
 
 @contextmanager
@@ -288,6 +293,3 @@ def _with_kernel(step: Callable[[], Any], use: bool | None) -> Callable[[], Any]
             step()
 
     return run
-
-
-_WAYS = {OURS: None, _PLAIN: False}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "results/benchmark/gpu/h100.jsonl"
 OURS, PLAIN, PEER = "antialiased-zoo", "antialiased-zoo, torch's operators", "antialiased-cnns"
+MODES = ("forward", "backward")
 NAMES = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 
 
@@ -41,7 +42,7 @@ def layer_rows() -> Iterator[str]:
             layers.setdefault(f"{shape})" + (f", {dtype}" if dtype else ""), {})[layout] = record
     for name, layouts in layers.items():
         if len(layouts) == 2:
-            ways = [(layouts[layout], mode) for layout in ("channels-last", "NCHW") for mode in ("forward", "backward")]
+            ways = [(layouts[layout], mode) for layout in ("channels-last", "NCHW") for mode in MODES]
             yield f"| {name} | {' | '.join(f'{share(record, mode):.0%}' for record, mode in ways)} |"
 
 
@@ -56,9 +57,46 @@ def test_the_tables_show_the_record() -> None:
     assert [row for row in rows if row not in page] == []
 
 
+def read(name: str) -> str:
+    return " ".join((ROOT / name).read_text().split())
+
+
+def span(values: Iterable[float], form: str) -> str:
+    """From the least to the greatest."""
+    return f"{min(values := list(values)):{form}} to {max(values):{form}}"
+
+
+def test_the_sentences_say_what_the_record_holds() -> None:
+    layers = [record for record in records() if record["case"].startswith("layer")]
+    page = read("docs/gpu.md")
+    plain = {mode: [record[mode]["share of the copy's speed"][PLAIN] for record in layers] for mode in MODES}
+    assert f"torch's operators reach {span(plain['forward'], '.0%')} forward" in page
+    assert f"{span(plain['backward'], '.0%')} backward" in page
+    small = [record["forward"] for record in records() if record["case"].startswith("small")]
+    assert f"{span((each[OURS] for each in small), '.0f')} microseconds forward" in page
+    assert f"torch's operators {span((each[PLAIN] for each in small), '.0f')};" in page
+    last = [share(record, mode) for record in layers if "channels-last" in record["case"] for mode in MODES]
+    assert f"{min(last):.0%} or more of the speed of a copy in channels-last" in read("CHANGELOG.md")
+
+
+def test_other_pages_say_what_the_record_holds() -> None:
+    found = {record["case"]: record for record in records()}
+    nets = [found[f"{name}, training, channels-last, eager, batch 128"] for name in NAMES]
+    faster = [net[PLAIN]["ms"] / net[OURS]["ms"] for net in nets]
+    changes = read("CHANGELOG.md")
+    assert f"ResNet-18 trains {faster[0]:.2f} times as fast" in changes
+    assert f"ResNet-50 {faster[1]:.2f} times" in changes
+    (ours18, plain18), (ours50, plain50) = (
+        [net["time beside torchvision's"][who] for who in (OURS, PLAIN)] for net in nets
+    )
+    speed = read("docs/speed.md")
+    assert f"takes {ours18:.2f} times as long as the plain network's, and {plain18:.2f} times with" in speed
+    assert f"ResNet-50's {ours50:.2f} and {plain50:.2f} times" in speed
+
+
 def test_the_kernel_is_faster_than_torchs_operators() -> None:
     """The reason why it is the default."""
     for record in records():
-        for mode in ("forward", "backward"):
+        for mode in MODES:
             if record["case"].startswith("layer"):
                 assert record[mode][OURS]["ms"] < record[mode][PLAIN]["ms"]

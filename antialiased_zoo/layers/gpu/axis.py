@@ -63,8 +63,17 @@ def blur_axis(facts: AxisFacts) -> Axis:
     """The axis of a blur."""
     taps, stride, padding, mode, size = facts
     folds = -(-max(padding) // (size - 1)) if mode == "reflect" and size > 1 else 0
-    uses = tuple(int(tap != 0) for tap in taps)
-    return Axis(len(taps), 1, stride, padding[0], (taps,), mode != "constant", folds, (), (uses,))
+    return Axis(
+        slots=len(taps),
+        writes=1,
+        reads=stride,
+        before=padding[0],
+        weights=(taps,),
+        is_padded=mode != "constant",
+        folds=folds,
+        borders=(),
+        uses=(tuple(int(tap != 0) for tap in taps),),
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -87,15 +96,15 @@ def transposed_axis(facts: AxisFacts) -> Axis:
     tables = [(unit, _table(more, stride, window)) for unit, more in borders.items()]
     uses = {at: 1 if at in regular else 2 for weights in (regular, *borders.values()) for at in weights}
     return Axis(
-        len(window),
-        stride,
-        1,
-        -window.start,
-        _table(regular, stride, window),
-        False,
-        0,
-        tuple(Border(min(unit, last - unit), unit > last - unit, table) for unit, table in tables),
-        _table(uses, stride, window),
+        slots=len(window),
+        writes=stride,
+        reads=1,
+        before=-window.start,
+        weights=_table(regular, stride, window),
+        is_padded=False,
+        folds=0,
+        borders=tuple(Border(min(unit, last - unit), unit > last - unit, table) for unit, table in tables),
+        uses=_table(uses, stride, window),
     )
 
 

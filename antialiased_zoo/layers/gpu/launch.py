@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -92,6 +93,12 @@ def is_channels_last(x: Tensor) -> bool:
     return x.shape[1] > 1 and x.stride(1) == 1 and not x.is_contiguous()
 
 
+def empty(like: Tensor, size: Sequence[int], channels_last: bool) -> Tensor:
+    """An empty batch of maps of this size, with as many images and channels as ``like``."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty((*like.shape[:2], *size), dtype=like.dtype, device=like.device, memory_format=memory_format)
+
+
 class _Launch:
     """The launch of the kernel for tensors of one kind; after the first, without Triton's search for its code."""
 
@@ -129,14 +136,14 @@ def _plan(
     """The plan for tensors of one kind; Triton compiles differently for addresses that 16 bytes divide."""
     x = torch.empty_strided(shape, strides, device="meta")
     size, is_last = target or Target(tuple(blur.out_size(shape[2:])), is_channels_last(x))
-    memory_format = torch.channels_last if is_last else torch.contiguous_format
-    y = torch.empty((*shape[:2], *size), device="meta", memory_format=memory_format)
+    y = empty(x, size, is_last)
     source = _Source(shape, strides, 16 // dtype.itemsize, is_aligned)
     launch = _launch(source, y, dtype, blur, target) if y.numel() else None
     return _Plan(tuple(y.shape), y.stride(), launch)
 
 
 def _launch(source: _Source, y: Tensor, dtype: torch.dtype, blur: Blur, target: Target | None) -> _Launch:
+    """The launch that fills ``y``, a tensor without data."""
     images, channels, height, width = y.shape
     is_last = is_channels_last(y)
     tile = TILES[is_last, target is not None]
@@ -168,18 +175,19 @@ class _Source(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     most: int
-    aligned: bool
+    is_aligned: bool
 
     def holds(self, vector: int, along: int) -> bool:
         """True if it can be read in vectors of so many elements along an axis."""
         others = (n for i, n in enumerate(self.strides) if i != along)
-        return self.aligned and self.strides[along] == 1 and not any(n % vector for n in others)
+        return self.is_aligned and self.strides[along] == 1 and not any(n % vector for n in others)
 
 
 _SCALARS = Layout(False, False, 1, 1, 1)
 
 
 def _channel_vectors(source: _Source) -> Layout:
+    """The widest vectors of channels."""
     vector = math.gcd(source.shape[1], source.most)
     return Layout(True, False, vector, vector if source.holds(vector, along=1) else 1, vector)
 
@@ -190,8 +198,8 @@ def _column_vectors(source: _Source, width: int, axis: Axis) -> tuple[Layout, in
     units = source.most // longer if longer & (longer - 1) == 0 else 0
     while units * longer > 1:
         reads, writes = units * axis.reads, units * axis.writes
-        is_even = source.shape[3] % reads == 0 and source.shape[3] // reads * writes == width
-        if is_even and axis.before >= 0 and source.holds(reads, along=3):
+        is_whole = source.shape[3] % reads == 0 and source.shape[3] // reads * writes == width
+        if is_whole and axis.before >= 0 and source.holds(reads, along=3):
             return Layout(False, True, 1, reads, writes), units
         units //= 2
     return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..filters import Blur
-from .launch import Target, is_channels_last, run
+from .launch import Target, empty, is_channels_last, run
 
 _Floats: TypeAlias = Sequence[float]
 _Ints: TypeAlias = Sequence[int]
@@ -50,17 +50,12 @@ def _blur(rows: _Floats, columns: _Floats, stride: _Ints, padding: _Ints, mode: 
 @blur_pool2d.register_fake
 def _blurred(x: Tensor, rows: _Floats, columns: _Floats, stride: _Ints, padding: _Ints, mode: str) -> Tensor:
     size = _blur(rows, columns, stride, padding, mode).out_size(x.shape[2:])
-    return _empty(x, size, is_channels_last(x))
+    return empty(x, size, is_channels_last(x))
 
 
 @blur_pool2d_transposed.register_fake
 def _unblurred(grad: Tensor, size: _Ints, channels_last: bool, *blur: Any) -> Tensor:
-    return _empty(grad, size, channels_last)
-
-
-def _empty(like: Tensor, size: _Ints, channels_last: bool) -> Tensor:
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty((*like.shape[:2], *size), dtype=like.dtype, device=like.device, memory_format=memory_format)
+    return empty(grad, size, channels_last)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
