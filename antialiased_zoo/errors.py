@@ -1,8 +1,12 @@
-"""The package's exceptions, all derived from :class:`ZooError`."""
+"""The package's exceptions, all derived from :class:`ZooError`, and its warnings."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class ZooError(Exception):
@@ -75,3 +79,16 @@ class StructureMismatchError(CheckpointError):
 
 class LostBlurError(ZooError, RuntimeError):
     """Another tool removed a blur from an antialiased model, and its new position cannot be determined."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning that points to the nearest caller outside this package.
+
+    Args:
+        message: The message.
+        category: The warning's class.
+    """
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from itertools import chain
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
+from ..errors import warn
 from .inputs import inputs_of
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -59,9 +59,7 @@ def recalibrate(model: _Model, loader: Iterable[Any], *, progress: bool = True) 
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
     if not layers:
-        warnings.warn(
-            f"{type(model).__name__} has no batch norm that keeps statistics: nothing to recalibrate", stacklevel=2
-        )
+        warn(f"{type(model).__name__} has no batch norm that keeps statistics: nothing to recalibrate")
         return model
     seen = {name: _Statistics() for name in layers}
     with _measuring(model, layers, seen):

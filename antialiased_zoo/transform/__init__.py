@@ -3,10 +3,10 @@
 from .activations import register_activation
 from .apply import Options as Options
 from .apply import antialias, antialias_
+from .apply import antialias_new as antialias_new
 from .cost import plan
 from .downsamplers import Downsampler, register_downsampler
 from .graph import Dataflow as Dataflow
-from .links import BLUR_HOOKS as BLUR_HOOKS
 from .links import check as check
 from .links import check_blurs as check_blurs
 from .links import take_links as take_links
@@ -17,6 +17,7 @@ from .options import Shortcut as Shortcut
 from .options import StemPool as StemPool
 from .plans import Plan
 from .structures import forget_structure as forget_structure
+from .structures import published_structure as published_structure
 from .structures import register_structure as register_structure
 from .traced import UntraceableError as UntraceableError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import TypeVar, cast
@@ -13,9 +12,11 @@ from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Unpack
 
+from ..errors import warn
 from ..layers import FilterSize, forget_compiled_code
 from .downsamplers import Downsampler, make_downsampler
 from .graph_form import apply_to_graph
+from .hosting import mark_hosts
 from .links import links_of, restore_blurs
 from .module_form import apply_site
 from .options import PlanOptions
@@ -63,25 +64,24 @@ def antialias(
         >>> type(antialias(model)[2]).__name__, type(model[2]).__name__
         ('MaxBlurPool2d', 'MaxPool2d')
     """
-    way = make_downsampler(
-        options.get("downsampler", "blur"),
-        filter_size,
-        options.get("pad_type", "reflect"),
-        options.get("wide", False),
-    )
     if "optimizers" in options:
         raise TypeError(
             "antialias() returns a copy, whose parameters are in no optimizer: use antialias_(), or create the "
             "optimizer from the copy"
         )
     options = _resolved(options)
+    way, chosen = _downsampler(filter_size, options), _placing(options)
     model = copy.deepcopy(model)
-    chosen = cast(PlanOptions, {name: value for name, value in options.items() if name not in _HOW})
     if graph and len(plan(model, **chosen).treated) < len((found := plan(model, graph=True, **chosen)).treated):
         made = apply_plan(model, found, way)
         note_structure(made, filter_size, options)
         return made
-    return antialias_(model, filter_size, **options)
+    return antialias_new(model, filter_size, **options)
+
+
+def antialias_new(model: _Model, filter_size: FilterSize = 4, **options: Unpack[Options]) -> _Model:
+    """`antialias_` for a model that was just made: nobody has compiled it yet."""
+    return _antialias(model, filter_size, options, new=True)
 
 
 def antialias_(
@@ -153,19 +153,25 @@ def antialias_(
         >>> antialias_(model, stem_stride=1)[1].blur_after
         Downsample(8, filt_size=4, stride=(2, 2), reflect)
     """
-    way = make_downsampler(downsampler, filter_size, pad_type, wide)
     _check_optimizers(model, [optimizers] if isinstance(optimizers, Optimizer) else optimizers)
-    options = cast(PlanOptions, _resolved(cast(Options, {**options, "like": like})))
+    how = {"pad_type": pad_type, "wide": wide, "downsampler": downsampler, "like": like}
+    return _antialias(model, filter_size, cast(Options, {**how, **options}), new=False)
+
+
+def _antialias(model: _Model, filter_size: FilterSize, options: Options, new: bool) -> _Model:
+    options = _resolved(options)
+    way = _downsampler(filter_size, options)
+    placing = _placing(options)
     with _as_before_on_error(model):
         restored = restore_blurs(model)
-        found = plan(model, **options)
+        found = plan(model, **placing)
         if not found.treated and not restored:
-            warnings.warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)", stacklevel=2)
+            warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)")
         apply_plan(model, found, way)
         if found.treated:
-            how = {"downsampler": downsampler, "pad_type": pad_type, "wide": wide}
-            note_structure(model, filter_size, {**options, **how})
-        forget_compiled_code()  # its guards do not notice a new hook
+            note_structure(model, filter_size, options)
+        if not new and (found.treated or restored):
+            forget_compiled_code()  # it does not notice new hooks
     return model
 
 
@@ -175,6 +181,7 @@ def apply_plan(model: nn.Module, found: Plan, way: Downsampler) -> nn.Module:
         return apply_to_graph(model, found, way)
     for site in found.treated:
         apply_site(model, site, way, found)
+    mark_hosts(model)
     return model
 
 
@@ -199,6 +206,16 @@ def _resolved(options: Options) -> Options:
     given = {name: value for name, value in options.items() if name != "like"}
     like = options.get("like")
     return cast(Options, {**(published_structure(like) if like is not None else {}), **given})
+
+
+def _downsampler(filter_size: FilterSize, options: Options) -> Downsampler:
+    kind, pad_type = options.get("downsampler", "blur"), options.get("pad_type", "reflect")
+    return make_downsampler(kind, filter_size, pad_type, options.get("wide", False))
+
+
+def _placing(options: Options) -> PlanOptions:
+    """The options of `plan` among those of `antialias_`."""
+    return cast(PlanOptions, {name: value for name, value in options.items() if name not in _HOW})
 
 
 def _check_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:

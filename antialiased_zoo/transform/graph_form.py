@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from typing import Any, cast
 
 from torch import fx, nn
 
+from ..errors import warn
 from .downsamplers import Downsampler
 from .module_form import apply_site, blur_of, like_model, share_hooks
 from .plans import Plan, Site
@@ -54,10 +54,9 @@ def _warn_of_modes(model: nn.Module, flow: TracedModel) -> None:
         same = False
     if not same:
         name, mode, other = type(model).__name__, *(("training", "eval") if model.training else ("evaluation", "train"))
-        warnings.warn(
+        warn(
             f"the code of {name} differs between training and evaluation (functional dropout, for example): the graph "
-            f"always does what it does in {mode}, also after {other}(); call {other}() before for the other",
-            stacklevel=5,
+            f"always does what it does in {mode}, also after {other}(); call {other}() before for the other"
         )
 
 

@@ -3,6 +3,7 @@
 # torch.jit.script reads the hooks: no `from __future__ import annotations`, and no type comments.
 # mypy: disable-error-code="no-untyped-def,no-any-return"
 import functools
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Tuple  # noqa: UP035  # TorchScript knows only this one
 
@@ -59,6 +60,21 @@ def attach(host: nn.Module, where: Where, blur: nn.Module) -> None:
         # would drop the blur. With another module name the host is traced into, and the blur
         # becomes an op of the graph.
         host.__module__ = __name__
+
+
+def mark_hosts(model: nn.Module) -> None:
+    """Let torch's compiler tell a model from the same model without blurs.
+
+    It does not compare hooks, so where hosts keep their strides it would take code that was compiled without the blurs.
+    It does compare the types of the dictionaries that it reads, and in older versions their lengths.
+    """
+    for parent in model.modules():
+        hosts = [child for child in parent.children() if any(f"blur_{where}" in child._modules for where in HOOKS)]
+        if hosts:
+            vars(parent)["_modules"] = OrderedDict(parent._modules)
+        for host in hosts:
+            if host._parameters:
+                host.register_parameter("has_blur", None)
 
 
 def hook_once(host: nn.Module, where: Where) -> None:

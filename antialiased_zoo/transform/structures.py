@@ -24,12 +24,13 @@ RECORD = "antialiased_zoo"
 _ATTRIBUTE = "_antialiased_as"
 # Options that exclude parts of a network, with their defaults.
 _PARTIAL = {"kinds": KINDS, "min_channels": 0, "where": None}
-# The networks as published by the paper's authors: patterns of names, and the options that differ
-# from the defaults.
+# The zoo's networks, most of them as published by the paper's authors: patterns of names, and the
+# options that differ from the defaults.
 _PUBLISHED: dict[str, Mapping[str, Any]] = {
     r"(wide_)?resne(x)?t\d.*": {"stem_pool": "max2"},
     r"densenet\d+": {"avg_pool": "blur"},
     r"alexnet|vgg\d+(_bn)?|mobilenet_v2": {},
+    r"efficientnet_lite\d": {"downsampler": "alternating"},  # no published network to match: this adapts best
 }
 _registered: dict[str, Mapping[str, Any]] = {}
 
@@ -69,7 +70,7 @@ def note_structure(model: nn.Module, filter_size: FilterSize, options: Mapping[s
     """Record in a model's state dict how it was antialiased, and compare the record when one is loaded."""
     whole = all(options.get(name, default) == default for name, default in _PARTIAL.items())
     structure = _structure(options)
-    record = {"model": type(model).__name__, "filter_size": filter_size, "structure": structure}
+    record = {"model": type(model).__name__, "filter_size": read_filter_size(filter_size), "structure": structure}
     if vars(model).get(_ATTRIBUTE, record) != record or not whole:
         record = {}  # the parts were treated differently, which a record cannot express
     if _ATTRIBUTE not in vars(model):
@@ -102,7 +103,7 @@ def _hook_of(value: Any) -> Callable[..., Any]:
 
 def _write(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
     if record := vars(module).get(_ATTRIBUTE):
-        metadata[RECORD] = json.dumps(record)
+        metadata[RECORD] = json.dumps(record, default=lambda value: value.item())  # NumPy's numbers
 
 
 def _compare(module: nn.Module, state: Any, prefix: str, metadata: dict[str, Any], *rest: Any) -> None:

@@ -19,7 +19,6 @@ from .pretrained_weights import get_weights
 from .pretrained_weights import imagenet_classes as imagenet_classes
 from .regular import open_regular as open_regular
 from .regular import read_small as read_small
-from .warning import warn as warn
 from .weights_file import WeightsFile as WeightsFile
 
 __all__ = ["get_entry", "get_weights"]

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import OfflineError, SourcesFailedError, StructureMismatchError, UnknownWeightsError
+from ..errors import OfflineError, SourcesFailedError, StructureMismatchError, UnknownWeightsError, warn
 from . import checkpoints, hub, manifest, repository
 from .entry import Entry
 from .fallbacks import alternatives
-from .warning import warn
 from .weights_file import WeightsFile
 
 if TYPE_CHECKING:

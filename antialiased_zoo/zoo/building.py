@@ -10,10 +10,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, StructureMismatchError
+from ..errors import CheckpointError, StructureMismatchError, warn
 from ..layers import FilterSize
-from ..transform import Options, antialias_
-from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, imagenet_classes, jsonable, warn
+from ..transform import Options, antialias_new
+from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, imagenet_classes, jsonable
 from .backbone import Backbone
 from .binding import bind
 from .heads import first_conv, fit_ends, head_sizes, renew_head, set_in_channels
@@ -121,7 +121,7 @@ def build_network(
         logger.info("the first convolution reads %d channels instead of %d", in_chans, conv.in_channels)
         set_in_channels(model, in_chans, fold=weights is not None)
     if config.filter_size is not None:
-        antialias_(model, config.filter_size, **cast(Options, {**architecture.structure, **config.structure}))
+        antialias_new(model, config.filter_size, **cast(Options, {**architecture.structure, **config.structure}))
     # Without a body in the registry, a network keeps only its own methods.
     return bind(model, architecture.layout, width, config) if architecture.layout.body else cast(Backbone, model)
 

@@ -1,7 +1,7 @@
 """The networks, one row each: everything else (hubconf, the docs' tables, the tests) follows from these rows.
 
 A row registers a network under its name and is its factory. A function for each family states where its networks'
-parts are, and which options of `antialias_` make the published network.
+parts are.
 """
 
 from functools import partial as _partial
@@ -10,6 +10,7 @@ from itertools import accumulate as _accumulate
 import torch.nn.functional as _F
 from typing_extensions import Unpack as _Unpack
 
+from ..transform import published_structure as _published_structure
 from . import efficientnet_lite as _lite
 from . import options as _options
 from .options import Factory as _Factory
@@ -48,7 +49,7 @@ def _resnet(name: str) -> _Factory[...]:
     return _network(
         name,
         head="fc",
-        structure={"stem_pool": "max2"},
+        structure=_published_structure(name),
         options=_options.ResNetOptions,
         body=("conv1", "bn1", "relu", "maxpool", *layers),
         stages=("relu", *layers),
@@ -64,7 +65,7 @@ def _densenet(name: str) -> _Factory[...]:
     return _network(
         name,
         head="classifier",
-        structure={"avg_pool": "blur"},
+        structure=_published_structure(name),
         options=_options.DenseNetOptions,
         body=("features",),
         stages=tuple(f"features.{block}" for block in blocks),
@@ -93,7 +94,7 @@ def _efficientnet_lite(name: str, *blocks: int) -> _Factory[...]:
     return _network(
         name,
         head="classifier.1",
-        structure={"downsampler": "alternating"},  # no published network to match: this adapts best
+        structure=_published_structure(name),
         builder=builder,
         options=options,
         body=("features",),

@@ -98,7 +98,7 @@ def test_an_error_at_any_line_leaves_the_model_as_it_was(monkeypatch: pytest.Mon
     found, after = az.plan(net), az.antialias(net)
     monkeypatch.setattr(apply, "plan", lambda *_, **__: found)
     lines = lines_of(lambda: az.antialias_(copy.deepcopy(net)), *MODULES)
-    del lines[last_line(apply.antialias_)]
+    del lines[last_line(apply._antialias)]
     before = everything(net)
     for line in fails_at_each(lines, lambda: az.antialias_(net), *MODULES):
         assert everything(net) == before, line

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import io
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from forked import run_code
 from torch import nn
 
 import antialiased_zoo as az
@@ -17,13 +20,20 @@ from antialiased_zoo.weights import NetworkConfig
 from antialiased_zoo.zoo import ARCHITECTURES
 
 
-def test_every_published_network_has_its_structure_without_the_zoo() -> None:
+def test_every_network_has_its_structure_without_the_zoo(tmp_path: Path) -> None:
     assert structures.RECORD == NetworkConfig.KEY
-    for name in az.list_models():
-        published = [
-            options for pattern, options in structures._PUBLISHED.items() if structures.re.fullmatch(pattern, name)
-        ]
-        assert published in ([ARCHITECTURES[name].structure], []), name
+    expected = {name: dict(ARCHITECTURES[name].structure) for name in az.list_models()}
+    assert expected["resnet50"] == {"stem_pool": "max2"}
+    assert len(expected) == 26
+    code = f"""
+import sys
+from antialiased_zoo.transform import published_structure
+for name, structure in {expected!r}.items():
+    assert dict(published_structure(name)) == structure, name
+assert "antialiased_zoo.zoo" not in sys.modules
+"""
+    done = run_code(code, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["resnet18", pytest.param("densenet121", marks=pytest.mark.slow)])
@@ -73,6 +83,14 @@ def test_loading_compares_structures() -> None:
             net.load_state_dict(state)
         net.load_state_dict(dict(state))
     az.antialias(small(), [1, 2, 1], kinds=("maxpool",)).load_state_dict(state)  # a part: no record can state that
+
+
+@pytest.mark.parametrize("taps", [np.array([1.0, 2, 1]), torch.tensor([1.0, 2, 1]), (1, 2, 1)])
+def test_arrays_of_taps_are_saved_too(taps: Any) -> None:
+    state = saved(az.antialias(small(), taps, wide=np.bool_(False)))
+    az.antialias(small(), 3).load_state_dict(state)
+    with pytest.raises(RuntimeError, match="here 4"):
+        az.antialias(small(), 4).load_state_dict(state)
 
 
 def test_a_part_of_a_larger_network_is_compared_too() -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tool_table
@@ -83,6 +84,33 @@ def test_a_compiled_wrapper_sees_a_blur_that_came_later() -> None:
         compiled(IMAGES)
         az.antialias_(net, placement="before_conv")
         torch.testing.assert_close(compiled(IMAGES), net(IMAGES))
+
+
+@pytest.mark.parametrize("options", [{}, {"placement": "before_conv"}, {"upsample": 3}], ids=str)
+@pytest.mark.parametrize("plain_first", [True, False])
+def test_compiled_code_is_not_mixed_up_between_a_network_and_its_copy(options: Any, plain_first: bool) -> None:
+    torch.compiler.reset()
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()).eval()
+    net.append(nn.Upsample(scale_factor=2))
+    both = [net, az.antialias(net, **options)]
+    with torch.no_grad():
+        for one in both if plain_first else reversed(both):
+            torch.testing.assert_close(torch.compile(one, backend="eager")(IMAGES), one(IMAGES))
+
+
+def test_making_a_network_leaves_compiled_code_of_others_alone() -> None:
+    compilations = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        compilations.append(graph)
+        return graph.forward
+
+    step = torch.compile(lambda x: x * 2, backend=backend)
+    step(IMAGES)
+    az.resnet18(num_classes=2)
+    az.antialias(network())
+    step(IMAGES)
+    assert len(compilations) == 1
 
 
 def test_branches_share_one_blur_behind_their_sum() -> None:

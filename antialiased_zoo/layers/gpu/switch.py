@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, cast
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ...errors import warn
 from ..filters import Blur
 from ..torch_internals import is_dispatch_mode_active, is_functorch_active, is_jit_tracing
 
@@ -109,11 +109,10 @@ def _try_kernel() -> bool:
     except ImportError:  # no Triton, as on Windows
         return False
     except Exception as error:
-        warnings.warn(
+        warn(
             f"the GPU kernel of antialiased-zoo does not run here, so torch computes the blur, more slowly: "
             f"{type(error).__name__}: {error}. use_gpu_kernels(False) turns this warning off.",
             RuntimeWarning,
-            stacklevel=2,
         )
         return False
 

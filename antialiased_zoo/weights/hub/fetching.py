@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from ...errors import DigestError, OfflineError, PinError, SourcesFailedError
-from ..warning import warn
+from ...errors import DigestError, OfflineError, PinError, SourcesFailedError, warn
 from ..weights_file import WeightsFile, check_url
 from . import cache, stamps
 from .connection import Network

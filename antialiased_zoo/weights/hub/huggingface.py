@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ..warning import warn
+from ...errors import warn
 from ..weights_file import WeightsFile, parse_hf
 from .exchange import Answer
 from .redaction import printable

@@ -13,9 +13,8 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from ...errors import CacheError, DigestError, PinError
+from ...errors import CacheError, DigestError, PinError, warn
 from ..regular import open_regular, read_small, reopen
-from ..warning import warn
 from ..weights_file import WeightsFile
 from .cache import STAMP, beside
 from .digest import sha256
