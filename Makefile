@@ -6,7 +6,8 @@ BIN = $(VENV)/bin
 # The oldest torch and torchvision that setup.cfg allows, in an environment of their own.
 OLDEST = .venv-oldest
 CORE = tests/layers tests/inference/test_folding.py tests/inference/test_packed_conv.py tests/transform/test_transform.py \
-	tests/transform/test_planner.py tests/zoo/test_hubconf.py --ignore tests/layers/gpu_kernel_values.py
+	tests/transform/test_planner.py tests/transform/test_reasons.py tests/transform/test_following.py \
+	tests/transform/test_stacks.py tests/zoo/test_hubconf.py --ignore tests/layers/gpu_kernel_values.py
 
 .PHONY: help demo test test-slow test-oldest check docs docs-serve bench clean
 

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import pickle
-import warnings
-from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, fx, nn
+from transforming import assert_same_places
 from ways import fails_on_oldest
 
 import antialiased_zoo as az
-from antialiased_zoo.transform.tracing import Tracer
-
-
-def assert_same_places(net: nn.Module, mine: nn.Module, *inputs: Tensor) -> None:
-    """With filter size 1 a rightly placed blur is the stride itself."""
-    for x in inputs:
-        torch.testing.assert_close(mine(x), net(x), rtol=1e-5, atol=1e-5)
 
 
 class Functional(nn.Module):
@@ -51,10 +41,7 @@ def test_functions_are_skipped_with_a_reason_or_treated_in_a_graph() -> None:
     mine = az.antialias(net, 4, graph=True)
     assert isinstance(mine, fx.GraphModule)
     assert mine.state_dict().keys() == net.state_dict().keys()
-    images = [torch.randn(2, 3, *size) for size in ((32, 32), (35, 42))]
-    for image in images:
-        assert mine(image).shape == net(image).shape
-    assert_same_places(net, az.antialias(net, 1, graph=True, kinds=("conv", "maxpool")), *images)
+    assert_same_places(net, *(torch.randn(2, 3, *size) for size in ((32, 32), (35, 42))), graph=True)
     kinds = [type(module).__name__ for name, module in mine.named_modules() if name.startswith("blur_")]
     assert sorted(kinds) == ["AvgBlurPool2d", "Downsample", "Downsample", "MaxBlurPool2d"]
 
@@ -74,10 +61,7 @@ def test_sequences_and_volumes(ndim: int, sizes: tuple[tuple[int, ...], ...]) ->
     ).eval()
     plan = az.plan(net)
     assert [str(site.placement) for site in plan.sites] == ["instead 3", "after 6", "before 7", "instead 8"]
-    images = [torch.randn(1, 2, *size) for size in sizes]
-    for image in images:
-        assert az.antialias(net)(image).shape == net(image).shape
-    assert_same_places(net, az.antialias(net, 1, kinds=("conv", "maxpool")), *images)
+    assert_same_places(net, *(torch.randn(1, 2, *size) for size in sizes))
 
 
 @pytest.mark.parametrize("stride", [(1, 2), (2, 1), (3, 2)])
@@ -89,27 +73,22 @@ def test_stride_pairs_and_odd_convolutions(stride: tuple[int, int]) -> None:
         nn.MaxPool2d((3, 2), stride, (1, 0), ceil_mode=True),
         nn.AvgPool2d((2, 3), (1, 2), (0, 1), ceil_mode=True),
     ).eval()
-    images = [torch.randn(1, 3, *size) for size in ((40, 40), (41, 47))]
-    for image in images:
-        assert az.antialias(net)(image).shape == net(image).shape
-    assert_same_places(net, az.antialias(net, 1, kinds=("conv", "maxpool")), *images)
+    assert_same_places(net, *(torch.randn(1, 3, *size) for size in ((40, 40), (41, 47))))
 
 
-class Gated(nn.Module):
-    """An activation written as a product."""
+def test_two_blurs_on_one_module_are_both_kept() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.relu = nn.Conv2d(3, 4, 3), nn.ReLU()
+            self.first, self.second = nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 1, 2)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.down, self.out = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 4, 1)
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.relu(self.first(self.relu(self.stem(x)))))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.down(self.stem(x))
-        return self.out(x * torch.sigmoid(x))
-
-
-def test_a_gate_is_one_nonlinearity() -> None:
-    (site,) = az.plan(Gated()).sites
-    assert str(site.placement) == "before out"
+    net = Shared().eval()
+    assert [str(site.placement) for site in az.plan(net).sites] == ["before second", "before second"]
+    assert_same_places(net, torch.randn(1, 3, 33, 40))
 
 
 class Branching(nn.Module):
@@ -138,28 +117,6 @@ def test_what_cannot_be_traced_is_read_in_parts(inside: bool) -> None:
     assert "cannot be traced" in str(plan)
     x = torch.randn(1, 3 if inside else 16, 40, 40)
     assert az.antialias(net)(x).shape == net(x).shape
-
-
-class Standardised(nn.Conv2d):
-    """A convolution with a forward of its own."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (0, self.stride[0] - 1, 0, self.stride[0] - 1)))
-
-
-def test_a_forward_of_its_own_is_not_guessed_at() -> None:
-    (site,) = az.plan(nn.Sequential(nn.Conv2d(3, 3, 1), Standardised(3, 4, 3, 2), nn.ReLU())).sites
-    assert site.placement is None
-    assert "Standardised has its own forward" in site.reason
-
-
-def test_patches_of_a_transformer_are_left_alone() -> None:
-    encoder = nn.TransformerEncoderLayer(8, 2, batch_first=True)
-    net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), encoder)
-    with pytest.warns(UserWarning, match="left to antialias"):
-        mine = az.antialias(net)
-    assert "transformer" in az.plan(net).sites[0].reason
-    assert repr(mine) == repr(net)
 
 
 def convs() -> nn.Sequential:
@@ -191,23 +148,6 @@ def test_before_conv_keeps_the_stride_and_does_it_once() -> None:
     with pytest.warns(UserWarning, match="left to antialias"):
         az.antialias_(mine, placement="before_conv")
     assert repr(mine) == before
-
-
-def test_two_blurs_on_one_module_are_both_kept() -> None:
-    class Shared(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem, self.relu = nn.Conv2d(3, 4, 3), nn.ReLU()
-            self.first, self.second = nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 1, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.second(self.relu(self.first(self.relu(self.stem(x)))))
-
-    net = Shared().eval()
-    assert [str(site.placement) for site in az.plan(net).sites] == ["before second", "before second"]
-    x = torch.randn(1, 3, 33, 40)
-    assert_same_places(net, az.antialias(net, 1), x)
-    assert az.antialias(net)(x).shape == net(x).shape
 
 
 class FixedFilter(nn.Module):
@@ -250,110 +190,4 @@ def test_a_graph_keeps_unused_tensors_and_is_pickled() -> None:
     assert torch.equal(again(x), mine(x))
     assert again.state_dict().keys() == net.state_dict().keys()
     assert vars(net).keys() == vars(Unused()).keys()
-    assert_same_places(net, az.antialias(net, 1, graph=True), x)
-
-
-@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.InstanceNorm2d(4)])
-def test_a_norm_of_the_maps_own_statistics_sees_the_subsampled_map(norm: nn.Module) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), norm, nn.ReLU()).eval()
-    (site,) = az.plan(net).sites
-    assert str(site.placement) == "after 1"
-    assert "statistics" in site.reason
-    assert_same_places(net, az.antialias(net, 1), torch.randn(1, 3, 33, 40))
-
-
-@pytest.mark.parametrize(
-    ("op", "kind"),
-    [
-        (nn.AdaptiveAvgPool2d(3), "adaptive"),
-        (nn.AdaptiveMaxPool2d((None, 2)), "adaptive"),
-        (nn.Upsample(scale_factor=0.5), "resize"),
-        (nn.Upsample(size=(9, 9)), "resize"),
-        (nn.PixelUnshuffle(2), "unshuffle"),
-        (nn.Unfold(2, stride=2), "unshuffle"),
-    ],
-)
-def test_what_cannot_be_blurred_is_reported(op: nn.Module, kind: str) -> None:
-    (site,) = az.plan(nn.Sequential(nn.Conv2d(3, 4, 3), op)).sites
-    assert (site.kind, site.placement) == (kind, None)
-    assert site.reason
-
-
-@pytest.mark.parametrize(
-    "op", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d((None, 1)), nn.Upsample(scale_factor=2), nn.Unfold(3)]
-)
-def test_what_does_not_subsample_is_not_reported(op: nn.Module) -> None:
-    assert not az.plan(nn.Sequential(nn.Conv2d(3, 4, 3), op)).sites
-
-
-MAKERS: dict[str, Callable[[], nn.Module]] = {
-    "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
-    "strided": lambda: nn.Conv2d(4, 4, 3, 2, 1),
-    "pair": lambda: nn.Conv2d(4, 4, (3, 5), (1, 2), 2, groups=2, padding_mode="circular"),
-    "dilated": lambda: nn.Conv2d(4, 4, 3, 2, 2, dilation=2, groups=4),
-    "pointwise": lambda: nn.Conv2d(4, 4, 1, 2),
-    "relu": nn.ReLU,
-    "silu": lambda: nn.SiLU(inplace=True),
-    "norm": lambda: nn.BatchNorm2d(4),
-    "group": lambda: nn.GroupNorm(2, 4),
-    "max": lambda: nn.MaxPool2d(2, ceil_mode=True),
-    "max3": lambda: nn.MaxPool2d(3, 2, 1),
-    "avg": lambda: nn.AvgPool2d(3, 2, 1),
-    "residual": lambda: Residual(),
-}
-
-
-class Residual(nn.Module):
-    """A block that subsamples on two paths, which must keep fitting."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm, self.relu = nn.Conv2d(4, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU()
-        self.out, self.shortcut = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.out(self.relu(self.norm(self.conv(x)))) + self.shortcut(x))
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    layers=st.lists(st.sampled_from(list(MAKERS)), min_size=1, max_size=5),
-    graph=st.booleans(),
-    height=st.integers(40, 71),
-    width=st.integers(40, 71),
-)
-def test_random_networks(layers: list[str], graph: bool, height: int, width: int) -> None:
-    """Shapes and parameters stay, filter size 1 changes nothing, and a second call finds nothing to do."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), *(MAKERS[layer]() for layer in layers)).eval()
-    parameters, x = list(net.parameters()), torch.randn(1, 3, height, width)
-    output = net(x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nothing may stride
-        mine = az.antialias(net, graph=graph)
-        same = az.antialias(net, 1, kinds=("conv", "maxpool"), graph=graph)
-        before = repr(mine)
-        assert repr(az.antialias_(mine)) == before
-        keys = list(net.state_dict())
-        az.antialias_(net)
-    assert mine(x).shape == output.shape
-    torch.testing.assert_close(same(x), output, rtol=1e-5, atol=1e-5)
-    assert list(mine.state_dict()) == list(net.state_dict()) == keys
-    assert all(a is b for a, b in zip(net.parameters(), parameters, strict=True))
-    torch.testing.assert_close(net(x), mine(x))
-
-
-def test_a_model_is_read_twice_only_where_its_own_code_may_ask_for_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Own(nn.Sequential):
-        pass
-
-    read = []
-    trace = Tracer.trace_model
-    monkeypatch.setattr(Tracer, "trace_model", lambda *args: (read.append(1), trace(*args))[1])
-    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2)]
-    hooked = nn.Sequential(*layers)
-    hooked.register_forward_pre_hook(lambda *_: None)
-    for net, times in ((nn.Sequential(*layers), 1), (Own(*layers), 2), (hooked, 2)):
-        read.clear()
-        az.plan(net)
-        assert len(read) == times
+    assert_same_places(net, x, graph=True)

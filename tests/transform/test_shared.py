@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+from transforming import assert_same_places
 
 import antialiased_zoo as az
 
 
-def assert_same_places(net: nn.Module, x: Tensor) -> None:
-    torch.testing.assert_close(az.antialias(net, 1, kinds=("conv", "maxpool"))(x), net(x))
-    assert az.antialias(net)(x).shape == net(x).shape
+class Aliases(nn.Module):
+    """Pools and convolutions under several names, as in published U-Nets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2)
+        self.encoder = nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3, padding=1)})
+        self.first = nn.Sequential(self.encoder["conv"], nn.ReLU(), self.pool)
+        self.second = nn.Sequential(self.pool, nn.Conv2d(4, 4, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def test_a_module_is_treated_under_all_its_names() -> None:
+    net, x = Aliases(), torch.randn(1, 3, 32, 32)
+    mine = az.antialias(net)
+    assert mine.pool is mine.first[2] is mine.second[0]
+    assert type(mine.pool) is az.MaxBlurPool2d
+    y = az.max_blur_pool2d(net.first[:2](x), 2)
+    torch.testing.assert_close(mine(x), net.second[1](az.max_blur_pool2d(y, 2)))
+
+
+class Pyramid(nn.Module):
+    """One strided convolution at each level; the first reads the image or not."""
+
+    def __init__(self, image: bool) -> None:
+        super().__init__()
+        self.stem = nn.Identity() if image else nn.Conv2d(3, 3, 3, padding=1)
+        self.down = nn.Conv2d(3, 3, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        a = F.relu(self.down(self.stem(x)))
+        return a, F.relu(self.down(a))
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_a_convolution_called_at_several_places_is_treated_at_all_or_none(image: bool) -> None:
+    net, x = Pyramid(image), torch.randn(1, 3, 33, 32)
+    assert len(az.plan(net, graph=True).treated) == (0 if image else 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the first nothing is treated
+        for old, new in zip(net(x), az.antialias(net, 1, graph=True)(x), strict=True):
+            torch.testing.assert_close(new, old)
 
 
 class Listed(nn.Module):
@@ -69,21 +110,6 @@ def test_what_a_plain_list_holds_is_in_the_plan_and_a_graph_treats_it() -> None:
     assert mine.state_dict().keys() == net.state_dict().keys()
 
 
-class ReadsValues(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = nn.Sequential(nn.Conv2d(4, 4, 3, 2), nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(x) if x.sum() < 1e9 else x
-
-
-def test_a_part_that_cannot_be_traced_reads_the_image_only_where_it_is_first() -> None:
-    later = nn.Sequential(nn.Conv2d(3, 4, 3), ReadsValues())
-    assert str(az.plan(later).sites[0].placement) == "after 1.block.1"
-    assert az.plan(ReadsValues()).sites[0].reason.startswith("reads the image")
-
-
 def run_children(module: nn.Module, x: Tensor) -> Tensor:
     for child in module.children():
         x = child(x)
@@ -127,6 +153,12 @@ class Untraceable(ByHelper):
 def test_a_block_that_goes_over_its_children_holds_no_blur_of_its_own(make: Callable[[], nn.Module]) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), make(), nn.Conv2d(4, 4, 1)).eval()
     assert_same_places(net, torch.randn(1, 3, 43, 40))
+
+
+def test_the_blur_of_such_a_block_goes_before_its_reader() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), ByHelper(), nn.Conv2d(4, 4, 1)).eval()
+    assert [str(site.placement) for site in az.plan(net).sites] == ["before 2"]
+    assert_same_places(net, torch.randn(1, 3, 20, 20))
 
 
 def test_reading_parameters_is_no_going_over_children() -> None:
@@ -207,171 +239,3 @@ def test_a_value_changed_in_place_has_two_names(graph: bool) -> None:
     net, x = nn.Sequential(nn.Conv2d(3, 4, 3), InPlace(), nn.MaxPool2d(2)).eval(), torch.randn(1, 3, 40, 43)
     torch.testing.assert_close(az.antialias(net, 1, graph=graph)(x), net(x))
     assert len(az.plan(net, graph=graph).treated) == (2 if graph else 1)
-
-
-def test_wrappers_that_compile_are_looked_through_and_scripts_are_noted() -> None:
-    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
-    assert len(az.plan(nn.Sequential(torch.compile(body, backend="eager"), nn.MaxPool2d(2))).treated) == 2
-    scripted = nn.Sequential(torch.jit.script(body), nn.MaxPool2d(2))
-    assert any(note.startswith("0: ") and "TorchScript" in note for note in az.plan(scripted).notes)
-
-
-class Collects(nn.Module):
-    """Keeps the map before each pool, as the encoders of many segmentation networks do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts = nn.Sequential(
-            *(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, 2), nn.ReLU(), nn.AvgPool2d(2))
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        kept = []
-        for part in self.parts:
-            if self.is_pool(part):
-                kept.append(x)
-            x = part(x)
-        return [*kept, x]
-
-    def is_pool(self, part: nn.Module) -> bool:
-        return isinstance(part, (nn.MaxPool2d, nn.AvgPool2d))
-
-
-@functools.singledispatch
-def dispatched(_: nn.Module) -> bool:
-    return False
-
-
-@dispatched.register(nn.MaxPool2d)
-@dispatched.register(nn.AvgPool2d)
-def _(_: nn.Module) -> bool:
-    return True
-
-
-class Visitor:
-    def visit(self, part: nn.Module) -> bool:
-        return bool(getattr(self, f"visit_{type(part).__name__.lower()}", lambda: False)())
-
-    def visit_maxpool2d(self) -> bool:
-        return True
-
-    visit_avgpool2d = visit_maxpool2d
-
-
-def strides_by_two(part: nn.Module) -> bool:
-    return getattr(part, "kernel_size", 3) in (2, (2, 2)) and part.stride in (2, (2, 2))
-
-
-# Helpers of no class's own code: what they ask of a module is not in the forward that calls them.
-ASKS: dict[str, Callable[[nn.Module], bool]] = {
-    "isinstance": lambda part: isinstance(part, (nn.MaxPool2d, nn.AvgPool2d)),
-    "type": lambda part: type(part) in (nn.MaxPool2d, nn.AvgPool2d),
-    "class": lambda part: part.__class__ is nn.MaxPool2d or part.__class__ is nn.AvgPool2d,
-    "class name": lambda part: part.__class__.__name__.endswith("Pool2d"),
-    "table": lambda part: {nn.MaxPool2d: True, nn.AvgPool2d: True}.get(type(part), False),
-    "dispatch": dispatched,
-    "visitor": Visitor().visit,
-    "text": lambda part: "Pool2d(" in repr(part),
-    "window": lambda part: hasattr(part, "ceil_mode"),
-    "stride": strides_by_two,
-}
-
-
-class Asks(Collects):
-    def __init__(self, ask: str, traceable: bool) -> None:
-        super().__init__()
-        self.ask, self.traceable = ask, traceable
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return super().forward(x) if self.traceable or x.sum() < 1e9 else [x]
-
-    def is_pool(self, part: nn.Module) -> bool:
-        return ASKS[self.ask](part)
-
-
-@pytest.mark.parametrize("traceable", [True, False])
-@pytest.mark.parametrize("ask", ASKS)
-def test_a_model_may_ask_what_its_pools_are(ask: str, traceable: bool) -> None:
-    net, x = Asks(ask, traceable), torch.randn(1, 3, 50, 50)
-    mine, plain = az.antialias(net), az.antialias(net.parts)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nothing is left
-        again = az.antialias(mine)
-    for model in (mine, again):
-        *kept, end = model(x)
-        assert [y.shape for y in (*kept, end)] == [y.shape for y in net(x)]
-        torch.testing.assert_close(end, plain(x))  # where nobody asks, pools are replaced
-    assert [site.placement.where for site in az.plan(net).treated if site.kind != "conv"] == ["within", "within"]
-    torch.testing.assert_close(az.antialias(net, graph=True)(x)[-1], plain(x))
-
-
-def test_a_pools_own_hook_may_ask_what_the_pool_is() -> None:
-    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), torch.randn(1, 3, 20, 20)
-    net[1].register_forward_hook(lambda pool, _, output: output * (3 if type(pool) is nn.MaxPool2d else 1))
-    torch.testing.assert_close(az.antialias(net, 1)(x), net(x))
-    torch.testing.assert_close(az.antialias(net)(x), 3 * az.MaxBlurPool2d(2)(net[0](x)))
-
-
-def test_a_pool_that_stays_is_called_by_keyword_and_scripted() -> None:
-    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), torch.randn(1, 4, 18, 18)
-    handle = net[1].register_forward_hook(lambda pool, _, output: None)
-    pool = az.antialias_(net)[1]
-    handle.remove()
-    assert type(pool) is nn.MaxPool2d
-    expected = az.MaxBlurPool2d(2)(x)
-    assert torch.equal(pool(x), expected)
-    assert torch.equal(pool(input=x), expected)
-    assert torch.equal(torch.jit.script(pool)(x), expected)
-
-
-class PoolsTwice(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = nn.MaxPool2d(2)
-        self.pool.register_forward_hook(lambda pool, _, output: 3 * output)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(self.pool(x), 2)
-
-
-def test_a_pools_hook_goes_on_in_a_graph() -> None:
-    net, x = PoolsTwice(), torch.randn(1, 3, 20, 20)
-    mine = az.antialias(net, 1, graph=True)
-    assert isinstance(mine, fx.GraphModule)
-    torch.testing.assert_close(mine(x), net(x))
-
-
-class AsksStride(Asks):
-    def is_pool(self, part: nn.Module) -> bool:
-        return strides_by_two(part)
-
-
-@pytest.mark.parametrize("traceable", [True, False])
-def test_a_convolution_whose_stride_a_helper_reads_keeps_it(traceable: bool) -> None:
-    net, x = AsksStride("stride", traceable), torch.ones(1, 3, 50, 50)
-    net.parts[3] = nn.Conv2d(4, 4, 2, 2)
-    assert [(site.name, "may read its stride" in site.reason) for site in az.plan(net).skipped] == [
-        ("parts.3", not traceable)
-    ]
-    assert [y.shape for y in az.antialias(net)(x)] == [y.shape for y in net(x)]
-
-
-class ReadsStride(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.act = nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU()
-        self.other = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.act(self.conv(x))
-        return self.other(F.interpolate(x, scale_factor=float(self.conv.stride[0])))
-
-
-def test_a_convolution_whose_stride_is_read_keeps_it() -> None:
-    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), ReadsStride()), torch.randn(1, 3, 34, 34)
-    conv, other, *_ = az.plan(net).sites
-    assert "reads its stride" in conv.reason
-    assert "graph=True can" in conv.reason
-    assert other.placement is not None
-    for graph in (False, True):
-        torch.testing.assert_close(az.antialias(net, 1, graph=graph)(x), net(x))

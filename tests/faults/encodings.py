@@ -1,0 +1,99 @@
+"""The body is chunked or compressed, rightly or not."""
+
+from __future__ import annotations
+
+import gzip
+import time
+
+from fault_handler import FaultHandler
+
+from .registry import fault, half, raw
+
+
+@fault
+def chunked(h: FaultHandler) -> None:
+    """sends in chunks"""
+    h.head(None, Transfer_Encoding="chunked")
+    for start in range(0, len(h.content), 5000):
+        piece = h.content[start : start + 5000]
+        h.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+    h.wfile.write(b"0\r\n\r\n")
+
+
+@fault
+def chunked_broken(h: FaultHandler) -> None:
+    """closes in mid-chunk"""
+    h.head(None, Transfer_Encoding="chunked")
+    h.wfile.write(b"%x\r\n%s" % (len(h.content), h.content[: half(h)]))
+
+
+@fault
+def bad_chunk(h: FaultHandler) -> None:
+    """states a chunk of exabytes, then a negative one"""
+    h.head(None, Transfer_Encoding="chunked")
+    h.wfile.write((b"f" * 20 if h.nth == 1 else b"-5") + b"\r\n" + h.content)
+
+
+@fault
+def slow_chunk(h: FaultHandler) -> None:
+    """drips the extension of a chunk's size"""
+    h.head(None, Transfer_Encoding="chunked")
+    h.wfile.write(b"10;")
+    while True:
+        h.wfile.write(b"x")
+        time.sleep(0.1)
+
+
+@fault
+def endless_trailer(h: FaultHandler) -> None:
+    """sends all, and then a trailer without end"""
+    h.head(None, Transfer_Encoding="chunked")
+    h.wfile.write(b"%x\r\n%s\r\n0\r\n" % (len(h.content), h.content))
+    while True:
+        h.wfile.write(b"X-Filler: x\r\n")
+        time.sleep(0.001)
+
+
+@fault
+def gzipped(h: FaultHandler) -> None:
+    """compresses, unasked"""
+    packed = gzip.compress(h.content, 1)
+    h.head(len(packed), Content_Encoding="gzip")
+    h.wfile.write(packed)
+
+
+@fault
+def gzip_bomb(h: FaultHandler) -> None:
+    """compressed data that grows a thousandfold"""
+    packed = gzip.compress(bytes(16 * 1024 * 1024), 1)
+    h.head(len(packed), Content_Encoding="gzip")
+    h.wfile.write(packed)
+
+
+@fault
+def gzip_broken(h: FaultHandler) -> None:
+    """claims compression, without"""
+    h.head(len(h.content), Content_Encoding="gzip")
+    h.wfile.write(h.content)
+
+
+@fault
+def gzip_junk(h: FaultHandler) -> None:
+    """compresses, and sends junk after it"""
+    packed = gzip.compress(h.content, 1) + b"junk" * 10
+    h.head(len(packed), Content_Encoding="gzip")
+    h.wfile.write(packed)
+
+
+@fault
+def brotli(h: FaultHandler) -> None:
+    """claims a compression that was not asked for"""
+    h.head(len(h.content), Content_Encoding="br")
+    h.wfile.write(h.content)
+
+
+@fault
+def no_encoding(h: FaultHandler) -> None:
+    """names its compression by an empty word"""
+    raw(h, "HTTP/1.1 200 OK", f"Content-Length: {len(h.content)}", "Content-Encoding: ")
+    h.wfile.write(h.content)
