@@ -96,17 +96,16 @@ class NetworkConfig:
         return self.model, tuple(round(tap / math.fsum(taps), 6) for tap in taps), tuple(self._options().items())
 
     def with_sizes(self, num_classes: int, in_chans: int, global_pool: str) -> NetworkConfig:
-        """The record with another head and number of channels; class names are dropped if their number differs."""
+        """The record with other sizes; what it stated of the old ones (class names, metrics) is dropped."""
+        made = replace(self, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool)
+        if made == self:
+            return self
         classes = self.classes if self.classes and len(self.classes) == num_classes else None
-        preprocessing = self.preprocessing.for_channels(in_chans)
-        return replace(
-            self,
-            num_classes=num_classes,
-            in_chans=in_chans,
-            global_pool=global_pool,
-            classes=classes,
-            preprocessing=preprocessing,
-        )
+        return replace(made, classes=classes, metrics={}, preprocessing=self.preprocessing.for_channels(in_chans))
+
+    def with_new_head(self, num_classes: int) -> NetworkConfig:
+        """The record of a network whose head is untrained: without class names and metrics."""
+        return replace(self, num_classes=num_classes, classes=None, metrics={})
 
     def to_json(self) -> str:
         """The record as one line of JSON."""

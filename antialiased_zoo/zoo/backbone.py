@@ -15,7 +15,7 @@ from ..transform import check
 from ..weights import NetworkConfig
 from .checkpointing import run_checkpointed
 from .feature_info import measure
-from .fingerprint import fingerprint_of
+from .fingerprint import fingerprint_of, tensor_names
 from .heads import find_head, renew_head
 from .registry import Layout
 from .units import layer_patterns
@@ -59,6 +59,7 @@ class Backbone(nn.Module, metaclass=BackboneType):
     _drop_rate: float
     _config: NetworkConfig
     _fingerprint: str
+    _tensor_names: set[str]
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify images.
@@ -176,6 +177,7 @@ class Backbone(nn.Module, metaclass=BackboneType):
             raise ValueError(f"global_pool must be one of {', '.join(_POOLS)}, or '' with num_classes=0; got {pool!r}")
         renew_head(self, self.layout.head, self.head_hidden_size, num_classes)
         self.global_pool = pool
+        self._config = self._config.with_new_head(num_classes)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block's activations in the backward pass: saves memory, costs a second forward pass."""
@@ -207,14 +209,21 @@ class Backbone(nn.Module, metaclass=BackboneType):
         """`config`, if `create_model` can build this network from it.
 
         Raises:
-            StructureMismatchError: If blurs or strides were changed since the network was built.
+            StructureMismatchError: If blurs, strides or layers were changed since the network was built.
         """
-        if self._fingerprint != fingerprint_of(self):
+        changed = "blurs or strides" if self._fingerprint != fingerprint_of(self) else self._changed_tensors()
+        if changed:
             raise StructureMismatchError(
-                f"the blurs or strides of this {self._config.model} were changed after create_model(), so "
-                "create_model() cannot build it again: save its state dict, and the code that changes it"
+                f"the {changed} of this {self._config.model} were changed after create_model(), so create_model() "
+                "cannot build it again: save its state dict, and the code that changes it"
             )
         return self.config
+
+    def _changed_tensors(self) -> str:
+        head, names = self.layout.head, tensor_names(self, self.layout.head)
+        if different := sorted(names ^ self._tensor_names):
+            return f"layers ({different[0].rpartition('.')[0]})"
+        return "" if isinstance(self.get_submodule(head), (nn.Linear, nn.Conv2d, nn.Identity)) else f"layers ({head})"
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:

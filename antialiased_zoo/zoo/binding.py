@@ -12,7 +12,7 @@ from torch import nn
 from ..transform import forget_structure
 from ..weights import NetworkConfig
 from .backbone import Backbone, BackboneType
-from .fingerprint import fingerprint_of
+from .fingerprint import fingerprint_of, tensor_names
 from .registry import Layout
 
 _CLASSES: dict[type[nn.Module], type[Backbone]] = {}
@@ -54,6 +54,7 @@ def bind(model: nn.Module, layout: Layout, head_hidden_size: int, config: Networ
     backbone._drop_rate = 0.0
     backbone._config = config
     backbone._fingerprint = fingerprint_of(model)
+    backbone._tensor_names = tensor_names(model, layout.head)
     forget_structure(backbone)  # the zoo's own record, written below, is more detailed
     backbone.register_state_dict_post_hook(_note_structure)  # type: ignore[no-untyped-call]
     backbone.register_load_state_dict_pre_hook(_check_structure)  # type: ignore[no-untyped-call]

@@ -111,12 +111,14 @@ def build_network(
         _load(model, weights, head, progress)
         model = model.to(torch.get_default_device())
     _, trained = head_sizes(model.get_submodule(head))
+    _, conv = first_conv(model)
+    config = replace(config, num_classes=trained, in_chans=conv.in_channels)
     if num_classes is not None and num_classes != trained:
         if num_classes:
             logger.info("%s gets a new, untrained head: %d classes instead of %d", head, num_classes, trained)
-            config = replace(config, classes=None, metrics={}, global_pool=config.global_pool or "avg")
+            config = replace(config, global_pool=config.global_pool or "avg")
+        config = config.with_new_head(num_classes)
         renew_head(model, head, width, num_classes)
-    _, conv = first_conv(model)
     if in_chans is not None and in_chans != conv.in_channels:
         logger.info("the first convolution reads %d channels instead of %d", in_chans, conv.in_channels)
         set_in_channels(model, in_chans, fold=weights is not None)

@@ -1,4 +1,4 @@
-"""A fingerprint of a network's blurs and strides, to tell whether they have changed."""
+"""What tells whether a network was changed: the fingerprint of its blurs and strides, the names of its tensors."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def fingerprint_of(model: nn.Module) -> str:
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d) or type(module).__module__.startswith(layers.__name__)
     )
+
+
+def tensor_names(model: nn.Module, head: str) -> set[str]:
+    """Names of the tensors that a file of the network holds, except those of its head, which may be replaced."""
+    return {name for name in model.state_dict() if name.rpartition(".")[0] != head}

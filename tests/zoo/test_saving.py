@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,49 @@ def test_a_folder_builds_the_same_network_again(tmp_path: Path) -> None:
     assert "license: mit" in card
     assert "91.50" in card
     assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+
+
+def cifar10(**options: Any) -> az.Backbone:
+    return az.mobilenet_v2(4, pretrained="cifar10", **options)
+
+
+def test_a_new_head_has_neither_the_old_classes_nor_the_old_metrics(tmp_path: Path) -> None:
+    network = cifar10()
+    assert len(network.config.metrics) >= 1
+    assert len(network.config.classes) == 10
+    for classes in (7, 10):
+        network.reset_classifier(classes)
+        assert (network.config.classes, network.config.metrics) == (None, {})
+    grey = cifar10(in_chans=1)
+    assert len(grey.config.classes) == 10
+    assert not grey.config.metrics
+    assert cifar10(num_classes=0).config.metrics == {}
+    network = cifar10()
+    network.classifier[1] = torch.nn.Linear(1280, 7)
+    network.save_pretrained(tmp_path)
+    assert "acc1" not in (tmp_path / "README.md").read_text()
+    assert az.from_pretrained(tmp_path).num_classes == 7
+
+
+def own_head(network: az.Backbone) -> az.Backbone:
+    network.fc = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(512, 2))
+    return network
+
+
+def own_pool(network: az.Backbone) -> az.Backbone:
+    network.avgpool = torch.nn.Sequential(network.avgpool, torch.nn.BatchNorm2d(512))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [(own_head, "fc"), (own_pool, "avgpool.1"), (az.for_inference, "(bn1|conv1)")]
+)
+def test_what_cannot_be_built_again_is_not_saved(
+    change: Callable[[az.Backbone], az.Backbone], what: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StructureMismatchError, match=f"the layers .{what}.* were changed"):
+        change(az.resnet18().eval()).save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_factory_follows_the_file_and_refuses_another_structure(tmp_path: Path) -> None:
