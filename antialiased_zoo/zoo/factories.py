@@ -1,9 +1,10 @@
-"""`create_model` and `list_models`: networks of the zoo by name."""
+"""`create_model` and `from_pretrained`: networks of the zoo by name, or from where they were saved."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, cast, overload
@@ -173,6 +174,42 @@ def create_model(
     if out_indices is not None or out_map is not None:
         raise ValueError("out_indices and out_map need features_only=True")
     return model
+
+
+def from_pretrained(
+    place: str | os.PathLike[str],
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    progress: bool = True,
+    **options: Unpack[BuilderOptions],
+) -> Backbone:
+    """Build a network that was saved with its structure.
+
+    Args:
+        place: A folder or file that `save_pretrained` wrote, or ``"hf-hub:owner/name[@revision]"``.
+        num_classes: See `create_model`. Default: the file's.
+        in_chans: See `create_model`. Default: the file's.
+        progress: See `create_model`.
+        **options: See `create_model`; they must not contradict the file.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        antialiased_zoo.errors.CheckpointError: If the file does not state its network, is corrupt,
+            or contradicts the options.
+        antialiased_zoo.errors.FetchError: If the hub does not provide it.
+
+    Example:
+        >>> import tempfile, antialiased_zoo as az
+        >>> folder = az.save_pretrained(az.resnet18(filter_size=3), tempfile.mkdtemp())
+        >>> from_pretrained(folder).config.filter_size
+        3
+    """
+    contents = repository.open_place(os.fspath(place))
+    config = contents.stated_config
+    model = create_model(config.model, config.filter_size, contents.path, num_classes, in_chans, progress, **options)
+    return model.eval()
 
 
 def _stem_stride(stem_stride: int | None, pool_only: bool | None) -> int | None:

@@ -56,7 +56,7 @@ def _shapes(skeleton: nn.Module, layout: Layout, size: tuple[int, ...]) -> dict[
 
 
 class FeatureInfo:
-    """The maps that a feature extractor returns, with timm's methods.
+    """The maps that a feature extractor returns, with the methods of timm's class that describe them.
 
     Args:
         levels: One dict for each level of the network: ``num_chs``, ``reduction``, ``module``.
@@ -82,10 +82,6 @@ class FeatureInfo:
     def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
         """Qualified name of the module that returns each map."""
         return self._get("module", idx)
-
-    def get_dicts(self) -> list[dict[str, Any]]:
-        """The dicts of the returned levels."""
-        return [self.info[index] for index in self.out_indices]
 
     def __len__(self) -> int:
         return len(self.info)

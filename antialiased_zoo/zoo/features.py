@@ -7,14 +7,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
-from typing_extensions import Unpack
 
-from ..layers import FilterSize
 from ..transform import take_links
 from .feature_info import FeatureInfo
-from .options import DEFAULT_FILTER_SIZE, BuilderOptions, Pretrained
 from .registry import Layout
 from .units import containers, stage_ends, units
 
@@ -106,64 +101,3 @@ def _keys(out_map: Sequence[str] | None, wanted: Sequence[str]) -> list[str] | N
     if out_map is not None and len(set(out_map)) != len(wanted):
         raise ValueError(f"out_map must name {len(wanted)} maps, got {out_map!r}")
     return None if out_map is None else list(out_map)
-
-
-class BackboneWithFPN(nn.Module):
-    """Feature maps with a feature pyramid network (FPN), as torchvision's detectors expect.
-
-    Attributes:
-        body: The `FeatureMaps`, with names "0", "1", ...
-        fpn: torchvision's `FeaturePyramidNetwork`.
-        out_channels: Channels of every map of the pyramid.
-    """
-
-    def __init__(self, body: FeatureMaps, out_channels: int = 256, extra_blocks: ExtraFPNBlock | None = None) -> None:
-        super().__init__()
-        self.body = body
-        self.out_channels = out_channels
-        extra = LastLevelMaxPool() if extra_blocks is None else extra_blocks
-        self.fpn = FeaturePyramidNetwork(body.feature_info.channels(), out_channels, extra)
-
-    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Compute maps ``(N, out_channels, H', W')`` by name, from fine to coarse."""
-        maps: OrderedDict[str, Tensor] = self.fpn(self.body(x))
-        return maps
-
-
-def backbone_with_fpn(
-    name: str,
-    filter_size: FilterSize | None = DEFAULT_FILTER_SIZE,
-    pretrained: Pretrained = False,
-    *,
-    out_indices: Sequence[int] = (-4, -3, -2, -1),
-    out_channels: int = 256,
-    extra_blocks: ExtraFPNBlock | None = None,
-    **options: Unpack[BuilderOptions],
-) -> BackboneWithFPN:
-    """A network of the zoo with a feature pyramid: the ``backbone`` of torchvision's detectors.
-
-    Args:
-        name: See `create_model`.
-        filter_size: See `create_model`.
-        pretrained: See `create_model`.
-        out_indices: Levels that the pyramid reads. Default: the last four.
-        out_channels: Channels of the pyramid's maps.
-        extra_blocks: Makes further, coarser maps. Default: torchvision's ``LastLevelMaxPool``.
-        **options: See `create_model`.
-
-    Returns:
-        A module with the attribute ``out_channels``, from ``(N, 3, H, W)`` to a dict of maps.
-
-    Example:
-        >>> import torch
-        >>> backbone = backbone_with_fpn("resnet18")
-        >>> list(backbone(torch.zeros(1, 3, 64, 64)))
-        ['0', '1', '2', '3', 'pool']
-    """
-    from .factories import create_model
-
-    keys = [str(index) for index in range(len(out_indices))]
-    body = create_model(
-        name, filter_size, pretrained, features_only=True, out_indices=out_indices, out_map=keys, **options
-    )
-    return BackboneWithFPN(body, out_channels, extra_blocks)

@@ -32,7 +32,7 @@ def model_card(config: NetworkConfig) -> str:
 def _facts(config: NetworkConfig) -> list[str]:
     blur = "no blur" if config.filter_size is None else f"blurs of filter size {config.filter_size}"
     size = f"{config.num_classes} classes, {config.in_chans} image channels"
-    facts = [f"* Network: torchvision's {config.model} with {blur} (Zhang, ICML 2019); {size}"]
+    facts = [f"* Network: {config.model} with {blur} (Zhang, ICML 2019); {size}"]
     for title, value in (("Base model", config.origin), ("Trained on", config.dataset), ("Licence", config.license)):
         facts.append(f"* {title}: {value or 'not stated'}")
     return facts

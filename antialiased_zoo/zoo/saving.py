@@ -1,4 +1,4 @@
-"""Saves networks with their structure, loads them, and uploads them to the Hugging Face Hub."""
+"""Saves networks with their structure, and uploads them to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Unpack
-
 from ..weights import NetworkConfig, Preprocessing, repository
 from .model_card import model_card
-from .options import BuilderOptions
 from .timm_config import pretrained_cfg
 
 if TYPE_CHECKING:
@@ -105,44 +102,6 @@ def _config_json(model: Backbone, config: NetworkConfig) -> str:
         NetworkConfig.KEY: json.loads(config.to_json()),
     }
     return json.dumps({name: value for name, value in top.items() if value not in (None, {})}, indent=2) + "\n"
-
-
-def from_pretrained(
-    place: str | os.PathLike[str],
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-    progress: bool = True,
-    **options: Unpack[BuilderOptions],
-) -> Backbone:
-    """Build a network that was saved with its structure.
-
-    Args:
-        place: A folder or file that `save_pretrained` wrote, or ``"hf-hub:owner/name[@revision]"``.
-        num_classes: See `create_model`. Default: the file's.
-        in_chans: See `create_model`. Default: the file's.
-        progress: See `create_model`.
-        **options: See `create_model`; they must not contradict the file.
-
-    Returns:
-        The network, in evaluation mode.
-
-    Raises:
-        antialiased_zoo.errors.CheckpointError: If the file does not state its network, is corrupt,
-            or contradicts the options.
-        antialiased_zoo.errors.FetchError: If the hub does not provide it.
-
-    Example:
-        >>> import tempfile, antialiased_zoo as az
-        >>> folder = az.save_pretrained(az.resnet18(filter_size=3), tempfile.mkdtemp())
-        >>> from_pretrained(folder).config.filter_size
-        3
-    """
-    from .factories import create_model
-
-    contents = repository.open_place(os.fspath(place))
-    config = contents.stated_config
-    model = create_model(config.model, config.filter_size, contents.path, num_classes, in_chans, progress, **options)
-    return model.eval()
 
 
 def push_to_hub(

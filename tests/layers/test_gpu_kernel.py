@@ -116,13 +116,13 @@ class Mapped(torch.Tensor):
 
 
 @pytest.fixture
-def probed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """A GPU on which the kernel works; a list of the probes."""
-    probes: list[float] = []
+def probed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
+    """A GPU on which the kernel works; a list of the devices on which it was tried."""
+    probes: list[torch.device] = []
 
-    def probe() -> float:
-        probes.append(float(torch.ones(1).sum().item()))  # fails on fake tensors
-        return probes[-1]
+    def probe(device: torch.device) -> float:
+        probes.append(device)
+        return float(torch.ones(1).sum().item())  # fails on fake tensors
 
     monkeypatch.setattr(switch, "_probe", probe)
     switch._try_kernel.cache_clear()
@@ -130,18 +130,18 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     switch._try_kernel.cache_clear()
 
 
-def test_the_kernel_is_tried_once_whatever_surrounds_the_first_map(probed: list[float]) -> None:
+def test_the_kernel_is_tried_once_whatever_surrounds_the_first_map(probed: list[torch.device]) -> None:
     x, blur = torch.ones(1, 1, 4, 4).as_subclass(Mapped), Blur.make(4, 2, "reflect", 0, 2)
     with FakeTensorMode():
-        assert switch._works()
+        assert switch._works(x.device)
     assert gpu.supports(x, blur)
-    assert probed == [1.0]
+    assert probed == [torch.device("cpu")]
 
 
-def test_the_compiler_tries_the_kernel_too(probed: list[float]) -> None:
-    compiled = torch.compile(lambda x: x + 1 if switch._works() else x, backend="eager", fullgraph=True)
+def test_the_compiler_tries_the_kernel_too(probed: list[torch.device]) -> None:
+    compiled = torch.compile(lambda x: x + 1 if switch._works(x.device) else x, backend="eager", fullgraph=True)
     assert compiled(torch.zeros(2)).tolist() == [1, 1]
-    assert probed == [1.0]
+    assert probed == [torch.device("cpu")]
 
 
 def test_the_compiler_does_not_take_itself_for_an_export() -> None:
@@ -151,7 +151,7 @@ def test_the_compiler_does_not_take_itself_for_an_export() -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_exported_programs_need_no_kernel(strict: bool, probed: list[float]) -> None:
+def test_exported_programs_need_no_kernel(strict: bool, probed: list[torch.device]) -> None:
     class Asks(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + 1 if switch._is_exported() else x

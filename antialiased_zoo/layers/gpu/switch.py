@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -34,8 +34,8 @@ def use_gpu_kernels(use: bool | None = True) -> bool | None:
     `torch.compile` recompiles when it changes.
 
     Args:
-        use: None, the default, uses the kernel where it works: not if Triton 3.4 or newer is missing or cannot compile
-            (a warning says why), and not in exported programs, which need only torch. True uses it in exported programs
+        use: None, the default, uses the kernel where it works: not without Triton 3.4 or newer, not where Triton cannot
+            compile (a warning says why), and not in exported programs, which need only torch. True uses it in exported programs
             too, which then need this package. False never uses it. In all cases the kernel takes maps in float16,
             bfloat16, float32 (computed in float32) and float64, in any layout, and filters of at most 16 taps; torch
             computes other blurs.
@@ -77,11 +77,11 @@ def supports(x: Tensor, blur: Blur) -> bool:
     if sum([(n - 1) * s for n, s in zip(x.shape[1:], x.stride()[1:], strict=True)]) >= _MOST_ELEMENTS:
         return False
     if _choice is None:
-        return not _is_exported() and _works()
+        return not _is_exported() and _works(x.device)
     return x.device.type in _devices()
 
 
-@lru_cache(maxsize=1)
+@cache
 def _kernel() -> Any:
     """The module of the kernel; torch's operators are registered too."""
     importlib.import_module(".operators", __package__)
@@ -95,17 +95,17 @@ def _devices() -> tuple[str, ...]:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _works() -> bool:
-    return _try_kernel()
+def _works(device: torch.device) -> bool:
+    return _try_kernel(device)
 
 
-@lru_cache(maxsize=1)
-def _try_kernel() -> bool:
+@cache
+def _try_kernel(device: torch.device) -> bool:
     """Blur a tiny map; warn if that fails, for example without a C compiler, which Triton needs."""
     try:
         # In a thread of its own, since this one may be tracing, recording operators or faking tensors.
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(_probe).result() == 1
+            return thread.submit(_probe, device).result() == 1
     except ImportError:  # no Triton, as on Windows
         return False
     except Exception as error:
@@ -117,9 +117,9 @@ def _try_kernel() -> bool:
         return False
 
 
-def _probe() -> float:
+def _probe(device: torch.device) -> float:
     with torch.inference_mode():
-        x = torch.ones(1, 1, 2, 2, device="cuda")
+        x = torch.ones(1, 1, 2, 2, device=device)
         return float(_kernel().blur_pool(x, Blur.make(2, 2, "reflect", 0, 2)).item())
 
 
