@@ -35,10 +35,10 @@ def use_gpu_kernels(use: bool | None = True) -> bool | None:
 
     Args:
         use: None, the default, uses the kernel where it works: not without Triton 3.4 or newer, not where Triton cannot
-            compile (a warning says why), and not in exported programs, which need only torch. True uses it in exported programs
-            too, which then need this package. False never uses it. In all cases the kernel takes maps in float16,
-            bfloat16, float32 (computed in float32) and float64, in any layout, and filters of at most 16 taps; torch
-            computes other blurs.
+            compile (a warning says why), and not in exported programs, which need only torch. True uses it in exported
+            programs too, which then need this package. False never uses it. In all cases the kernel takes maps in
+            float16, bfloat16, float32 (computed in float32) and float64, in any layout, and filters of at most 16 taps;
+            torch computes other blurs.
 
     Returns:
         The previous choice.
