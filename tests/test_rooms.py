@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def test_rooms_are_entered_by_their_face(room: str) -> None:
 def test_there_is_no_circle_among_the_rooms() -> None:
     graph = {room: {other for _, _, other in imports(room)} for room in ROOMS}
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_the_page_says_what_each_room_imports() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| .* \| ?(.*) \|$", page, re.MULTILINE)
+    stated = {room: set(re.findall(r"`(\w+)`", others)) for room, others in rows}
+    graph = {room: {other for _, _, other in imports(room)} for room in ROOMS}
+    assert graph.pop("cli") == set(ROOMS) - {"cli"} - stated.pop("cli")  # all but what its row names
+    assert stated == graph
 
 
 @pytest.mark.parametrize("room", ROOMS)
