@@ -57,8 +57,7 @@ def export_model(
         >>> network(torch.ones(1, 3, 66, 224)).shape
         torch.Size([1, 8, 32, 111])
     """
-    if format not in _FORMATS:
-        raise ValueError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
+    _check_format(format)
     if unknown := [axis for axis in dynamic if axis not in AXES]:
         raise ValueError(f"dynamic axes must be among {', '.join(AXES)}; got {', '.join(unknown)}")
     path = Path(path)
@@ -89,10 +88,17 @@ def load_exported(path: str | os.PathLike[str], format: str | None = None) -> Ex
         A function from a batch ``(N, C, H, W)`` to the network's output.
 
     Raises:
+        ValueError: If the format is unknown.
         ImportError: If ONNX Runtime is needed but not installed.
     """
     format = format or _format_of(Path(path))
+    _check_format(format)
     return _LOADERS[format](str(path))
+
+
+def _check_format(format: str) -> None:
+    if format not in _FORMATS:
+        raise ValueError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
 
 
 def _export_program(model: nn.Module, images: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from ..layers import FilterSize
 from . import planner
 from .apply import apply_plan
-from .downsamplers import Downsampler, make_downsampler
+from .downsamplers import Downsampler, LacksMethodError, make_downsampler
 from .options import PlanOptions
 from .plans import Cost, Plan, Site, Totals
 
@@ -85,6 +85,8 @@ def plan(
     try:
         found = replace(found, notes=(*found.notes, note))
         return _with_costs(model, found, size, way, on_meta=False)
+    except LacksMethodError:
+        raise
     except Exception as error:
         name, shape = type(model).__name__, "x".join(map(str, size))
         raise ValueError(f"{name} does not run on one input of {shape} zeros: {_first_line(error)}") from error

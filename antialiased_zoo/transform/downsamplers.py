@@ -32,6 +32,10 @@ _MAX: tuple[Callable[..., nn.Module], ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.Max
 _AVG: tuple[Callable[..., nn.Module], ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 
+class LacksMethodError(ValueError):
+    """A downsampler has no method for an op of the model."""
+
+
 class Downsampler:
     """Base class of downsamplers: subclass it, override `subsample`, and register it with `register_downsampler`.
 
@@ -94,8 +98,8 @@ class Downsampler:
             raise self._lacks("no method for an average pool with ceil_mode=True; exclude it with where=")
         return nn.Sequential(_AVG[len(stride) - 1](window.size, 1, window.padding), self.subsample(stride, None))
 
-    def _lacks(self, what: str) -> ValueError:
-        return ValueError(f"{type(self).__name__} has {what}")
+    def _lacks(self, what: str) -> LacksMethodError:
+        return LacksMethodError(f"{type(self).__name__} has {what}")
 
 
 class Blur(Downsampler):

@@ -38,6 +38,7 @@ class Placing:
 
     Raises:
         ValueError: If one is out of range; the message says what is allowed.
+        TypeError: If ``where`` is no function.
     """
 
     stem_stride: int = 2
@@ -58,6 +59,8 @@ class Placing:
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
         if isinstance(self.kinds, str) or not set(self.kinds) <= set(KINDS):
             raise ValueError(f"kinds must be a selection of {KINDS}, got {self.kinds!r}")
+        if self.where is not None and not callable(self.where):
+            raise TypeError(f"where must be a function of (module, qualified name), got {self.where!r}")
         if self.upsample is not None:
             read_filter_size(self.upsample)
 

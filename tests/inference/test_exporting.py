@@ -164,6 +164,8 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
     net = nn.Conv2d(3, 4, 1)
     with pytest.raises(ValueError, match="format must be one of onnx, pt2, aoti, got 'onxx'"):
         az.export_model(net, tmp_path / "a", format="onxx")
+    with pytest.raises(ValueError, match="format must be one of onnx, pt2, aoti, got 'tflite'"):
+        az.load_exported(tmp_path / "a", format="tflite")
     with pytest.raises(ValueError, match="dynamic axes must be among batch, height, width; got depth"):
         az.export_model(net, tmp_path / "a", dynamic=("batch", "depth"))
     with pytest.raises(ValueError, match=r"must end in \.pt2"):

@@ -74,6 +74,8 @@ def test_what_it_lacks_is_an_error_before_anything_changes(layer: nn.Module, opt
     before = repr(net)
     with pytest.raises(ValueError, match=message):
         az.antialias_(net, **{"downsampler": "polyphase", **options})
+    with pytest.raises(ValueError, match=message):
+        az.plan(net, input_size=(1, 3, 32, 32), **{"downsampler": "polyphase", **options})
     assert repr(net) == before
 
 

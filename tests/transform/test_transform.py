@@ -207,11 +207,12 @@ def test_exports() -> None:
         ({"stem_stride": 0}, "stem_stride"),
         ({"shortcut": "none"}, "shortcut"),
         ({"stem_pool": "avg"}, "stem_pool"),
+        ({"where": "layer1"}, "where must be a function"),
     ],
 )
 def test_bad_options_leave_the_model_alone(options: dict[str, object], message: str) -> None:
     net = block()
     before = repr(net)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         az.antialias_(net, **options)
     assert repr(net) == before
