@@ -5,6 +5,7 @@ from .apply import Options as Options
 from .apply import antialias, antialias_
 from .apply import antialias_new as antialias_new
 from .cost import plan
+from .cost import without_data as without_data
 from .downsamplers import Downsampler, register_downsampler
 from .graph import Dataflow as Dataflow
 from .links import check as check

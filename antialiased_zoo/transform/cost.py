@@ -125,7 +125,7 @@ def _with_costs(model: nn.Module, found: Plan, size: tuple[int, ...], way: Downs
     """Treat one site more at a time, each time in a copy, and record what it adds."""
 
     def cost(sites: tuple[Site, ...]) -> Cost:
-        twin = _without_data(model) if on_meta else copy.deepcopy(model)
+        twin = without_data(model) if on_meta else copy.deepcopy(model)
         twin = apply_plan(twin, replace(found, sites=sites), way).eval()
         for parameter in twin.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -142,8 +142,8 @@ def _with_costs(model: nn.Module, found: Plan, size: tuple[int, ...], way: Downs
     return replace(found, sites=sites, totals=Totals(size, before, so_far))
 
 
-def _without_data(model: nn.Module) -> nn.Module:
-    """A deep copy on the meta device, made without copying the model's tensors."""
+def without_data(model: nn.Module) -> nn.Module:
+    """A deep copy on the meta device, made without copying the model's tensors; the model itself may run meanwhile."""
     empty: dict[int, Tensor] = {}
     for tensor in _tensors(model):
         on_meta = tensor.detach().to("meta")

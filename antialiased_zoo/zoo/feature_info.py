@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..transform import without_data
 from .registry import Layout
 from .units import stage_ends, units
 
@@ -23,23 +23,13 @@ def measure(model: nn.Module, layout: Layout, in_chans: int) -> list[dict[str, A
         >>> [level["reduction"] for level in az.resnet18().feature_info]
         [2, 4, 8, 16, 32]
     """
-    skeleton = _without_data(model)
+    skeleton = without_data(model).eval()
     small, large = (_shapes(skeleton, layout, (1, in_chans, size, size)) for size in _SIZES)
     grown = _SIZES[1] - _SIZES[0]
     return [
         {"num_chs": large[stage][1], "reduction": grown // (large[stage][2] - small[stage][2]), "module": stage}
         for stage in layout.stages
     ]
-
-
-def _without_data(model: nn.Module) -> nn.Module:
-    """A copy on the meta device; the model itself is not changed, since other threads may run it."""
-    memo: dict[int, Any] = {
-        id(tensor): torch.empty_like(tensor, device="meta") for tensor in (*model.parameters(), *model.buffers())
-    }
-    for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(memo[id(parameter)], requires_grad=False)
-    return copy.deepcopy(model, memo).eval()
 
 
 def _shapes(skeleton: nn.Module, layout: Layout, size: tuple[int, ...]) -> dict[str, torch.Size]:

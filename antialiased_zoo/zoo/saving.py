@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..weights import NetworkConfig, Preprocessing, repository
+from ..weights import NetworkConfig, Preprocessing, hub, repository
 from .model_card import model_card
 from .timm_config import pretrained_cfg
 
@@ -75,17 +75,11 @@ def save_pretrained(
     metadata = {"format": "pt", NetworkConfig.KEY: config.to_json()}
     texts = {repository.CONFIG: _config_json(model, config), "README.md": model_card(config)}
     for name, text in texts.items():
-        _replace(folder / name, text.encode())
-    temporary = folder / f"{repository.WEIGHTS}.tmp"
-    save_file(state, temporary, metadata)
-    os.replace(temporary, folder / repository.WEIGHTS)
+        with hub.cache.replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    with hub.cache.replacing(folder / repository.WEIGHTS) as temporary:
+        save_file(state, temporary, metadata)
     return folder
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def _config_json(model: Backbone, config: NetworkConfig) -> str:
