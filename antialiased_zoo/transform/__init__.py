@@ -8,6 +8,7 @@ from .cost import plan
 from .cost import without_data as without_data
 from .downsamplers import Downsampler, register_downsampler
 from .graph import Dataflow as Dataflow
+from .hosting import blur_before as blur_before
 from .links import check as check
 from .links import check_blurs as check_blurs
 from .links import take_links as take_links

@@ -73,3 +73,10 @@ def test_a_hooked_convolution_stays() -> None:
     model[1].running_mean.normal_()
     x = torch.randn(1, 3, 8, 8)
     torch.testing.assert_close(az.for_inference(model)(x), model(x).detach())
+
+
+def test_a_convolution_whose_hook_computes_its_weight_stays() -> None:
+    model = nn.Sequential(torch.nn.utils.spectral_norm(nn.Conv2d(3, 3, 3)), nn.BatchNorm2d(3)).eval()
+    model[1].running_mean.normal_()
+    x = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(az.for_inference(model)(x), model(x).detach())
