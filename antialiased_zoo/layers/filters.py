@@ -224,7 +224,10 @@ class Blur:
             kernel = self.kernel(dtype)
         if kernel.dtype != dtype or kernel.device != device:
             kernel = kernel.to(x)
-        return kernel if kernel.shape[0] == channels else kernel.expand(channels, 1, *kernel.shape[2:])
+        if kernel.shape[0] == channels:
+            return kernel
+        kernel = kernel if kernel.shape[0] == 1 else kernel[:1]  # one kernel for all channels
+        return kernel.expand(channels, 1, *kernel.shape[2:])
 
 
 def _axis(filt_size: FilterSize, stride: int, wide: bool, pad_off: int) -> tuple[tuple[float, ...], tuple[int, int]]:

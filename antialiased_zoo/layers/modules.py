@@ -5,6 +5,7 @@
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, fx, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]  # public, and not listed
 
@@ -23,7 +24,7 @@ class Blurred(nn.Module):
     def __init__(self, blur: Blur, channels: int | None = None) -> None:
         super().__init__()
         self.blur = blur
-        self.register_buffer("kernel", blur.kernel(channels=channels or 1), persistent=False)
+        self.register_buffer("kernel", _made(blur, channels or 1), persistent=False)
         # The blur's settings again, in types that TorchScript supports.
         self._mode, self._stride = blur.mode, list(blur.stride)
         self._before, self._after = ([pad[side] for pad in blur.padding] for side in (0, 1))
@@ -52,12 +53,18 @@ class Blurred(nn.Module):
         # Compute the kernel again: to_empty() and FSDP's materialisation leave it uninitialised, and
         # checkpoints do not hold it.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # untyped in torch
-        self.kernel = self.blur.kernel(self.kernel.dtype, len(self.kernel)).to(self.kernel.device)
+        self.kernel = _made(self.blur, len(self.kernel), self.kernel.dtype, self.kernel.device)
         return self
 
 
+def _made(blur: Blur, channels: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+    """A kernel that autograd can save, even if it is made inside `torch.inference_mode`."""
+    with torch.inference_mode(False):
+        return blur.kernel(dtype, channels).to(device=device)
+
+
 class _Resampler(Blurred):
-    """Base class of the layers that blur a map and check its number of channels."""
+    """Base class of the layers that blur a map."""
 
     def __init__(self, channels: int | None, pad_type: str, filt_size: FilterSize, blur: Blur) -> None:
         if channels is not None and (not isinstance(channels, int) or channels < 1):
@@ -66,10 +73,6 @@ class _Resampler(Blurred):
         self.channels = channels
         self.pad_type = pad_type
         self.filt_size = read_filter_size(filt_size)
-
-    def _check(self, x: Tensor) -> None:
-        if self.channels is not None and x.shape[-1 - self.ndim] != self.channels:
-            raise ValueError(f"expected {self.channels} channels, got a map of shape {tuple(x.shape)}")
 
 
 def show_filter(filt_size: int | tuple[float, ...]) -> str:
@@ -83,7 +86,8 @@ class Downsample(_Resampler):
     """Blurs each channel and subsamples; `BlurPool` is the same class.
 
     Args:
-        channels: Channels of the input, checked at each call; None accepts any number.
+        channels: Channels for which a kernel is kept. Every channel is blurred alike, so that a map
+            with more or fewer is blurred too, as after pruning; None keeps a kernel for one.
         pad_type: "reflect" ("refl"), "replicate" ("repl") or "zero".
         filt_size: Length of the binomial taps, 1 to 7: 2, 3, 4, 5 are Rect-2, Tri-3, Tri-4, Bin-5;
             1 subsamples only. Or custom taps: a 1-D sequence, normalised to sum to one.
@@ -100,7 +104,7 @@ class Downsample(_Resampler):
         ``dense`` the size stays. Dtype, device and memory format are the input's.
 
     Raises:
-        ValueError: If an argument is out of range, or the input has another number of channels.
+        ValueError: If an argument is out of range.
 
     Source: Zhang, ICML 2019, section 3.2.
 
@@ -128,7 +132,6 @@ class Downsample(_Resampler):
         self.dense = dense
 
     def _resample(self, x: Tensor) -> Tensor:
-        self._check(x)
         return blur_pool(x, self.blur, self._buffers["kernel"])  # faster than nn.Module's attribute lookup
 
     def extra_repr(self) -> str:
@@ -169,7 +172,8 @@ class BlurUpsample(_Resampler):
     """Upsamples by zero insertion and a low-pass filter that keeps constants: `Downsample` transposed.
 
     Args:
-        channels: Channels of the input, checked at each call; None accepts any number.
+        channels: Channels for which a kernel is kept. Every channel is blurred alike, so that a map
+            with more or fewer is blurred too, as after pruning; None keeps a kernel for one.
         pad_type: "replicate" ("repl"), "reflect" ("refl") or "zero" (a constant map then fades at
             the border).
         filt_size: 2 to 7: 2 is nearest-neighbour, 3 and (at stride 2) 4 linear interpolation, 5 to
@@ -182,7 +186,7 @@ class BlurUpsample(_Resampler):
         memory format are the input's.
 
     Raises:
-        ValueError: If an argument is out of range, or the input has another number of channels.
+        ValueError: If an argument is out of range.
 
     Source: See `antialiased_zoo.layers.functional.blur_upsample2d`.
 
@@ -205,7 +209,6 @@ class BlurUpsample(_Resampler):
         self._crop, self._extra = list(blur.crop), list(blur.extra)
 
     def _resample(self, x: Tensor) -> Tensor:
-        self._check(x)
         return blur_upsample(x, cast(Interpolation, self.blur), self.kernel)
 
     def _script(self, x: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def padded(x: Tensor, mode: str, before: list[int], after: list[int]) -> Tensor:
 def weight(x: Tensor, kernel: Tensor) -> Tensor:
     """The kernel for each channel of ``x``."""
     kernel = kernel.to(x.dtype)
-    return kernel.repeat_interleave(x.size(1), 0) if kernel.size(0) == 1 else kernel
+    return kernel if kernel.size(0) == x.size(1) else kernel[:1].repeat_interleave(x.size(1), 0)
 
 
 def flat(before: list[int], after: list[int]) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -86,9 +88,26 @@ def test_bad_channels(channels: object) -> None:
         az.Downsample(channels)
 
 
-def test_wrong_number_of_channels_is_named() -> None:
-    with pytest.raises(ValueError, match=r"expected 8 channels, got a map of shape \(2, 6, 11, 14\)"):
-        az.Downsample(8)(X)
+@pytest.mark.parametrize("layer", [az.Downsample, az.BlurUpsample])
+@pytest.mark.parametrize("channels", [4, 8])
+def test_other_channels_are_blurred_alike(layer: Any, channels: int) -> None:
+    """As after pruning: the result is the function's, in TorchScript too."""
+    made, function = layer(channels), {az.Downsample: az.blur_pool2d, az.BlurUpsample: az.blur_upsample2d}[layer]
+    torch.testing.assert_close(made(X), function(X))
+    torch.testing.assert_close(torch.jit.script(made)(X), function(X))
+
+
+@pytest.mark.parametrize("move", [nn.Module.float, lambda net: net.to("cpu"), nn.Module.double])
+def test_a_layer_made_or_moved_in_inference_mode_trains_later(move: Callable[[nn.Module], nn.Module]) -> None:
+    layers = [az.Downsample(6), az.MaxBlurPool2d(2)]
+    with torch.inference_mode():
+        layers += [az.Downsample(6), az.MaxBlurPool2d(2)]
+        for layer in layers:
+            move(layer)
+    for layer in layers:
+        x = X.to(layer.kernel.dtype, copy=True).requires_grad_()
+        layer(x).sum().backward()
+        assert x.grad.shape == x.shape
 
 
 @pytest.mark.parametrize("layer", [az.Downsample(6), az.MaxBlurPool2d(2)])
