@@ -52,6 +52,18 @@ class Block(nn.Module):
         return self.out(self.act(self.norm(self.conv(x))))
 
 
+class Wrapper(nn.Module):
+    """Calls the module that it holds, and has a layer of its own besides."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.probe = inner, nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the map."""
+        return self.inner(x)
+
+
 class Branches(nn.Module):
     """The sum of two strided convolutions; `reparameterize` merges them into one, with the block's stride."""
 
@@ -186,6 +198,34 @@ def _compiled(net: Any) -> Any:
     return torch.compile(net, backend="aot_eager", fullgraph=True)
 
 
+def _block_compiled(net: Any) -> Any:
+    net.block = torch.compile(net.block, backend="aot_eager")
+    return net
+
+
+def _checkpointed(net: Any) -> Any:
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+
+    apply_activation_checkpointing(net, check_fn=lambda module: isinstance(module, (Block, Branches)))
+    return net
+
+
+def _wrapped(net: Any) -> Any:
+    return swapped(net, lambda child: Wrapper(child) if isinstance(child, (Block, Branches)) else None)
+
+
+def _pruned(net: Any) -> Any:
+    """Remove two channels of the convolution whose blur was made for all of them, as structured pruning does."""
+    block = net.block
+    for module, names in ((block.conv, ("weight", "bias")), (block.norm, ("weight", "bias"))):
+        for name in names:
+            setattr(module, name, nn.Parameter(getattr(module, name)[2:].detach()))
+    block.norm.running_mean, block.norm.running_var = block.norm.running_mean[2:], block.norm.running_var[2:]
+    block.out.weight = nn.Parameter(block.out.weight[:, 2:].detach())
+    block.conv.out_channels, block.norm.num_features, block.out.in_channels = 6, 6, 6
+    return net
+
+
 @contextmanager
 def process_group() -> Iterator[None]:
     """A context with a process group of one process."""
@@ -234,6 +274,10 @@ TOOLS = (
     Tool("`DistributedDataParallel`", _ddp),
     Tool("FSDP2 (`fully_shard`), one process", _fsdp, grouped=True),
     Tool("`torch.compile`", _compiled),
+    Tool("`torch.compile` of a block", _block_compiled),
+    Tool("`apply_activation_checkpointing`", _checkpointed),
+    Tool("a wrapper around blocks", _wrapped),
+    Tool("structured pruning, by hand", _pruned),
 )
 
 

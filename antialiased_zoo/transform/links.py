@@ -8,14 +8,14 @@ restored, and an error is raised if that is not possible.
 # torch.jit.script reads the hook: no `from __future__ import annotations`, and no type comments.
 # mypy: disable-error-code="no-untyped-def"
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Tuple, cast  # noqa: UP035  # TorchScript knows only these
 
 import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]  # public, but not listed
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..errors import LostBlurError
 from .activations import is_map_norm
@@ -126,13 +126,13 @@ def take_links(keeper: nn.Module, source: nn.Module, path: str) -> None:
 
 def _is_intact(keeper: nn.Module, link: Link) -> bool:
     for path in link.hosts:
-        host = _at(keeper, path)
+        host = _at(keeper, path, link.known)
         if host is None or link.child not in host._modules or _calls(host, link.where) != 1:
             return False
-    if any(is_map_norm(_at(keeper, path)) for path in link.norms):
+    if any(is_map_norm(_at(keeper, path, link.known)) for path in link.norms):
         return False
     for path, _, kept in link.convs:
-        conv = _at(keeper, path)
+        conv = _at(keeper, path, link.known)
         if conv is None or (getattr(conv, "stride", None) != kept and not _wraps(conv, kept)):
             return False
     return True
@@ -146,12 +146,17 @@ def _calls(host: nn.Module, where: Where) -> int:
 def _wraps(module: nn.Module, kept: tuple[int, ...]) -> bool:
     """True for a wrapper (an adapter, a quantiser) whose convolutions all have the kept stride."""
     convs = _convs(module)
-    return not isinstance(module, _ConvNd) and bool(convs) and all(conv.stride == kept for conv in convs)
+    return not _is_conv(module) and bool(convs) and all(conv.stride == kept for conv in convs)
 
 
-def _convs(module: nn.Module) -> list[_ConvNd]:
-    """The convolutions in a module, including the 1x1 ones of adapters."""
-    return [m for m in module.modules() if isinstance(m, _ConvNd) and not isinstance(m, nn.ConvTranspose2d)]
+def _is_conv(module: Optional[nn.Module]) -> bool:  # noqa: UP045
+    """True for a convolution that may stride; a transposed one upsamples by its stride."""
+    return isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd)
+
+
+def _convs(module: nn.Module) -> list[Any]:
+    """The convolutions in a module, itself included, and the 1x1 ones of adapters."""
+    return [inner for inner in module.modules() if _is_conv(inner)]
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -163,14 +168,15 @@ def _repair(keeper: nn.Module, link: Link) -> None:
 
 def _restore(keeper: nn.Module, link: Link) -> None:
     for path in link.norms:
-        if is_map_norm(_at(keeper, path)):
-            kind = type(_at(keeper, path)).__name__
+        norm = _at(keeper, path, link.known)
+        if is_map_norm(norm):
+            kind = type(norm).__name__
             raise _error(keeper, link, f"{path!r} is a {kind} now, whose statistics differ on the dense map")
     convs = [(conv[0], list(_set_kept_stride(keeper, link, *conv))) for conv in link.convs]
     moved = {path: found[0][0] for path, found in convs if len(found) == 1}
     link.convs = [conv for _, found in convs for conv in found]
     link.hosts = tuple(moved.get(path, path) for path in link.hosts)
-    hosts = [(_at(keeper, path), path) for path in link.hosts]
+    hosts = [(_at(keeper, path, link.known), path) for path in link.hosts]
     for host, path in hosts:
         if host is None:
             raise _error(keeper, link, f"there is no longer a module {path!r} to blur {link.where}")
@@ -187,16 +193,16 @@ def _set_kept_stride(
     keeper: nn.Module, link: Link, path: str, stride: tuple[int, ...], kept: tuple[int, ...]
 ) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
     """Find what replaced a convolution, give it the stride that the convolution kept, and yield its entry in a link."""
-    module = _at(keeper, path)
+    module = _at(keeper, path, link.known)
     if module is not None:
-        found = [(path, conv) for conv in ([module] if isinstance(module, _ConvNd) else _convs(module))]
+        found = [(path, conv) for conv in _convs(module)]
         paths = [path]
     else:
         found = list(_new_convs(keeper, link, path))
         paths = [name for name, _ in found]
         if len(found) != 1:
             # If several branches were fused into one, the first branch finds it.
-            if link.convs[0][0] != path and _at(keeper, link.convs[0][0]) is None and len(found) == 0:
+            if not found and link.convs[0][0] != path and _at(keeper, link.convs[0][0], link.known) is None:
                 return
             raise _error(keeper, link, f"{path!r} is gone, and it is not clear what replaced it")
     for _, conv in found:
@@ -213,12 +219,12 @@ def _set_kept_stride(
 def _new_convs(keeper: nn.Module, link: Link, path: str) -> Iterator[tuple[str, Any]]:
     """Yield the new convolutions below a path, or below its nearest parent that still exists."""
     above = path
-    while above and _at(keeper, above) is None:
+    while above and _at(keeper, above, link.known) is None:
         above = above.rpartition(".")[0]
-    for name, module in keeper.named_modules():
-        inside = not above or name == above or name.startswith(f"{above}.")
-        new = name not in link.known or (name == above and isinstance(module, _ConvNd))
-        if isinstance(module, _ConvNd) and inside and new:
+    parent = (_at(keeper, above, link.known) if above else None) or keeper
+    for inside, module in parent.named_modules():
+        name = f"{above}.{inside}".strip(".")
+        if _is_conv(module) and (not inside or name not in link.known):
             yield name, module
 
 
@@ -233,11 +239,32 @@ def _detach(keeper: nn.Module, link: Link) -> None:
                 del hooks[key]
 
 
-def _at(keeper: nn.Module, path: str) -> Optional[nn.Module]:  # noqa: UP045
+def _at(keeper: nn.Module, path: str, known: Collection[str] = ()) -> Optional[nn.Module]:  # noqa: UP045
+    """The module at a path, or None; also found inside modules that came to wrap one of the ``known`` paths."""
     module: Optional[nn.Module] = keeper  # noqa: UP045
-    for part in path.split("."):
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        if module is not None and known and part not in module._modules:
+            above = "".join([f"{name}." for name in parts[:depth]])
+            module = _wrapped(part, [c for name, c in module._modules.items() if above + name not in known])
         module = module._modules.get(part) if module is not None else None
+    while module is not None and "_orig_mod" in module._modules:  # compiled: hooks of its own may be ignored
+        module = module._modules["_orig_mod"]
     return module
+
+
+def _wrapped(name: str, inside: Sequence[Optional[nn.Module]]) -> Optional[nn.Module]:  # noqa: UP045
+    """The only module with a child of that name at the least depth inside a wrapper, or None.
+
+    `torch.compile`, activation checkpointing and sharding hold the module that they wrap as a child.
+    """
+    level = [module for module in inside if module is not None]
+    while level:
+        found = [module for module in level if name in module._modules]
+        if found:
+            return found[0] if len(found) == 1 else None
+        level = [child for module in level for child in module._modules.values() if child is not None]
+    return None
 
 
 def _like(blur: nn.Module, keeper: nn.Module) -> nn.Module:
