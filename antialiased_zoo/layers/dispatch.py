@@ -56,6 +56,8 @@ def blur_pool(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
 
     ``kernel`` is ``blur.kernel()`` on the device of ``x``, if the caller keeps one.
     """
+    if x.is_complex():
+        return torch.complex(blur_pool(x.real, blur, kernel), blur_pool(x.imag, blur, kernel))
     check_map(x, blur)
     if x.dim() == 1 + len(blur.stride):
         return blur_pool(x.unsqueeze(0), blur, kernel).squeeze(0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from torch import fx
+from torch import fx, nn
 
-from .activations import inner_activations
+from .activations import NORMS, inner_activations
 from .following import End
 from .graph import Dataflow
 from .op_table import read_op
@@ -14,7 +14,7 @@ from .ops import Op
 from .options import Placing
 from .own_code import can_fuse
 from .plans import Placement, Site
-from .stride_offsets import find_stride_offsets, is_plain, own_forward, shifted
+from .stride_offsets import is_linear, is_plain, offsets_of_call, own_forward, returns_activation, shifted
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ConvPlacement:
             )
         module = self.flow.module(node)
         if module is not None and not is_plain(module):
-            offsets = find_stride_offsets(module, op, site.keep)
+            offsets = offsets_of_call(node, module, op, site.keep)
             if offsets is None:
                 return self._skipped(op, site, own_forward(module))
             site = replace(site, offsets=shifted(offsets))
@@ -58,10 +58,10 @@ class ConvPlacement:
         if len(sources) > 1 and (found := self._first_placement(self.flow.follow(*sources).affine_ends())):
             reason = f"linear: after the sum of {len(sources)} branches"
             return replace(site, placement=found[0], reason=reason, branch=True)
-        if not op.is_pointwise or site.offsets or not before:
-            return replace(
-                site, placement=Placement(self._fusible_module(node) or here, "after"), reason=self._linear_reason(node)
-            )
+        linear = is_linear(node, module, op)
+        if not op.is_pointwise or site.offsets or not before or not linear:
+            reason = self._linear_reason(node) if linear else "after the nonlinearity in its own forward"
+            return replace(site, placement=Placement(self._fusible_module(node) or here, "after"), reason=reason)
         if self.options.shortcut == "stride":
             return self._skipped(op, site, 'linear 1x1: left strided (shortcut="stride")')
         reason = "linear 1x1: commutes with the blur, which is cheaper first"
@@ -133,21 +133,18 @@ class ConvPlacement:
 
     def _first_placement(self, ends: list[End]) -> tuple[Placement, End] | None:
         """The first possible placement of a blur after one of some ends."""
-        found = ((self._placement_after(end.node), end) for end in ends)
+        found = ((self._placement_after(end), end) for end in ends)
         return next(((placement, end) for placement, end in found if placement is not None), None)
 
-    def _placement_after(self, node: fx.Node) -> Placement | None:
+    def _placement_after(self, end: End) -> Placement | None:
         """After a module whose output is the node's value, or else before the only module that reads it."""
+        node = end.node
         if self.graph:
             return Placement(node.name, "after")
         module = self.flow.module(node)
         rebound = node in self.flow.rebound
         if module is not None and not rebound and self.flow.called_once(str(node.target)):
-            inner = inner_activations(module)
-            path = f"{node.target}.{inner[0]}" if len(inner) == 1 else str(node.target)
-            if len(self.flow.names[path]) == 1:  # a norm's inner activation survives the norm's conversion
-                return Placement(path, "after")
-            return Placement(str(node.target), "after")
+            return Placement(f"{node.target}{self._last_activation(module, node, end.channels)}", "after")
         for path in () if rebound else self.flow.modules_returning(node):
             return Placement(path, "after")
         if len(node.users) == 1:
@@ -155,6 +152,14 @@ class ConvPlacement:
             if user.op == "call_module" and self.flow.called_once(str(user.target)) and user.args[:1] == (node,):
                 return Placement(str(user.target), "before")
         return None
+
+    def _last_activation(self, module: nn.Module, node: fx.Node, channels: int) -> str:
+        """The path in a norm to the activation that it ends with, which survives the norm's conversion; else ""."""
+        inner = inner_activations(module) if isinstance(module, NORMS) else []
+        if len(inner) != 1 or len(self.flow.names[f"{node.target}.{inner[0]}"]) != 1:
+            return ""
+        shape = (2, channels, *[4] * (self.flow.ndim_before(node) or 2))
+        return f".{inner[0]}" if returns_activation(module, inner[0], shape) else ""
 
 
 _NO_PLACE = "modules alone cannot hold a blur between the nonlinearity and its readers"

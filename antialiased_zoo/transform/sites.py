@@ -13,7 +13,7 @@ from .op_table import read_op
 from .ops import KINDS, Op
 from .options import Placing
 from .plans import Placement, Pool, Site
-from .stride_offsets import find_stride_offsets, is_plain, own_forward, shifted
+from .stride_offsets import is_plain, offsets_of_call, own_forward, shifted
 from .upsampling_ops import UPSAMPLING, read_upsampling
 
 
@@ -106,7 +106,7 @@ class Walk:
     def _own_pool(self, node: fx.Node, module: nn.Module, op: Op, site: Site) -> Site:
         """A pool with its own forward stays, at stride 1, and the blur goes after it."""
         keep = (1,) * len(op.stride)
-        offsets = find_stride_offsets(module, op, keep)
+        offsets = offsets_of_call(node, module, op, keep)
         if offsets is None:
             return replace(site, reason=own_forward(module))
         dense = replace(site, keep=keep, blur_stride=op.stride, offsets=shifted(offsets))

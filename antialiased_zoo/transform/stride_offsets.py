@@ -1,20 +1,41 @@
-"""The positions of a strided op's outputs in its dense evaluation, found by running copies of the op."""
+"""What convolutions and pools with code of their own compute, found by running copies of them on small random maps."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..layers import StrideOffsets, Window
 from .ops import Op
 from .randomness import run_apart
 
 
-def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> StrideOffsets | None:
+def offsets_of_call(node: fx.Node, module: nn.Module, op: Op, keep: Sequence[int]) -> StrideOffsets | None:
+    """`find_stride_offsets` for a call of an op; None if the model computes other arguments of it than the map."""
+    args, kwargs = other_arguments(node)
+    computed: list[fx.Node] = []
+    fx.map_arg((args, kwargs), computed.append)
+    return None if computed else find_stride_offsets(module, op, keep, args, kwargs)
+
+
+def other_arguments(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call after the first."""
+    return node.args[1:], dict(list(node.kwargs.items())[not node.args :])
+
+
+def find_stride_offsets(
+    module: nn.Module,
+    op: Op,
+    keep: Sequence[int],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> StrideOffsets | None:
     """Return where an op with its own forward subsamples its dense map, or None if it does not do that.
 
     Plain ops keep the positions 0, s, 2s, ... of their dense map. If the padding depends on the
@@ -26,6 +47,8 @@ def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> Strid
         module: A convolution or pool with the attribute ``stride``; may be on the meta device.
         op: The module's `Op`, as returned by `read_module`.
         keep: The stride that it will keep.
+        args: Arguments of the call after the map.
+        kwargs: Further arguments of the call.
 
     Example:
         >>> from .op_table import read_module
@@ -37,7 +60,7 @@ def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> Strid
     found: list[dict[int, int]] = [{} for _ in steps]
     try:
         with torch.no_grad(), torch.device("cpu"):  # whatever device the model is being built on
-            for strided, dense in _tries(module, op, keep):
+            for strided, dense in _tries(module, op, keep, args, kwargs):
                 first = _first_positions(strided, dense, steps)
                 for axis, place in enumerate(first or ()):
                     remainder = dense.shape[2 + axis] % steps[axis]
@@ -51,18 +74,24 @@ def find_stride_offsets(module: nn.Module, op: Op, keep: Sequence[int]) -> Strid
     return tuple(tuple(places[r] for r in range(len(places))) for places in found) if complete else None
 
 
-def _tries(module: nn.Module, op: Op, keep: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+def _tries(
+    module: nn.Module, op: Op, keep: Sequence[int], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the strided and the dense output for two map sizes of every remainder by the stride."""
     generator = torch.Generator().manual_seed(0)
     strided = _with_random_weights(module, generator)
     dense = copy.deepcopy(strided)
     dense.stride = tuple(keep)  # type: ignore[assignment]  # what the transform sets
+    for extra in range(2 * max(op.stride)):
+        x = _small_map(op, extra, generator)
+        yield run_apart(strided.forward, x, *args, **kwargs), run_apart(dense.forward, x, *args, **kwargs)
+
+
+def _small_map(op: Op, extra: int, generator: torch.Generator) -> Tensor:
     window = op.window or Window((1,) * len(op.stride), (), (1,) * len(op.stride))
     spans = [d * (k - 1) + 1 for k, d in zip(window.size, window.dilation, strict=True)]
-    for extra in range(2 * max(op.stride)):
-        size = [span + 2 * stride + extra for span, stride in zip(spans, op.stride, strict=True)]
-        x = torch.randn(1, op.in_channels or 2, *size, generator=generator)
-        yield run_apart(strided.forward, x), run_apart(dense.forward, x)
+    size = [span + 2 * stride + extra for span, stride in zip(spans, op.stride, strict=True)]
+    return torch.randn(1, op.in_channels or 2, *size, generator=generator)
 
 
 def _with_random_weights(module: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -84,9 +113,48 @@ def _first_positions(strided: Tensor, dense: Tensor, steps: Sequence[int]) -> tu
     return None
 
 
+def is_linear(node: fx.Node, module: nn.Module | None, op: Op) -> bool:
+    """True for a convolution without a nonlinearity in its own forward, so that it commutes with linear ops."""
+    if module is None or is_plain(module):
+        return True
+    args, kwargs = other_arguments(node)
+    try:
+        with torch.no_grad(), torch.device("cpu"):
+            generator = torch.Generator().manual_seed(0)
+            twin = _with_random_weights(module, generator)
+            x, y = (_small_map(op, 0, generator) for _ in range(2))
+            at_x, at_y, between = (run_apart(twin.forward, at, *args, **kwargs) for at in (x, y, (x + y) / 2))
+            return float((at_x + at_y - 2 * between).abs().max()) <= 1e-4 * float(between.abs().max())
+    except Exception:  # a module's code may raise anything when it is called alone
+        return False
+
+
+def returns_activation(norm: nn.Module, name: str, shape: Sequence[int]) -> bool:
+    """True if a norm's own forward returns what the activation of that name in it returns.
+
+    A copy of the norm runs on a random map, as in `find_stride_offsets`.
+
+    Args:
+        norm: The norm.
+        name: The activation's name in the norm.
+        shape: The shape of a map that it takes.
+    """
+    outputs: list[Any] = []
+    try:
+        with torch.no_grad(), torch.device("cpu"):
+            generator = torch.Generator().manual_seed(0)
+            twin = _with_random_weights(norm, generator)
+            twin.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[-1]))
+            result = run_apart(twin.forward, torch.randn(*shape, generator=generator))
+    except Exception:
+        return False
+    return len(outputs) == 1 and outputs[0] is result
+
+
 def is_plain(module: nn.Module) -> bool:
-    """True for a convolution or pool with the forward of torch's own class."""
-    return type(module).forward in _PLAIN_FORWARDS
+    """True for a convolution or pool that computes what torch's own class does: no class or tool changed how."""
+    methods = [getattr(module, name) for name in ("forward", "_conv_forward") if hasattr(module, name)]
+    return all(getattr(method, "__func__", None) in _PLAIN_METHODS and method.__self__ is module for method in methods)
 
 
 def own_forward(module: nn.Module) -> str:
@@ -99,10 +167,10 @@ def shifted(offsets: StrideOffsets) -> StrideOffsets | None:
     return offsets if any(map(any, offsets)) else None
 
 
-_PLAIN_FORWARDS = frozenset(
-    cls.forward
-    for cls in (
-        *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-        *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    )
+_CONVS, _POOLS = (nn.Conv1d, nn.Conv2d, nn.Conv3d), (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_PLAIN_METHODS = frozenset(
+    [
+        *(cls.forward for cls in (*_CONVS, *_POOLS, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)),
+        *(cls._conv_forward for cls in _CONVS),
+    ]
 )
