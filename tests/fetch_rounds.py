@@ -4,7 +4,7 @@
 
 Every round draws a file, a list of faulty sources, a state of the cache (cold, warm, a wrong copy, a half download, a
 stamp that lies) and which processes are killed on the way. After it, every process that lived must have the right file
-or the one clear error, the cache must show the right file or none, and hold nothing else but one part.
+or the one clear error, the cache must show the right file or none, and hold nothing else but parts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -125,10 +126,11 @@ def run_round(number: int, rng: random.Random, workers: list[Worker], url: str, 
         assert (folder / name).read_bytes() == content, what
     elif results:
         assert "file" not in outcomes, what
-    allowed = {name, f"{name}.verified", f"{name}.bad", f"{name}.part", f"{name}.part.json"}
+    parts = {other for other in names if re.fullmatch(re.escape(name) + r"(\.[0-9a-f]{8})?\.part(\.json)?", other)}
+    allowed = {name, f"{name}.verified", f"{name}.bad", *parts}
     if results:  # whoever lives clears up; where all were killed, the next one does
         assert names <= allowed, f"{what}: left {names - allowed}"
-        assert not (name in names and f"{name}.part" in names), f"{what}: a part beside the whole"
+        assert not (name in names and parts), f"{what}: a part beside the whole"
     for i in killed:
         workers[i] = Worker()
     for path in folder.iterdir():

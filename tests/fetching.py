@@ -23,6 +23,11 @@ def get(*sources: str, name: str = NAME, full: bool = True) -> Path:
     return hub.fetch(wanted(*sources, name=name, full=full), progress=False, retry=HASTE)
 
 
+def part_of(source: str, name: str = NAME, suffix: str = ".part") -> str:
+    """Return the name of the part, or of its note, of a download from one address."""
+    return f"{name}.{hashlib.sha256(source.encode()).hexdigest()[:8]}{suffix}"
+
+
 def flip(path: Path, *, at: int = 1000, quietly: bool = False) -> None:
     """Flip one bit; quietly, so that size, inode and time stay."""
     before = path.stat()

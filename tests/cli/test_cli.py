@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from fetching import part_of
 from PIL import Image
 from safetensors.torch import save
 
@@ -190,7 +191,7 @@ def test_interrupting_a_download_keeps_its_part_and_shows_no_traceback(weights: 
         manifest.write_text(manifest.read_text().replace("https://example.invalid/mine.safetensors", address))
         command = [sys.executable, "-m", "antialiased_zoo", "download", "mobilenet_v2:lpf7:mine", "--quiet"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        part = weights.with_name("mine.safetensors.part")
+        part = weights.with_name(part_of(address, "mine.safetensors"))
         deadline = time.monotonic() + 120
         while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)

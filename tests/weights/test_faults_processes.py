@@ -14,6 +14,7 @@ import fetch_rounds
 import pytest
 from fault_server import FaultServer
 from fault_table import write
+from fetching import part_of
 
 from antialiased_zoo.weights import hub
 from antialiased_zoo.weights.hub import cache
@@ -59,8 +60,8 @@ def names() -> set[str]:
     return {path.name for path in cache.folder().iterdir()}
 
 
-def wait_for_part(least: int = 1) -> None:
-    part = cache.folder() / f"{NAME}.part"
+def wait_for_part(source: str, least: int = 1) -> None:
+    part = cache.folder() / part_of(source)
     until = time.monotonic() + 60
     while not part.exists() or part.stat().st_size < least:
         assert time.monotonic() < until
@@ -82,17 +83,18 @@ def test_eight_processes_one_download(server: FaultServer) -> None:
 def test_stopped_halfway_the_next_goes_on(way: str, server: FaultServer) -> None:
     server.requests.clear()
     server.seen.clear()
-    process = start(f"{server.url}/stalled_once/{NAME}")
-    wait_for_part(len(CONTENT) // 2)
+    source = f"{server.url}/stalled_once/{NAME}"
+    process = start(source)
+    wait_for_part(source, len(CONTENT) // 2)
     process.send_signal(getattr(signal, way))
     process.communicate(timeout=60)
     assert process.returncode != 0
-    left = {f"{NAME}.part", f"{NAME}.part.json"}
+    left = {part_of(source), part_of(source, suffix=".part.json")}
     assert names() <= left | {f"{NAME}.lock"}
     assert way == "SIGKILL" or names() == left  # the kernel frees the lock, but leaves its file
-    path = hub.fetch(WeightsFile(NAME, "pickle", (f"{server.url}/stalled_once/{NAME}",), DIGEST), progress=False)
+    path = hub.fetch(WeightsFile(NAME, "pickle", (f"{server.url}/404/{NAME}", source), DIGEST), progress=False)
     assert path.read_bytes() == CONTENT
-    assert server.requests[1].headers["Range"] == f"bytes={len(CONTENT) // 2}-"
+    assert server.requests[2].headers["Range"] == f"bytes={len(CONTENT) // 2}-"
     assert names() == {NAME, f"{NAME}.verified"}
     ROWS[f"{way} in mid-download"] = ("the next process goes on where it stopped; the right file",)
 
@@ -116,8 +118,9 @@ def test_killed_holder_of_the_lock_does_not_block(server: FaultServer) -> None:
 
 def test_a_suspended_holder_of_the_lock_is_not_waited_for_for_ever(server: FaultServer) -> None:
     server.seen.clear()
-    process = start(f"{server.url}/stalled/{NAME}")
-    wait_for_part()
+    source = f"{server.url}/stalled/{NAME}"
+    process = start(source)
+    wait_for_part(source)
     process.send_signal(signal.SIGSTOP)
     try:
         wanted = WeightsFile(NAME, "pickle", (f"{server.url}/good/{NAME}",), DIGEST)

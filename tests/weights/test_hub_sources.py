@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fault_handler import COMMIT
 from fault_server import FaultServer
-from fetching import CONTENT, DIGEST, HASTE, NAME, get, wanted
+from fetching import CONTENT, DIGEST, HASTE, NAME, get, part_of, wanted
 
 from antialiased_zoo.errors import OfflineError, SourcesFailedError
 from antialiased_zoo.weights import hub
@@ -23,6 +23,21 @@ class TestSources:
         path = get(f"{server.url}/403/{NAME}", f"{server.url}/good/{NAME}")
         assert path.read_bytes() == CONTENT
         assert len(server.requests) == 2
+
+    def test_no_other_source_touches_what_one_has_sent(self, server: FaultServer) -> None:
+        half, others = (
+            f"{server.url}/short/{NAME}",
+            [f"{server.url}/{fault}/{NAME}" for fault in ("403", "html_unsaid")],
+        )
+        with pytest.raises(SourcesFailedError):
+            get(others[0], half, *others[1:])
+        assert {path.name for path in cache.folder().iterdir()} == {part_of(half), part_of(half, suffix=".part.json")}
+        server.requests.clear()
+        with pytest.raises(SourcesFailedError):
+            get(*others, half)
+        assert server.requests[2].headers["Range"] == f"bytes={len(CONTENT) // 2}-"
+        assert get(half, f"{server.url}/good/{NAME}").read_bytes() == CONTENT
+        assert {path.name for path in cache.folder().iterdir()} == {NAME, f"{NAME}.verified"}
 
     def test_right_digest_on_the_last_source_only(self, server: FaultServer) -> None:
         faults = ("wrong", "truncated", "html", "500", "good")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fault_server import FaultServer
 from fault_table import write
-from fetching import CONTENT, DIGEST, NAME, get, wanted
+from fetching import CONTENT, DIGEST, NAME, get, part_of, wanted
 
 from antialiased_zoo.errors import CacheError, ManifestError
 from antialiased_zoo.weights import hub, manifest
@@ -25,6 +25,11 @@ pytestmark = [
 OWN = (".part", ".part.json", ".verified")
 ROWS: dict[str, tuple[str, ...]] = {}
 RIGHT = "the right file"
+
+
+def planted(server: FaultServer, fault: str, suffix: str) -> str:
+    """Return the name that the loader will use: a stamp's, or that of the part of this source."""
+    return part_of(f"{server.url}/{fault}/{NAME}", NAME, suffix) if ".part" in suffix else f"{NAME}{suffix}"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +51,7 @@ def test_links_are_not_written_through(
 ) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
-    (folder / f"{NAME}{suffix}").symlink_to(precious)
+    (folder / planted(server, fault, suffix)).symlink_to(precious)
     assert get(f"{server.url}/{fault}/{NAME}").read_bytes() == CONTENT
     assert precious.read_bytes() == b"precious"
     ROWS[f"a link under {NAME}{suffix}"] = (f"{RIGHT}; what the link points to is as before",)
@@ -56,7 +61,7 @@ def test_links_are_not_written_through(
 def test_second_names_are_not_written_through(suffix: str, folder: Path, server: FaultServer, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
-    os.link(precious, folder / f"{NAME}{suffix}")
+    os.link(precious, folder / planted(server, "good", suffix))
     assert get(f"{server.url}/good/{NAME}").read_bytes() == CONTENT
     assert precious.read_bytes() == b"precious"
     ROWS[f"another file's second name under {NAME}{suffix}"] = (f"{RIGHT}; the other file is as before",)
@@ -64,7 +69,7 @@ def test_second_names_are_not_written_through(suffix: str, folder: Path, server:
 
 @pytest.mark.parametrize("suffix", [*OWN, ".lock"])
 def test_pipes_are_not_waited_for(suffix: str, folder: Path, server: FaultServer) -> None:
-    os.mkfifo(folder / f"{NAME}{suffix}")
+    os.mkfifo(folder / planted(server, "good", suffix))
     assert get(f"{server.url}/good/{NAME}").read_bytes() == CONTENT
     assert get(f"{server.url}/404/{NAME}").read_bytes() == CONTENT
     ROWS[f"a pipe under {NAME}{suffix}"] = (f"{RIGHT}, at once",)
@@ -72,16 +77,17 @@ def test_pipes_are_not_waited_for(suffix: str, folder: Path, server: FaultServer
 
 @pytest.mark.parametrize("suffix", OWN)
 def test_devices_are_not_read(suffix: str, folder: Path, server: FaultServer) -> None:
-    (folder / f"{NAME}{suffix}").symlink_to("/dev/zero")
+    (folder / planted(server, "good", suffix)).symlink_to("/dev/zero")
     assert get(f"{server.url}/good/{NAME}").read_bytes() == CONTENT
     ROWS[f"a link to /dev/zero under {NAME}{suffix}"] = (RIGHT,)
 
 
 @pytest.mark.parametrize("suffix", [".part", ".part.json"])
 def test_folders_under_a_parts_name(suffix: str, folder: Path, server: FaultServer) -> None:
-    (folder / f"{NAME}{suffix}").mkdir()
+    name = planted(server, "short_once", suffix)
+    (folder / name).mkdir()
     assert get(f"{server.url}/short_once/{NAME}").read_bytes() == CONTENT
-    assert {path.name for path in folder.iterdir()} == {NAME, f"{NAME}.verified", f"{NAME}{suffix}"}
+    assert {path.name for path in folder.iterdir()} == {NAME, f"{NAME}.verified", name}
     ROWS[f"a folder under {NAME}{suffix}"] = (f"{RIGHT}, under a name of its own; the log names the folder",)
 
 
@@ -128,10 +134,11 @@ def test_another_users_part_in_a_shared_folder_is_named_and_passed_by(
     folder = shared
     get(f"{server.url}/good/{NAME}").unlink()  # imports what the other user may not read
     stamps.beside(folder / NAME, ".verified").unlink()
-    part = folder / f"{NAME}.part"
+    source = f"{server.url}/good/{NAME}"
+    part = folder / part_of(source)
     part.write_bytes(CONTENT[:10])
-    note = Note.of(f"{server.url}/good/{NAME}", f'"{DIGEST}"', len(CONTENT))
-    (folder / f"{NAME}.part.json").write_text(json.dumps(vars(note)))
+    note = Note.of(source, f'"{DIGEST}"', len(CONTENT))
+    part.with_name(f"{part.name}.json").write_text(json.dumps(vars(note)))
     child = os.fork()  # the server stays root
     if child == 0:
         try:
@@ -142,7 +149,7 @@ def test_another_users_part_in_a_shared_folder_is_named_and_passed_by(
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert part.read_bytes() == CONTENT[:10]
-    assert {path.name for path in folder.iterdir()} == {NAME, f"{NAME}.verified", f"{NAME}.part", f"{NAME}.part.json"}
+    assert {path.name for path in folder.iterdir()} == {NAME, f"{NAME}.verified", part.name, f"{part.name}.json"}
     ROWS["another user's interrupted part"] = (f"{RIGHT}, under a name of its own; the log names the part",)
 
 

@@ -65,7 +65,7 @@ class Download:
         try:
             return self._persist()
         except BaseException:
-            if self.part.note(self.url) is None:
+            if self.part.private or self.part.note() is None:
                 self.part.discard()  # it cannot be resumed
             raise
 
@@ -86,7 +86,7 @@ class Download:
             time.sleep(pause)
 
     def _attempt(self) -> bool:
-        note = self.part.note(self.url)
+        note = self.part.note()
         start = self.part.size if note else 0
         if note and note.total == start:
             return True

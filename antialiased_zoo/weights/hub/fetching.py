@@ -16,7 +16,7 @@ from ..weights_file import WeightsFile, check_url
 from . import cache, stamps
 from .connection import Network
 from .locks import exclusive
-from .part import Part
+from .part import remove_all
 from .redaction import printable, redacted
 from .retry import Retry, SourceError
 from .sources import Job, find_scheme, obtain
@@ -78,8 +78,7 @@ def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RE
         for file in wanted.files:
             target = folder / file.file
             with exclusive(target, retry.lock) as held:
-                job = Job(file, target, Part(target, private=not held), retry, network, progress)
-                path = _fetch_locked(job, reasons, offline)
+                path = _fetch_locked(Job(file, target, not held, retry, network, progress), reasons, offline)
             if path is not None:
                 if wanted.notice:
                     warn(wanted.notice, LicenseWarning)
@@ -139,11 +138,7 @@ def _fetch_locked(job: Job, reasons: list[tuple[str, str]], offline: bool) -> Pa
     if job.target.exists():
         bad = cache.quarantine(job.target)
         warn(f"{job.target} had the wrong digest; it was renamed to {bad.name}")
-    try:
-        return job.target if _from_any_source(job, reasons, offline) else None
-    finally:
-        if job.part.private:
-            job.part.discard()
+    return job.target if _from_any_source(job, reasons, offline) else None
 
 
 def _from_any_source(job: Job, reasons: list[tuple[str, str]], offline: bool) -> bool:
@@ -159,6 +154,8 @@ def _from_any_source(job: Job, reasons: list[tuple[str, str]], offline: bool) ->
         with cache.disk_errors(job.target.parent):
             cache.publish(job.part.path, job.target)
             job.part.forget()
+            if not job.private:  # else another process may be writing to one of them
+                remove_all(job.target)
             stamps.write(job.target, stamps.Stamp.of(digest, job.target.stat()))
         return True
     return False

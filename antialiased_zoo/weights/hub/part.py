@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,19 +40,36 @@ class Note:
     @classmethod
     def of(cls, url: str, validator: str, total: int | None) -> Note:
         """Make the note of a URL."""
-        return cls(hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest(), validator, total)
+        return cls(_hash(url), validator, total)
+
+
+def _hash(url: str) -> str:
+    """Return the SHA-256 of an address, which may contain a password."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def remove_all(target: Path) -> None:
+    """Remove the parts of a file, from all of its sources and of older versions, once the file is complete."""
+    ours = re.compile(re.escape(target.name) + r"(\.[0-9a-f]{8})?\.part(\.json)?")
+    for path in target.parent.glob(glob.escape(target.name) + ".*"):
+        if ours.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 class Part:
-    """The bytes of an incomplete download, in the target's folder, so that renaming never copies.
+    """The bytes of an incomplete download from one address, in the target's folder, so that renaming never copies.
+
+    Each address has a part of its own: no other source can remove it, or write into it.
 
     Args:
         target: The file to download.
+        url: The address.
         private: Use a part that is private to this process, because others may be writing too.
     """
 
-    def __init__(self, target: Path, *, private: bool = False) -> None:
-        self.private = private
+    def __init__(self, target: Path, url: str, *, private: bool = False) -> None:
+        self.private, self._url = private, url
         self._name(target)
         if not private and not self._is_ours():
             _log.warning(
@@ -61,7 +80,8 @@ class Part:
             self._name(target)
 
     def _name(self, target: Path) -> None:
-        self.path = target.with_name(f"{target.name}{private_name() if self.private else ''}{SUFFIX}")
+        name = f"{target.name}.{_hash(self._url)[:8]}"
+        self.path = target.with_name(f"{name}{private_name() if self.private else ''}{SUFFIX}")
         self._note_path = self.path.with_name(self.path.name + ".json")
 
     def _is_ours(self) -> bool:
@@ -85,8 +105,8 @@ class Part:
         except OSError:
             return 0
 
-    def note(self, url: str) -> Note | None:
-        """Return the note if the part came from ``url`` and can be resumed, else ``None``."""
+    def note(self) -> Note | None:
+        """Return the note if the part can be resumed, else ``None``."""
         try:
             facts = json.loads(read_small(self._note_path, _LARGEST_NOTE))
             note = Note(facts["source"], facts["validator"], facts["total"])
@@ -94,11 +114,7 @@ class Part:
             return None
         sound = isinstance(note.validator, str) and note.validator.isascii() and note.validator.isprintable()
         sound = sound and (note.total is None or type(note.total) is int)
-        return (
-            note
-            if sound and note == Note.of(url, note.validator, note.total) and note.validator and self.size
-            else None
-        )
+        return note if sound and note.source == _hash(self._url) and note.validator and self.size else None
 
     def begin(self, note: Note) -> IO[bytes]:
         """Empty the part, write its note, and open it.

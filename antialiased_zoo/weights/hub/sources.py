@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,28 +26,30 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
-    """One file to fetch, with the two ways to fill its part.
+    """One file to fetch, with the two ways to fill a part.
 
     Attributes:
         file: The file.
         target: Its path in the cache.
-        part: The part that holds the bytes until they are verified.
+        private: Whether other processes may be fetching the same file.
         retry: Timeouts and retries.
         network: What this fetch has learnt about hosts.
         progress: Whether to show a progress bar.
+        part: The part that was filled last, which holds the bytes until they are verified.
     """
 
     file: WeightsFile
     target: Path
-    part: Part
+    private: bool
     retry: Retry
     network: Network
     progress: bool
+    part: Part = field(init=False)
 
     def copy(self, path: Path) -> None:
-        """Fill the part from a local file.
+        """Fill a part from a local file.
 
         Raises:
             SourceError: There is no such file.
@@ -55,10 +57,15 @@ class Job:
         """
         if not path.is_file():
             raise SourceError("is not in this installation")
-        with disk_errors(self.part.path.parent), open_regular(path) as source:
+        self.part = Part(self.target, str(path), private=self.private)
+        with disk_errors(self.target.parent), open_regular(path) as source:
             size = os.fstat(source.fileno()).st_size
-            with self.part.begin(Note.of("", "", size)) as part:
-                shutil.copyfileobj(source, part, 1024 * 1024)
+            try:
+                with self.part.begin(Note.of("", "", size)) as part:
+                    shutil.copyfileobj(source, part, 1024 * 1024)
+            except BaseException:
+                self.part.discard()
+                raise
 
     def download(
         self,
@@ -66,7 +73,7 @@ class Job:
         headers: Mapping[str, str] | None = None,
         inspect: Callable[[Answer], None] = lambda answer: None,
     ) -> bool:
-        """Fill the part from an http(s) address, resuming an earlier attempt if possible.
+        """Fill a part from an http(s) address, resuming an earlier attempt if possible.
 
         Args:
             url: The address.
@@ -76,6 +83,7 @@ class Job:
         Returns:
             True if the bytes come from more than one response.
         """
+        self.part = Part(self.target, url, private=self.private)
         with _bar(self) as bar:
             load = Download(url, self.part, self.retry, self.network, bar, headers or {}, self.file.size, inspect)
             return load.run()
@@ -128,7 +136,7 @@ class Scheme:
         return None
 
     def fetch(self, source: str, job: Job) -> bool:
-        """Fill ``job.part``; its digest is checked afterwards.
+        """Fill a part with ``job.download`` or ``job.copy``; its digest is checked afterwards.
 
         Returns:
             True if the bytes come from more than one response: if their digest is wrong, they are
@@ -205,7 +213,7 @@ def find_scheme(source: str) -> Scheme:
 
 
 def obtain(source: str, job: Job, *, offline: bool = False) -> str:
-    """Fill the job's part from one source, verify it and return its SHA-256.
+    """Fill a part from one source, verify it and return its SHA-256.
 
     Raises:
         SourceError: The source does not provide the file; the message says why.
