@@ -101,6 +101,9 @@ NETWORK = {
     "redirect_no_host": "[Ff]ailed to resolve|cannot be understood",
     "gzip_junk": "Content-Encoding",
     "no_encoding": GOOD,
+    "unsaid_once": GOOD,
+    "gzip_cut_once": GOOD,
+    "gzip_cut": "ended early",
 }
 ROWS: dict[str, tuple[str, ...]] = {}
 
@@ -166,6 +169,14 @@ def outcome(source: str) -> str:
     assert path.read_bytes() == CONTENT
     assert shown() == {NAME, f"{NAME}.verified"}
     return GOOD
+
+
+def test_a_cut_that_only_the_manifest_shows_is_resumed(server: FaultServer) -> None:
+    server.seen.clear()
+    server.requests.clear()
+    file = dataclasses.replace(wanted(f"{server.url}/unsaid_once/{NAME}"), size=len(CONTENT))
+    assert hub.fetch(file, progress=False, retry=HASTE).read_bytes() == CONTENT
+    assert [request.headers.get("Range") for request in server.requests] == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
 @pytest.mark.parametrize("fault", NETWORK)

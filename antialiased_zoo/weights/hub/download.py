@@ -14,7 +14,7 @@ from .connection import Network
 from .exchange import Answer, request
 from .part import Note, Part
 from .redaction import redacted
-from .responses import check_begins, check_continues, check_status, content_length, validator
+from .responses import check_begins, check_continues, check_status, content_length, end_of, marks_end, validator
 from .retry import Retry, SourceError
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Download:
         """Complete the part, resuming an earlier attempt if possible; the result is not verified.
 
         Returns:
-            True if the bytes come from more than one response: a wrong digest may then be a mix of
-            two versions of the file.
+            True if a wrong digest may come right with another try: the bytes come from more than one
+            response, which may have been two versions of the file, or nobody has stated their number.
 
         Raises:
             SourceError: The source failed; the message says why.
@@ -88,7 +88,7 @@ class Download:
     def _attempt(self) -> bool:
         note = self.part.note()
         start = self.part.size if note else 0
-        if note and note.total == start:
+        if note and start == (note.total or self.size):
             return True
         ask = {"Range": f"bytes={start}-", "If-Range": note.validator} if note else {}
         with request(self.url, self.retry, self.network, {**self.headers, **ask}, inspect=self.inspect) as answer:
@@ -97,13 +97,14 @@ class Download:
                 note = check_continues(answer, note, self.part)
             else:
                 note, start = Note.of(self.url, validator(answer), content_length(answer)), 0
+            end = note.total or self.size or end_of(answer, start)
             self._check_total(note.total)
             self._show(start, note.total)
             with self.part.reopen() if start else self.part.begin(note) as file:
                 got = start + self._copy(answer.chunks(self.retry), file, start)
-        if note.total is not None and got < note.total:
-            raise SourceError(f"ended early, after {got:,} of {note.total:,} bytes", transient=True)
-        return start > 0
+        if end is not None and got < end:
+            raise SourceError(f"ended early, after {got:,} of {end:,} bytes", transient=True)
+        return start > 0 or (end is None and not marks_end(answer))
 
     def _check_total(self, total: int | None) -> None:
         if self.size is not None and total is not None and total != self.size:

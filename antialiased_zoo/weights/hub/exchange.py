@@ -88,13 +88,16 @@ class Answer:
 
 
 def _unzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    unzip = zlib.decompressobj(47)  # detects gzip and zlib
+    unzip, begun = zlib.decompressobj(47), False  # detects gzip and zlib
     for data in chunks:
         while data:
+            begun = True
             yield unzip.decompress(data, _CHUNK)
             data = unzip.unconsumed_tail
             if unzip.eof:
-                data, unzip = unzip.unused_data, zlib.decompressobj(47)
+                data, unzip, begun = unzip.unused_data, zlib.decompressobj(47), False
+    if begun:  # in the middle of the compressed data, which states its own end
+        raise SourceError("ended early", transient=True)
 
 
 @contextlib.contextmanager

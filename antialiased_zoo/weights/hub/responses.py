@@ -58,6 +58,17 @@ def content_length(answer: Answer) -> int | None:
     return None if _is_encoded(answer) else _count(answer.headers.get("Content-Length", ""))
 
 
+def end_of(answer: Answer, start: int) -> int | None:
+    """Return the number of bytes of the file up to the end of this response, if the server states it."""
+    length = content_length(answer)
+    return None if length is None else start + length
+
+
+def marks_end(answer: Answer) -> bool:
+    """True if the body itself shows where it ends, as chunks and compressed data do."""
+    return _is_encoded(answer) or "Transfer-Encoding" in answer.headers
+
+
 def _count(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 

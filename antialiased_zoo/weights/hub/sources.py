@@ -81,7 +81,7 @@ class Job:
             inspect: Called with every response, including redirects; may raise `SourceError`.
 
         Returns:
-            True if the bytes come from more than one response.
+            True if a wrong digest may come right with another try; see `Scheme.fetch`.
         """
         self.part = Part(self.target, url, private=self.private)
         with _bar(self) as bar:
@@ -139,8 +139,8 @@ class Scheme:
         """Fill a part with ``job.download`` or ``job.copy``; its digest is checked afterwards.
 
         Returns:
-            True if the bytes come from more than one response: if their digest is wrong, they are
-            fetched again.
+            True if a wrong digest may come right with another try, since the bytes come from more
+            than one response, or may have been cut short: they are then fetched again, once.
 
         Raises:
             SourceError: The source does not provide the file; the message says why.
@@ -228,12 +228,12 @@ def obtain(source: str, job: Job, *, offline: bool = False) -> str:
             return job.check()
     if offline:
         raise SourceError("is not on this machine")
-    joined = scheme.fetch(source, job)
+    doubtful = scheme.fetch(source, job)
     try:
         return job.check()
     except SourceError:
-        if not joined:
-            raise  # a single response would be the same again
+        if not doubtful:
+            raise  # a single, whole response would be the same again
     scheme.fetch(source, job)
     return job.check()
 
