@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ OWN_SUFFIXES = (".part", ".part.json", ".lock", ".verified", ".bad", ".tmp", ".c
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _HF = re.compile(r"hf://([\w.-]+/[\w.-]+)/([^@]+)@([\w.-]+(?:/[\w.-]+)*)")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,14 @@ def check_source(source: object) -> None:
     find_scheme(source).check(source)
 
 
+def is_loopback(host: str) -> bool:
+    """True if a host is this machine, by its name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def check_url(url: str) -> None:
     """Check that a URL is valid and https (http only on loopback).
 
@@ -133,7 +141,7 @@ def check_url(url: str) -> None:
         raise ValueError(f"source {url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f"source is {url!r}; it must begin with https://, hf:// or package:")
-    if parts.scheme == "http" and host not in LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"source is {url!r}; http:// is allowed only for this machine, use https://")
     if parts.username or parts.password:
         raise ValueError(f"source for {host!r} contains a user name or password; keep those out of manifests")

@@ -14,7 +14,7 @@ from fetching import CONTENT, DIGEST, NAME, get
 
 from antialiased_zoo.errors import SourcesFailedError
 from antialiased_zoo.weights import hub
-from antialiased_zoo.weights.hub import exchange, huggingface
+from antialiased_zoo.weights.hub import connection, exchange, huggingface
 from antialiased_zoo.weights.hub.retry import SourceError
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
@@ -57,8 +57,37 @@ class TestHosts:
         # The server stands in for the proxy: it sees the other host's address in the request line.
         monkeypatch.setenv("http_proxy", server.url)
         monkeypatch.setenv("no_proxy", "")
-        get(f"http://localhost:9/good/{NAME}")
-        assert server.requests[0].path == f"http://localhost:9/good/{NAME}"
+        monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+        get(f"hf://faults/good/{NAME}@{COMMIT}")
+        assert server.requests[0].path == f"http://hub.invalid/faults/good/resolve/{COMMIT}/{NAME}"
+
+    def test_this_machine_is_never_asked_through_a_proxy(
+        self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+        monkeypatch.setenv(hub.MIRROR, f"http://me:secret@127.0.0.1:{server.port}/good")
+        assert get("https://no-such-host.invalid/x").read_bytes() == CONTENT
+        for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1"):
+            assert connection.proxy_for("http", (host, 80)) is None
+        assert connection.proxy_for("http", ("localhost.example.org", 80)) is not None
+
+    @pytest.mark.parametrize("endpoint", ["http://huggingface.co", "http://:hf_secret@hub.invalid"])
+    def test_secrets_do_not_go_over_http_to_other_machines(
+        self, endpoint: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("http_proxy", server.url)
+        get(f"hf://faults/good/{NAME}@{COMMIT}")
+        assert len(server.requests) == 1
+        assert "Authorization" not in server.requests[0].headers
+
+    def test_a_password_without_a_user_name_is_sent(self, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(hub.MIRROR, f"http://:secret@127.0.0.1:{server.port}/good")
+        get("https://no-such-host.invalid/x")
+        assert server.requests[0].headers["Authorization"] == "Basic OnNlY3JldA=="
 
     def test_ssl_cert_file(self, tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
         certificate = tmp_path / "cert.pem"
@@ -89,6 +118,13 @@ class TestHosts:
             return
         with pytest.raises(SourceError, match="https to http"):
             exchange.target(place, location)
+
+    def test_redirects_over_http_stay_on_their_host(self) -> None:
+        place = urlsplit("http://hub.internal:8080/a/b")
+        assert exchange.target(place, "/api/c").geturl() == "http://hub.internal:8080/api/c"
+        assert exchange.target(place, "http://HUB.internal/c").geturl() == "http://HUB.internal/c"
+        with pytest.raises(SourceError, match="another machine"):
+            exchange.target(place, "http://other.internal/c")
 
 
 def test_hub_client_configured_by_the_environment_alone(server: FaultServer, tmp_path: Path) -> None:

@@ -120,14 +120,16 @@ def test_proxy_with_a_password(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("http_proxy", f"http://{USER}:{PASSWORD}@127.0.0.1:{server.port}")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    source = f"hf://faults/403/{NAME}@{COMMIT}"
     with pytest.raises(SourcesFailedError) as caught:
-        get(f"http://localhost:9/403/{NAME}")
+        get(source)
     assert server.requests[0].headers["Proxy-Authorization"] == BASIC
     visible(str(caught.value) + caplog.text)
     ROWS["http_proxy=http://USER:PASSWORD@..."] = ("sent to the proxy alone",)
     monkeypatch.setenv("http_proxy", f"socks5://{USER}:{PASSWORD}@127.0.0.1:{server.port}")
     with pytest.raises(SourcesFailedError, match="only http:// proxies") as caught:
-        get(f"http://localhost:9/403/{NAME}")
+        get(source)
     visible(str(caught.value))
     reason = caught.value.reasons[0][1].replace(str(server.port), "PORT")
     ROWS["http_proxy=socks5://USER:PASSWORD@..."] = (f"refused: {reason}",)
@@ -143,9 +145,9 @@ def test_a_mirrors_fragment(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
 
 
 def test_a_proxy_that_writes_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "\x1b[2J")
-    with pytest.raises(SourcesFailedError) as caught:
-        get(f"http://localhost:9/403/{NAME}")
+    monkeypatch.setenv("https_proxy", "\x1b[2J")
+    with pytest.raises(SourcesFailedError, match="the proxy") as caught:
+        get("https://no-such-host.invalid/x")
     assert "\x1b" not in str(caught.value)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from ..weights_file import is_loopback
 from .clock import Clock
 from .redaction import printable, redacted
 from .retry import Retry, SourceError
@@ -154,7 +155,8 @@ def proxy_for(scheme: str, place: tuple[str, int]) -> SplitResult | None:
     """
     proxies = getproxies()
     address = proxies.get(scheme) or proxies.get("all")
-    if not address or proxy_bypass(f"{place[0]}:{place[1]}"):
+    # A proxy would look for a server of this machine on its own.
+    if not address or is_loopback(place[0]) or proxy_bypass(f"{place[0]}:{place[1]}"):
         return None
     try:
         proxy = urlsplit(address if "://" in address else f"http://{address}")
@@ -174,7 +176,7 @@ def basic(url: SplitResult) -> str:
 
 def proxy_headers(proxy: SplitResult) -> dict[str, str]:
     """Return the headers for a proxy with a user name."""
-    return {"Proxy-Authorization": basic(proxy)} if proxy.username else {}
+    return {"Proxy-Authorization": basic(proxy)} if proxy.username or proxy.password else {}
 
 
 def _resolve(host: str, port: int, clock: Clock) -> list[tuple[Any, ...]]:

@@ -12,7 +12,7 @@ from email.message import Message
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from ...errors import FetchError
-from ..weights_file import LOOPBACK
+from ..weights_file import is_loopback
 from .clock import Clock
 from .connection import Network, Stream, basic, head, place_of, proxy_for, proxy_headers
 from .redaction import printable
@@ -117,7 +117,7 @@ def request(
         retry: Timeouts.
         network: What this fetch has learnt about hosts.
         headers: Headers to send; ``Authorization`` is sent only to the URL's own host, port and
-            scheme.
+            scheme, and over http only to this machine.
         method: ``GET`` or ``HEAD``.
         inspect: Called with every response, including redirects; may raise.
 
@@ -129,8 +129,10 @@ def request(
     with network_errors():
         place = urlsplit(url)
         sent = dict(headers or {})
-        if place.username:
+        if place.username or place.password:
             sent["Authorization"] = basic(place)
+        if place.scheme == "http" and not is_loopback(place.hostname or ""):
+            sent.pop("Authorization", None)  # anybody on the way could read it, a proxy first
         for _ in range(_MOST_REDIRECTS + 1):
             answer = _ask(place, clock, network, sent, method)
             with contextlib.closing(answer):
@@ -184,7 +186,7 @@ def target(place: SplitResult, location: str) -> SplitResult:
         raise SourceError(f"redirects to an address that cannot be understood: {printable(location)}")
     if there.scheme == "http" and place.scheme == "https":
         raise SourceError("redirects from https to http, which is refused")
-    if there.scheme == "http" and host not in LOOPBACK:
+    if there.scheme == "http" and not is_loopback(host) and host != place.hostname:
         raise SourceError("redirects to http on another machine, which is refused")
     return there._replace(netloc=there.netloc.rpartition("@")[2])
 
