@@ -134,7 +134,7 @@ def _token() -> str | bool | None:
     """The token argument: the user's token for the hub itself, none for other endpoints."""
     from huggingface_hub import constants
 
-    from .hub.huggingface import TOKEN_HOSTS
+    from .hub.tokens import TOKEN_HOSTS
 
     host = constants.ENDPOINT.partition("://")[2].partition("/")[0]
     return None if host in TOKEN_HOSTS else False

@@ -8,13 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from fault_handler import COMMIT
+from fault_handler import COMMIT, FaultHandler
 from fault_server import FaultServer
-from fetching import CONTENT, DIGEST, NAME, get
+from fetching import CONTENT, DIGEST, HASTE, NAME, get, wanted
 
 from antialiased_zoo.errors import SourcesFailedError
 from antialiased_zoo.weights import hub
-from antialiased_zoo.weights.hub import connection, exchange, huggingface
+from antialiased_zoo.weights.hub import connection, exchange, tokens
 from antialiased_zoo.weights.hub.retry import SourceError
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
@@ -26,7 +26,7 @@ class TestHosts:
     @pytest.fixture
     def token(self, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        monkeypatch.setattr(huggingface, "TOKEN_HOSTS", ("127.0.0.1",))
+        monkeypatch.setattr(tokens, "TOKEN_HOSTS", ("127.0.0.1",))
         return "hf_secret"
 
     def test_token_goes_to_the_hub_and_not_past_a_redirect(self, token: str, server: FaultServer) -> None:
@@ -40,12 +40,22 @@ class TestHosts:
     def test_token_goes_to_no_other_host(
         self, token: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(huggingface, "TOKEN_HOSTS", ("huggingface.co", "hf.co"))  # as shipped
+        monkeypatch.setattr(tokens, "TOKEN_HOSTS", ("huggingface.co", "hf.co"))  # as shipped
         get(f"hf://faults/good/{NAME}@{COMMIT}")  # HF_ENDPOINT names another host
         monkeypatch.setenv(hub.MIRROR, f"{server.url}/404")
         get(f"{server.url}/good/{NAME}", name="other.pth")
         assert len(server.asked(".pth")) == 3
         assert all("hf_secret" not in str(request.headers) for request in server.requests)
+
+    def test_token_goes_to_the_hub_as_a_mirror_and_when_it_is_probed(
+        self, token: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = f"hf://faults/good/{NAME}@{COMMIT}"
+        found = hub.probe(source, wanted(source), HASTE, hub.Network.of(HASTE))
+        assert found.status == "alive"
+        monkeypatch.setenv(hub.MIRROR, f"{server.url}/good")
+        get("https://no-such-host.invalid/x")
+        assert [request.headers["Authorization"] for request in server.requests] == [f"Bearer {token}"] * 2
 
     def test_hub_that_states_another_digest_is_not_downloaded_from(self, server: FaultServer) -> None:
         (server.folder / "other.pth").write_bytes(b"something else")
@@ -60,6 +70,19 @@ class TestHosts:
         monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
         get(f"hf://faults/good/{NAME}@{COMMIT}")
         assert server.requests[0].path == f"http://hub.invalid/faults/good/resolve/{COMMIT}/{NAME}"
+
+    def test_a_busy_proxy_is_asked_again(self, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+
+        def refuse(handler: FaultHandler) -> None:
+            asked.append(handler.path)
+            handler.send_error(503)
+
+        monkeypatch.setattr(FaultHandler, "do_CONNECT", refuse, raising=False)
+        monkeypatch.setenv("https_proxy", server.url)
+        with pytest.raises(SourcesFailedError, match="the proxy failed: HTTP 503"):
+            get("https://no-such-host.invalid/x")
+        assert asked == ["no-such-host.invalid:443"] * HASTE.attempts
 
     def test_this_machine_is_never_asked_through_a_proxy(
         self, server: FaultServer, monkeypatch: pytest.MonkeyPatch

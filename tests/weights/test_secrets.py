@@ -15,7 +15,7 @@ from fetching import CONTENT, NAME, get
 
 from antialiased_zoo.errors import SourcesFailedError
 from antialiased_zoo.weights import hub
-from antialiased_zoo.weights.hub import cache, huggingface
+from antialiased_zoo.weights.hub import cache, tokens
 from antialiased_zoo.weights.hub.redaction import printable, redacted
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
@@ -59,13 +59,14 @@ def test_every_fault(
     fault: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(huggingface, "TOKEN_HOSTS", ("127.0.0.1",))
+    monkeypatch.setattr(tokens, "TOKEN_HOSTS", ("127.0.0.1",))
     monkeypatch.setattr("antialiased_zoo.weights.hub.download.MAX_BYTES", 4_000_000)
     mirror = f"http://{USER}:{PASSWORD}@127.0.0.1:{server.port}/{fault}?signature={SIGNATURE}"
     with FaultServer(server.folder) as other, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         server.redirect_to = other.url.replace("127.0.0.1", "localhost")
-        for source in (f"{server.url}/404/{NAME}", f"hf://faults/{fault}/{NAME}@{COMMIT}"):
+        elsewhere = server.url.replace("127.0.0.1", "localhost")  # not the hub, so it gets no token
+        for source in (f"{elsewhere}/404/{NAME}", f"hf://faults/{fault}/{NAME}@{COMMIT}"):
             monkeypatch.setenv(hub.MIRROR, mirror)
             try:
                 get(source, full=False)
@@ -105,7 +106,7 @@ def test_malformed_mirrors(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("token", ["hf_a\r\nX-Evil: 1", "hf_é", "hf_ a"])
 def test_tokens_that_cannot_be_sent(token: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface, "TOKEN_HOSTS", ("127.0.0.1",))
+    monkeypatch.setattr(tokens, "TOKEN_HOSTS", ("127.0.0.1",))
     monkeypatch.setattr("huggingface_hub.get_token", lambda: token)
     with pytest.warns(UserWarning, match="it is not sent"):
         assert get(f"hf://faults/good/{NAME}@{COMMIT}").read_bytes() == CONTENT

@@ -24,7 +24,7 @@ from urllib.request import getproxies, proxy_bypass
 from ..weights_file import is_loopback
 from .clock import Clock
 from .redaction import printable, redacted
-from .retry import Retry, SourceError
+from .retry import TRANSIENT, Retry, SourceError
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -110,6 +110,8 @@ class Network:
         try:
             stream = _open(url.scheme, place, clock)
         except SourceError as error:
+            if error.transient:
+                raise
             self.failed[place] = str(error)
             if time.monotonic() - begun >= self.connect:
                 self.connect /= 2  # so that all silent hosts together take less than twice the first one's time
@@ -230,7 +232,8 @@ def _tunnel(stream: Stream, place: tuple[str, int], headers: dict[str, str]) -> 
     answer = http.client.HTTPResponse(stream, method="CONNECT")  # type: ignore[arg-type]  # it needs makefile alone
     answer.begin()
     if answer.status != 200:
-        raise SourceError(f"the proxy failed: HTTP {answer.status} ({printable(answer.reason)})")
+        reason = f"the proxy failed: HTTP {answer.status} ({printable(answer.reason)})"
+        raise SourceError(reason, transient=answer.status in TRANSIENT)
 
 
 def head(method: str, target: str, headers: dict[str, str]) -> bytes:

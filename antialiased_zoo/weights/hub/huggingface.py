@@ -7,16 +7,14 @@ import re
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ...errors import warn
 from ..weights_file import WeightsFile, parse_hf
 from .exchange import Answer
 from .redaction import printable
 from .responses import describe
 from .retry import SourceError
 from .sources import Job, Scheme
+from .tokens import authorization
 
-# The only hosts that get the user's token; a mirror in HF_ENDPOINT does not.
-TOKEN_HOSTS = ("huggingface.co", "hf.co")
 _ENDPOINT = "https://huggingface.co"
 
 
@@ -46,14 +44,12 @@ class HuggingFace(Scheme):
         """Download from ``HF_ENDPOINT``, with the user's token if that is the hub itself."""
         url = url_of(source)
         host = urlsplit(url).hostname
-        token = _token(host)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
 
         def inspect(answer: Answer) -> None:
             if answer.url.hostname == host:
                 check_stated(answer, job.file)
 
-        return job.download(url, headers, inspect)
+        return job.download(url, authorization(url), inspect)
 
 
 def url_of(source: str) -> str:
@@ -89,17 +85,3 @@ def check_stated(answer: Answer, file: WeightsFile) -> None:
             f"{describe(answer)}: the repository is private, gated or gone; if it is gated, accept its terms on "
             f"huggingface.co; then set HF_TOKEN to a token with access{f' (the hub says: {said})' if said else ''}"
         )
-
-
-def _token(host: str | None) -> str | None:
-    if host not in TOKEN_HOSTS:
-        return None
-    from huggingface_hub import constants, get_token
-
-    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
-        return None
-    token = get_token()
-    if token and not re.fullmatch(r"[!-~]+", token):
-        warn("the Hugging Face token contains invalid characters; it is not sent")
-        return None
-    return token

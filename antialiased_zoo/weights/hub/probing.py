@@ -15,6 +15,7 @@ from .redaction import redacted
 from .responses import content_length, describe, is_page
 from .retry import Retry, SourceError
 from .sources import find_scheme
+from .tokens import authorization
 
 # Responses of servers that do not support HEAD, or whose signed URLs are for one method only.
 _NO_HEAD = (403, 405, 501)
@@ -72,7 +73,8 @@ def _probe_url(source: str, url: str, file: WeightsFile, retry: Retry, network: 
             except SourceError as error:
                 raise (_OtherFileError(str(error)) if answer.status < 400 else error) from None
 
-    for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-0"})):
+    token = authorization(url)
+    for method, headers in (("HEAD", token), ("GET", {**token, "Range": "bytes=0-0"})):
         with request(url, retry, network, headers, method=method, inspect=inspect) as answer:
             if method == "HEAD" and answer.status in _NO_HEAD:
                 continue

@@ -8,10 +8,8 @@ import time
 from .exchange import Answer
 from .part import Note, Part
 from .redaction import printable
-from .retry import SourceError
+from .retry import TRANSIENT, SourceError
 
-# Statuses of transient errors.
-TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _MEANING = {401: "unauthorized", 403: "forbidden", 404: "not found", 410: "gone", 429: "too many requests"}
 _HTML = "sent an HTML page instead of the file (a login, quota or error page)"
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: HTTP statuses of transient errors.
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+
 
 @dataclass(frozen=True)
 class Retry:

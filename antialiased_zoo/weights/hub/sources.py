@@ -21,6 +21,7 @@ from .exchange import Answer
 from .part import Note, Part
 from .retry import Retry, SourceError
 from .stamps import check_pin
+from .tokens import authorization
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -156,8 +157,8 @@ class Web(Scheme):
         check_url(source)
 
     def fetch(self, source: str, job: Job) -> bool:
-        """Download."""
-        return job.download(source)
+        """Download, with the user's token if the address is the Hugging Face Hub's."""
+        return job.download(source, authorization(source))
 
 
 class Packaged(Scheme):

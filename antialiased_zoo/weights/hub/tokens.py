@@ -1,0 +1,29 @@
+"""The user's token of the Hugging Face Hub, for the hub alone."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ...errors import warn
+
+# The only hosts that get the user's token; another endpoint or mirror does not.
+TOKEN_HOSTS = ("huggingface.co", "hf.co")
+
+
+def authorization(url: str) -> dict[str, str]:
+    """Return the header with the user's token if a URL is the hub's and there is a token, else no header."""
+    token = _token() if urlsplit(url).hostname in TOKEN_HOSTS else None
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _token() -> str | None:
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        return None
+    token = get_token()
+    if token and not re.fullmatch(r"[!-~]+", token):
+        warn("the Hugging Face token contains invalid characters; it is not sent")
+        return None
+    return token
