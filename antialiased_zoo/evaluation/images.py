@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..errors import ZooError
+from ..weights import as_rgb
 
 
 class CorruptImageError(ZooError, ValueError):
@@ -87,11 +88,6 @@ class LabelledImages(Dataset[tuple[Any, int]]):
             content = hashlib.sha256(self.read(name)).hexdigest()
             total.update(f"{name}\0{content}\n".encode())
         return total.hexdigest()
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Converts an image to RGB; an RGB image is returned itself, unlike with Pillow's ``convert``, which copies it."""
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 # Errors of Pillow for broken files, and of truncated zip members.

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ZooError
-from ..weights import open_regular
+from ..weights import as_rgb, eight_bits, open_regular
 
 # 64 million pixels take 192 MB when decoded: enough for cameras, but not for an attack.
 MAX_PIXELS = 64_000_000
@@ -85,15 +85,12 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise PhotoError("contains floating-point values of unknown range: save it as 8-bit RGB first")
-    if image.mode.startswith("I"):  # 16 bits, which convert() would clip to 255
-        image = image.convert("I").point(lambda value: value / 257).convert("L")
+    image = eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return as_rgb(image)
 
 
 def _central(image: Image.Image) -> Image.Image:

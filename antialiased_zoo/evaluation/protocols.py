@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..metrics import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS
-from ..weights import Preprocessing
-from .images import as_rgb
+from ..weights import Preprocessing, as_rgb
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -22,7 +22,7 @@ from ..metrics import (
     flip_rate,
     mean_corruption_error,
 )
-from ..weights import Preprocessing
+from ..weights import Preprocessing, as_rgb
 from .data import IMAGE_SUFFIXES, open_images
 from .decoding import Options
 from .images import DECODING_ERRORS, CorruptImageError
@@ -172,7 +172,8 @@ class Frames(Dataset[tuple[Image.Image, int]]):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         try:
             with Image.open(self.files[index]) as image:
-                return image.convert("RGB"), index
+                image.load()  # before the file is closed
+                return as_rgb(image), index
         except DECODING_ERRORS as error:
             raise CorruptImageError(f"cannot decode {self.files[index]}: {error}") from error
 

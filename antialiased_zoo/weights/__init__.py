@@ -4,6 +4,8 @@ from . import checkpoints as checkpoints
 from . import hub as hub
 from . import manifest as manifest
 from . import repository as repository
+from .colours import as_rgb as as_rgb
+from .colours import eight_bits as eight_bits
 from .config import DEFAULTS as DEFAULTS
 from .config import NetworkConfig as NetworkConfig
 from .config import jsonable as jsonable

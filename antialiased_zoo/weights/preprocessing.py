@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .colours import eight_bits
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -119,4 +121,5 @@ class Preprocessing:
         """Steps that convert an image to greyscale (1 channel) or RGB (3 channels)."""
         from torchvision.transforms import v2
 
-        return {1: [v2.Grayscale()], 3: [v2.RGB()]}.get(len(self.mean), [])
+        kinds: dict[int, list[Callable[[Any], Any]]] = {1: [v2.Grayscale()], 3: [v2.RGB()]}
+        return [eight_bits, *kinds.get(len(self.mean), [])]
