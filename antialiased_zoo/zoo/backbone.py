@@ -205,23 +205,29 @@ class Backbone(nn.Module, metaclass=BackboneType):
         """
         return self._config.with_sizes(self.num_classes, self.in_chans, self.global_pool)
 
+    @property
+    def as_built(self) -> bool:
+        """Whether blurs, strides and layers (except the head's sizes) are still those that `create_model` built."""
+        return not self._changes()
+
     def config_to_save(self) -> NetworkConfig:
         """`config`, if `create_model` can build this network from it.
 
         Raises:
             StructureMismatchError: If blurs, strides or layers were changed since the network was built.
         """
-        changed = "blurs or strides" if self._fingerprint != fingerprint_of(self) else self._changed_tensors()
-        if changed:
+        if changes := self._changes():
             raise StructureMismatchError(
-                f"the {changed} of this {self._config.model} were changed after create_model(), so create_model() "
+                f"the {changes} of this {self._config.model} were changed after create_model(), so create_model() "
                 "cannot build it again: save its state dict, and the code that changes it"
             )
         return self.config
 
-    def _changed_tensors(self) -> str:
-        head, names = self.layout.head, tensor_names(self, self.layout.head)
-        if different := sorted(names ^ self._tensor_names):
+    def _changes(self) -> str:
+        if self._fingerprint != fingerprint_of(self):
+            return "blurs or strides"
+        head = self.layout.head
+        if different := sorted(tensor_names(self, head) ^ self._tensor_names):
             return f"layers ({different[0].rpartition('.')[0]})"
         return "" if isinstance(self.get_submodule(head), (nn.Linear, nn.Conv2d, nn.Identity)) else f"layers ({head})"
 

@@ -35,14 +35,17 @@ def timm_architecture(config: NetworkConfig) -> str | None:
 
 
 def pretrained_cfg(model: Backbone) -> dict[str, Any]:
-    """A network's configuration under timm's keys."""
-    config = model.config_to_save()
+    """A network's configuration under timm's keys, also of a network that other tools have changed since.
+
+    Such a network has timm's name no longer: timm would build another one under it.
+    """
+    config = model.config
     preprocessing = config.preprocessing
     size = preprocessing.crop
     larger = preprocessing.test_crop
     reduction = model.feature_info[-1]["reduction"]
     return {
-        "architecture": timm_architecture(config) or f"antialiased_zoo/{config.model}",
+        "architecture": (model.as_built and timm_architecture(config)) or f"antialiased_zoo/{config.model}",
         "tag": config.origin,
         "num_classes": config.num_classes,
         "input_size": (config.in_chans, size, size),
