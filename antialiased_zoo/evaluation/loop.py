@@ -45,13 +45,15 @@ class Evaluation:
     def differences(self, model: str, baseline: str) -> dict[str, Figure]:
         """Returns a model's figures minus a baseline's, in percentage points, with intervals.
 
-        Both models saw the same images in the same order, so the comparison is paired, and the
-        intervals are narrower than those of the two figures suggest.
+        A figure that only one of them has, such as top-5, is left out. Both models saw the same images
+        in the same order, so the comparison is paired, and the intervals are narrower than those of
+        the two figures suggest.
         """
         return {
-            figure: meter.difference(self.probes[baseline][name].meters[figure]).times(100)
+            figure: meter.difference(other).times(100)
             for name, probe in self.probes[model].items()
             for figure, meter in probe.meters.items()
+            if (other := self.probes[baseline][name].meters.get(figure)) is not None
         }
 
     def merge(self, other: Evaluation) -> None:

@@ -10,7 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -112,11 +112,30 @@ def timm(request: Request) -> Built:
     library = _library("timm")
     random = request.weights == "none"
     name = f"{request.name}.{request.weights}" if request.weights and not random else request.name
-    model = library.create_model(name, pretrained=not random, **request.arguments())
+    with _hub_bars(request.progress):
+        model = library.create_model(name, pretrained=not random, **request.arguments())
     # With num_classes the classifier may be new, so its class names are unknown.
     classes = None if request.num_classes else _timm_classes(library, model)
     stated, unlike = from_timm(model.pretrained_cfg)
     return Built(model, stated, f"timm's pretrained_cfg{unlike}", classes, license="" if random else _license(model))
+
+
+@contextmanager
+def _hub_bars(shown: bool) -> Iterator[None]:
+    """Hides the bars of the Hugging Face hub's library, from which timm fetches; its builder has no option for them."""
+    try:
+        from huggingface_hub import utils as hub
+    except ImportError:
+        yield
+        return
+    if shown or hub.are_progress_bars_disabled():
+        yield
+        return
+    hub.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.enable_progress_bars()
 
 
 def _timm_classes(library: ModuleType, model: nn.Module) -> Sequence[str] | None:
@@ -139,7 +158,7 @@ def hf_hub(request: Request) -> Built:
     """Builds a timm model from the Hugging Face hub: ``hf-hub:owner/name``."""
     if request.weights not in ("", "none"):
         raise ValueError("a model of the hub has its own weights; after its name give a file, none, or nothing")
-    return timm(Request(f"hf-hub:{request.name}", None, request.weights, request.num_classes, request.options))
+    return timm(replace(request, name=f"hf-hub:{request.name}", filter_size=None))
 
 
 def torchvision(request: Request) -> Built:
@@ -174,6 +193,10 @@ def _replace_head(model: nn.Module, old: int, new: int | None) -> None:
 
 def python(request: Request) -> Built:
     """Imports a module object, or calls a callable that returns one: ``MODULE:CALLABLE``."""
+    if request.weights not in ("", "none"):  # they would be measured under the name of weights they do not have
+        raise ValueError(
+            f"a callable brings its own weights, so {request.weights!r} has no meaning: give a file, none, or nothing"
+        )
     place, _, name = request.name.partition(":")
     try:
         found = getattr(importlib.import_module(place), name)

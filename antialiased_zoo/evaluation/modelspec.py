@@ -23,6 +23,7 @@ GRAMMAR = (
     "baseline; WEIGHTS a name (a recipe, timm's tag, torchvision's IMAGENET1K_V2), a file, or none for random ones"
 )
 _FILTER = re.compile(r"lpf([1-7])|baseline")
+_LIKE_FILTER = re.compile(r"lpf-?\d*")  # a slip, not the name of weights
 _LABEL = re.compile(r"([^:=/]+)=(.+)")
 
 
@@ -80,7 +81,7 @@ def parse_spec(text: str) -> ModelSpec:
     source, name, tail = _named(rest, text)
     first, _, others = tail.partition(":")
     filters = _FILTER.fullmatch(first)
-    if source == "zoo" and not filters:
+    if not filters and (source == "zoo" or _LIKE_FILTER.fullmatch(first)):
         raise ValueError(f"{text!r} names no filter; expected {GRAMMAR}")
     size = int(filters[1]) if filters and filters[1] else None
     return ModelSpec(label, text, source, Request(name, size, others if filters else tail))

@@ -179,6 +179,67 @@ def test_a_callable_brings_timms_facts_with_it(tmp_path, monkeypatch):
     assert new_model("wrapped:build", 9, None).model.classifier.out_features == 9
 
 
+PLAIN = """
+import torch
+from torch import nn
+import antialiased_zoo as az
+
+def build():
+    body = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*body, nn.Linear(8, 3))
+
+def antialiased():
+    return az.antialias(az.mobilenet_v2(None, num_classes=3, width_mult=0.1), 3)
+"""
+
+
+@pytest.fixture
+def plain(tmp_path, monkeypatch):
+    (tmp_path / "plainnets.py").write_text(PLAIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "plainnets", raising=False)
+
+
+@pytest.mark.parametrize("weights", ["finetuned", "baseline:finetuned", "lpf4:IMAGENET1K_V2", "lpf8", "lpf0", "lpf"])
+def test_a_callable_is_not_measured_under_weights_that_it_does_not_have(plain, weights):
+    with pytest.raises(ValueError, match=r"brings its own weights|names no filter"):
+        load_named(f"plainnets:build:{weights}")
+    assert isinstance(load_named("plainnets:build:lpf4:none").model, nn.Module)
+
+
+def test_a_network_of_the_zoo_antialiased_by_hand_is_measured(plain):
+    """Its configuration describes what it was built as; only saving it with its structure is refused."""
+    subject = prepare("plainnets:antialiased", Options(), flags={"crop": 32, "resize": 64})
+    model = subject.named.model
+    assert (subject.outputs, model.pretrained_cfg["architecture"]) == (3, "antialiased_zoo/mobilenet_v2")
+    assert az.plan(model, input_size=(1, 3, 32, 32)).treated == ()
+    assert new_model("plainnets:antialiased", 3, None).preprocessing == Preprocessing()
+    with pytest.raises(az.errors.StructureMismatchError, match="changed after create_model"):
+        model.save_pretrained("nowhere")
+    plain = az.resnet18(None)
+    assert plain.pretrained_cfg["architecture"] == "resnet18"
+    # Under that name timm would build the network without blurs.
+    assert antialias(plain, 3).pretrained_cfg["architecture"] == "antialiased_zoo/resnet18"
+
+
+def test_progress_false_silences_the_hubs_bars(monkeypatch):
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    shown = []
+    build = timm.create_model
+
+    def noting(name, pretrained=False, **options):
+        shown.append(not are_progress_bars_disabled())
+        return build("resnet10t")
+
+    monkeypatch.setattr(timm, "create_model", noting)
+    for spec in ("timm:resnet10t", "hf-hub:some/resnet10t"):
+        for progress in (True, False):
+            load_named(spec, progress=progress)
+    assert shown == [True, False, True, False]
+    assert not are_progress_bars_disabled()
+
+
 def test_classes_match_by_name_id_and_file(tmp_path):
     ids, names = imagenet_ids(), imagenet_names()
     assert len(ids) == len(set(ids)) == 1000

@@ -108,6 +108,19 @@ def test_every_figure_is_that_of_the_protocol(folder):
     assert (found.images, figures["top1"]["n"], found.skipped) == (23, 23, [])
 
 
+def test_a_figure_that_only_one_model_has_is_left_out_of_the_differences(folder):
+    models = {"three": make_model(), "six": make_model(1, classes=6)}
+    index = dict.fromkeys(models, range(3))
+    for order in (["three", "six"], ["six", "three"]):
+        chosen = {label: models[label] for label in order}
+        found = evaluate(chosen, open_images(folder), consistency, imagenet(SMALL), class_index=index)
+        assert "top5" in found.figures("six")
+        changes = found.differences(order[1], order[0])
+        assert set(changes) == {"top1", "crop_consistency", "circular_consistency"}
+        values = [found.figures(label)["top1"]["value"] for label in order]
+        assert changes["top1"].value == pytest.approx(values[1] - values[0])
+
+
 def test_the_worst_shift_counts_an_image_only_if_it_is_right_at_every_shift():
     probe = Diagonal()
     answers = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 1, 0], [0, 0, 0]])
