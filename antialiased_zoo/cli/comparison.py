@@ -90,7 +90,7 @@ def _shifts(wanted: int | None, protocols: Sequence[ShiftProtocol]) -> int:
 
 def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
     """The names of a network's classes, or numbers if they have no names."""
-    with torch.inference_mode():
+    with torch.no_grad():
         outputs = model.model.eval()(torch.zeros(1, 3, protocol.size, protocol.size)).shape[-1]
     return list(model.classes or imagenet_classes(outputs) or (f"class {index}" for index in range(outputs)))
 

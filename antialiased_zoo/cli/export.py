@@ -92,7 +92,7 @@ def _images(options: argparse.Namespace, entry: Entry, size: int) -> Iterator[tu
 def _compare(name: str, images: Tensor, model: nn.Module, exported: Exported) -> dict[str, Any]:
     import torch
 
-    with torch.inference_mode():
+    with torch.no_grad():
         expected = model(images).cpu()
         try:
             got = exported(images).cpu()

@@ -37,5 +37,5 @@ class PhotoBatches:
 
 def logits_of(model: nn.Module, batches: Iterable[Tensor], device: torch.device) -> Tensor:
     """The model's logits ``(N, classes)`` for all batches, in evaluation mode."""
-    with torch.inference_mode(), evaluating(model):
+    with evaluating(model):
         return torch.cat([model(batch.to(device)) for batch in batches])

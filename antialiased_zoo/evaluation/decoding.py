@@ -77,6 +77,7 @@ def batches(images: Dataset[tuple[Any, int]], protocols: Sequence[ShiftProtocol]
         num_workers=options.workers,
         collate_fn=_collate,
         pin_memory=options.device.type == "cuda",
+        generator=torch.Generator(),  # its own, since the loader would draw a number from torch's
     )
     # iter(), since tqdm.auto would create two iterators, each of which would start workers.
     shown = None if options.progress and rank == 0 else True

@@ -198,8 +198,8 @@ def bare_seconds(
         started = time.perf_counter()
         for label, model in models.items():
             size = protocols[label].size
-            batch = torch.randn(options.batch_size, 3, size, size, device=options.device)
-            batch = batch.contiguous(memory_format=torch.channels_last)
+            batch = torch.randn(options.batch_size, 3, size, size, generator=torch.Generator().manual_seed(0))
+            batch = batch.to(options.device).contiguous(memory_format=torch.channels_last)
             whole, rest = divmod(views[label], options.batch_size)
             for images in filter(None, [*[options.batch_size] * whole, rest]):
                 # The sum on the CPU waits for the device, as the evaluation does.

@@ -39,7 +39,7 @@ def class_names(entry: Entry) -> Sequence[str]:
     return [f"class {index}" for index in range(entry.num_classes)]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(model: nn.Module, entry: Entry, photo: Image.Image, top: int = 5) -> list[Prediction]:
     """Classify one photo with the preprocessing of the weights.
 

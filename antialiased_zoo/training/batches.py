@@ -125,7 +125,8 @@ class FileBatches:
 
     def _load(self, dataset: _Seeded, batches: Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         pin = self.device.type == "cuda"
-        loader = DataLoader(dataset, batch_sampler=batches, num_workers=self.workers, pin_memory=pin)
+        own = torch.Generator()  # since the loader would draw a number from torch's
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=self.workers, pin_memory=pin, generator=own)
         for images, targets in loader:
             yield images.to(self.device, non_blocking=pin), targets.to(self.device, non_blocking=pin)
 

@@ -233,7 +233,7 @@ class Trainer:
             self._sums.copy_(state["sums"])
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what a network keeps from such a pass could not be trained with
 def top1(model: nn.Module, images: ValBatches, how: Execution) -> float:
     """Returns a network's top-1 accuracy in percent; each of ``how.world`` processes must call it."""
     model.eval()

@@ -13,14 +13,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
 
-from antialiased_zoo.evaluation import decoding
+from antialiased_zoo.evaluation import bare_seconds, decoding, logits_of, predict
 from antialiased_zoo.evaluation.cifar10 import Cifar10
 from antialiased_zoo.evaluation.data import open_images
 from antialiased_zoo.evaluation.loop import Options, evaluate
 from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Corruptions, Diagonal
 from antialiased_zoo.evaluation.protocols import cifar, imagenet, protocol_for
+from antialiased_zoo.metrics import circular_consistency
 from antialiased_zoo.metrics.corruptions import CORRUPTIONS, corrupt
 from antialiased_zoo.metrics.shifts import draw_pairs
+from antialiased_zoo.weights import get_entry
 from antialiased_zoo.weights.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +174,54 @@ def test_the_cifar_protocol_is_the_published_one(folder):
     assert figures["circular_consistency"]["value"] == pytest.approx(100 * rolls / 23)
     assert protocol_for(facts).name == "cifar"
     assert protocol_for(SMALL).name == "imagenet"
+
+
+class Caching(nn.Module):
+    """Keeps a tensor of its first forward pass, as position embeddings are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.grid = nn.Parameter(torch.ones(3)), None
+
+    def forward(self, x):
+        if self.grid is None:
+            self.grid = torch.linspace(0, 1, x.shape[-1], device=x.device)
+        return (x * self.scale[:, None, None] * self.grid).mean((2, 3))
+
+
+def measured_by(way, model, folder):
+    batch = torch.rand(2, 3, 40, 40)
+    if way == "evaluate":
+        evaluate({"a": model}, open_images(folder), consistency, imagenet(SMALL))
+    elif way == "logits_of":
+        logits_of(model, [batch], torch.device("cpu"))
+    elif way == "predict":
+        predict(model, get_entry("mobilenet_v2", 4, "cifar10"), Image.new("RGB", (64, 64)), top=3)
+    else:
+        circular_consistency(model, batch)
+
+
+@pytest.mark.parametrize("way", ["evaluate", "logits_of", "predict", "metrics"])
+def test_a_model_that_keeps_a_tensor_can_be_trained_afterwards(way, folder):
+    model = Caching()
+    measured_by(way, model, folder)
+    model(torch.rand(2, 3, model.grid.numel(), model.grid.numel())).sum().backward()
+    assert model.scale.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_evaluation_leaves_the_global_generators_alone(workers, folder):
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    options = Options(workers=workers)
+    evaluate({"a": make_rows()}, open_images(folder), everything, imagenet(SMALL), options)
+    bare_seconds({"a": make_rows()}, {"a": 3}, {"a": imagenet(SMALL)}, options)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])
+
+
+def make_rows():
+    """A model made without random numbers."""
+    return lambda x: x.mean((2, 3))
 
 
 def test_batches_and_workers_change_nothing(folder):

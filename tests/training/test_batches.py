@@ -107,6 +107,16 @@ def test_file_batches_do_not_depend_on_workers_or_batches(folder):
     assert not torch.equal(next(FileBatches(images, SMALL, CPU).epoch(rows, 10, seed=2))[0], alone[0][0])
 
 
+def test_loading_leaves_the_global_generator_alone(folder):
+    batches = FileBatches(open_images(folder / "train"), SMALL, CPU)
+    state = torch.get_rng_state()
+    for _ in batches.whole(4):
+        pass
+    for _ in batches.epoch(torch.arange(8).view(2, 4), 12, seed=1):
+        pass
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_validation_images_are_shared_out_once(folder):
     batches = FileBatches(open_images(folder / "val"), SMALL, CPU)
     shares = [list(batches.whole(4, rank, 3)) for rank in range(3)]

@@ -159,6 +159,22 @@ def test_divergence_is_an_error(folder, tmp_path):
         trainer(folder, tmp_path, wild).fit()
 
 
+def test_a_network_that_keeps_a_tensor_is_trained_and_measured_in_turn(folder, tmp_path):
+    class Keeping(nn.Sequential):
+        kept = None
+
+        def forward(self, x):
+            x = super().forward(x)
+            if self.kept is None:
+                self.kept = torch.ones(2)
+            return x * self.kept
+
+    found = trainer(folder, tmp_path, model=Keeping(*small_net()))
+    top1(found.model, found.val, found.how)  # its first pass is one of evaluation
+    found.fit()
+    assert [entry["epoch"] for entry in found.log] == [1, 2]
+
+
 def test_a_checkpoint_of_other_settings_is_refused(folder, tmp_path):
     trainer(folder, tmp_path).fit()
     with pytest.raises(ValueError, match="seed: 0 there, 1 now"):
