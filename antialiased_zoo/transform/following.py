@@ -274,12 +274,15 @@ def _sums(node: fx.Node) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """True for equal values, which do not depend on the map."""
+    """True for equal values, which do not depend on the map; what cannot be compared counts as different."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and torch.equal(one, other)
     if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
         return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)
+    try:  # a dataclass, a mapping or an array may raise, or give another tensor
+        return (one == other) is True
+    except Exception:
+        return False
 
 
 def _near(one: Tensor, other: Tensor, tolerance: float, size: Tensor | None = None) -> bool:

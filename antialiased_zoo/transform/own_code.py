@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dis
-import inspect
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .links import BLUR_HOOKS
+from .reached_code import codes_of, is_self, reached_functions
 
 _FUSE = ("deploy", "fuse", "merge", "reparam")
 
@@ -34,49 +35,29 @@ def can_fuse(module: nn.Module) -> bool:
 def may_run_its_children(module: nn.Module) -> bool:
     """True if the code of a module that cannot be traced may iterate over its children."""
     run = ("children", "named_children", "_modules", "modules", "named_modules")
-    return not _names_in(function for cls in own_classes(module) for function in vars(cls).values()).isdisjoint(run)
+    return any(not set(run).isdisjoint(code.co_names) for f in reached_functions(module) for code in codes_of(f))
 
 
 def may_read_strides(module: nn.Module) -> bool:
-    """True if a module's code, or a function that it refers to, may read another module's stride."""
-    functions = [function for cls in own_classes(module) for function in vars(cls).values()]
-    seen: set[Any] = set()
-    for function in functions:  # grows by the functions that these refer to
-        for code in _codes(_plain(function)):
-            if code not in seen and _reads_stride(code):
-                return True
-            seen.add(code)
-            named = (_plain(function).__globals__.get(name) for name in code.co_names)
-            functions += [found for found in named if inspect.isfunction(found) and found not in functions]
-    return False
+    """True if a module's forward, or a function that it can reach, may read another module's stride."""
+    return any(_reads_stride(code) for function in reached_functions(module) for code in codes_of(function))
 
 
 def _reads_stride(code: CodeType) -> bool:
+    """True for ``other.stride`` and for the name in a string, but not for ``self.stride`` and ``tensor.stride()``."""
+    if "stride" not in code.co_names and "stride" not in code.co_consts:
+        return False
     steps = list(dis.get_instructions(code))
-    loads = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_CONST")
-    reads = (i for i, step in enumerate(steps) if step.argval == "stride" and step.opname in loads)
-    return any(steps[i - 1].argval != "self" for i in reads)
+    reads = (i for i, step in enumerate(steps) if step.argval == "stride" and _is_load(step))
+    return any(not is_self(steps[i - 1]) for i in reads)
 
 
-def _plain(value: Any) -> Any:
-    """The function inside a decorator, a property or a static method; other values unchanged."""
-    value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-    return inspect.unwrap(value) if callable(value) else value
-
-
-def _codes(function: Any) -> list[CodeType]:
-    """The code objects of a function and of the functions and comprehensions in it."""
-    codes = [function.__code__] if inspect.isfunction(function) else []
-    for code in codes:
-        codes += [const for const in code.co_consts if inspect.iscode(const)]
-    return codes
+def _is_load(step: dis.Instruction) -> bool:
+    """True if a step loads an attribute, not to call it, or a constant."""
+    calls = step.opname == "LOAD_ATTR" and sys.version_info >= (3, 12) and (step.arg or 0) & 1
+    return step.opname in ("LOAD_ATTR", "LOAD_CONST") and not calls
 
 
 def own_classes(module: nn.Module) -> tuple[type, ...]:
     """A module's class and its bases, down to `nn.Module`."""
     return type(module).__mro__[: type(module).__mro__.index(nn.Module)]
-
-
-def _names_in(functions: Iterable[Any]) -> set[str]:
-    """The names in the code of some functions."""
-    return {name for function in functions for code in _codes(_plain(function)) for name in code.co_names}

@@ -1,0 +1,119 @@
+"""Which functions a module's forward can reach, judged by the names in its code, where the code cannot be traced."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import itertools
+from collections.abc import Iterator, Mapping
+from types import CodeType, FunctionType
+from typing import Any
+
+from torch import nn
+
+_CALLED = ("forward", "__call__")  # what runs a module
+_MOST_DECORATORS = 16  # around one function
+
+
+def reached_functions(module: nn.Module) -> list[FunctionType]:
+    """The functions that a module's forward can reach: its own methods and global functions, by their names.
+
+    Torch's functions are left out. Code that only other methods call (to load weights, to set the
+    module up) is not reached.
+    """
+    methods = _methods(module)
+    own = {function for values in methods.values() for value in values for function in _layers(value)}
+    found: dict[FunctionType, bool] = {}  # True for those that may hold the module under any name
+    todo: list[tuple[Any, bool]] = [(value, False) for name in _CALLED for value in methods.get(name, ())]
+    for value, given in todo:  # grows
+        for function in _layers(value):
+            if str(function.__module__).startswith("torch.") or found.get(function, -1) >= given:
+                continue
+            found[function] = given
+            codes = codes_of(function)
+            name = codes[0].co_varnames[0] if function in own and codes[0].co_varnames else None
+            passes = any(_passes(code, name) for code in codes) if name else given
+            for code in codes:
+                named = _named(code, methods, None if passes else name)
+                todo += [(value, False) for name in named for value in methods[name]]
+                todo += [(function.__globals__.get(name), passes) for name in code.co_names]
+    return list(found)
+
+
+def codes_of(function: FunctionType) -> list[CodeType]:
+    """The code objects of a function and of the functions and comprehensions in it."""
+    codes = [function.__code__]
+    for code in codes:
+        codes += [const for const in code.co_consts if inspect.iscode(const)]
+    return codes
+
+
+def is_self(step: dis.Instruction, name: str = "self") -> bool:
+    """True if a step of a method's code loads the module last."""
+    return _loaded(step)[-1:] == (name,)
+
+
+def _methods(module: nn.Module) -> dict[str, list[Any]]:
+    """What a module and its classes hold, by the names: several values where classes override one another."""
+    methods: dict[str, list[Any]] = {}
+    classes = type(module).__mro__[: type(module).__mro__.index(nn.Module)]
+    for holder in (vars(module), *map(vars, classes)):
+        for name, value in holder.items():
+            methods.setdefault(name, []).append(value)
+    return methods
+
+
+def _named(code: CodeType, methods: Mapping[str, Any], own: str | None) -> list[str]:
+    """The methods that code may call; ``own`` is its only name for the module, None if any name may be."""
+    names, steps = set(code.co_names), list[dis.Instruction]()
+    if own is not None or "getattr" in names:
+        steps = list(dis.get_instructions(code))
+    if own is not None:
+        names = {step.argval for before, step in itertools.pairwise(steps) if _is_own(before, step, own)}
+    parts = list(_parts_of_names(steps, own))
+    return [name for name in methods if name in names or (name[:2] != "__" and any(part in name for part in parts))]
+
+
+def _is_own(before: dis.Instruction, step: dis.Instruction, own: str) -> bool:
+    """True if a step may load an attribute of the module, of its class or of ``super()``."""
+    holds = is_self(before, own) or before.argval == "__class__" or before.opname.startswith("CALL")
+    return step.opname.endswith(("_ATTR", "_METHOD")) and (holds or "SUPER" in step.opname)
+
+
+def _parts_of_names(steps: list[dis.Instruction], own: str | None) -> Iterator[str]:
+    """Parts of the names that ``getattr`` may get from the module: "" if the code holds no part of a name."""
+    for i in (i for i, step in enumerate(steps) if step.argval == "getattr"):
+        given = list(itertools.takewhile(lambda step: not step.opname.startswith("CALL"), steps[i + 1 :]))
+        if own is None or (given and own in _loaded(given[0]) and given[1:2] and given[1].opname != "LOAD_ATTR"):
+            found = [step.argval for step in given if step.opname == "LOAD_CONST" and isinstance(step.argval, str)]
+            yield from found or [""]
+
+
+def _passes(code: CodeType, own: str) -> bool:
+    """True if code does more with the module than to get its attributes."""
+    return any(
+        own in _loaded(step)
+        and not after.opname.endswith(("_ATTR", "_METHOD"))
+        and before.argval not in ("getattr", "hasattr", "setattr")
+        for before, step, after in _threes(list(dis.get_instructions(code)))
+    )
+
+
+def _threes(steps: list[dis.Instruction]) -> Iterator[tuple[dis.Instruction, dis.Instruction, dis.Instruction]]:
+    return zip(steps[:1] + steps, steps, steps[1:], strict=False)
+
+
+def _loaded(step: dis.Instruction) -> tuple[Any, ...]:
+    """The variables that a step loads; some versions of Python load two at once."""
+    if not step.opname.startswith("LOAD") or step.opname == "LOAD_CLOSURE":
+        return ()
+    return step.argval if isinstance(step.argval, tuple) else (step.argval,)
+
+
+def _layers(value: Any) -> Iterator[FunctionType]:
+    """The functions inside a property, a static method and decorators, outermost first; none for other values."""
+    value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+    for _ in range(_MOST_DECORATORS):
+        if inspect.isfunction(value):
+            yield value
+        value = getattr(value, "__wrapped__", None) if callable(value) else None
