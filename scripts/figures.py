@@ -18,7 +18,7 @@ from torch import Tensor
 
 import antialiased_zoo as az
 from antialiased_zoo.cli.demo import CURVE, LABELS, MODEL, photo_path
-from antialiased_zoo.evaluation import class_names, protocol_for, read_photo
+from antialiased_zoo.evaluation import class_labels, protocol_for, read_photo
 from antialiased_zoo.evaluation.plots import COLOURS
 from antialiased_zoo.metrics import diagonal_stability
 
@@ -95,7 +95,7 @@ def responses() -> Figure:
 def sliding() -> list[Image.Image]:
     """The demo's photo shifts one pixel at a time, and the curves of both networks are drawn along."""
     entry = az.get_entry(MODEL, 4)
-    protocol, names = protocol_for(entry.preprocessing), class_names(entry)
+    protocol, names = protocol_for(entry.preprocessing), class_labels(entry)
     canvas = protocol.prepare(read_photo(photo_path(CURVE)))
     shifts = protocol.diagonal_offsets
     models = {text: az.create_model(MODEL, size, pretrained=True).eval() for size, text in LABELS.items()}

@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import ZooError
 from ..evaluation import NamedModel, ShiftProtocol, load_named, protocol_for, read_photo, shift_curves, with_room
 from ..metrics import Stability, diagonal_stability
-from ..weights import Preprocessing, imagenet_classes
+from ..weights import Preprocessing, imagenet_names
 from ..zoo import ARCHITECTURES
 from .output import say, say_json, spec_of
 
@@ -92,7 +92,8 @@ def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
     """The names of a network's classes, or numbers if they have no names."""
     with torch.no_grad():
         outputs = model.model.eval()(torch.zeros(1, 3, protocol.size, protocol.size)).shape[-1]
-    return list(model.classes or imagenet_classes(outputs) or (f"class {index}" for index in range(outputs)))
+    named = model.classes or (imagenet_names() if outputs == 1000 else ())
+    return list(named or (f"class {index}" for index in range(outputs)))
 
 
 def _slide(

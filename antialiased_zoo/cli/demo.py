@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..evaluation import ShiftProtocol, class_names, protocol_for, read_photo, shift_curves
+from ..evaluation import ShiftProtocol, class_labels, protocol_for, read_photo, shift_curves
 from ..inference import for_inference
 from ..metrics import Figure, Stability, average, diagonal_stability
 from ..weights import get_entry
@@ -143,7 +143,7 @@ def run(photo: str | os.PathLike[str] | None, label: str | None, output: str | o
     """
     shown = read_photo(photo_path(CURVE) if photo is None else photo)
     entry = get_entry(MODEL, 4)
-    protocol, names = protocol_for(entry.preprocessing), list(class_names(entry))
+    protocol, names = protocol_for(entry.preprocessing), list(class_labels(entry))
     # Copies for inference take half the time.
     models = {text: for_inference(create_model(MODEL, size, pretrained=True)) for size, text in LABELS.items()}
     wanted = _class(label, names) if label is not None else _answer(models[LABELS[None]], shown, protocol)

@@ -118,13 +118,13 @@ def _milliseconds(network: Exported | nn.Module, images: Tensor, rounds: int = 5
 
 
 def _report(options: argparse.Namespace, entry: Entry, rows: list[dict[str, Any]]) -> None:
-    from ..evaluation import class_names
+    from ..evaluation import class_labels
 
     if options.json:
         say_json({"output": str(options.output), "format": options.format, "compared": rows})
         return
     say(f"{options.output}: {options.format}, {options.output.stat().st_size / 1e6:.1f} MB")
-    names = class_names(entry)
+    names = class_labels(entry)
     for row in rows:
         mine, original = row["milliseconds"]
         answers = [names[index] for index in row["classes"]] if row["images"] == Path(options.check or "").name else []

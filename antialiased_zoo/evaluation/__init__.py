@@ -14,7 +14,7 @@ from .model_sources import MODEL_SOURCES, Built, Request, register_model_source
 from .modelspec import GRAMMAR, NamedModel, load_named, new_model
 from .photo import PhotoError, read_photo
 from .plots import shift_curves
-from .prediction import Prediction, class_names, predict
+from .prediction import Prediction, class_labels, predict
 from .probes import (
     PROBES,
     Accuracy,
@@ -66,7 +66,7 @@ __all__ = [
     "changed",
     "cifar",
     "class_index",
-    "class_names",
+    "class_labels",
     "common_layers",
     "count_outputs",
     "described",

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from ..weights import imagenet_names
+
 SAME_ORDER = "same-order"
 
 
@@ -30,14 +32,6 @@ def imagenet_ids() -> tuple[str, ...]:
     """Returns the WordNet ids of ImageNet-1k's classes in the order of the outputs."""
     text = files(__package__).joinpath("imagenet_wnids.txt").read_text()
     return tuple(text.split())
-
-
-@cache
-def imagenet_names() -> tuple[str, ...]:
-    """Returns torchvision's English names of ImageNet-1k's classes."""
-    from torchvision.models import AlexNet_Weights
-
-    return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def match_classes(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..weights import Entry
+from ..weights import Entry, class_names
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,9 @@ class Prediction:
     probability: float
 
 
-def class_names(entry: Entry) -> Sequence[str]:
-    """Class names of an entry's weights, in the order of the outputs: its own, or ImageNet-1k's."""
-    if entry.classes is not None:
-        return entry.classes
-    if entry.dataset == "ImageNet-1k":
-        from torchvision.models import AlexNet_Weights
-
-        names: list[str] = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
-        return names
-    return [f"class {index}" for index in range(entry.num_classes)]
+def class_labels(entry: Entry) -> Sequence[str]:
+    """A label for each class of an entry's weights, in the order of the outputs: its name, or "class 0" and so on."""
+    return class_names(entry) or [f"class {index}" for index in range(entry.num_classes)]
 
 
 @torch.no_grad()
@@ -57,6 +50,6 @@ def predict(model: nn.Module, entry: Entry, photo: Image.Image, top: int = 5) ->
     device = next(model.parameters()).device
     image = entry.preprocessing.build()(photo).to(device)
     probabilities, indices = model(image[None])[0].float().softmax(0).topk(min(top, entry.num_classes))
-    names = class_names(entry)
+    names = class_labels(entry)
     pairs = zip(indices.tolist(), probabilities.tolist(), strict=True)
     return [Prediction(index, names[index], probability) for index, probability in pairs]

@@ -4,6 +4,8 @@ from . import checkpoints as checkpoints
 from . import hub as hub
 from . import manifest as manifest
 from . import repository as repository
+from .classes import class_names as class_names
+from .classes import imagenet_names as imagenet_names
 from .colours import as_rgb as as_rgb
 from .colours import eight_bits as eight_bits
 from .config import DEFAULTS as DEFAULTS
@@ -18,7 +20,6 @@ from .pretrained import Weights as Weights
 from .pretrained import find_weights as find_weights
 from .pretrained import get_entry
 from .pretrained_weights import get_weights
-from .pretrained_weights import imagenet_classes as imagenet_classes
 from .regular import open_regular as open_regular
 from .regular import read_small as read_small
 from .weights_file import WeightsFile as WeightsFile

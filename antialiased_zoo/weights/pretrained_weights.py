@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .classes import class_names
 from .entry import Entry
 from .pretrained import get_entry
 
@@ -32,10 +33,8 @@ class PretrainedWeights:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the outputs; ImageNet's 1,000 if the manifest states none."""
-        if self.entry.classes is not None:
-            return self.entry.classes
-        return imagenet_classes(self.entry.num_classes)
+        """Class names in the order of the outputs; empty if they are unknown."""
+        return class_names(self.entry)
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -67,15 +66,6 @@ class PretrainedWeights:
         """
         preprocessing = self.entry.preprocessing
         return preprocessing.build_training() if train else preprocessing.build()
-
-
-def imagenet_classes(num_classes: int) -> tuple[str, ...]:
-    """ImageNet's class names for a head of 1,000; empty for others."""
-    if num_classes != 1000:
-        return ()
-    from torchvision.models import ResNet18_Weights
-
-    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def get_weights(name: str, filter_size: FilterSize | None = 4, recipe: str | None = None) -> PretrainedWeights:

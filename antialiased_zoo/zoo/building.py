@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import CheckpointError, StructureMismatchError, warn
 from ..layers import FilterSize
 from ..transform import Options, antialias_new
-from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, imagenet_classes, jsonable
+from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, class_names, imagenet_names, jsonable
 from .backbone import Backbone
 from .binding import bind
 from .heads import first_conv, fit_ends, head_sizes, renew_head, set_in_channels
@@ -78,9 +78,9 @@ def _facts(weights: Weights) -> dict[str, Any]:
     if isinstance(entry, checkpoints.Contents):
         return {"origin": entry.path.name}
     if not isinstance(entry, Entry):
-        return {"origin": "torchvision IMAGENET1K_V1", "classes": imagenet_classes(1000), "dataset": "ImageNet-1k"}
+        return {"origin": "torchvision IMAGENET1K_V1", "classes": imagenet_names(), "dataset": "ImageNet-1k"}
     return {
-        "classes": entry.classes or imagenet_classes(entry.num_classes) or None,
+        "classes": class_names(entry) or None,
         "preprocessing": entry.preprocessing,
         "metrics": dict(entry.metrics),
         "license": entry.license.name,
