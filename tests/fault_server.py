@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-import more_faults  # noqa: F401  # adds its own
 from fault_handler import Facts, FaultHandler
 from faults import FAULTS
 

@@ -63,3 +63,13 @@ def html_unsaid(h: FaultHandler) -> None:
     """a login page that calls itself a file"""
     h.head(len(HTML), Content_Type="application/octet-stream")
     h.wfile.write(HTML)
+
+
+@fault
+def unsaid_once(h: FaultHandler) -> None:
+    """states no length, and closes in mid-body, once"""
+    start = h.start()
+    whole = h.content[start:]
+    span = f"bytes {start}-{len(h.content) - 1}/{len(h.content)}" if start else ""
+    h.head(None, 206 if start else 200, Content_Range=span)
+    h.wfile.write(whole[: len(whole) // 2] if h.nth == 1 else whole)

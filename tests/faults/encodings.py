@@ -86,6 +86,22 @@ def gzip_junk(h: FaultHandler) -> None:
 
 
 @fault
+def gzip_cut_once(h: FaultHandler) -> None:
+    """compresses, and closes in the middle, once"""
+    packed = gzip.compress(h.content, 1)
+    h.head(len(packed), Content_Encoding="gzip")
+    h.wfile.write(packed[: len(packed) // 2] if h.nth == 1 else packed)
+
+
+@fault
+def gzip_cut(h: FaultHandler) -> None:
+    """compresses, and always closes in the middle, as if that were all"""
+    packed = gzip.compress(h.content, 1)[:-1000]
+    h.head(len(packed), Content_Encoding="gzip")
+    h.wfile.write(packed)
+
+
+@fault
 def brotli(h: FaultHandler) -> None:
     """claims a compression that was not asked for"""
     h.head(len(h.content), Content_Encoding="br")
