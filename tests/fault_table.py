@@ -15,8 +15,8 @@ INTRODUCTION = """# What the loader does when things go wrong
 Each line is what the loader or the command really did when a test attacked it with a server on
 loopback, a damaged cache or a malicious file. After every fault of the network and the cache, the
 tests check that the cache holds the right file or none, and nothing else but parts to resume from.
-The tests write this page (`UPDATE_FAULTS=1 pytest tests/weights tests/cli`) and fail if it no longer
-holds. [Weights](weights.md) explains how the loader works.
+The tests write this page (`UPDATE_FAULTS=1 pytest tests/weights tests/cli`) and fail if it no
+longer holds. [Weights](weights.md) explains how the loader works.
 """
 
 

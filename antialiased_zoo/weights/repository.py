@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, DigestError, FetchError, MalformedFileError, OfflineError
+from ..errors import CheckpointError, MalformedFileError
+from . import snapshots
 from .checkpoints import Contents, read_contents
 from .config import NetworkConfig
-from .hub import fetch, is_offline
-from .weights_file import WeightsFile
+from .hub import fetch, redacted
+from .snapshots import CONFIG as CONFIG
+from .snapshots import WEIGHTS as WEIGHTS
+from .weights_file import WeightsFile, parse_hf
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 PREFIX = "hf-hub:"
-_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]+")
-_BLOCK = 1 << 20
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def open_place(place: str) -> Contents:
@@ -34,7 +31,7 @@ def open_place(place: str) -> Contents:
         FetchError: If it cannot be fetched.
     """
     if place.startswith(PREFIX):
-        return read_folder(download(place))
+        return _read_repository(place)
     if "://" in place:
         return read_contents(fetch(_linked(place)))
     path = Path(place).expanduser()
@@ -52,11 +49,12 @@ def _linked(url: str) -> WeightsFile:
     in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
     if not (fragment or in_name):
         raise ValueError(
-            f"pretrained={url!r} states no digest: append #sha256=<64 hex digits>, or name a file that ends in "
-            "-<8 or more hex digits of its SHA-256>.pth"
+            f"pretrained={redacted(url)!r} states no digest: append #sha256=<64 hex digits>, or name a file that ends "
+            "in -<8 or more hex digits of its SHA-256>.pth"
         )
     kind = "safetensors" if file.endswith(".safetensors") else "pickle"
-    if fragment and not in_name:  # many are called model.safetensors: give each a unique name in the cache
+    # Many are called model.safetensors, or end in a date: give each a name of its own in the cache.
+    if fragment and not (in_name and fragment.startswith(in_name[1])):
         file = f"{Path(file).stem}-{fragment[:8]}{Path(file).suffix}"
     digests = {"sha256": fragment} if fragment else {"sha256_prefix": in_name[1] if in_name else None}
     return WeightsFile(file, kind, (address,), **digests)
@@ -71,91 +69,49 @@ def read_folder(folder: Path) -> Contents:
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {WEIGHTS}: give a folder that save_pretrained() wrote, or a file")
-    contents = read_contents(path)
-    stated = _record(folder / CONFIG)
+    try:
+        text = (folder / CONFIG).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return read_contents(path)
+    except (OSError, ValueError) as error:
+        raise MalformedFileError(f"cannot read {folder / CONFIG}: {error}") from None
+    return _with_record(read_contents(path), _record(text, str(folder / CONFIG)), str(folder))
+
+
+def _with_record(contents: Contents, stated: NetworkConfig | None, place: str) -> Contents:
     if stated is None or contents.config is None:
         return replace(contents, config=contents.config or stated)
     if difference := contents.config.difference(stated):
-        raise CheckpointError(f"{folder}: {WEIGHTS} and {CONFIG} contradict each other: {difference}")
+        raise CheckpointError(f"{place}: {WEIGHTS} and {CONFIG} contradict each other: {difference}")
     return contents
 
 
-def _record(path: Path) -> NetworkConfig | None:
+def _record(text: str, where: str) -> NetworkConfig | None:
     try:
-        top: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise MalformedFileError(f"cannot read {path}: {error}") from None
+        top: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedFileError(f"cannot read {where}: {error}") from None
     record = top.get(NetworkConfig.KEY) if isinstance(top, dict) else None
     return None if record is None else NetworkConfig.from_json(json.dumps(record))
 
 
-def download(repository: str) -> Path:
-    """Fetch a network's files from the hub, each verified, and return their folder.
-
-    Args:
-        repository: ``hf-hub:owner/name`` or ``hf-hub:owner/name@revision``.
+def _read_repository(place: str) -> Contents:
+    """Read a network's weights from the hub, each file verified.
 
     Raises:
         ValueError: If the name is invalid.
         FetchError: If the hub does not provide them, or a file does not have the stated digest.
+        CheckpointError: If a file is damaged; the message names it.
     """
-    name, _, revision = repository.removeprefix(PREFIX).partition("@")
-    if not _ID.fullmatch(name):
-        raise ValueError(f"{repository!r} is not a repository: write hf-hub:owner/name or hf-hub:owner/name@revision")
-    from huggingface_hub import errors
-
-    with contextlib.suppress(errors.EntryNotFoundError):  # the weights may be enough
-        _fetch(name, CONFIG, revision or None)
-    return _fetch(name, WEIGHTS, revision or None).parent
-
-
-def _fetch(name: str, file: str, revision: str | None) -> Path:
-    from huggingface_hub import errors, hf_hub_download
-
+    name, _, revision = place.removeprefix(PREFIX).partition("@")
     try:
-        path = Path(hf_hub_download(name, file, revision=revision, token=_token(), local_files_only=is_offline()))
-    except errors.LocalEntryNotFoundError as error:
-        if is_offline():
-            raise OfflineError(f"{file} of {name} is not in the hub's cache, and the network is forbidden") from None
-        raise FetchError(f"cannot get {file} of {name}: {_first_line(error)}") from None
-    except (errors.EntryNotFoundError, errors.HfHubHTTPError) as error:
-        if isinstance(error, errors.EntryNotFoundError) and file == CONFIG:
-            raise
-        raise FetchError(f"cannot get {file} of {name}: {_first_line(error)}") from None
-    except OSError as error:
-        raise FetchError(f"cannot get {file} of {name}: {_first_line(error)}") from None
-    _verify(path)
-    return path
-
-
-def _token() -> str | bool | None:
-    """The token argument: the user's token for the hub itself, none for other endpoints."""
-    from huggingface_hub import constants
-
-    from .hub.tokens import TOKEN_HOSTS
-
-    host = constants.ENDPOINT.partition("://")[2].partition("/")[0]
-    return None if host in TOKEN_HOSTS else False
-
-
-def _verify(path: Path) -> None:
-    """Verify a file in the hub's cache, where its name is the digest that the hub states."""
-    blob = Path(os.path.realpath(path))
-    stated = blob.name
-    if re.fullmatch("[0-9a-f]{64}", stated):
-        digest = hashlib.sha256()
-    elif re.fullmatch("[0-9a-f]{40}", stated):  # stored in git itself, not in LFS
-        digest = hashlib.sha1(b"blob %d\0" % blob.stat().st_size, usedforsecurity=False)
-    else:
-        return  # a cache without links: the client has checked only the size
-    with blob.open("rb") as data:
-        while block := data.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != stated:
-        raise DigestError(f"{path} is not the file that the hub states ({stated}): delete it and try again")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        parse_hf(f"hf://{name}/{WEIGHTS}@{revision or 'main'}")
+        if not _ID.fullmatch(name):
+            raise ValueError(name)
+    except ValueError:
+        raise ValueError(
+            f"{place!r} is not a repository: write hf-hub:owner/name or hf-hub:owner/name@revision"
+        ) from None
+    found = snapshots.find(name, revision or "main")
+    stated = None if found.config is None else _record(found.config, f"{CONFIG} of {name}")
+    return _with_record(read_contents(found.path), stated, place)

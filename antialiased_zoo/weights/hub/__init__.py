@@ -2,12 +2,13 @@
 
 from .connection import Network
 from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, cached, fetch, is_offline, mirrored
-from .huggingface import HuggingFace
+from .huggingface import HuggingFace, url_of
 from .probing import Finding, probe
-from .redaction import redacted
+from .redaction import redacted, source_key
 from .retry import Retry, SourceError
 from .sources import Job, Scheme, register_scheme
 from .stamps import ShortDigestWarning
+from .statements import Hub, blob_digest
 from .verification import Verdict, verify
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "OFFLINE",
     "Fetchable",
     "Finding",
+    "Hub",
+    "HuggingFace",
     "Job",
     "LicenseWarning",
     "Network",
@@ -23,6 +26,7 @@ __all__ = [
     "ShortDigestWarning",
     "SourceError",
     "Verdict",
+    "blob_digest",
     "cached",
     "fetch",
     "is_offline",
@@ -30,6 +34,8 @@ __all__ = [
     "probe",
     "redacted",
     "register_scheme",
+    "source_key",
+    "url_of",
     "verify",
 ]
 

@@ -92,7 +92,9 @@ class Download:
             return True
         ask = {"Range": f"bytes={start}-", "If-Range": note.validator} if note else {}
         with request(self.url, self.retry, self.network, {**self.headers, **ask}, inspect=self.inspect) as answer:
-            check_status(answer, self.part)
+            if answer.status == 416:
+                self.part.discard()
+            check_status(answer)
             if answer.status == 206:
                 note = check_continues(answer, note, self.part)
             else:

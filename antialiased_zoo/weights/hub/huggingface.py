@@ -76,12 +76,24 @@ def check_stated(answer: Answer, file: WeightsFile) -> None:
     Raises:
         SourceError: The hub states another digest, or requires a token.
     """
-    stated = (answer.headers.get("X-Linked-ETag") or answer.headers.get("ETag") or "").strip('"')
-    if answer.status < 400 and re.fullmatch("[0-9a-f]{64}", stated) and not file.accepts(stated):
+    stated = stated_digest(answer)
+    if answer.status < 400 and len(stated) == 64 and not file.accepts(stated):
         raise SourceError(f"the hub states the SHA-256 {stated} for this revision")
     if answer.status in (401, 403):
-        said = printable(answer.headers.get("X-Error-Message") or "")
-        raise SourceError(
-            f"{describe(answer)}: the repository is private, gated or gone; if it is gated, accept its terms on "
-            f"huggingface.co; then set HF_TOKEN to a token with access{f' (the hub says: {said})' if said else ''}"
-        )
+        raise SourceError(refusal(answer))
+
+
+def stated_digest(answer: Answer) -> str:
+    """Return the digest that a response of the hub states: 64 digits of SHA-256, 40 of git's SHA-1, or ""."""
+    stated: str = answer.headers.get("X-Linked-ETag") or answer.headers.get("ETag") or ""
+    stated = stated.removeprefix("W/").strip('"')
+    return stated if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", stated) else ""
+
+
+def refusal(answer: Answer) -> str:
+    """Describe a response with the status 401 or 403, and what to do."""
+    said = printable(answer.headers.get("X-Error-Message") or "")
+    return (
+        f"{describe(answer)}: the repository is private, gated or gone; if it is gated, accept its terms on "
+        f"huggingface.co; then set HF_TOKEN to a token with access{f' (the hub says: {said})' if said else ''}"
+    )

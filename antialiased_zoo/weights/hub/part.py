@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import json
 import logging
 import re
@@ -16,6 +15,7 @@ from typing import IO
 from ...errors import CacheError
 from ..regular import create, is_regular, read_small, reopen
 from .cache import disk_errors, private_name
+from .redaction import source_key
 
 SUFFIX = ".part"
 _LARGEST_NOTE = 65536
@@ -40,12 +40,7 @@ class Note:
     @classmethod
     def of(cls, url: str, validator: str, total: int | None) -> Note:
         """Make the note of a URL."""
-        return cls(_hash(url), validator, total)
-
-
-def _hash(url: str) -> str:
-    """Return the SHA-256 of an address, which may contain a password."""
-    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+        return cls(source_key(url), validator, total)
 
 
 def remove_all(target: Path) -> None:
@@ -80,7 +75,7 @@ class Part:
             self._name(target)
 
     def _name(self, target: Path) -> None:
-        name = f"{target.name}.{_hash(self._url)[:8]}"
+        name = f"{target.name}.{source_key(self._url)[:8]}"
         self.path = target.with_name(f"{name}{private_name() if self.private else ''}{SUFFIX}")
         self._note_path = self.path.with_name(self.path.name + ".json")
 
@@ -114,7 +109,7 @@ class Part:
             return None
         sound = isinstance(note.validator, str) and note.validator.isascii() and note.validator.isprintable()
         sound = sound and (note.total is None or type(note.total) is int)
-        return note if sound and note.source == _hash(self._url) and note.validator and self.size else None
+        return note if sound and note.source == source_key(self._url) and note.validator and self.size else None
 
     def begin(self, note: Note) -> IO[bytes]:
         """Empty the part, write its note, and open it.

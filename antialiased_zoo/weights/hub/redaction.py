@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@|^[^/?#\s:]*:[^/?#\s]*@")
@@ -18,6 +19,11 @@ def redacted(url: str) -> str:
         'https://example.org/a?...'
     """
     return _QUERY.sub(r"\1...", _USERINFO.sub("", url))
+
+
+def source_key(url: str) -> str:
+    """Return the SHA-256 of an address, to recognise it by where the address itself could give a secret away."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def printable(text: object) -> str:

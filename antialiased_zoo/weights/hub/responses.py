@@ -14,15 +14,14 @@ _MEANING = {401: "unauthorized", 403: "forbidden", 404: "not found", 410: "gone"
 _HTML = "sent an HTML page instead of the file (a login, quota or error page)"
 
 
-def check_status(answer: Answer, part: Part) -> None:
-    """Check that the response is a file.
+def check_status(answer: Answer) -> None:
+    """Check that the response is a file, or a part of one.
 
     Raises:
         SourceError: It is an error or a web page.
     """
     status = answer.status
     if status == 416:
-        part.discard()
         raise SourceError("HTTP 416 (the part no longer fits the file)", transient=True)
     if status not in (200, 206):
         meaning = _MEANING.get(status, answer.reason)

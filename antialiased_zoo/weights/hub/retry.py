@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 #: HTTP statuses of transient errors.
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
@@ -40,6 +45,23 @@ class Retry:
         if not error.transient or failures >= self.attempts or asked > self.longest_pause:
             return None
         return min(max(self.backoff * 2.0 ** (failures - 1), asked), self.longest_pause)
+
+    def persist(self, attempt: Callable[[], _T]) -> _T:
+        """Call a function until it succeeds, with pauses after transient errors.
+
+        Raises:
+            SourceError: The function's, if it is permanent or was the last attempt's.
+        """
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except SourceError as error:
+                failures += 1
+                pause = self.pause(error, failures)
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
 
 class SourceError(Exception):
