@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -45,10 +44,8 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         'RGB'
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of unusual metadata
-            with open_regular(Path(path)) as file, Image.open(file, formats=_formats()) as image:
-                return _central(_rgb(_upright(_sized(image))))
+        with open_regular(Path(path)) as file, Image.open(file, formats=_formats()) as image:
+            return _central(_rgb(_upright(_sized(image))))
     except PhotoError as error:
         raise PhotoError(f"{Path(path)}: {error}") from None
     except UnidentifiedImageError:
@@ -57,7 +54,7 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
     except (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error or type(error).__name__
         raise PhotoError(f"{Path(path)}: cannot be decoded: {reason}") from None
-    except (Image.DecompressionBombError, MemoryError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise PhotoError(f"{Path(path)}: too large: {error}") from None
 
 

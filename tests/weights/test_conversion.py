@@ -1,23 +1,28 @@
 """The file made of a pickle: its bytes, its mode, and what is left when the process is killed."""
 
+import io
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 import tracemalloc
+import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from fault_table import write
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from antialiased_zoo.errors import UnsafePickleError
+from antialiased_zoo.errors import MalformedFileError, UnsafePickleError
+from antialiased_zoo.evaluation import read_photo
 from antialiased_zoo.weights import checkpoints
 
 ROWS: dict[str, tuple[str, ...]] = {}
@@ -143,3 +148,71 @@ def test_memory_that_the_file_does_not_hold_is_not_taken(kind: str, tmp_path: Pa
         ROWS[f"a pickle ({kind}) that takes 8 GiB"] = (f"UnsafePickleError, before any is taken: {what}",)
     finally:
         tracemalloc.stop()
+
+
+def saved(state: object) -> dict[str, bytes]:
+    """Return the members of a zip that torch writes."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(members: Iterable[tuple[str, bytes]]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two members with one name
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("decoy", ["before", "same name", "other case", "prefix", "comment", "locator"])
+def test_what_is_checked_is_what_torch_reads(decoy: str, tmp_path: Path) -> None:
+    """A harmless member or directory, for a reader that looks elsewhere than torch's, hides no greedy one."""
+    good = saved({"a": torch.ones(2)})
+    (pickled,) = (name for name in good if name.endswith("/data.pkl"))
+    greedy = {**good, pickled: pickle.dumps({"a": Greedy()}, 2)}
+    root = pickled.partition("/")[0]
+    if decoy in ("before", "same name", "other case"):
+        name = {"before": f"{root}/x.data.pkl", "same name": pickled, "other case": f"{root}/DATA.pkl"}[decoy]
+        content = zipped([(name, good[pickled]), *greedy.items(), (name, good[pickled])])
+    elif decoy == "comment":
+        end = zipped(greedy.items())
+        content = end[:-2] + len(end).to_bytes(2, "little") + end
+    else:
+        content = zipped(greedy.items()) + zipped(good.items())
+        if decoy == "locator":  # to a directory that is not right before it
+            content = content[:-22] + b"PK\6\7" + bytes(16) + content[-22:]
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises((UnsafePickleError, MalformedFileError), match=r"bytearray|in two ways|Bad magic"):
+        checkpoints.read_tensors(tmp_path / "w.pth")
+
+
+def test_threads_that_read_leave_the_warning_filters_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "new.pth")
+    torch.save({"a": torch.ones(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    before, seen, all_in = list(warnings.filters), [], threading.Barrier(4)
+
+    def watched(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            all_in.wait(30)
+            seen.append(list(warnings.filters))
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(torch, "load", watched(torch.load))
+    monkeypatch.setattr(Image, "open", watched(Image.open))
+    readers = [checkpoints.read_tensors, checkpoints.read_tensors, read_photo, read_photo]
+    files = ["new.pth", "old.pth", "photo.png", "photo.png"]
+    threads = [
+        threading.Thread(target=read, args=(tmp_path / name,)) for read, name in zip(readers, files, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [before] * 4
+    assert list(warnings.filters) == before

@@ -10,7 +10,6 @@ import pickle
 import pickletools
 import shutil
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,7 +56,6 @@ def read_pickle_with_metadata(
     try:
         if _starts_with(path, b"PK\x03\x04"):
             _check_zip(path)
-            _check_opcodes(path, _zipped_pickle(path))
             content = _load(path, map_location="cpu", mmap=True)
         else:
             with path.open("rb") as file:
@@ -93,24 +91,40 @@ def _starts_with(path: Path, mark: bytes) -> bool:
 def _load(path: Path, **options: Any) -> Any:
     import torch
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about old storage classes in these files
-        return torch.load(path, weights_only=True, **options)
+    return torch.load(path, weights_only=True, **options)
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse compressed members: torch writes none, and a small file could expand to any size."""
+    """Refuse archives that torch does not write, and pickles in them that `_check_opcodes` refuses.
+
+    Compressed members could expand to any size. Torch reads with a zip reader of its own: only where
+    all readers find the same directory, and no two members have one name for any of them, is it clear
+    that the pickles checked here are all that it could read.
+    """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-    if packed or sum(member.file_size for member in members) > path.stat().st_size:
-        raise MalformedFileError(f"{path} contains compressed or overlapping data, unlike any torch file")
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise MalformedFileError(f"{path} contains compressed or overlapping data, unlike any torch file")
+        names = {member.filename.casefold() for member in members}
+        if len(names) < len(members) or not _has_one_directory(path, members):
+            raise MalformedFileError(f"{path} has names or a directory that can be read in two ways: no torch file has")
+        for member in members:
+            if member.filename.casefold().endswith("data.pkl"):
+                _check_opcodes(path, io.BytesIO(archive.read(member)))
 
 
-def _zipped_pickle(path: Path) -> IO[bytes]:
-    with zipfile.ZipFile(path) as archive:
-        name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-        return io.BytesIO(archive.read(name) if name else b"")
+def _has_one_directory(path: Path, members: list[zipfile.ZipInfo]) -> bool:
+    """True if the archive begins with the file and ends with it, so that no record can point elsewhere."""
+    with path.open("rb") as file:
+        file.seek(-min(98, path.stat().st_size), os.SEEK_END)
+        wide, locator, end = (rest := file.read())[:-42], rest[-42:-22], rest[-22:]
+    whole = end.startswith(b"PK\5\6") and end.endswith(b"\0\0")  # no comment, which could hold another end
+    if locator.startswith(b"PK\6\7"):
+        at = int.from_bytes(locator[8:16], "little")
+        whole = whole and wide.startswith(b"PK\6\6") and at == path.stat().st_size - 98
+    # Python adds the number of bytes before the archive to all positions, so a first member at 0 means none.
+    return whole and min((member.header_offset for member in members), default=0) == 0
 
 
 def _check_opcodes(path: Path, file: IO[bytes]) -> None:
