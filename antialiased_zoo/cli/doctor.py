@@ -12,7 +12,6 @@ import ssl
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
@@ -70,9 +69,9 @@ def environment() -> dict[str, Any]:
 def _cache() -> str:
     try:
         folder = hub.cache.folder()
+        there = next(path for path in (folder, *folder.parents) if hub.cache.exists(path))
     except CacheError as error:
         return f"unusable: {error}"
-    there = next(path for path in (folder, *folder.parents) if path.exists())
     state = "writable" if os.access(there, os.W_OK) else "read-only"
     return f"{folder} ({state}, {shutil.disk_usage(there).free:,} bytes free)"
 
@@ -80,7 +79,7 @@ def _cache() -> str:
 def _certificates() -> str:
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         if path := os.environ.get(name):
-            return f"{name}={path}" + ("" if Path(path).exists() else " (missing)")
+            return f"{name}={path}" + ("" if os.path.exists(path) else " (missing)")
     return f"the system's ({ssl.get_default_verify_paths().openssl_cafile})"
 
 
@@ -105,17 +104,19 @@ def _sources(entries: list[Entry]) -> Iterator[tuple[Entry, Any, str]]:
 
 
 def _record(found: dict[str, list[hub.Finding]]) -> None:
-    states = last_findings() | {f.source: f.status for findings in found.values() for f in findings}
+    states = last_findings() | {f.key: f.status for findings in found.values() for f in findings}
     try:
-        hub.cache.make(hub.cache.folder())
-        with hub.cache.replacing(hub.cache.folder() / _RECORD) as temporary:
+        path = hub.cache.folder() / _RECORD
+        hub.cache.make(path.parent)
+        hub.cache.sweep(path)
+        with hub.cache.replacing(path) as temporary:
             temporary.write_text(json.dumps(states), encoding="utf-8")
     except (FetchError, OSError) as error:
         say(f"the results cannot be saved: {error}", sys.stderr)
 
 
 def last_findings() -> dict[str, str]:
-    """Return the last results of `doctor`, a state for each source; empty if it never ran."""
+    """Return the last results of `doctor`, a state for each source's key; empty if it never ran."""
     try:
         found = json.loads(read_small(hub.cache.folder() / _RECORD, _LARGEST))
     except (FetchError, OSError, ValueError, RecursionError):

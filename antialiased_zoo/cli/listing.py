@@ -86,7 +86,8 @@ def _cached(entry: Entry) -> tuple[str, str | None]:
 
 def _sources(entry: Entry, found: dict[str, str]) -> str:
     """Number of sources that were alive in the last `doctor`, such as 2/3; ? if they were not checked."""
-    states = [found[source] for source in entry.sources if source in found]
+    keys = map(hub.source_key, entry.sources)
+    states = [found[key] for key in keys if key in found]
     if not states:
         return "?"
     alive = sum(state in ("alive", "local") for state in states)

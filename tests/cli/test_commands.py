@@ -16,7 +16,7 @@ from fetching import CONTENT, DIGEST, NAME
 from PIL import Image
 
 from antialiased_zoo import cli
-from antialiased_zoo.weights import hub
+from antialiased_zoo.weights import hub, manifest
 from antialiased_zoo.weights.hub import cache
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
@@ -64,6 +64,38 @@ def listed(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": entries}))
     monkeypatch.setattr("antialiased_zoo.weights.manifest.own_path", lambda: path)
+
+
+def test_a_cache_that_cannot_be_reached_is_named(
+    listed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, home = Path.exists, cache.folder().parent
+
+    def exists(path: Path, **options: bool) -> bool:
+        if home in path.parents:  # as for a folder inside another user's
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    monkeypatch.setenv("ANTIALIASED_ZOO_OFFLINE", "1")
+    assert cli.main(["doctor"]) == 0
+    assert f"unusable: cannot use {cache.folder()}: Permission denied. Free space" in capsys.readouterr().out
+    assert cli.main(["verify"]) == 1
+    assert f"cannot use {cache.folder() / NAME}: Permission denied" in capsys.readouterr().err
+
+
+def test_sources_that_differ_in_their_query_are_told_apart(
+    listed: None, server: FaultServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = manifest.own_path()
+    content = json.loads(path.read_text())
+    content["entries"] = [{**ENTRY, "sources": [f"{server.url}/good/{NAME}?dl=1", f"{server.url}/404/{NAME}?dl=1"]}]
+    path.write_text(json.dumps(content))
+    assert cli.main(["doctor"]) == 0
+    assert "?dl=1" not in capsys.readouterr().out
+    assert "dl=1" not in (cache.folder() / ".antialiased_zoo_doctor.json").read_text()
+    cli.main(["list"])
+    assert "1/2" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("listed")

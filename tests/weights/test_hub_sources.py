@@ -138,6 +138,13 @@ class TestOffline:
             with pytest.raises(OfflineError, match=variable):
                 get(source, name="cold.pth")
 
+    def test_a_wrong_copy_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cache.make(cache.folder())
+        (cache.folder() / NAME).write_bytes(CONTENT[:-1])
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(OfflineError, match=rf"{NAME} has the SHA-256 \w+, expected {DIGEST}: it was not used"):
+            get("https://no-such-host.invalid/x")
+
     def test_no_network_with_a_warm_cache(self, server: FaultServer) -> None:
         path = get(f"{server.url}/good/{NAME}")
         assert get("https://no-such-host.invalid/x") == path

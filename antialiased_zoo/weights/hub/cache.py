@@ -67,6 +67,16 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def exists(path: Path) -> bool:
+    """True if there is something at a path.
+
+    Raises:
+        CacheError: The path cannot be reached.
+    """
+    with disk_errors(path):
+        return path.exists()
+
+
 def beside(path: Path, suffix: str) -> Path:
     """Return the path of one of this package's files next to a weights file."""
     return path.with_name(path.name + suffix)

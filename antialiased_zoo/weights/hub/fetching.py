@@ -85,7 +85,8 @@ def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RE
                 return path
     if offline:
         why = f"{' or '.join(OFFLINE)} forbids the network"
-        raise OfflineError(f"{_wanted(wanted)} is not in the cache, and {why}.\n{_by_hand(wanted, folder)}")
+        bad = "".join(f"\n{reason}" for reason in _wrong_copies(wanted, folder))
+        raise OfflineError(f"{_wanted(wanted)} is not in the cache, and {why}.{bad}\n{_by_hand(wanted, folder)}")
     listed = "\n".join(f"  {source}: {reason}" for source, reason in reasons)
     raise SourcesFailedError(f"could not get {_wanted(wanted)}:\n{listed}\n{_by_hand(wanted, folder)}", reasons)
 
@@ -129,6 +130,17 @@ def _present(file: WeightsFile, folder: Path) -> Path | None:
             continue
         return path
     return None
+
+
+def _wrong_copies(wanted: Fetchable, folder: Path) -> Iterator[str]:
+    """Say which copies were not used because of their digest."""
+    for file in wanted.files:
+        try:
+            stamps.check(folder / file.file, file)
+        except DigestError as error:
+            yield f"{error}: it was not used."
+        except OSError:  # there is none
+            continue
 
 
 def _fetch_locked(job: Job, reasons: list[tuple[str, str]], offline: bool) -> Path | None:

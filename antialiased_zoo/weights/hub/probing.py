@@ -11,7 +11,7 @@ from . import stamps
 from .connection import Network
 from .exchange import Answer, request
 from .huggingface import check_stated, url_of
-from .redaction import redacted
+from .redaction import redacted, source_key
 from .responses import content_length, describe, is_page
 from .retry import Retry, SourceError
 from .sources import find_scheme
@@ -31,11 +31,18 @@ class Finding:
             (size or digest other than the manifest's) or ``"unknown"`` (a scheme that cannot be
             probed).
         detail: The reason, or the facts about the file.
+        key: Tells sources apart that differ only in what is not shown; see `source_key`.
     """
 
     source: str
     status: str
     detail: str
+    key: str
+
+    @classmethod
+    def of(cls, source: str, status: str, detail: str) -> Finding:
+        """Make the finding of a source."""
+        return cls(redacted(source), status, detail, source_key(source))
 
 
 def probe(source: str, file: WeightsFile, retry: Retry, network: Network) -> Finding:
@@ -56,9 +63,9 @@ def probe(source: str, file: WeightsFile, retry: Retry, network: Network) -> Fin
             return _probe_url(source, url_of(source), file, retry, network)
         return _probe_local(source, file)
     except _OtherFileError as error:
-        return Finding(redacted(source), "differs", str(error))
+        return Finding.of(source, "differs", str(error))
     except SourceError as error:
-        return Finding(redacted(source), "dead", str(error))
+        return Finding.of(source, "dead", str(error))
 
 
 class _OtherFileError(Exception):
@@ -78,7 +85,7 @@ def _probe_url(source: str, url: str, file: WeightsFile, retry: Retry, network: 
         with request(url, retry, network, headers, method=method, inspect=inspect) as answer:
             if method == "HEAD" and answer.status in _NO_HEAD:
                 continue
-            return Finding(redacted(source), "alive", _described(answer, file))
+            return Finding.of(source, "alive", _described(answer, file))
     raise AssertionError("the second method always answers")
 
 
@@ -99,10 +106,10 @@ def _described(answer: Answer, file: WeightsFile) -> str:
 def _probe_local(source: str, file: WeightsFile) -> Finding:
     path = find_scheme(source).local(source)
     if path is None:
-        return Finding(source, "unknown", "this kind of source cannot be probed")
+        return Finding.of(source, "unknown", "this kind of source cannot be probed")
     with contextlib.suppress(FileNotFoundError):
         try:
-            return Finding(source, "local", f"SHA-256 {stamps.check(path, file, stamped=False)}")
+            return Finding.of(source, "local", f"SHA-256 {stamps.check(path, file, stamped=False)}")
         except DigestError as error:
             raise _OtherFileError(str(error)) from None
         except FetchError as error:

@@ -35,6 +35,9 @@ def verify(wanted: Iterable[Fetchable], same: Callable[[Path, Path], bool] | Non
         same: Compares a converted file with its pickle (`checkpoints.holds_same`). Default: only
             the converted file's own digest is checked.
 
+    Raises:
+        CacheError: The cache folder cannot be reached.
+
     Example:
         >>> from antialiased_zoo.weights import manifest
         >>> all(verdict.status == "ok" for verdict in verify(manifest.load()))
@@ -43,12 +46,12 @@ def verify(wanted: Iterable[Fetchable], same: Callable[[Path, Path], bool] | Non
     folder = cache.folder()
     for file in (file for one in wanted for file in one.files):
         for path in (*in_place(file), folder / file.file):
-            if path.exists():
+            if cache.exists(path):
                 yield _verdict(path, file, may_move=path.parent == folder)
         source = folder / file.file
         made = cache.converted(source)
-        if made.exists():
-            yield _verdict_of_converted(made, source, same if source.exists() else None)
+        if cache.exists(made):
+            yield _verdict_of_converted(made, source, same if cache.exists(source) else None)
 
 
 def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
