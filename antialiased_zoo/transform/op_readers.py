@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,8 @@ QUANTIZED = "quantized: antialias the network first, then quantize it"
 _DEFORMED = "deformable: its offsets belong to the strided map, so it cannot be evaluated densely"
 _WINDOWS = "pools windows that a view makes: there is no op with a stride to change"
 _SPLITS = ("view", "reshape", "unflatten", "_unsafe_view")
+_REORDERINGS = ("transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims", "t")
+_LAST = ("kthvalue", "sort", "topk")  # these reduce the last axis if no other is given
 FRACTIONAL = "pools at random positions"
 _CONV_DEFAULTS = (("stride", 1), ("padding", 0), ("dilation", 1))
 _POOL_DEFAULTS: dict[str, Any] = {"kernel_size": 1, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
@@ -122,7 +125,8 @@ def call_window(given: dict[str, Any], _: str) -> Op | None:
 
 def call_index(given: dict[str, Any], _: str) -> Op | None:
     """Read a function that selects positions by a tensor of indices."""
-    return None if given.get("dim") in (0, 1) else Op("slice", (), left=_SLICE)
+    first = given.get("dim") in (0, 1) and not _is_call(given.get("input"), _REORDERINGS)
+    return None if first else Op("slice", (), left=_SLICE)
 
 
 def call_deformed(given: dict[str, Any], _: str) -> Op | None:
@@ -133,13 +137,35 @@ def call_deformed(given: dict[str, Any], _: str) -> Op | None:
 
 def call_reduction(given: dict[str, Any], name: str) -> Op | None:
     """Read a reduction over windows that a view makes, such as ``x.view(n, c, h // 2, 2, w // 2, 2).mean((3, 5))``."""
-    source, dims = given.get("input"), given.get("dim")
+    source, dims = given.get("input"), given.get("dim", given.get("axis", -1 if name in _LAST else None))
     dims = dims if isinstance(dims, (tuple, list)) else (dims,)
-    if not all(isinstance(dim, int) and (dim < 0 or dim > 2) for dim in dims):
+    if not all(isinstance(dim, int) for dim in dims):
         return None
-    windows = isinstance(source, fx.Node) and function_name(source.target) == "unfold"
-    pools = windows or _is_split(source, whole=True)
-    return Op("avgpool" if name in ("mean", "sum") else "maxpool", (), left=_WINDOWS) if pools else None
+    behind = all(dim < 0 or dim > 2 for dim in dims) and (
+        _is_call(source, ("unfold",)) or _is_split(source, whole=True)
+    )
+    if not behind and not _reduces_windows(source, dims):
+        return None
+    return Op("avgpool" if name in ("mean", "sum") else "maxpool", (), left=_WINDOWS)
+
+
+def _reduces_windows(source: Any, dims: Sequence[int]) -> bool:
+    """True if an axis that is reduced has a given length, and seems to be split off the axis before it.
+
+    This is for sequences, ``x.view(n, c, -1, 2)``, and for tokens, ``x.transpose(1, 2).reshape(n, -1, 2, c)``.
+    """
+    sizes = _sizes(source) if _is_split(source) else ()
+    axes = [dim % len(sizes) for dim in dims] if len(sizes) > 3 else []
+    first = 2 if axes and _is_call(source.args[0], _REORDERINGS) else 3
+    return any(
+        axis >= first
+        and type(sizes[axis]) is int
+        and sizes[axis] > 1
+        and axis - 1 not in axes
+        # The size of an axis of the map would mean that the axis is whole.
+        and not _is_call(sizes[axis - 1], ("getitem", "size"))
+        for axis in axes
+    )
 
 
 def call_select(given: dict[str, Any], _: str) -> Op | None:
@@ -169,17 +195,26 @@ def _is_split(value: Any, whole: bool = False) -> bool:
         value: The node that may be the view.
         whole: Count only a view with more axes than a two-dimensional map, as far as the node shows.
     """
-    if not isinstance(value, fx.Node) or function_name(value.target) not in _SPLITS:
+    if not _is_call(value, _SPLITS):
         return False
-    sizes: Any = value.args[1:]
-    sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
-    return not whole or function_name(value.target) == "unflatten" or len(sizes) > 4
+    return not whole or function_name(value.target) == "unflatten" or len(_sizes(value)) > 4
+
+
+def _sizes(view: fx.Node) -> Sequence[Any]:
+    """The sizes that a view is given."""
+    sizes: Any = view.args[1:]
+    return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+
+
+def _is_call(value: Any, names: Sequence[str]) -> bool:
+    """True for a node that calls a function or method of one of these names."""
+    return isinstance(value, fx.Node) and function_name(value.target) in names
 
 
 def of_getitem(node: fx.Node) -> Op | None:
     """Read an indexing expression, ``x[...]``."""
-    index, source = node.args[1], node.args[0]
-    if not isinstance(index, tuple):
+    source, index = node.args[0], node.args[1] if isinstance(node.args[1], tuple) else node.args[1:]
+    if _is_call(source, ("getattr", "size")):  # of a shape
         return None
     steps = [part.step for part in index if isinstance(part, slice)]
     known = tuple(step for step in steps if isinstance(step, int))

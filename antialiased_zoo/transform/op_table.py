@@ -186,8 +186,16 @@ _ROWS = [
         read_call=call_deformed,
     ),
     StridedOp(
-        functions=("mean", "sum", "amax", "amin", "max", "min"),
+        functions=(
+            *("mean", "sum", "amax", "amin", "max", "min", "median", "nanmean", "nansum", "nanmedian", "mode", "prod"),
+            *("logsumexp", "std", "var", "sort"),
+        ),
         arguments=("input", "dim"),
+        read_call=call_reduction,
+    ),
+    StridedOp(
+        functions=("norm", "linalg_vector_norm", "topk", "kthvalue", "quantile", "nanquantile"),
+        arguments=("input", "", "dim"),
         read_call=call_reduction,
     ),
     StridedOp(functions=("select", "unbind"), arguments=("input", "dim"), read_call=call_select),

@@ -136,9 +136,9 @@ def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidde
     parts = Counter(id(module) for child in model.children() for module in child.modules())
     hidden |= {module for module, count in parts.items() if count > 1}
     for name, held in vars(model).items():
-        for index, inner in enumerate(held if isinstance(held, (list, tuple)) else ()):
-            if isinstance(inner, nn.Module) and id(inner) not in parts:
-                found = replace(found, sites=(*found.sites, *_loose(f":{name}.{index}", inner)))
+        for path, inner in _contained(held, f":{name}"):
+            if id(inner) not in parts:
+                found = replace(found, sites=(*found.sites, *_loose(path, inner)))
     for name, child in model.named_children():
         op = read_module(child)
         up = read_upsampling_module(child, ndim=None) if options.upsample is not None else None
@@ -177,6 +177,16 @@ def _within(site: Site, reads: str) -> Site | None:
 
 def _left(site: Site, reason: str) -> Site:
     return replace(site, keep=site.stride, placement=None, shares="", reason=reason)
+
+
+def _contained(held: object, path: str) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules in a plain list, tuple or dict, and in those inside it, with their paths."""
+    items = held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, (list, tuple)) else ()
+    for key, item in items:
+        if isinstance(item, nn.Module):
+            yield f"{path}.{key}", item
+        else:
+            yield from _contained(item, f"{path}.{key}")
 
 
 def _loose(name: str, module: nn.Module) -> Iterator[Site]:
