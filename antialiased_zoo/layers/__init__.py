@@ -46,6 +46,7 @@ from .torch_internals import TorchDispatchMode as TorchDispatchMode
 from .torch_internals import conv2d_reordered as conv2d_reordered
 from .torch_internals import forget_compiled_code as forget_compiled_code
 from .torch_internals import is_compiled_wrapper as is_compiled_wrapper
+from .torch_internals import is_saving_through_hooks as is_saving_through_hooks
 from .torch_internals import own_call as own_call
 from .torch_internals import patch_wrapped_functions as patch_wrapped_functions
 from .torch_internals import reorder_conv2d_weight as reorder_conv2d_weight

@@ -36,6 +36,19 @@ def is_functorch_active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def is_saving_through_hooks() -> bool:
+    """True inside `torch.autograd.graph.saved_tensors_hooks`, as in activation checkpointing."""
+    with torch.enable_grad():
+        saves: Any = torch.ones((), requires_grad=True).exp().grad_fn
+    if saves is None:  # in inference mode nothing is saved
+        return False
+    try:
+        saves._raw_saved_result.register_hooks(lambda tensor: tensor, lambda tensor: tensor)
+    except RuntimeError:  # it has hooks already
+        return True
+    return False
+
+
 def reorder_conv2d_weight(
     weight: Tensor, padding: Any, stride: Any, dilation: Any, groups: int, input_shape: Sequence[int]
 ) -> Tensor:

@@ -7,17 +7,17 @@ from typing import Any, cast
 
 from torch import fx, nn
 
-from ..errors import warn
 from .downsamplers import Downsampler
+from .graph_losses import warn_of_losses
 from .module_form import apply_site, blur_of, like_model, share_hooks
 from .plans import Plan, Site
-from .traced import TracedModel, UntraceableError
+from .traced import TracedModel
 
 
 def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphModule:
     """Insert blurs between the nodes of the model's graph; parts that cannot be traced are treated as modules."""
     flow = TracedModel(model)
-    _warn_of_modes(model, flow)
+    warn_of_losses(model, flow)
     graph = flow.graph
     for name, tensor in flow.constants.items():
         model.register_buffer(name, tensor, persistent=False)
@@ -43,21 +43,8 @@ def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphM
             delattr(made, name)
             vars(made)[name] = tensor
     _keep_unused(model, made)
+    share_hooks(model, made)
     return made
-
-
-def _warn_of_modes(model: nn.Module, flow: TracedModel) -> None:
-    """Warn if the model's code differs between training and evaluation, which a graph cannot express."""
-    try:
-        same = TracedModel(model, not model.training).described() == flow.described()
-    except UntraceableError:
-        same = False
-    if not same:
-        name, mode, other = type(model).__name__, *(("training", "eval") if model.training else ("evaluation", "train"))
-        warn(
-            f"the code of {name} differs between training and evaluation (functional dropout, for example): the graph "
-            f"always does what it does in {mode}, also after {other}(); call {other}() before for the other"
-        )
 
 
 def _keep_unused(model: nn.Module, made: fx.GraphModule) -> None:

@@ -135,6 +135,11 @@ class TracedModel:
         """True if the node is run by a module that is not a registered child (in a plain list, for example)."""
         return node in self._tracer.loose
 
+    @property
+    def surroundings(self) -> Mapping[fx.Node | None, Mapping[str, object]]:
+        """What was active when each op ran, such as `torch.no_grad`; for None, what was active before."""
+        return self._tracer.surroundings
+
     def owner(self, node: fx.Node) -> str:
         """Qualified name of the module whose forward runs the node; "" for the model itself."""
         return self._tracer.owner[node]

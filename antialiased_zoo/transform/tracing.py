@@ -33,6 +33,7 @@ from ..layers import (
 from .activations import ACTIVATIONS, NORMS, registered_activations
 from .op_table import registered_ops
 from .randomness import DrawnLater
+from .surroundings import surroundings
 
 # Modules that the plan looks for or knows, so they need not be traced into.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
@@ -78,6 +79,7 @@ class Tracer(fx.Tracer):
         self.returns: dict[fx.Node, list[str]] = defaultdict(list)
         self.takes: dict[fx.Node, list[str]] = defaultdict(list)
         self.owner: dict[fx.Node, str] = {}
+        self.surroundings: dict[fx.Node | None, dict[str, object]] = {None: surroundings()}  # None: of the trace itself
         self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
         self.parameter_proxies: dict[str, fx.Proxy] = {}
         self._inside = [""]
@@ -149,6 +151,8 @@ class Tracer(fx.Tracer):
         """Record the module whose forward runs the op."""
         node = super().create_node(*args, **kwargs)
         self.owner[node] = self._inside[-1]
+        if node.op.startswith("call"):
+            self.surroundings[node] = surroundings()
         if self.is_loose:
             self.loose.add(node)
         return node

@@ -38,6 +38,14 @@ def test_is_functorch_active() -> None:
     assert not torch_internals.is_functorch_active()
 
 
+def test_is_saving_through_hooks() -> None:
+    with torch.autograd.graph.save_on_cpu():
+        assert torch_internals.is_saving_through_hooks()
+    assert not torch_internals.is_saving_through_hooks()
+    with torch.inference_mode():
+        assert not torch_internals.is_saving_through_hooks()
+
+
 def test_reorder_conv2d_weight_and_conv2d_reordered() -> None:
     x, weight, bias = torch.randn(1, 8, 9, 9), torch.randn(16, 8, 3, 3), torch.randn(16)
     settings = (1, 1), (2, 2), (1, 1), 1
