@@ -11,47 +11,50 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from tqdm.auto import tqdm
 
 from antialiased_zoo.cli.numbers import above_zero, natural, part, positive
 from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import (
     DATA_GRAMMAR,
     GRAMMAR,
+    PAPER_PAIRS,
     PROBES,
     PROTOCOLS,
     ClassMap,
+    CorruptImageError,
     Evaluation,
     LabelledImages,
     Options,
     PhotoBatches,
     Probe,
     Settings,
-    ShiftProtocol,
     Subject,
     bare_seconds,
+    chosen_layers,
     evaluate,
     feature_maps,
-    find_device,
     find_probe,
     imagenet_c,
     imagenet_p,
-    logits_of,
     markdown_table,
     open_data,
+    open_images,
+    perturbation_folders,
     plots,
+    predictions_of,
     prepare,
     result_notes,
     sample_canvases,
     stability_curves,
 )
-from antialiased_zoo.training import launcher, versions
+from antialiased_zoo.metrics import corruption_folders
+from antialiased_zoo.training import launcher, processes, versions
 
 AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -89,7 +92,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     features.add_argument("--grid", type=positive, default=8, help="shifts of 0 to GRID-1 pixels along each axis")
     features.add_argument("--feature-images", type=positive, default=8)
     features.add_argument(
-        "--curve-image", type=natural, default=0, help="index of the image whose stability curves are drawn"
+        "--curve-image",
+        type=natural,
+        help="index in the data set of the image whose stability curves are drawn; default: the first",
     )
     parser.add_argument("--imagenet-c", type=Path, metavar="DIR")
     parser.add_argument("--imagenet-p", type=Path, metavar="DIR", help="unpacked to frames")
@@ -109,7 +114,7 @@ def _add_protocol(group: Any) -> None:
     group.add_argument("--room", action="store_true", help="resize to a larger size if there is no room to shift crops")
     group.add_argument("--protocol", choices=PROTOCOLS, default="auto")
     group.add_argument("--paper", action="store_true", help="draw crop pairs exactly as the published script does")
-    group.add_argument("--pairs", type=positive, default=1, help="pairs of shifts per image")
+    group.add_argument("--pairs", type=positive, help="pairs of shifts per image; default: 1")
     group.add_argument("--seed", type=natural, default=0)
 
 
@@ -129,17 +134,28 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     if args.agree_with and (args.labels or args.classes):
         raise ValueError("--agree-with takes its labels from a model: leave out --labels and --classes")
-    device = start(args)
+    if args.paper and args.pairs:
+        raise ValueError(f"--paper draws {PAPER_PAIRS} pairs of crops, like the published script: leave out --pairs")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    with processes(args.device) as (device, _, _):
+        run(args, device)
+
+
+def run(args: argparse.Namespace, device: torch.device) -> None:
     makers = {name: find_probe(name) for name in args.metrics if name != "features"}
-    needs_classes = any(create(Settings(1)).needs_targets for create in makers.values())
+    drawn = Settings(1, args.pairs or 1, args.seed, args.paper)
+    needs_classes = any(create(drawn).needs_targets for create in makers.values())
     if args.agree_with and not needs_classes:
         raise ValueError("--agree-with labels images for accuracy: none of the --metrics uses labels")
-    images = open_data(args.data, args.labels, labelled=needs_classes and not args.agree_with)
-    thin_out(images, args)
+    labelled = needs_classes and not args.agree_with
+    images = open_data(args.data, args.labels, labelled=labelled, hide_bar=hide_bar(args))
+    settings = Settings(len(images), args.pairs or 1, args.seed, args.paper)  # pairs depend on the whole data set
+    images.thin_out(args.limit)
+    curve = place_of(images, args.curve_image) if "diagonal" in args.metrics else 0
     options = Options(
         device, args.batch_size, args.workers, AMP.get(args.amp), args.channels_last, not args.no_progress
     )
-    settings = Settings(len(images), args.pairs, args.seed, args.paper)
 
     def make() -> dict[str, Probe]:
         return {name: create(settings) for name, create in makers.items()}
@@ -161,9 +177,23 @@ def main(argv: Sequence[str]) -> None:
         maps = {one.named.label: one.match(images.classes, args.classes) for one in subjects if needs_classes}
     for note in [one.note() for one in subjects] + [f"{label}: classes matched {m.how}" for label, m in maps.items()]:
         say(note)
-    results = measure(subjects, images, make, maps, args, options)
-    if first_process():
-        report(results, subjects, images, args)
+    layers = check_extras(subjects, args, options)
+    results = {one.named.label: facts_of(one, maps.get(one.named.label)) for one in subjects}
+    found = measure(results, subjects, images, make, maps, args, options) if makers else None
+    try:  # whatever happens to the rest, the figures are reported
+        for group in by_protocol(subjects):
+            for name, extra in extras(group, images, maps, args, options, layers, curve):
+                results[name] |= extra
+        if found and args.overhead:
+            say(overhead(found, subjects, options))
+    finally:
+        if first_process():
+            report(results, subjects, images, args)
+
+
+def hide_bar(args: argparse.Namespace) -> bool | None:
+    """What tqdm takes as `disable`; None shows a bar on a terminal."""
+    return True if args.no_progress or not first_process() else None
 
 
 def say(text: str) -> None:
@@ -181,24 +211,21 @@ def preprocessing_flags(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def start(args: argparse.Namespace) -> torch.device:
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = find_device(args.device)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return device
+def place_of(images: LabelledImages, number: int | None) -> int:
+    """Return the place among the measured images of the one with this number in the data set; None is the first.
 
-
-def thin_out(images: LabelledImages, args: argparse.Namespace) -> None:
-    """Select evenly spaced images, so that every class is kept, and check the options about them."""
-    if args.limit and args.limit < len(images):
-        images.keep([index * len(images) // args.limit for index in range(args.limit)])
-    if not 0 <= args.curve_image < len(images):
-        raise ValueError(f"--curve-image {args.curve_image}: the images are numbered 0 to {len(images) - 1}")
+    Raises:
+        ValueError: If it is not measured.
+    """
+    if number is None:
+        return 0
+    if number not in images.numbers:
+        some = ", ".join(map(str, images.numbers[:3]))
+        raise ValueError(
+            f"--curve-image {number}: the {len(images)} images that are measured are numbered {some} ... "
+            f"{images.numbers[-1]}"
+        )
+    return images.numbers.index(number)
 
 
 def same_outputs(one: Subject, original: Subject) -> ClassMap:
@@ -215,40 +242,60 @@ def same_outputs(one: Subject, original: Subject) -> ClassMap:
 
 def label(images: LabelledImages, original: Subject, options: Options) -> None:
     """Replace the images' classes by a model's predictions for their centre crops."""
-    batches = PhotoBatches(images, range(len(images)), original.protocol.preprocessing)
-    bar = tqdm(batches, total=len(batches), desc="label", disable=not options.progress or not first_process())
-    images.targets = logits_of(original.named.model, bar, options.device).argmax(1).tolist()
+    photos = PhotoBatches(images, range(len(images)), original.protocol.preprocessing)
+    hidden = None if options.progress and first_process() else True
+    images.targets = predictions_of(original.named.model, photos, options.device, hidden)
     images.classes = list(original.named.classes or map(str, range(original.outputs)))
 
 
+def check_extras(subjects: Sequence[Subject], args: argparse.Namespace, options: Options) -> dict[str, Sequence[str]]:
+    """Refuse before the work what could not be done after it; return the layers of each protocol's first model."""
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+    if args.imagenet_c:
+        first = next(iter(corruption_folders(args.imagenet_c).values()))[0]
+        for one in subjects:
+            one.match(open_images(first).classes, args.classes)
+    if args.imagenet_p:
+        perturbation_folders(args.imagenet_p)
+    if "features" not in args.metrics:
+        return {}
+    layers = {}
+    for group in by_protocol(subjects):
+        noise = torch.randn(1, 3, *[group[0].protocol.size] * 2, generator=torch.Generator().manual_seed(0))
+        models = {one.named.label: one.named.model for one in group}
+        layers[group[0].named.label] = chosen_layers(models, noise.to(options.device), args.layers)
+    return layers
+
+
+def by_protocol(subjects: Sequence[Subject]) -> list[list[Subject]]:
+    return [
+        [one for one in subjects if one.protocol == protocol]
+        for protocol in dict.fromkeys(one.protocol for one in subjects)
+    ]
+
+
 def measure(
+    results: Mapping[str, dict[str, Any]],
     subjects: Sequence[Subject],
     images: LabelledImages,
     make: Callable[[], dict[str, Probe]],
     maps: Mapping[str, ClassMap],
     args: argparse.Namespace,
     options: Options,
-) -> dict[str, dict[str, Any]]:
-    """Measure all models in one pass over the images; return each model's entry of the JSON."""
+) -> Evaluation:
+    """Measure all models in one pass over the images, and add the figures to each model's entry of the JSON."""
     models = {one.named.label: one.named.model for one in subjects}
     protocols = {one.named.label: one.protocol for one in subjects}
-    results = {one.named.label: facts_of(one, maps.get(one.named.label)) for one in subjects}
-    if make():
-        class_index = {label: of_model.index for label, of_model in maps.items()}
-        found = evaluate(models, images, make, protocols, options, class_index, args.seed)
-        first = subjects[0].named.label
-        for label, result in results.items():
-            result |= figures_of(found, label)
-            if label != first:
-                changes = found.differences(label, first)
-                result["differences"] = {name: {"to": first, **figure.as_dict()} for name, figure in changes.items()}
-        if args.overhead:
-            print_overhead(found, models, protocols, options)
-    for protocol in dict.fromkeys(protocols.values()):
-        group = [one for one in subjects if one.protocol == protocol]
-        for label, extra in extras(group, images, maps, args, options).items():
-            results[label] |= extra
-    return results
+    class_index = {label: of_model.index for label, of_model in maps.items()}
+    found = evaluate(models, images, make, protocols, options, class_index, args.seed)
+    first = subjects[0].named.label
+    for label, result in results.items():
+        result |= figures_of(found, label)
+        if label != first:
+            changes = found.differences(label, first)
+            result["differences"] = {name: {"to": first, **figure.as_dict()} for name, figure in changes.items()}
+    return found
 
 
 def extras(
@@ -257,33 +304,47 @@ def extras(
     maps: Mapping[str, ClassMap],
     args: argparse.Namespace,
     options: Options,
-) -> dict[str, dict[str, Any]]:
-    """Return the results that are not means over the data set, for models that share a protocol."""
+    layers: Mapping[str, Sequence[str]],
+    curve: int,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the results that are not means over the data set, for models that share a protocol."""
     protocol, models = group[0].protocol, {one.named.label: one.named.model for one in group}
-    found: dict[str, dict[str, Any]] = {label: {} for label in models}
 
     def index(classes: Sequence[str]) -> dict[str, list[int]]:
         return {one.named.label: one.match(classes, args.classes).index for one in group}
 
-    if args.imagenet_c:
-        for label, figures in imagenet_c(models, args.imagenet_c, protocol.preprocessing, options, index).items():
-            found[label]["imagenet_c"] = figures
-    if args.imagenet_p:
-        for label, figures in imagenet_p(models, args.imagenet_p, protocol.preprocessing, options).items():
-            found[label]["imagenet_p"] = figures
     if "features" in args.metrics:
         count = min(args.feature_images, len(images))
         spread = [index * len(images) // count for index in range(count)]
         canvases = sample_canvases(images, spread, protocol, options.device)
-        for label, layers in feature_maps(models, canvases, protocol, args.grid, args.layers).items():
-            found[label]["feature_distance"] = layers
+        chosen = layers[group[0].named.label]
+        for label, maps_of in feature_maps(models, canvases, protocol, args.grid, chosen).items():
+            yield label, {"feature_distance": maps_of}
     if "diagonal" in args.metrics:
-        canvas = sample_canvases(images, [args.curve_image], protocol, options.device)
-        for label, model in models.items():
-            target = maps[label].index[images.targets[args.curve_image]]
-            curve = stability_curves({label: model}, canvas, target, protocol)[label]
-            found[label]["curve"] = {"image": images.samples[args.curve_image], **curve}
-    return found
+        yield from curves(group, images, curve, maps, options)
+    if args.imagenet_c:
+        for label, figures in imagenet_c(models, args.imagenet_c, protocol.preprocessing, options, index).items():
+            yield label, {"imagenet_c": figures}
+    if args.imagenet_p:
+        for label, figures in imagenet_p(models, args.imagenet_p, protocol.preprocessing, options).items():
+            yield label, {"imagenet_p": figures}
+
+
+def curves(
+    group: Sequence[Subject], images: LabelledImages, place: int, maps: Mapping[str, ClassMap], options: Options
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each model's stability curve of one image, if it can be decoded."""
+    protocol = group[0].protocol
+    try:
+        canvas = sample_canvases(images, [place], protocol, options.device)
+    except CorruptImageError as error:
+        say(f"no stability curve: {error}")
+        return
+    for one in group:
+        label = one.named.label
+        target = maps[label].index[images.targets[place]]
+        curve = stability_curves({label: one.named.model}, canvas, target, protocol)[label]
+        yield label, {"curve": {"image": images.samples[place], **curve}}
 
 
 def facts_of(one: Subject, classes: ClassMap | None) -> dict[str, Any]:
@@ -302,18 +363,13 @@ def figures_of(found: Evaluation, label: str) -> dict[str, Any]:
     }
 
 
-def print_overhead(
-    found: Evaluation,
-    models: Mapping[str, torch.nn.Module],
-    protocols: Mapping[str, ShiftProtocol],
-    options: Options,
-) -> None:
-    if not first_process():
-        return
+def overhead(found: Evaluation, subjects: Sequence[Subject], options: Options) -> str:
+    """Compare the time with that of the forward passes alone, which this process measures."""
+    models = {one.named.label: one.named.model for one in subjects}
+    protocols = {one.named.label: one.protocol for one in subjects}
     world = dist.get_world_size() if dist.is_initialized() else 1
-    views = {label: count // world for label, count in found.views.items()}
-    bare = bare_seconds(models, views, protocols, options)
-    print(
+    bare = bare_seconds(models, {label: count // world for label, count in found.views.items()}, protocols, options)
+    return (
         f"{found.images} images, {max(found.views.values())} views: {found.seconds:.2f} s, bare forward passes "
         f"{bare:.2f} s, ratio {found.seconds / bare:.3f}"
     )
@@ -339,20 +395,28 @@ def report(
         print(f"skipped: {error}", file=sys.stderr)
     if args.out is None:
         return
-    args.out.mkdir(parents=True, exist_ok=True)
     record = {
         "command": command,
         "processes": int(os.environ.get("WORLD_SIZE", 1)),
         "versions": versions(),
         "data": {"path": args.data, "images": len(images), "classes": len(images.classes)},
-        "draw": {"mode": "paper" if args.paper else "per image", "pairs": args.pairs, "seed": args.seed},
+        "draw": draws(args),
         "models": results,
     }
-    if not args.no_digest:
-        record["data"]["sha256"] = images.digest(args.no_progress or None)
-    (args.out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     (args.out / "table.md").write_text(table)
+    path = args.out / "results.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    if not args.no_digest:  # it reads all data once more: what is measured is on the disk before
+        record["data"]["sha256"] = images.digest(hide_bar(args))
+        path.write_text(json.dumps(record, indent=1) + "\n")
     draw(results, args.out)
+
+
+def draws(args: argparse.Namespace) -> dict[str, Any]:
+    """How the shifts were drawn; paper mode is one of crops, circular shifts are drawn for each image."""
+    if args.paper:
+        return {"mode": "paper", "pairs": PAPER_PAIRS, "circular_pairs": 1, "seed": args.seed}
+    return {"mode": "per image", "pairs": args.pairs or 1, "seed": args.seed}
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], out: Path) -> None:
@@ -383,6 +447,3 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except (ZooError, ValueError, OSError, ImportError) as error:
         sys.exit(f"evaluate: {error}")
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()

@@ -16,8 +16,9 @@ from ..evaluation import (
     Options,
     PhotoBatches,
     Probe,
+    count_outputs,
     evaluate,
-    logits_of,
+    predictions_of,
     protocol_for,
     with_room,
 )
@@ -42,12 +43,14 @@ class _Labelled(Dataset[Any]):
 def measure(stages: Mapping[str, nn.Module], photos: PhotoBatches, options: Options) -> Evaluation:
     """Measure each stage; the first is the original network."""
     original = next(iter(stages.values()))
-    logits = logits_of(original, photos, options.device)
-    same = dict.fromkeys(stages, range(logits.shape[1]))  # the data's classes are the network's outputs
+    predicted = predictions_of(original, photos, options.device, None if options.progress else True)
+    outputs = count_outputs("the original", original, photos.preprocessing.crop, options)
+    same = dict.fromkeys(stages, range(outputs))  # the data's classes are the network's outputs
 
     def probes() -> dict[str, Probe]:
         kinds = {kind: Consistency(kind, _PAIRS) for kind in ("crop", "circular")}
         return {"agreement": Accuracy(), **kinds, "diagonal": Diagonal()}
 
-    data = _Labelled(photos, logits.argmax(1).tolist())
-    return evaluate(stages, data, probes, protocol_for(with_room(photos.preprocessing)), options, same)
+    return evaluate(
+        stages, _Labelled(photos, predicted), probes, protocol_for(with_room(photos.preprocessing)), options, same
+    )

@@ -59,6 +59,9 @@ def adapt(options: argparse.Namespace) -> str:
         if not how.first:
             return ""
         data = {"images": len(photos), "held_out": len(held_out), "measured": found.images}
+        data["skipped"] = len(found.skipped)
+        for _, error in found.skipped:
+            print(f"skipped: {error}", file=sys.stderr)
         entry = _entry(named, stages["after"], options, preprocessing, device)
         text = write(options.out, stages, found, entry, data, preprocessing)
         draw(stages, photos.image(held_out[-1]), preprocessing, options.out / "shifts.png")

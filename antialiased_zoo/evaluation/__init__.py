@@ -1,7 +1,7 @@
 """Evaluation of models on a data set: each image is decoded once, and each model sees each distinct view once."""
 
 from . import plots as plots
-from .batches import PhotoBatches, logits_of
+from .batches import PhotoBatches, predictions_of
 from .cifar10 import Cifar10
 from .classes import ClassMap, class_index, match_classes
 from .data import ImageFiles, open_images
@@ -16,6 +16,7 @@ from .photo import PhotoError, read_photo
 from .plots import shift_curves
 from .prediction import Prediction, class_labels, predict
 from .probes import (
+    PAPER_PAIRS,
     PROBES,
     Accuracy,
     Consistency,
@@ -28,8 +29,8 @@ from .probes import (
 )
 from .protocols import PROTOCOL_VERSION, ShiftProtocol, cifar, imagenet, protocol_for, with_room
 from .reports import markdown_table, result_notes
-from .robustness import imagenet_c, imagenet_p
-from .samples import common_layers, feature_maps, sample_canvases, stability_curves
+from .robustness import imagenet_c, imagenet_p, perturbation_folders
+from .samples import chosen_layers, common_layers, feature_maps, sample_canvases, stability_curves
 from .stated import changed, described
 from .subjects import PROTOCOLS, Subject, prepare
 
@@ -38,6 +39,7 @@ __all__ = [
     "DATA_SOURCES",
     "GRAMMAR",
     "MODEL_SOURCES",
+    "PAPER_PAIRS",
     "PROBES",
     "PROTOCOLS",
     "PROTOCOL_VERSION",
@@ -64,6 +66,7 @@ __all__ = [
     "Subject",
     "bare_seconds",
     "changed",
+    "chosen_layers",
     "cifar",
     "class_index",
     "class_labels",
@@ -78,13 +81,14 @@ __all__ = [
     "imagenet_c",
     "imagenet_p",
     "load_named",
-    "logits_of",
     "markdown_table",
     "match_classes",
     "new_model",
     "open_data",
     "open_images",
+    "perturbation_folders",
     "predict",
+    "predictions_of",
     "prepare",
     "protocol_for",
     "read_photo",

@@ -6,6 +6,7 @@ import hashlib
 import os
 
 from PIL import Image
+from tqdm.auto import tqdm
 
 from .images import LabelledImages
 
@@ -40,8 +41,8 @@ class Cifar10(LabelledImages):
         return Image.fromarray(self._data.data[int(self.samples[index].rpartition("/")[2])])
 
     def digest(self, hide_bar: bool | None = True) -> str:
-        """Returns the SHA-256 (hex) of names and pixels; ``hide_bar`` has no effect."""
+        """Returns the SHA-256 (hex) of names and pixels; see `LabelledImages.digest`."""
         total = hashlib.sha256()
-        for index, name in enumerate(self.samples):
+        for index, name in enumerate(tqdm(self.samples, desc="digest", disable=hide_bar, leave=False)):
             total.update(name.encode() + b"\0" + self.image(index).tobytes())
         return total.hexdigest()

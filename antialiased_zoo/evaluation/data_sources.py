@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ DATA_GRAMMAR = (
     "a folder of class folders, a zip of one, ZIP/FOLDER, cifar10:FOLDER (its original files), hf:NAME[:SPLIT] (a "
     "Hugging Face data set, or a folder that its library reads), or wds:SHARDS (WebDataset: val-{0000..0063}.tar)"
 )
-DataSource = Callable[[str], LabelledImages]
+DataSource = Callable[..., LabelledImages]
 DATA_SOURCES: dict[str, DataSource] = {"cifar10": Cifar10, "hf": HuggingFaceImages, "wds": WebDataset}
 
 
@@ -24,7 +25,8 @@ def register_data_source(name: str, source: DataSource) -> None:
 
     Args:
         name: The part before the colon.
-        source: A function that opens the data set named by the text after the colon.
+        source: A function that opens the data set named by the text after the colon. If it takes
+            ``hide_bar``, it gets tqdm's ``disable``.
 
     Raises:
         ValueError: The name is taken.
@@ -34,7 +36,13 @@ def register_data_source(name: str, source: DataSource) -> None:
     DATA_SOURCES[name] = source
 
 
-def open_data(text: str, labels: str | os.PathLike[str] | None = None, *, labelled: bool = True) -> LabelledImages:
+def open_data(
+    text: str,
+    labels: str | os.PathLike[str] | None = None,
+    *,
+    labelled: bool = True,
+    hide_bar: bool | None = True,
+) -> LabelledImages:
     """Opens the data set that a command line names.
 
     Args:
@@ -43,6 +51,8 @@ def open_data(text: str, labels: str | os.PathLike[str] | None = None, *, labell
             `read_labels`.
         labelled: False accepts a folder's or zip's images anywhere below it; their targets then
             have no meaning.
+        hide_bar: tqdm's ``disable``, for data sets that must be read to be opened: ``None`` shows a
+            bar on a terminal.
 
     Raises:
         FileNotFoundError: The data does not exist.
@@ -53,4 +63,6 @@ def open_data(text: str, labels: str | os.PathLike[str] | None = None, *, labell
         return open_images(text, labels=labels, labelled=labelled)
     if labels is not None:
         raise ValueError(f"{kind}: has its own labels; do not give others")
-    return DATA_SOURCES[kind](place)
+    source = DATA_SOURCES[kind]
+    takes_bar = "hide_bar" in inspect.signature(source).parameters
+    return source(place, hide_bar=hide_bar) if takes_bar else source(place)

@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     Attributes:
         pixels: For each kind of decoding, uint8 ``(N, 3, canvas, canvas)``, channels-last.
         targets: Class indices, ``(N,)``.
-        indices: Image indices in the data set, ``(N,)``.
+        indices: The images' numbers in the data set, ``(N,)``.
         skipped: ``(index, error)`` of images that could not be decoded.
     """
 
@@ -96,14 +96,17 @@ class _Decoder(Dataset[_Decoded]):
 
     def __init__(self, images: Dataset[tuple[Any, int]], protocols: Sequence[ShiftProtocol]) -> None:
         self.images = images
+        # Of a part of a data set the images keep their numbers, so that their shifts stay the same.
+        self.numbers: Sequence[int] | None = getattr(images, "numbers", None)
         self.ways = {protocol.decoding: protocol for protocol in protocols}
 
     def __getitem__(self, index: int) -> _Decoded:
+        number = index if self.numbers is None else self.numbers[index]
         try:
             image, target = self.images[index]
         except CorruptImageError as error:
-            return _Decoded(index, -1, {}, str(error))
-        return _Decoded(index, target, {way: protocol.prepare(image) for way, protocol in self.ways.items()})
+            return _Decoded(number, -1, {}, str(error))
+        return _Decoded(number, target, {way: protocol.prepare(image) for way, protocol in self.ways.items()})
 
 
 def _collate(items: list[_Decoded]) -> Batch:

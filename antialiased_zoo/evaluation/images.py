@@ -30,6 +30,7 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         classes: Class names; a target is an index into them.
         samples: Every image's name.
         targets: Every image's class index, in the order of ``samples``.
+        numbers: Every image's index in the whole data set, which its shifts depend on.
         transform: Applied to each RGB PIL image, or ``None``.
     """
 
@@ -38,15 +39,22 @@ class LabelledImages(Dataset[tuple[Any, int]]):
     def __init__(self, source: str, classes: Sequence[str], samples: Sequence[str], targets: Sequence[int]) -> None:
         self.source = source
         self.classes, self.samples, self.targets = list(classes), list(samples), list(targets)
+        self.numbers = list(range(len(self.samples)))
 
     def read(self, name: str) -> bytes:
         """Returns the encoded image of one of ``samples``."""
         raise NotImplementedError
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Keeps only some of the images; the classes stay."""
+        """Keeps only some of the images; the classes stay, and so do the images' numbers."""
         self.samples = [self.samples[index] for index in indices]
         self.targets = [self.targets[index] for index in indices]
+        self.numbers = [self.numbers[index] for index in indices]
+
+    def thin_out(self, limit: int | None) -> None:
+        """Keeps this many images, evenly spaced, so that every class is kept; ``None`` keeps all."""
+        if limit is not None and limit < len(self):
+            self.keep([index * len(self) // limit for index in range(limit)])
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -71,6 +79,12 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         image = self.image(index)
         return (image if self.transform is None else self.transform(image)), self.targets[index]
 
+    def _content(self, name: str) -> bytes:
+        try:
+            return self.read(name)
+        except _DAMAGED:
+            return b""
+
     def names_digest(self) -> str:
         """Returns the SHA-256 (hex) of all names: fast, and enough to notice a wrong data set."""
         return hashlib.sha256("\n".join(self.samples).encode()).hexdigest()
@@ -78,18 +92,20 @@ class LabelledImages(Dataset[tuple[Any, int]]):
     def digest(self, hide_bar: bool | None = True) -> str:
         """Returns the SHA-256 (hex) of every image's name and content.
 
-        A zip and the folder unpacked from it have the same digest.
+        A zip and the folder unpacked from it have the same digest. A damaged member of a zip counts as empty.
 
         Args:
             hide_bar: tqdm's ``disable``: ``None`` shows a bar on a terminal.
         """
         total = hashlib.sha256()
         for name in tqdm(self.samples, desc="digest", disable=hide_bar, leave=False):
-            content = hashlib.sha256(self.read(name)).hexdigest()
+            content = hashlib.sha256(self._content(name)).hexdigest()
             total.update(f"{name}\0{content}\n".encode())
         return total.hexdigest()
 
 
+# Errors of a damaged zip, which are the same whenever it is read.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
 # Errors of Pillow for broken files, and of truncated zip members.
 DECODING_ERRORS = (
     OSError,

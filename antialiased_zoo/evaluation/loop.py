@@ -27,7 +27,7 @@ class Evaluation:
     Attributes:
         probes: Model -> measure -> its probe.
         images: Number of images measured.
-        skipped: ``(index, error)`` of images that could not be decoded; the error names the file.
+        skipped: ``(number, error)`` of images that could not be decoded; the error names the file.
         views: Model -> number of distinct views that it saw.
         seconds: Wall time of the slowest process.
     """

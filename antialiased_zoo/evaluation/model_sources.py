@@ -124,7 +124,7 @@ def timm(request: Request) -> Built:
 def _hub_bars(shown: bool) -> Iterator[None]:
     """Hides the bars of the Hugging Face hub's library, from which timm fetches; its builder has no option for them."""
     try:
-        from huggingface_hub import utils as hub
+        hub: Any = importlib.import_module("huggingface_hub.utils")
     except ImportError:
         yield
         return

@@ -28,13 +28,16 @@ from ..metrics import (
 from .protocols import ShiftProtocol
 from .views import CORRUPT, CROP, ROLL, centre_view, shift_views
 
+#: Passes of the published script over the data, each with its own pairs.
+PAPER_PAIRS = 5
+
 
 @dataclass(frozen=True)
 class Settings:
     """A command line's settings of the measures.
 
     Attributes:
-        images: Number of images in the data set.
+        images: Number of images in the data set, of which some may be left out.
         pairs: Pairs of shifts per image.
         seed: Seed of the shifts.
         paper: Draw crops like the published script.
@@ -149,13 +152,19 @@ class Consistency(Probe):
         return {**self.__dict__, "_make_table": None}
 
     @classmethod
-    def paper(cls, images: int, seed: int = 0, batch: int = 8, passes: int = 5) -> Consistency:
+    def paper(cls, images: int, seed: int = 0, batch: int = 8, passes: int = PAPER_PAIRS) -> Consistency:
         """Returns the crop consistency of the published script, for a data set with this number of images.
 
         See `draw_paper_pairs`. The script does not seed its generator; here it is NumPy's legacy
         generator with this seed.
+
+        Raises:
+            ValueError: That generator does not take the seed.
         """
         import numpy as np
+
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"the published script's generator takes seeds from 0 to 2**32 - 1, got {seed}")
 
         def draw(offsets: range) -> Tensor:
             return draw_paper_pairs(images, offsets, batch, passes, np.random.RandomState(seed))

@@ -98,10 +98,7 @@ def imagenet_p(
         with the previous frame.
     """
     rates: dict[str, dict[str, Any]] = {label: {} for label in models}
-    folders = sorted(entry for entry in Path(root).iterdir() if entry.is_dir())
-    if not folders:
-        raise FileNotFoundError(f"no perturbation folders in {root}; expected for example translate/ in it")
-    for folder in folders:
+    for folder in perturbation_folders(root):
         frames = Frames(folder)
         found = evaluate(models, frames, lambda: {"seen": Predictions()}, _uncropped(preprocessing), options)
         for label in models:
@@ -111,6 +108,18 @@ def imagenet_p(
         label: {**{name: dict(rate.as_dict()) for name, rate in of_model.items()}, "mean": _mean(of_model)}
         for label, of_model in rates.items()
     }
+
+
+def perturbation_folders(root: str | os.PathLike[str]) -> list[Path]:
+    """Returns ImageNet-P's folders, one for each perturbation.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    folders = sorted(entry for entry in Path(root).iterdir() if entry.is_dir())
+    if not folders:
+        raise FileNotFoundError(f"no perturbation folders in {root}; expected for example translate/ in it")
+    return folders
 
 
 def _mean(rates: Mapping[str, Figure]) -> float:

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..metrics import diagonal_stability, evaluating, feature_distance
+from ..metrics import diagonal_stability, evaluating, feature_distance, layer_outputs
+from .images import CorruptImageError
 from .protocols import ShiftProtocol
 
 
@@ -21,9 +22,22 @@ class Images(Protocol):
 
 
 def sample_canvases(images: Images, indices: Sequence[int], protocol: ShiftProtocol, device: torch.device) -> Tensor:
-    """Returns some images as the protocol's padded canvases, float32 ``(N, 3, H, W)``."""
-    pixels = torch.stack([protocol.prepare(images.image(index)) for index in indices])
-    return protocol.padded(pixels.to(device))
+    """Returns some images as the protocol's padded canvases, float32 ``(N, 3, H, W)``; N may be smaller.
+
+    Images that cannot be decoded are left out, as in `evaluate`.
+
+    Raises:
+        CorruptImageError: None of them can be decoded.
+    """
+    canvases: list[Tensor] = []
+    for index in indices:
+        try:
+            canvases.append(protocol.prepare(images.image(index)))
+        except CorruptImageError as error:
+            last = error
+    if not canvases:
+        raise last
+    return protocol.padded(torch.stack(canvases).to(device))
 
 
 def feature_maps(
@@ -48,7 +62,7 @@ def feature_maps(
     """
     inner = slice(protocol.centre, protocol.centre + protocol.size)
     centres = canvases[:, :, inner, inner]
-    chosen = layers or common_layers(models, centres[:1])
+    chosen = chosen_layers(models, centres[:1], layers)
     shifts = list(range(grid))
     return {
         label: {
@@ -71,6 +85,23 @@ def stability_curves(
         label: {"offsets": list(curve.offsets), "probability": curve.probability[0].tolist()}
         for label, curve in found.items()
     }
+
+
+def chosen_layers(models: Mapping[str, nn.Module], image: Tensor, layers: Sequence[str] | None = None) -> Sequence[str]:
+    """Returns the layers that `feature_maps` measures: the named ones, or those of `common_layers`.
+
+    Raises:
+        ValueError: A model has no such layer, its output is no feature map, or the models share none.
+    """
+    if not layers:
+        return common_layers(models, image)
+    for label, model in models.items():
+        try:
+            with evaluating(model):
+                layer_outputs(model, image, layers)
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
+    return layers
 
 
 def common_layers(models: Mapping[str, nn.Module], image: Tensor, count: int = 4) -> list[str]:

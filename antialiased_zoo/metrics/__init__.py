@@ -27,6 +27,7 @@ from .corruptions import (
     mean_corruption_error,
 )
 from .equivariance import feature_distance, generation_stability, psnr
+from .equivariance import layer_outputs as layer_outputs
 from .intervals import Figure, average, share, share_difference
 from .meters import Meter
 from .running import Model, evaluating

@@ -89,6 +89,21 @@ def launcher() -> list[str]:
     return ["torchrun", *nodes, "--nproc-per-node", str(local)]
 
 
+def _own_gpu(device: str) -> str:
+    """The name of this process's own GPU, made the current one, if the name is one of a GPU.
+
+    Nothing may be allocated before: it would be on the first GPU, for every process.
+    """
+    if device == "auto" and torch.cuda.is_available():
+        device = "cuda"
+    if device.partition(":")[0] != "cuda":
+        return device
+    number = int(os.environ["LOCAL_RANK"])
+    if number < torch.cuda.device_count():
+        torch.cuda.set_device(number)
+    return f"cuda:{number}"
+
+
 @contextmanager
 def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
     """A context in torchrun's process group.
@@ -101,14 +116,11 @@ def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
         This process's device, its rank and the number of processes: ``(device, 0, 1)`` without
         torchrun.
     """
-    place = find_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield place, 0, 1
+        yield find_device(device), 0, 1
         return
-    if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(place)
+    place = find_device(_own_gpu(device))
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
         yield place, dist.get_rank(), world

@@ -116,9 +116,12 @@ def test_the_script_measures_features_and_paper_mode(folder, tmp_path, script, c
     options = ["--metrics", "crop", "features", "--paper", "--grid", "2", "--feature-images", "2", "--layers", "0"]
     sizes = [*SMALL_SIZES, "--workers", "0", "--limit", "9", "--overhead", "--no-digest"]
     script([*models, "--data", str(folder), *options, *sizes, "--out", str(tmp_path / "out")])
-    assert "9 images, " in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "9 images, " in printed.err
+    assert "9 images, " not in printed.out  # only the table
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     maps = [record["models"][label]["feature_distance"]["0"] for label in "ab"]
+    assert record["draw"] == {"mode": "paper", "pairs": 5, "circular_pairs": 1, "seed": 0}
     assert maps[0] == maps[1]
     assert np.shape(maps[0]["mean"]) == (2, 2)
     assert maps[0]["mean"][0][0] == pytest.approx(0, abs=1e-6)

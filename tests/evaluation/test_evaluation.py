@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
 
-from antialiased_zoo.evaluation import bare_seconds, decoding, logits_of, predict
+from antialiased_zoo.evaluation import PhotoBatches, bare_seconds, decoding, predict, predictions_of
 from antialiased_zoo.evaluation.cifar10 import Cifar10
 from antialiased_zoo.evaluation.data import open_images
 from antialiased_zoo.evaluation.loop import Options, evaluate
@@ -193,15 +193,15 @@ def measured_by(way, model, folder):
     batch = torch.rand(2, 3, 40, 40)
     if way == "evaluate":
         evaluate({"a": model}, open_images(folder), consistency, imagenet(SMALL))
-    elif way == "logits_of":
-        logits_of(model, [batch], torch.device("cpu"))
+    elif way == "predictions_of":
+        predictions_of(model, PhotoBatches(open_images(folder), range(3), SMALL), torch.device("cpu"))
     elif way == "predict":
         predict(model, get_entry("mobilenet_v2", 4, "cifar10"), Image.new("RGB", (64, 64)), top=3)
     else:
         circular_consistency(model, batch)
 
 
-@pytest.mark.parametrize("way", ["evaluate", "logits_of", "predict", "metrics"])
+@pytest.mark.parametrize("way", ["evaluate", "predictions_of", "predict", "metrics"])
 def test_a_model_that_keeps_a_tensor_can_be_trained_afterwards(way, folder):
     model = Caching()
     measured_by(way, model, folder)

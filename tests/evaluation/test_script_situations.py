@@ -11,8 +11,9 @@ import torch
 from forked import of_script, run_code
 from PIL import Image
 
-from antialiased_zoo.evaluation import PROBES, Accuracy, Consistency, cifar, evaluate, imagenet, open_images
+from antialiased_zoo.evaluation import PROBES, Accuracy, Consistency, cifar, evaluate, imagenet, loop, open_images
 from antialiased_zoo.evaluation.probes import TITLES
+from antialiased_zoo.metrics import draw_pairs
 from antialiased_zoo.weights import Preprocessing
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +86,10 @@ def script(tmp_path, monkeypatch):
 FEW = ["--resize", "80", "--crop", "40", "--device", "cpu", "--workers", "0", "--no-progress"]
 
 
+SAME = ["--classes", "same-order"]
+FEATURES = ["situations:net", *FEW, *SAME, "--metrics", "features", "accuracy"]
+
+
 def record(script, folder, out, *options):
     script([*options, "--data", str(folder), "--out", str(out), "--no-digest"])
     return json.loads((out / "results.json").read_text())["models"]
@@ -147,7 +152,16 @@ def test_a_model_can_label_the_images(folder, tmp_path, script, capsys):
         (["situations:thousand", *FEW], "the model has 1000 classes, the data 3"),
         (["situations:net", *FEW, "--device", "gpu"], "device 'gpu' cannot be used here"),
         (["situations:net", *FEW, "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
-        (["situations:net", *FEW, "--curve-image", "99"], "--curve-image 99: the images are numbered 0 to 11"),
+        (
+            ["situations:net", *FEW, "--metrics", "diagonal", "--classes", "same-order", "--curve-image", "99"],
+            r"--curve-image 99: the 12 images that are measured are numbered 0, 1, 2 \.\.\. 11",
+        ),
+        (["situations:net", *FEW, "--paper", "--pairs", "7"], "--paper draws 5 pairs of crops"),
+        (["situations:net", *FEW, "--paper", "--seed", str(2**32)], "takes seeds from 0 to 2"),
+        ([*FEATURES, "--layers", "0", "9"], r"situations:net: no layers named \['9'\]"),
+        ([*FEATURES, "--layers", "4"], "layer 4 does not return"),
+        (["situations:net", *FEW, *SAME, "--imagenet-c", "nowhere"], "no corruption folders in nowhere"),
+        (["situations:net", *FEW, *SAME, "--imagenet-p", "nowhere"], "nowhere"),
         (["situations:detector", *FEW], "does not map an image of 40 pixels to logits"),
         (["situations:net", *FEW, "--metrics", "nonsense"], "'nonsense' is not a measure; there are accuracy, crop"),
         (["situations:net", *FEW, "--crop-pct", "0.9"], "give only one of them"),
@@ -156,9 +170,10 @@ def test_a_model_can_label_the_images(folder, tmp_path, script, capsys):
         (["situations:net", *FEW, "--classes", "nowhere.txt"], "nowhere.txt"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(folder, script, options, message):
+def test_what_cannot_be_measured_is_one_line(folder, script, options, message, monkeypatch):
     for number, place in enumerate(sorted(folder.iterdir())):
         place.rename(folder / f"class {number}")  # names that ImageNet does not have
+    monkeypatch.setattr(loop, "batches", None)  # nothing is decoded before
     with pytest.raises((ValueError, OSError), match=message) as raised:
         script([*options, "--data", str(folder), "--workers", "0", "--no-progress"])
     assert "\n" not in str(raised.value)
@@ -185,6 +200,76 @@ def test_a_measure_comes_from_outside(folder, tmp_path, script):
         expected = np.mean([float(model(image[None]).softmax(1).max()) for image, _ in images])
     assert found["figures"]["confidence"]["value"] == pytest.approx(100 * expected, abs=1e-3)
     assert "| model | circular consistency (%) | confidence (%) |" in (tmp_path / "out" / "table.md").read_text()
+
+
+EVERYTHING = [*FEW, "--metrics", "accuracy", "crop", "diagonal", "features", "--feature-images", "12"]
+
+
+@pytest.mark.parametrize("more", [[], ["--agree-with", "situations:another"]])
+def test_an_image_that_cannot_be_decoded_is_left_out_of_everything(folder, tmp_path, script, capsys, more):
+    bad = folder / IDS[0] / "00.png"  # the first, of which the curve would be drawn
+    bad.write_bytes(bad.read_bytes()[:300])
+    options = ["a=situations:net", *EVERYTHING, *([] if more else SAME), *more]
+    found = record(script, folder, tmp_path / "out", *options)["a"]
+    assert (found["images"], len(found["skipped"])) == (11, 1)
+    assert "00.png" in found["skipped"][0]
+    assert {figure["n"] for figure in found["figures"].values()} == {11}
+    assert found["feature_distance"]["0"]["n"] == 11
+    assert "curve" not in found
+    assert "no stability curve: cannot decode" in capsys.readouterr().err
+    bad.unlink()
+    whole = record(script, folder, tmp_path / "whole", *options)["a"]
+    assert whole["figures"]["top1"] == found["figures"]["top1"]
+    assert whole["curve"]["image"].endswith("03.png")
+
+
+def test_figures_are_reported_even_if_what_follows_fails(folder, tmp_path, script, capsys, monkeypatch):
+    out = tmp_path / "out"
+    for name, metrics in (("feature_maps", "features"), ("stability_curves", "diagonal")):
+
+        def fail(*_, **__):
+            raise RuntimeError("out of memory")
+
+        monkeypatch.setitem(script.__globals__, name, fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            record(script, folder, out, "a=situations:net", *FEW, *SAME, "--metrics", "accuracy", metrics)
+        figures = json.loads((out / "results.json").read_text())["models"]["a"]["figures"]
+        assert figures["top1"]["n"] == 12
+        assert "| a | " in capsys.readouterr().out
+        (out / "results.json").unlink()
+
+
+def test_some_of_the_images_keep_their_shifts(folder, tmp_path, script):
+    """Pairs depend on an image's index in the whole data set."""
+    from situations import net
+
+    model, images, expected = net().eval(), open_images(folder), {}
+    some = [0, 2, 4, 7, 9]
+    assert some == [place * 12 // 5 for place in range(5)]
+    wide, centre = Preprocessing(72, 72).build(), Preprocessing(72, 40).build()
+    options = ["--resize", "72", "--crop", "40", *FEW[4:], *SAME, "--limit", "5", "--curve-image", "7"]
+    metrics = ["--metrics", "crop", "circular", "diagonal"]
+    for seed in (0, 3):
+        crops, rolls = [], []
+        with torch.no_grad():
+            for index in some:
+                image, numbers = images[index][0], torch.tensor([index])
+                pair = draw_pairs(numbers, range(32), seed=seed)[0, 0].tolist()
+                a, b = (model(wide(image)[None, :, y : y + 40, x : x + 40]).argmax() for y, x in pair)
+                crops.append(bool(a == b))
+                pair = draw_pairs(numbers, range(-32, 32), seed=seed, stream=1)[0, 0].tolist()
+                a, b = (model(torch.roll(centre(image)[None], (y, x), (2, 3))).argmax() for y, x in pair)
+                rolls.append(bool(a == b))
+        found = record(script, folder, tmp_path / "out", "a=situations:net", *options, *metrics, "--seed", str(seed))[
+            "a"
+        ]
+        expected[seed] = [100 * np.mean(crops), 100 * np.mean(rolls)]
+        shown = [found["figures"][f"{kind}_consistency"]["value"] for kind in ("crop", "circular")]
+        assert shown == pytest.approx(expected[seed])
+        assert found["curve"]["image"] == images.samples[7]
+    assert expected[0] != expected[3]
+    with pytest.raises(ValueError, match=r"numbered 0, 2, 4 \.\.\. 9"):
+        script(["a=situations:net", *options[:-1], "1", *metrics, "--data", str(folder)])
 
 
 def test_models_of_several_protocols_share_one_decoding(folder, script):
