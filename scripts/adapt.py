@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
     if args.page and not TABLE.search(args.page.read_text()):
         raise ValueError(f"{args.page} has no <!-- adapting --> and <!-- /adapting --> around a place for the table")
     train, val = (open_images(args.data / part) for part in ("train", "val"))
-    thin_out(val, args.limit)
+    val.thin_out(args.limit)
     named, *others = (load_named(spec, len(val.classes), args.progress) for spec in (args.model, *args.others))
     facts = named.preprocessing or Preprocessing()
     stages, seconds = adapt(named.model, loader(train, facts, args), args)
@@ -94,13 +94,6 @@ def loader(train: ImageFiles, facts: Preprocessing, args: argparse.Namespace) ->
     train.transform = facts.build()
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(args.seed))[: args.images]
     return DataLoader(Subset(train, chosen.tolist()), args.batch_size, num_workers=args.workers)
-
-
-def thin_out(images: ImageFiles, limit: int | None) -> None:
-    if limit and limit < len(images):
-        kept = [index * len(images) // limit for index in range(limit)]
-        images.samples = [images.samples[index] for index in kept]
-        images.targets = [images.targets[index] for index in kept]
 
 
 def measure(

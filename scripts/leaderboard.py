@@ -82,10 +82,10 @@ def main(argv: Sequence[str]) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     everything = read_models(args.models)
-    models, images = chosen(everything, args.only), open_data(args.data, args.labels)
-    if args.limit and args.limit < len(images):
-        images.keep([index * len(images) // args.limit for index in range(args.limit)])
-    data = {"data": Path(args.data).name, "data_sha256": images.digest(args.no_progress or None)}
+    hide_bar = args.no_progress or None
+    models, images = chosen(everything, args.only), open_data(args.data, args.labels, hide_bar=hide_bar)
+    images.thin_out(args.limit)
+    data = {"data": Path(args.data).name, "data_sha256": images.digest(hide_bar)}
     rows = read_rows(args.out, data)
     options = Options(find_device(args.device), args.batch_size, args.workers, progress=not args.no_progress)
     failed = 0

@@ -15,15 +15,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
+from ..errors import warn
+from ..evaluation import CorruptImageError
 from ..weights import Preprocessing
 from .augmentation import STRONG, Augmentation
+
+_TRIES = 10  # if as many photos in a row cannot be decoded, something else is wrong
 
 
 class Photos(Protocol):
     """Photos by index, such as `antialiased_zoo.evaluation.open_images` returns."""
 
     def image(self, index: int) -> Image.Image:
-        """Decode one photo to RGB."""
+        """Decode one photo to RGB; a `CorruptImageError` makes `RandomCrops` draw another one."""
 
 
 class RandomCrops:
@@ -109,9 +113,19 @@ class RandomCrops:
             random.Random(f"{self.seed} order {turn}").shuffle(self._order)
         return self._order
 
+    def _decoded(self, index: int, rng: random.Random) -> Image.Image:
+        """A photo, or another one in place of a photo that cannot be decoded, which must not end a long run."""
+        for _ in range(_TRIES):
+            try:
+                return self.photos.image(index)
+            except CorruptImageError as error:
+                warn(f"left out: {error}")
+                index, last = rng.choice(self.indices), error
+        raise last
+
     def _cut(self, index: int, rng: random.Random) -> Tensor:
         """A random crop of one photo, not combined with others."""
-        photo = v2.functional.pil_to_tensor(self.photos.image(index))
+        photo = v2.functional.pil_to_tensor(self._decoded(index, rng))
         height, width = photo.shape[-2:]
         side = min(height, width) * math.exp(rng.uniform(math.log(self.smallest), 0))
         rows, columns = self.augmentation.sides(side, height, width, rng)

@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
@@ -17,7 +18,17 @@ import torch
 from torch import nn
 
 from ..adaptation import MIXED, STRONG, Augmentation, RandomCrops, distill, recalibrate
-from ..evaluation import ImageFiles, NamedModel, Options, PhotoBatches, count_outputs, load_named, open_images
+from ..evaluation import (
+    CorruptImageError,
+    ImageFiles,
+    NamedModel,
+    Options,
+    PhotoBatches,
+    count_outputs,
+    load_named,
+    open_images,
+    split_label,
+)
 from ..training import Execution, RunFolder, launcher, processes
 from ..transform import antialias
 from ..weights import Preprocessing, manifest
@@ -64,7 +75,10 @@ def adapt(options: argparse.Namespace) -> str:
             print(f"skipped: {error}", file=sys.stderr)
         entry = _entry(named, stages["after"], options, preprocessing, device)
         text = write(options.out, stages, found, entry, data, preprocessing)
-        draw(stages, photos.image(held_out[-1]), preprocessing, options.out / "shifts.png")
+        for index in reversed(held_out):
+            with suppress(CorruptImageError):
+                draw(stages, photos.image(index), preprocessing, options.out / "shifts.png")
+                break
         return text
 
 
@@ -78,7 +92,7 @@ def _load(spec: str, progress: bool) -> NamedModel:
 
 def _name(spec: str) -> str:
     """The network's name in a spec."""
-    source, _, rest = spec.rpartition("=")[2].partition(":")
+    source, _, rest = split_label(spec)[1].partition(":")
     return rest.partition(":")[0] if source in ("timm", "torchvision", "hf-hub") else source
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +11,20 @@ import torch
 from PIL import Image
 
 from ..errors import ZooError
-from ..evaluation import NamedModel, ShiftProtocol, load_named, protocol_for, read_photo, shift_curves, with_room
+from ..evaluation import (
+    NamedModel,
+    ShiftProtocol,
+    load_named,
+    protocol_for,
+    read_photo,
+    shift_curves,
+    split_label,
+    with_room,
+)
 from ..metrics import Stability, diagonal_stability
 from ..weights import Preprocessing, imagenet_names
 from ..zoo import ARCHITECTURES
 from .output import say, say_json, spec_of
-
-_LABEL = re.compile(r"([^:=/]+)=(.+)")
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def _load(spec: str, options: argparse.Namespace) -> NamedModel:
     """The network of a spec; a zoo network without a recipe gets the weights that the other commands choose."""
-    match = _LABEL.fullmatch(spec)
-    rest = match[2] if match else spec
+    label, rest = split_label(spec)
     name, _, tail = rest.partition(":")
     if name in ARCHITECTURES and ":" not in tail:
         try:
@@ -78,7 +83,7 @@ def _load(spec: str, options: argparse.Namespace) -> NamedModel:
             if tail != "baseline":
                 raise
             rest = f"{rest}:torchvision"  # has the baselines that the manifest lacks
-    return load_named(f"{match[1]}={rest}" if match else rest, progress=not options.quiet)
+    return load_named(f"{label}={rest}" if label else rest, progress=not options.quiet)
 
 
 def _shifts(wanted: int | None, protocols: Sequence[ShiftProtocol]) -> int:

@@ -52,14 +52,16 @@ def _photos(paths: list[str]) -> Iterator[tuple[str, Image.Image | None]]:
 
 def network(options: argparse.Namespace) -> tuple[nn.Module, Entry]:
     """The network that ``--weights``, ``--model``, ``--classes`` and ``--device`` describe, and its entry."""
+    from ..evaluation import find_device
     from ..zoo import create_model
 
-    device = _device(options.device)
+    device = find_device(options.device)
     spec = options.weights or DEFAULT
     if _is_file(spec):
-        return _network_of_file(options, spec)
-    entry: Entry = options.find(spec)
-    model = create_model(entry.model, entry.filter_size, entry.recipe)
+        model, entry = _network_of_file(options, spec)
+    else:
+        entry = options.find(spec)
+        model = create_model(entry.model, entry.filter_size, entry.recipe)
     return model.to(device).eval(), entry
 
 
@@ -78,15 +80,4 @@ def _network_of_file(options: argparse.Namespace, path: str) -> tuple[nn.Module,
     if options.classes and options.classes != entry.num_classes:
         entry = replace(entry, num_classes=options.classes, classes=None, dataset="")
     structure: dict[str, Any] = dict(entry.structure)
-    model = create_model(entry.model, entry.filter_size, path, entry.num_classes, **structure)
-    return model.to(_device(options.device)).eval(), entry
-
-
-def _device(name: str) -> str:
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises any of them
-        raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
-    return name
+    return create_model(entry.model, entry.filter_size, path, entry.num_classes, **structure), entry

@@ -11,7 +11,7 @@ from .devices import find_device
 from .images import CorruptImageError, LabelledImages
 from .loop import Evaluation, bare_seconds, count_outputs, evaluate
 from .model_sources import MODEL_SOURCES, Built, Request, register_model_source
-from .modelspec import GRAMMAR, NamedModel, load_named, new_model
+from .modelspec import GRAMMAR, NamedModel, load_named, new_model, split_label
 from .photo import PhotoError, read_photo
 from .plots import shift_curves
 from .prediction import Prediction, class_labels, predict
@@ -98,6 +98,7 @@ __all__ = [
     "result_notes",
     "sample_canvases",
     "shift_curves",
+    "split_label",
     "stability_curves",
     "with_room",
 ]

@@ -76,15 +76,25 @@ def parse_spec(text: str) -> ModelSpec:
         >>> spec.label, spec.source, spec.request.filter_size, spec.request.weights
         ('lite', 'timm', 4, 'weights.pth')
     """
-    match = _LABEL.fullmatch(text)
-    label, rest = (match[1], match[2]) if match else (text, text)
+    label, rest = split_label(text)
     source, name, tail = _named(rest, text)
     first, _, others = tail.partition(":")
     filters = _FILTER.fullmatch(first)
     if not filters and (source == "zoo" or _LIKE_FILTER.fullmatch(first)):
         raise ValueError(f"{text!r} names no filter; expected {GRAMMAR}")
     size = int(filters[1]) if filters and filters[1] else None
-    return ModelSpec(label, text, source, Request(name, size, others if filters else tail))
+    return ModelSpec(label or text, text, source, Request(name, size, others if filters else tail))
+
+
+def split_label(text: str) -> tuple[str, str]:
+    """Splits a spec into its label, or "", and the rest.
+
+    Example:
+        >>> split_label("mine=resnet50:lpf4"), split_label("resnet50:lpf4")
+        (('mine', 'resnet50:lpf4'), ('', 'resnet50:lpf4'))
+    """
+    match = _LABEL.fullmatch(text)
+    return (match[1], match[2]) if match else ("", text)
 
 
 def _named(rest: str, text: str) -> tuple[str, str, str]:

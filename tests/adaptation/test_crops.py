@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from antialiased_zoo.adaptation import Augmentation, RandomCrops
+from antialiased_zoo.evaluation import CorruptImageError
 from antialiased_zoo.weights import Preprocessing
 
 PLAIN, MIXUP = Augmentation(), Augmentation(mixup=1)
@@ -42,6 +43,28 @@ def test_each_photo_once_a_turn_and_normalised() -> None:
     assert values.shape == (12, 3, 16, 16)
     expected = (torch.tensor(photos.asked) / 255 - 0.5) / 0.25
     torch.testing.assert_close(values, expected[:, None, None, None].expand_as(values))
+
+
+class Damaged(Plain):
+    """Only the photos with even numbers can be decoded."""
+
+    def image(self, index: int) -> Image.Image:
+        if index % 2:
+            raise CorruptImageError(f"cannot decode {index}.jpg")
+        return super().image(index)
+
+
+def test_a_photo_that_cannot_be_decoded_is_replaced() -> None:
+    facts = {"size": 16, "batch": 4, "augmentation": PLAIN}
+    with pytest.warns(UserWarning, match=r"left out: cannot decode \d\.jpg"):
+        found = take(RandomCrops(Damaged(), range(8), FACTS, **facts), 4)
+    greys = (torch.cat(found)[:, 0, 0, 0] * 0.25 + 0.5) * 255
+    assert set(greys.round().int().tolist()) == {0, 2, 4, 6}
+    with pytest.warns(UserWarning, match="left out"):
+        again = take(RandomCrops(Damaged(), range(8), FACTS, **facts).skip(2), 2)
+    assert torch.equal(torch.stack(again), torch.stack(found[2:]))
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(CorruptImageError):
+        take(RandomCrops(Damaged(), [1, 3], FACTS, **facts), 1)
 
 
 def test_the_photos_are_shuffled_once_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 from tiny_training import make_images
+from torch import nn
 
 import antialiased_zoo as az
 from antialiased_zoo import cli
 from antialiased_zoo.cli import adapt, adapt_run
-from antialiased_zoo.evaluation import open_images, protocol_for, with_room
+from antialiased_zoo.cli.adapt_measures import measure
+from antialiased_zoo.evaluation import Options, PhotoBatches, open_images, protocol_for, with_room
 from antialiased_zoo.evaluation.stated import from_file
 from antialiased_zoo.training import Execution, RunFolder
 from antialiased_zoo.weights import Preprocessing
@@ -57,7 +59,7 @@ def test_it_writes_weights_that_load_with_their_record(
     parse(json.dumps({"schema": 1, "licenses": licence, "entries": [{**entry, "license": "MIT"}]}))
     assert set(record["figures"]) == {"before", "antialiased", "recalibrated", "after"}
     assert record["figures"]["before"]["top1"]["value"] == 100  # it agrees with itself
-    assert record["data"] == {"images": 40, "held_out": 8, "measured": 8}
+    assert record["data"] == {"images": 40, "held_out": 8, "measured": 8, "skipped": 0}
     assert [entry["step"] for entry in record["curve"]] == [1, 2, 3]
     assert set(record["curve"][-1]) == {"step", "loss", "agreement", "divergence"}
     assert "| after |" in (out / "card.md").read_text()
@@ -79,6 +81,25 @@ def test_it_writes_weights_that_load_with_their_record(
         assert f"is of another run ({name}: {there} there, {now} now); repeat its command" in capsys.readouterr().err
 
 
+def test_photos_that_cannot_be_decoded_are_left_out_and_counted(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "data", train=10, val=1) / "train"
+    for name in ("blue/3.png", "red/0.png"):
+        (images / name).write_bytes(b"no image")
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 8, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.LayerNorm(8)]
+    one, other = (nn.Sequential(*body, nn.Linear(8, 4)) for _ in range(2))
+    files, small = open_images(images), Preprocessing(40, 40)
+    photos = PhotoBatches(files, range(20), small)
+    found = measure({"before": one, "after": other}, photos, Options(progress=False))
+    assert (found.images, [number for number, _ in found.skipped]) == (18, [3, 10])
+    assert found.figures("before")["top1"]["value"] == 100
+    seen = torch.stack([small.build()(files.image(index)) for index in range(20) if index not in (3, 10)])
+    same = (one.eval()(seen).argmax(1) == other.eval()(seen).argmax(1)).double().mean()
+    assert found.figures("after")["top1"]["value"] == pytest.approx(100 * float(same))
+    held_out = [len(batch) for batch in PhotoBatches(files, range(8, 20), small)]
+    assert held_out == [11]  # as distill compares them
+
+
 @pytest.mark.slow
 def test_under_torchrun_the_record_has_the_number_of_processes(baseline: str, tmp_path: Path) -> None:
     """The launcher itself, and two processes from end to end."""
@@ -93,7 +114,7 @@ def test_under_torchrun_the_record_has_the_number_of_processes(baseline: str, tm
     record = json.loads(file.with_suffix(".json").read_text())
     assert shlex.split(record["entry"]["command"]) == ["torchrun", *words]
     assert record["entry"]["command"] in (out / "card.md").read_text()
-    assert record["data"] == {"images": 80, "held_out": 64, "measured": 64}
+    assert record["data"] == {"images": 80, "held_out": 64, "measured": 64, "skipped": 0}
     assert record["figures"]["before"]["top1"]["value"] == 100
     az.mobilenet_v2(4, pretrained=file, num_classes=2, width_mult=0.1)
 

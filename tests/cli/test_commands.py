@@ -232,7 +232,7 @@ def test_devices_that_are_not_there(device: str, tmp_path: Path, capsys: pytest.
     weights = "mobilenet_v2:lpf4:cifar10"
     assert cli.main(["predict", str(tmp_path / "a.png"), "--weights", weights, "--device", device]) == 1
     err = capsys.readouterr().err
-    assert f"--device {device} cannot be used here" in err
+    assert f"device {device!r} cannot be used here" in err
     assert len(err.splitlines()) == 1
     ROWS[f"`predict --device '{device}'`"] = ("one line: it cannot be used here, and torch's reason; exit code 1",)
 

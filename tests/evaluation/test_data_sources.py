@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from antialiased_zoo.evaluation import open_data, register_data_source
+from antialiased_zoo.evaluation import images as images_module
+from antialiased_zoo.evaluation import open_data, register_data_source, webdataset
 from antialiased_zoo.evaluation.data_sources import DATA_SOURCES
 
 IDS = ["n02119789", "n02100735", "n01440764", "n01443537"]  # as in the devkit: not sorted
@@ -111,6 +112,22 @@ def test_webdataset_shards_are_read_at_random(tmp_path):
     assert (len(images), colour(images, 1), images.targets) == (2, 4, [2, 1])
     with pytest.raises(FileNotFoundError, match="no shard"):
         open_data(f"wds:{tmp_path}/val-{{0000..0002}}.tar")
+
+
+def test_bars_are_shown_if_asked_for(tmp_path, monkeypatch):
+    asked = []
+
+    def bar(items, desc, disable, leave):
+        asked.append((desc, disable))
+        return items
+
+    for module in (webdataset, images_module):
+        monkeypatch.setattr(module, "tqdm", bar)
+    for hidden in (None, True):
+        open_data(shards(tmp_path), hide_bar=hidden).digest(hidden)
+    assert asked == [("shards", None), ("digest", None), ("shards", True), ("digest", True)]
+    monkeypatch.setitem(DATA_SOURCES, "own", lambda place: place)  # a source that shows none
+    assert open_data("own:x", hide_bar=None) == "x"
 
 
 def test_webdataset_reads_what_the_library_reads(tmp_path):

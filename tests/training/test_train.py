@@ -14,6 +14,7 @@ from tiny_training import PAIR, equal, make_images, small_net, trainer
 from torch import nn
 from without_float64 import WithoutFloat64
 
+from antialiased_zoo.training import execution
 from antialiased_zoo.training.batches import epoch_order
 from antialiased_zoo.training.execution import Execution, processes
 from antialiased_zoo.training.loop import top1
@@ -157,6 +158,27 @@ def test_divergence_is_an_error(folder, tmp_path):
     wild = Recipe(sizes=((12, 1),), augment="pad-crop", batch_size=8, lr=1e30)
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         trainer(folder, tmp_path, wild).fit()
+
+
+def test_each_process_touches_its_own_gpu_only(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: done.append(f"set {number}"))
+    monkeypatch.setattr(execution, "find_device", lambda name: done.append(f"allocate on {name}") or torch.device(name))
+    monkeypatch.setattr(torch.distributed, "init_process_group", done.append)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    for name, value in of_two(1, 1).items():
+        monkeypatch.setenv(name, value)
+    for name in ("auto", "cuda", "cuda:0"):
+        with processes(name) as place:
+            assert place == (torch.device("cuda", 1), 1, 2)
+        assert done == ["set 1", "allocate on cuda:1", "nccl"]
+        done.clear()
+    with processes("cpu") as place:
+        assert place == (torch.device("cpu"), 1, 2)
+    assert done == ["allocate on cpu", "gloo"]
 
 
 def test_a_network_that_keeps_a_tensor_is_trained_and_measured_in_turn(folder, tmp_path):
