@@ -3,8 +3,10 @@
     python scripts/publish.py mirror/ 'resnet*' --recipe finetuned
     python scripts/publish.py hf-hub:OWNER/NAME
 
-Each file is fetched and verified first. Files that are already there are skipped, so the same command resumes an
-interrupted run. Files that cannot be fetched or uploaded are listed at the end; the others are uploaded anyway. To load
+Each file is fetched and verified first. Of weights that exist as several files, the first that can be had is published,
+under its own name. Files that are already there are skipped, so the same command resumes an interrupted run. Weights
+that cannot be fetched or uploaded are listed at the end; the others are uploaded anyway. The card lists all of the
+manifest's files that are there, also from earlier runs. To load
 the published files, set ANTIALIASED_ZOO_MIRROR to the folder's address, or to
 https://huggingface.co/OWNER/NAME/resolve/main
 
@@ -16,7 +18,7 @@ their full digest was computed here, so it is only as trustworthy as the source 
 import argparse
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
@@ -24,11 +26,14 @@ from typing import Protocol
 from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 
-from antialiased_zoo.weights import Entry, hub, manifest, repository
+from antialiased_zoo.errors import DigestError
+from antialiased_zoo.weights import Entry, WeightsFile, hub, manifest, repository
 from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.hub.digest import sha256
 
 CARD = "README.md"
+# A row of the card: an entry, the file of it that is there, and that file's SHA-256.
+Row = tuple[Entry, WeightsFile, str]
 _SHORT = (
     "\\* The author made only the first eight digits of this digest public. A file with the same eight can be forged "
     "within minutes: the full digest was computed when this card was written."
@@ -38,22 +43,23 @@ _SHORT = (
 class Target(Protocol):
     """A store of files by name."""
 
-    def digest(self, name: str) -> str | None:
-        """The SHA-256 of the weights stored under this name; None if there are none."""
+    def digests(self, names: Sequence[str]) -> dict[str, str]:
+        """The SHA-256 of each of these weights that is stored."""
 
     def put(self, content: Path | bytes, name: str) -> None:
         """Store a file; it becomes visible when it is complete."""
 
 
 class Folder:
-    """A local folder, created if needed."""
+    """A local folder, created if needed; what killed runs have left in it is removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
+        cache.sweep_folder(path)
 
-    def digest(self, name: str) -> str | None:  # noqa: D102  # as in `Target`
-        return digest_of(self.path / name) if (self.path / name).is_file() else None
+    def digests(self, names: Sequence[str]) -> dict[str, str]:  # noqa: D102  # as in `Target`
+        return {name: digest_of(self.path / name) for name in names if (self.path / name).is_file()}
 
     def put(self, content: Path | bytes, name: str) -> None:  # noqa: D102
         with cache.replacing(self.path / name) as temporary:
@@ -70,9 +76,9 @@ class HubRepository:
         self.api = api
         self.name = api.create_repo(name, exist_ok=True).repo_id
 
-    def digest(self, name: str) -> str | None:  # noqa: D102  # as in `Target`
-        found = self.api.get_paths_info(self.name, [name])
-        return next((file.lfs.sha256 for file in found if getattr(file, "lfs", None)), None)
+    def digests(self, names: Sequence[str]) -> dict[str, str]:  # noqa: D102  # as in `Target`
+        found = self.api.get_paths_info(self.name, list(names))
+        return {file.path: file.lfs.sha256 for file in found if getattr(file, "lfs", None)}
 
     def put(self, content: Path | bytes, name: str) -> None:  # noqa: D102  # the client makes no empty commit
         self.api.upload_file(
@@ -80,25 +86,45 @@ class HubRepository:
         )
 
 
-def publish(target: Target, entries: Sequence[Entry], progress: bool = True) -> dict[str, str]:
-    """Upload the missing files, then a card that lists all files.
+def publish(
+    target: Target, entries: Sequence[Entry], known: Iterable[Entry] = (), progress: bool = True
+) -> dict[str, str]:
+    """Upload the missing files, then a card that lists all that are there.
+
+    Args:
+        target: Where to.
+        entries: The weights to publish.
+        known: Other weights, which the card lists if they are there from earlier runs.
+        progress: Show a progress bar, on a terminal.
 
     Returns:
-        For each file that could not be uploaded, the reason.
+        For each entry of which no file could be uploaded, by its first file, the reason.
     """
-    failed, there = {}, {}
+    listed = list({entry.key: entry for entry in (*known, *entries)}.values())
+    there = target.digests([file.file for entry in listed for file in entry.files])
+    failed = {}
     for entry in tqdm(entries, unit="file", disable=None if progress else True):
         try:
-            path = hub.fetch(entry, progress=progress)
-            there[entry.name] = wanted = digest_of(path)
-            if target.digest(entry.file) != wanted:
-                target.put(path, entry.file)
+            file, path, digest = _fetched(entry, progress)
+            if there.get(file.file) != digest:
+                target.put(path, file.file)
+                there[file.file] = digest
         except Exception as error:  # the hub's client has no base class for its errors: network, response, file
             failed[entry.file] = _reason(error)
-    present = [entry for entry in entries if entry.file not in failed]
-    if present:
-        target.put(card(present, there).encode(), CARD)
+    rows = [(e, f, there[f.file]) for e in listed for f in e.files if f.file in there and f.accepts(there[f.file])]
+    if rows:
+        target.put(card(rows).encode(), CARD)
     return failed
+
+
+def _fetched(entry: Entry, progress: bool) -> tuple[WeightsFile, Path, str]:
+    """The file of an entry that could be fetched, which is told by its digest, its path and its SHA-256."""
+    path = hub.fetch(entry, progress=progress)
+    digest = digest_of(path)
+    file = next((file for file in entry.files if file.accepts(digest)), None)
+    if file is None:
+        raise DigestError(f"{path} has the SHA-256 {digest}, which no file of the entry has")
+    return file, path, digest
 
 
 def _reason(error: BaseException) -> str:
@@ -107,24 +133,24 @@ def _reason(error: BaseException) -> str:
     return f"{stated} ({_reason(error.__cause__)})" if error.__cause__ else stated
 
 
-def card(entries: Sequence[Entry], digests: dict[str, str]) -> str:
+def card(rows: Sequence[Row]) -> str:
     """A model card with one row for each file."""
-    return "\n".join(_card_lines(entries, digests)) + "\n"
+    return "\n".join(_card_lines(rows)) + "\n"
 
 
-def _card_lines(entries: Sequence[Entry], digests: dict[str, str]) -> Iterator[str]:
-    licenses = sorted({entry.license.name for entry in entries})
+def _card_lines(rows: Sequence[Row]) -> Iterator[str]:
+    licenses = sorted({entry.license.name for entry, _, _ in rows})
     stated = licenses[0].lower() if len(licenses) == 1 else "other"
     yield from ("---", "library_name: antialiased-zoo", "pipeline_tag: image-classification", f"license: {stated}")
     yield from ("tags:", "- antialiasing", "- blurpool", "---", "", "# Weights of antialiased-zoo", "")
     yield "To load these files, set `ANTIALIASED_ZOO_MIRROR` to the address of this repository or folder."
     yield from ("", "| network | file | trained on | metrics, percent | licence | SHA-256 |", "| --- " * 6 + "|")
-    for entry in entries:
+    for entry, file, digest in rows:
         metrics = ", ".join(f"{name} {value:.2f}" for name, value in sorted(entry.metrics.items()))
-        facts = (entry.name, entry.file, entry.dataset, metrics or "not stated", entry.license.name)
-        mark = "" if entry.files[0].sha256 else " \\*"
-        yield f"| {' | '.join(facts)} | `{digests[entry.name]}`{mark} |"
-    if not all(entry.files[0].sha256 for entry in entries):
+        facts = (entry.name, file.file, entry.dataset, metrics or "not stated", entry.license.name)
+        mark = "" if file.sha256 else " \\*"
+        yield f"| {' | '.join(facts)} | `{digest}`{mark} |"
+    if not all(file.sha256 for _, file, _ in rows):
         yield from ("", _SHORT)
     yield from ("", 'How each was measured: `antialiased_zoo.get_weights(...).meta["preprocessing"]`.')
 
@@ -140,13 +166,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("networks", nargs="*", default=["*"], help="names, with * and ?; default: all")
     parser.add_argument("--recipe", default="*", help="only weights of this recipe")
     options = parser.parse_args(arguments)
-    of_recipe = [entry for entry in manifest.load() if fnmatchcase(entry.recipe, options.recipe)]
+    known = list(manifest.load())
+    of_recipe = [entry for entry in known if fnmatchcase(entry.recipe, options.recipe)]
     entries = [entry for entry in of_recipe if any(fnmatchcase(entry.model, name) for name in options.networks)]
     if not entries:
         raise SystemExit("publish.py: the manifest has no such weights; antialiased-zoo list shows them")
     name = options.target.removeprefix(repository.PREFIX)
     target: Target = Folder(Path(name)) if name == options.target else HubRepository(name, HfApi())
-    failed = publish(target, entries)
+    failed = publish(target, entries, known)
     for file, reason in failed.items():
         print(f"{file}: {reason}", file=sys.stderr)
     print(f"{len(entries) - len(failed)} of {len(entries)} files are in {options.target}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 
 import antialiased_zoo as az
 from antialiased_zoo.weights import hub, manifest
+from antialiased_zoo.weights.hub import cache
 
 
 @pytest.fixture
@@ -72,12 +74,42 @@ def test_a_folder_that_is_served_is_a_mirror(
 
 
 def test_the_card_marks_files_with_eight_public_digits(entries: list[manifest.Entry]) -> None:
-    digests = {entry.name: "0" * 64 for entry in entries}
-    assert "forged" not in publish.card(entries, digests)
+    rows = [(entry, entry.files[0], "0" * 64) for entry in entries]
+    assert "forged" not in publish.card(rows)
     file = replace(entries[1].files[0], sha256=None, sha256_prefix="0" * 8)
-    rows = publish.card([entries[0], replace(entries[1], files=(file,))], digests).splitlines()
+    rows = publish.card([rows[0], (entries[1], file, "0" * 64)]).splitlines()
     assert [row.endswith("\\* |") for row in rows if "tiny_lpf" in row] == [False, True]
     assert sum("can be forged within minutes" in row for row in rows) == 1
+
+
+def test_a_file_has_its_own_name_and_the_card_lists_what_is_there(
+    entries: list[manifest.Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "sources" / "other.pth"
+    other.write_bytes(b"the same weights in another file")
+    digest = publish.digest_of(other)
+    also = replace(entries[0].files[0], file=other.name, sha256=None, sha256_prefix=digest[:8])
+    entry = replace(entries[0], files=(*entries[0].files, also))
+    fetched = {entry.file: other, entries[1].file: tmp_path / "sources" / entries[1].file}
+    monkeypatch.setattr(publish.hub, "fetch", lambda entry, progress: fetched[entry.file])
+    target = publish.Folder(tmp_path / "mirror")
+    assert publish.publish(target, [entry]) == {}
+    assert (tmp_path / "mirror" / other.name).read_bytes() == other.read_bytes()
+    assert not (tmp_path / "mirror" / entry.file).exists()
+    assert publish.publish(target, [entries[1]], [entry, *entries[1:]]) == {}
+    rows = [row for row in (tmp_path / "mirror" / "README.md").read_text().splitlines() if "mobilenet_v2" in row]
+    assert [other.name in row and f"`{digest}` \\*" in row for row in rows] == [True, False]
+    assert entries[1].file in rows[1]
+    other.write_bytes(b"neither")
+    assert "no file of the entry" in publish.publish(target, [entry])[entry.file]
+
+
+def test_what_a_killed_run_left_in_the_folder_is_removed(tmp_path: Path) -> None:
+    dead = cache.private_name().replace(f"-{os.getpid()}-", "-999999999-")
+    for name in (f"a.safetensors{dead}.tmp", f"b.pth{cache.private_name()}.tmp", "c.tmp"):
+        (tmp_path / name).touch()
+    publish.Folder(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_hub_is_uploaded_to_in_steps_and_is_a_mirror(

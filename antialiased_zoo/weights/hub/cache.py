@@ -125,8 +125,17 @@ def _machine() -> str:
 
 def sweep(path: Path) -> None:
     """Remove the private files next to ``path`` that killed processes have left."""
-    own = re.compile(re.escape(path.name) + r".*\.(?P<machine>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}\.(tmp|part|part\.json)")
-    for sibling in path.parent.glob(glob.escape(path.name) + ".*"):
+    _sweep(path.parent, f"{path.name}.")
+
+
+def sweep_folder(folder: Path) -> None:
+    """Remove all private files in a folder that killed processes have left."""
+    _sweep(folder, "")
+
+
+def _sweep(folder: Path, start: str) -> None:
+    own = re.compile(re.escape(start) + r"(.*\.)?(?P<machine>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}\.(tmp|part|part\.json)")
+    for sibling in folder.glob(f"{glob.escape(start)}*"):
         match = own.fullmatch(sibling.name)
         if match and _is_dead(match["machine"], int(match["pid"]), sibling):
             with contextlib.suppress(OSError):
