@@ -17,6 +17,7 @@ from .fallbacks import alternatives as alternatives
 from .manifest import Manifest as Manifest
 from .preprocessing import Preprocessing as Preprocessing
 from .pretrained import Weights as Weights
+from .pretrained import check_pretrained as check_pretrained
 from .pretrained import find_weights as find_weights
 from .pretrained import get_entry
 from .pretrained_weights import get_weights

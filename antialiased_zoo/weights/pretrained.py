@@ -89,8 +89,7 @@ def find_weights(
     """
     if pretrained is False:
         return None
-    if not isinstance(pretrained, (bool, str, os.PathLike)):
-        raise TypeError(f"pretrained must be True, False, a recipe's name or a path, got {pretrained!r}")
+    check_pretrained(pretrained)
     if _is_path(pretrained):
         return _of_file(repository.open_place(os.fspath(cast(str, pretrained))), filter_size, chosen)
     if pretrained == TORCHVISION:
@@ -106,6 +105,19 @@ def find_weights(
             return _baseline(name, filter_size)
         raise
     return Weights(entry, entry.filter_size, entry.num_classes, entry.structure)
+
+
+def check_pretrained(pretrained: object) -> None:
+    """Check the user's argument.
+
+    Raises:
+        TypeError: If it is not a bool, a string or a path.
+        ValueError: If it is empty.
+    """
+    if not isinstance(pretrained, (bool, str, os.PathLike)):
+        raise TypeError(f"pretrained must be True, False, a recipe's name or a path, got {pretrained!r}")
+    if pretrained == "":  # as a path it would be the current folder
+        raise ValueError("pretrained is '': give True, False, a recipe's name or a path")
 
 
 def _is_path(pretrained: bool | str | os.PathLike[str]) -> bool:

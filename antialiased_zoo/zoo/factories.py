@@ -141,6 +141,10 @@ def create_model(
         >>> model.fc.out_features
         10
     """
+    if not features_only and (out_indices is not None or out_map is not None):
+        raise ValueError("out_indices and out_map need features_only=True")
+    check_count("num_classes", 1 if num_classes is None else num_classes, least=0)
+    check_count("in_chans", 1 if in_chans is None else in_chans)
     options = {
         "stem_stride": _stem_stride(stem_stride, pool_only),
         "shortcut": shortcut,
@@ -160,8 +164,6 @@ def create_model(
         name, pretrained = contents.stated_config.model, contents.path
     architecture = find_architecture(name)
     _check_keywords(architecture, kwargs)
-    check_count("num_classes", 1 if num_classes is None else num_classes, least=0)
-    check_count("in_chans", 1 if in_chans is None else in_chans)
     chosen = filter_size is not DEFAULT_FILTER_SIZE
     wanted = None if filter_size is None else read_filter_size(filter_size if chosen else int(DEFAULT_FILTER_SIZE))
     weights = find_weights(name, wanted, pretrained, chosen)
@@ -171,8 +173,6 @@ def create_model(
         model = model.to(memory_format=memory_format)
     if features_only:
         return FeatureMaps(model, out_indices, out_map)
-    if out_indices is not None or out_map is not None:
-        raise ValueError("out_indices and out_map need features_only=True")
     return model
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import TensorMismatchError
 from ..layers import FilterSize
-from ..weights import TIMM, checkpoints, hub, manifest, repository
+from ..weights import TIMM, check_pretrained, checkpoints, hub, manifest, repository
 from .options import DEFAULT_FILTER_SIZE
 
 
@@ -34,17 +34,19 @@ def create_timm_model(
         filter_size: Must be None or the default: the network is built as timm defines it.
         pretrained: False, True, a recipe of the manifest, or a file, folder or repository as in
             `create_model`.
-        num_classes: Size of the head. A size other than the weights' gives a new head; a user's own
-            file must have a head of this size.
+        num_classes: Size of the head, 0 for none. A size other than the weights' gives a new head; a
+            user's own file must have a head of this size, unless it is 0.
         progress: Show a progress bar during downloads.
         **options: Options of timm's builder; those that are None are omitted.
 
     Raises:
         ValueError: If timm has no such network, or the manifest no such weights.
+        TypeError: If ``pretrained`` is not a bool, a string or a path.
         ImportError: If timm is not installed.
         antialiased_zoo.errors.FetchError: If no source gave a verified file.
         antialiased_zoo.errors.CheckpointError: If the file is corrupt, or does not fit.
     """
+    check_pretrained(pretrained)
     timm, architecture = _timm(), name.removeprefix(TIMM)
     if architecture not in timm.list_models():
         near = difflib.get_close_matches(architecture, timm.list_models(), 3)
@@ -54,9 +56,12 @@ def create_timm_model(
     if filter_size is not None and filter_size is not DEFAULT_FILTER_SIZE:
         raise ValueError(f"{name} is built as timm defines it: omit filter_size; az.antialias(model, k) adds blurs")
     given = {option: value for option, value in options.items() if value is not None}
+    wanted = 1000 if num_classes is None else num_classes
     if pretrained is False:
-        return cast(nn.Module, timm.create_model(architecture, num_classes=num_classes or 1000, **given))
-    contents, size, tag = _weights(name, pretrained, num_classes or 1000, progress)
+        return cast(nn.Module, timm.create_model(architecture, num_classes=wanted, **given))
+    contents, size, tag = _weights(name, pretrained, wanted, progress)
+    if size == 0:  # a user's own file, whose head is loaded, if it has one, and then removed
+        size = _head_size(contents, timm.get_pretrained_cfg_value(architecture, "classifier"))
     checkpoints.check_finite(contents.tensors)
     if f"{architecture}.{tag}" in timm.list_pretrained(f"{architecture}.*"):
         architecture = f"{architecture}.{tag}"  # so that timm sets the preprocessing
@@ -81,6 +86,11 @@ def _weights(
         return repository.open_place(os.fspath(pretrained)), size, ""
     entry = manifest.load().find(name, None, pretrained if isinstance(pretrained, str) else None)
     return checkpoints.read_contents(hub.fetch(entry, progress=progress)), entry.num_classes, entry.recipe
+
+
+def _head_size(contents: checkpoints.Contents, head: object) -> int:
+    weight = contents.tensors.get(f"{head}.weight")
+    return 0 if weight is None else weight.shape[0]
 
 
 def _timm() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -97,6 +98,32 @@ def test_a_file_of_ones_own(theirs: nn.Module, folder: Path) -> None:
     ours = az.create_model(NAME, pretrained=folder / "mine.safetensors").eval()
     image = torch.randn(1, 3, 64, 64)
     assert torch.equal(ours(image), theirs(image))
+
+
+@torch.no_grad()
+def test_no_head(theirs: nn.Module, folder: Path, tmp_path: Path) -> None:
+    image = torch.randn(1, 3, 64, 64)
+    assert az.create_model(NAME, num_classes=0).eval()(image).shape == (1, 1024)
+    theirs = copy.deepcopy(theirs)
+    theirs.reset_classifier(0)
+    save_file(theirs.state_dict(), tmp_path / "headless.safetensors")
+    for pretrained in ("mine", folder / "mine.safetensors", tmp_path / "headless.safetensors"):
+        ours = az.create_model(NAME, pretrained=pretrained, num_classes=0, progress=False).eval()
+        assert torch.equal(ours(image), theirs(image))
+
+
+@pytest.mark.parametrize("name", [NAME, "resnet18"])
+def test_arguments_are_checked_before_anything_is_fetched(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antialiased_zoo.weights.hub.fetch", lambda *_, **__: pytest.fail("fetched"))
+    for wrong in ({"num_classes": -1}, {"num_classes": True}, {"num_classes": "3"}, {"in_chans": 0}):
+        with pytest.raises((ValueError, TypeError), match=f"{next(iter(wrong))} must be"):
+            az.create_model(name, pretrained=True, **wrong)
+    for wrong in ({"out_indices": (1,)}, {"out_map": "norm"}):
+        with pytest.raises(ValueError, match="need features_only=True"):
+            az.create_model(name, pretrained=True, **wrong)
+    for pretrained in ("", 1, None):
+        with pytest.raises((ValueError, TypeError), match="a recipe's name or a path"):
+            az.create_model(name, pretrained=pretrained)
 
 
 def test_what_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
