@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
         entry = add_entry(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise SystemExit(f"add_entry.py: {error}") from error
     print(f"{entry.name}: {entry.file}, SHA-256 {entry.files[0].sha256}")
 
@@ -77,7 +78,9 @@ def record_of(weights: Path, facts: dict[str, Any], source: str | None) -> dict[
     """Return the manifest's record: the stated facts, and those computed from the file."""
     with weights.open("rb", buffering=0) as file:
         digest = sha256(file)
-    facts = facts.get("entry", facts)
+    facts = facts.get("entry", facts) if isinstance(facts, dict) else facts
+    if not isinstance(facts, dict):
+        raise ValueError(f"the record of {weights} is not a JSON object: {reprlib.repr(facts)}")
     if facts.get("sha256", digest) != digest:
         raise ValueError(f"{weights} has the SHA-256 {digest}; the record is of a file with {facts['sha256']}")
     record = {name: facts[name] for name in FIELDS if name in facts}

@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="the safetensors file to write")
     parser.add_argument("--num-classes", type=positive, default=1000)
     options = parser.parse_args(arguments)
+    if options.output.exists() and options.output.samefile(options.checkpoint):
+        parser.error(f"{options.output} is the checkpoint itself: give the new file another name")
     with torch.device("meta"):
         model = get_model(options.model, weights=None, num_classes=options.num_classes)
     with options.checkpoint.open("rb", buffering=0) as file:

@@ -24,6 +24,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target = source / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
+    # From the archive of the sources, as installers build it where there is no wheel.
+    pack = [sys.executable, "setup.py", "-q", "sdist", "-d", folder]
+    subprocess.run(pack, cwd=source, check=True, capture_output=True)
+    (archive,) = folder.glob("*.tar.gz")
     command = [
         sys.executable,
         "-m",
@@ -34,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-build-isolation",
         "-w",
         folder,
-        source,
+        archive,
     ]
     subprocess.run(command, check=True)
     (built,) = folder.glob("*.whl")

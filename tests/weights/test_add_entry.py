@@ -64,6 +64,13 @@ class TestAddEntry:
         with pytest.raises(ValueError, match="the record is of a file with 0000"):
             script["record_of"](self.weights(tmp_path / "net.safetensors"), {**self.facts(), "sha256": "0" * 64}, None)
 
+    @pytest.mark.parametrize("facts", [[1], "x", None, {"entry": [1]}])
+    def test_refuses_what_is_no_record(self, facts: object, script: dict, tmp_path: Path) -> None:
+        weights = self.weights(tmp_path / "net.safetensors")
+        weights.with_suffix(".json").write_text(json.dumps(facts))
+        with pytest.raises(SystemExit, match="is not a JSON object"):
+            script["main"]([str(weights)])
+
     def test_refuses_weights_that_do_not_fit(self, script: dict, tmp_path: Path) -> None:
         listed = tmp_path / "m.json"
         listed.write_bytes(manifest.own_path().read_bytes())

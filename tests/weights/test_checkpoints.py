@@ -14,7 +14,7 @@ from fault_server import FaultServer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from antialiased_zoo.errors import NonFiniteError, TensorMismatchError
+from antialiased_zoo.errors import MalformedFileError, NonFiniteError, TensorMismatchError
 from antialiased_zoo.weights import checkpoints, hub, manifest
 from antialiased_zoo.weights.hub import cache, stamps
 
@@ -205,6 +205,12 @@ class TestConversion:
         checkpoints.load_entry(model, entry, progress=False)
         assert model.fc.weight.shape == (1000, 512)
 
+    def test_dtypes_that_torch_cannot_search_for_nan(self, tmp_path: Path) -> None:
+        state = {"weight": torch.ones(1, 1).to(torch.float8_e4m3fn), "bias": torch.ones(1)}
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(MalformedFileError, match="'weight' has dtype float8_e4m3fn"):
+            checkpoints.convert(tmp_path / "w.pth", tmp_path / "out", nn.Linear(1, 1).state_dict(), source_sha256="")
+
     def test_script(self, served: tuple[manifest.Entry, Path], tmp_path: Path) -> None:
         import runpy
 
@@ -214,6 +220,10 @@ class TestConversion:
         checkpoints.load_into(model, tmp_path / "out.safetensors")
         torch.testing.assert_close(model.fc.bias.detach(), published("resnet18")["fc.bias"], rtol=0, atol=0)
         assert [p.name for p in tmp_path.iterdir()] == ["out.safetensors"]
+        before = served[1].read_bytes()
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(script))["main"](["resnet18", str(served[1]), str(served[1])])
+        assert served[1].read_bytes() == before
 
 
 def test_nan_in_a_head_that_was_once_left_out(server: FaultServer) -> None:

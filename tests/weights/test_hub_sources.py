@@ -120,6 +120,20 @@ class TestSources:
         assert get(f"{server.url}/good/{NAME}").parent == tmp_path / "checkpoints"
 
 
+@pytest.mark.parametrize("home", [None, "", "relative", "~/home"])
+@pytest.mark.parametrize("general", [None, "", "/general"])
+def test_the_folder_is_the_same_with_and_without_torch(
+    home: str | None, general: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("TORCH_HOME", home), ("XDG_CACHE_HOME", general)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    found = cache.folder()
+    monkeypatch.delitem(sys.modules, "torch.hub")
+    assert cache.folder() == found
+
+
 class TestOffline:
     @pytest.mark.parametrize("variable", hub.OFFLINE)
     def test_no_socket_is_opened(self, variable: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,9 +179,11 @@ def check_finite(state: Mapping[str, torch.Tensor]) -> None:
 
     Raises:
         NonFiniteError: A tensor holds NaN or infinity; the message names it.
+        MalformedFileError: A tensor has a dtype of fewer than 16 bits, of which torch cannot tell.
     """
     for name, tensor in state.items():
         if tensor.is_floating_point():
+            _dtype(tensor, name)
             flat = tensor.reshape(-1)
             # In chunks: the mask for a whole VGG layer would take 100 MB.
             for start in range(0, flat.numel(), _CHUNK):
@@ -282,10 +284,10 @@ def convert(
         _write_safetensors(file, state, metadata)
 
 
-def _dtype(tensor: torch.Tensor) -> str:
+def _dtype(tensor: torch.Tensor, name: str) -> str:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in _DTYPES:
-        raise MalformedFileError(f"contains a tensor of dtype {dtype}, which no network of the zoo has")
+        raise MalformedFileError(f"tensor {name!r} has dtype {dtype}, which no network of the zoo has")
     return _DTYPES[dtype]
 
 
@@ -301,7 +303,7 @@ def _write_safetensors(file: io.FileIO, state: Mapping[str, torch.Tensor], metad
     start = 0
     for name, tensor in state.items():
         stop = start + tensor.nbytes
-        header[name] = {"dtype": _dtype(tensor), "shape": list(tensor.shape), "data_offsets": [start, stop]}
+        header[name] = {"dtype": _dtype(tensor, name), "shape": list(tensor.shape), "data_offsets": [start, stop]}
         start = stop
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

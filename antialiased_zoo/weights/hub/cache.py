@@ -32,7 +32,8 @@ def folder() -> Path:
     if hub is not None:  # the only case in which torch.hub.set_dir() can have been called
         path = Path(hub.get_dir())
     else:
-        home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
+        # As torch does, also for an empty variable: the folder must not depend on whether torch is imported.
+        home = os.environ.get("TORCH_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"))
         path = Path(os.path.expanduser(home), "hub")
     if str(path).startswith("~"):
         raise CacheError(f"there is no home folder for the weights ({path}); set TORCH_HOME to a folder")
