@@ -74,3 +74,14 @@ def changed_silently(h: FaultHandler) -> None:
         h.send(stop=half(h), start=0)
     else:
         h.send()
+
+
+@fault
+def total_unsaid(h: FaultHandler) -> None:
+    """closes in mid-body once, then sends the rest as a range of a file of unknown length"""
+    start, size = h.start(), len(h.content)
+    if start:
+        h.head(size - start, 206, Content_Range=f"bytes {start}-{size - 1}/*")
+        h.wfile.write(h.content[start:])
+    else:
+        h.send(stop=size // 2)

@@ -104,6 +104,7 @@ NETWORK = {
     "unsaid_once": GOOD,
     "gzip_cut_once": GOOD,
     "gzip_cut": "ended early",
+    "total_unsaid": GOOD,
 }
 ROWS: dict[str, tuple[str, ...]] = {}
 
@@ -177,6 +178,13 @@ def test_a_cut_that_only_the_manifest_shows_is_resumed(server: FaultServer) -> N
     file = dataclasses.replace(wanted(f"{server.url}/unsaid_once/{NAME}"), size=len(CONTENT))
     assert hub.fetch(file, progress=False, retry=HASTE).read_bytes() == CONTENT
     assert [request.headers.get("Range") for request in server.requests] == [None, f"bytes={len(CONTENT) // 2}-"]
+
+
+def test_a_range_whose_total_is_not_stated_is_no_other_file(server: FaultServer) -> None:
+    server.seen.clear()
+    server.requests.clear()
+    assert get(f"{server.url}/total_unsaid/{NAME}").read_bytes() == CONTENT
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("fault", NETWORK)

@@ -12,7 +12,7 @@ from .connection import Network
 from .exchange import Answer, request
 from .huggingface import check_stated, url_of
 from .redaction import redacted, source_key
-from .responses import content_length, describe, is_page
+from .responses import describe, is_page, whole_length
 from .retry import Retry, SourceError
 from .sources import find_scheme
 from .tokens import authorization
@@ -94,10 +94,7 @@ def _described(answer: Answer, file: WeightsFile) -> str:
         raise SourceError(describe(answer))
     if is_page(answer):
         raise SourceError("sends an HTML page instead of the file")
-    size = content_length(answer)
-    if answer.status == 206:
-        total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-        size = int(total) if total.isdigit() else None
+    size = whole_length(answer)
     if size is not None and file.size is not None and size != file.size:
         raise _OtherFileError(f"has {size:,} bytes, but the manifest states {file.size:,}")
     return "no size stated" if size is None else f"{size:,} bytes"

@@ -55,6 +55,13 @@ def content_length(answer: Answer) -> int | None:
     return None if _is_encoded(answer) else _count(answer.headers.get("Content-Length", ""))
 
 
+def whole_length(answer: Answer) -> int | None:
+    """Return the number of bytes of the whole file, of which the response may be a part, if the server states it."""
+    if answer.status == 206:
+        return _count(answer.headers.get("Content-Range", "").rpartition("/")[2])
+    return content_length(answer)
+
+
 def end_of(answer: Answer, start: int) -> int | None:
     """Return the number of bytes of the file up to the end of this response, if the server states it."""
     length = content_length(answer)
@@ -93,7 +100,7 @@ def check_continues(answer: Answer, note: Note | None, part: Part) -> Note:
     span, _, total = rest.partition("/")
     if note is not None and unit == "bytes" and span.startswith(f"{part.size}-"):
         same = validator(answer) in ("", note.validator) and not _is_encoded(answer)
-        if same and note.total in (None, _count(total)):
+        if same and (total == "*" or note.total in (None, _count(total))):
             return note
     part.discard()
     raise SourceError("the file changed between two parts", transient=True)
