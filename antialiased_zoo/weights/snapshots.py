@@ -56,7 +56,10 @@ def find(name: str, revision: str) -> Snapshot:
         OfflineError: The network is forbidden, and they were never found before.
         FetchError: The hub has no such files, states no digest of them, or cannot be reached.
     """
-    record = _record_path(name, revision)
+    try:
+        record = _record_path(name, revision)
+    except hub.SourceError as error:  # HF_ENDPOINT is invalid
+        raise FetchError(f"cannot get {name} at {revision}: {error}") from None
     known = _remembered(record)
     if known and (hub.is_offline() or _COMMIT.fullmatch(revision)):  # a commit does not change
         return known

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fault_handler import COMMIT
 from fault_server import FaultServer
+from faults import FAULTS
 from fetching import CONTENT, DIGEST, HASTE, NAME, get, part_of, wanted
 
 from antialiased_zoo.errors import OfflineError, SourcesFailedError
@@ -38,6 +39,18 @@ class TestSources:
         assert server.requests[2].headers["Range"] == f"bytes={len(CONTENT) // 2}-"
         assert get(half, f"{server.url}/good/{NAME}").read_bytes() == CONTENT
         assert {path.name for path in cache.folder().iterdir()} == {NAME, f"{NAME}.verified"}
+
+    def test_a_login_page_in_the_sources_place_does_not_cost_what_it_has_sent(
+        self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = f"{server.url}/short/{NAME}"
+        with pytest.raises(SourcesFailedError):
+            get(source)
+        size = (cache.folder() / part_of(source)).stat().st_size
+        monkeypatch.setitem(FAULTS, "short", FAULTS["html_unsaid"])
+        with pytest.raises(SourcesFailedError, match="HTML page"):
+            get(source)
+        assert (cache.folder() / part_of(source)).stat().st_size == size
 
     def test_right_digest_on_the_last_source_only(self, server: FaultServer) -> None:
         faults = ("wrong", "truncated", "html", "500", "good")

@@ -149,6 +149,12 @@ def test_a_slow_hub_is_given_up(
     assert time.monotonic() - begun < 3
 
 
+def test_an_invalid_endpoint(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "example.org")
+    with pytest.raises(FetchError, match="cannot get me/mine at main: HF_ENDPOINT is not a URL"):
+        loads()
+
+
 @pytest.mark.parametrize("linked", [True, False])
 def test_huggingface_hubs_own_cache(
     linked: bool, server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

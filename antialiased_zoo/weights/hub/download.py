@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -102,8 +103,12 @@ class Download:
             end = note.total or self.size or end_of(answer, start)
             self._check_total(note.total)
             self._show(start, note.total)
+            chunks = answer.chunks(self.retry)
+            first = next(chunks, b"")  # before an earlier part is given up for it
+            if not start:
+                check_begins(first)
             with self.part.reopen() if start else self.part.begin(note) as file:
-                got = start + self._copy(answer.chunks(self.retry), file, start)
+                got = start + self._copy(itertools.chain([first], chunks), file, start)
         if end is not None and got < end:
             raise SourceError(f"ended early, after {got:,} of {end:,} bytes", transient=True)
         return start > 0 or (end is None and not marks_end(answer))
@@ -122,8 +127,6 @@ class Download:
         limit = (self.size or MAX_BYTES) - start
         got = 0
         for data in chunks:
-            if start == 0 and got == 0:
-                check_begins(data)
             got += len(data)
             if got > limit:
                 self.part.discard()
