@@ -52,6 +52,7 @@ from .torch_internals import patch_wrapped_functions as patch_wrapped_functions
 from .torch_internals import reorder_conv2d_weight as reorder_conv2d_weight
 from .torch_internals import set_call as set_call
 from .torch_internals import trace_patcher as trace_patcher
+from .torch_internals import without_dispatch_modes as without_dispatch_modes
 from .torch_internals import wrap_functions as wrap_functions
 from .window import Window as Window
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.fx import _symbolic_trace
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 def is_jit_tracing() -> bool:
@@ -29,6 +31,11 @@ def traced_size(size: int) -> int:
 def is_dispatch_mode_active() -> bool:
     """True inside a `TorchDispatchMode`: fake tensors, a FLOP counter, a recorder of operators."""
     return torch._C._len_torch_dispatch_stack() > 0
+
+
+def without_dispatch_modes() -> AbstractContextManager[Any]:
+    """A context in which no `TorchDispatchMode` is active, so that new tensors are real even among fake ones."""
+    return cast(AbstractContextManager[Any], _disable_current_modes())
 
 
 def is_functorch_active() -> bool:

@@ -120,8 +120,8 @@ class ConvPlacement:
         """Why a blur goes right after a convolution."""
         if any(map(self.flow.is_map_norm, node.users)):
             return "before a norm with per-map statistics, which a dense map would change"
-        reader = self.flow.first_unfollowed(node)
-        if reader is None or self.flow.is_linear_reader(reader):
+        reader = next((user for user in self.flow.unfollowed(node) if not self.flow.is_linear_reader(user)), None)
+        if reader is None:
             return "linear: no nonlinearity follows"
         name = self.flow.describe(reader)
         if name in ("add", "iadd"):

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .activations import function_name, is_activation, is_map_norm, is_pointwise, is_registered
-from .randomness import run_apart
+from .randomness import run_apart, trial
 
 #: What the nodes between two ends compute at each position: an affine map, a norm over the channels,
 #: or anything else.
@@ -93,7 +93,7 @@ class Following:
         self._constants: dict[fx.Node, Any] = {}
         self._copies: dict[nn.Module, nn.Module] = {}
         self._values: dict[fx.Node, tuple[Any, Any]] = {}  # for the map, and for every other position of it
-        with torch.no_grad(), torch.device("cpu"):
+        with trial():
             self._follow(nodes)
 
     def nonlinear_ends(self) -> list[End]:

@@ -99,12 +99,12 @@ class Dataflow(TracedModel):
             return None
         return int(self._attribute(weight).shape[0])
 
-    def first_unfollowed(self, node: fx.Node) -> fx.Node | None:
-        """The first node after a convolution, possibly through pointwise nodes, that is not pointwise itself."""
+    def unfollowed(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes that read a convolution, possibly through pointwise nodes, and are not pointwise themselves."""
         found = self.follow(node)
         readers = {user for member in found.members for user in member.users} - found.members
         pending = {found.pending} if found.pending is not None else set()
-        return min(readers | pending, key=self._order.__getitem__, default=None)
+        return sorted(readers | pending, key=self._order.__getitem__)
 
     def is_linear_reader(self, node: fx.Node) -> bool:
         """True for linear ops that are not pointwise (convolutions, averages), and for the model's output."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import fx
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 
-from ..layers import TorchDispatchMode
+from ..layers import TorchDispatchMode, without_dispatch_modes
 
 _MAKING = "rand rand_like randint randint_like randn randn_like randperm"
 _FILLING = "bernoulli cauchy exponential geometric log_normal multinomial normal poisson random uniform"
@@ -54,6 +55,13 @@ class _OwnRandomNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # every other position of it. An op that takes no generator raises.
             given["generator"] = self._generator.manual_seed(0)
         return func(*args, **given)
+
+
+@contextlib.contextmanager
+def trial() -> Iterator[None]:
+    """A context for real tensors on the CPU without gradients, whatever the model is being built of around it."""
+    with without_dispatch_modes(), torch.no_grad(), torch.device("cpu"):
+        yield
 
 
 def run_apart(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

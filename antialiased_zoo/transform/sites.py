@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import fx, nn
 
+from .axes import pools_channels
 from .conv_placement import ConvPlacement
 from .graph import Dataflow
 from .op_table import read_op
@@ -88,6 +89,8 @@ class Walk:
             return self._conv(node, op, site, reads_image)
         if op.kind not in KINDS:
             return self._pool(op, site, "registered")
+        if pools_channels(node, op, self.flow.module):
+            return replace(site, reason="pools over channels, not along an image axis")
         if module is not None and not is_plain(module):
             return self._own_pool(node, module, op, site)
         return self._maxpool(op, site) if op.kind == "maxpool" else self._avgpool(op, site)

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from ..layers import StrideOffsets, Window
 from .ops import Op
-from .randomness import run_apart
+from .randomness import run_apart, trial
 
 
 def offsets_of_call(node: fx.Node, module: nn.Module, op: Op, keep: Sequence[int]) -> StrideOffsets | None:
@@ -59,7 +59,7 @@ def find_stride_offsets(
     steps = tuple(stride // k for stride, k in zip(op.stride, keep, strict=True))
     found: list[dict[int, int]] = [{} for _ in steps]
     try:
-        with torch.no_grad(), torch.device("cpu"):  # whatever device the model is being built on
+        with trial():
             for strided, dense in _tries(module, op, keep, args, kwargs):
                 first = _first_positions(strided, dense, steps)
                 for axis, place in enumerate(first or ()):
@@ -119,7 +119,7 @@ def is_linear(node: fx.Node, module: nn.Module | None, op: Op) -> bool:
         return True
     args, kwargs = other_arguments(node)
     try:
-        with torch.no_grad(), torch.device("cpu"):
+        with trial():
             generator = torch.Generator().manual_seed(0)
             twin = _with_random_weights(module, generator)
             x, y = (_small_map(op, 0, generator) for _ in range(2))
@@ -141,7 +141,7 @@ def returns_activation(norm: nn.Module, name: str, shape: Sequence[int]) -> bool
     """
     outputs: list[Any] = []
     try:
-        with torch.no_grad(), torch.device("cpu"):
+        with trial():
             generator = torch.Generator().manual_seed(0)
             twin = _with_random_weights(norm, generator)
             twin.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[-1]))

@@ -31,6 +31,11 @@ def test_is_dispatch_mode_active() -> None:
         assert torch_internals.is_dispatch_mode_active()
 
 
+def test_without_dispatch_modes() -> None:
+    with FakeTensorMode(), torch_internals.without_dispatch_modes():
+        assert type(torch.ones(1)) is torch.Tensor
+
+
 def test_is_functorch_active() -> None:
     seen = []
     torch.func.vmap(lambda x: seen.append(torch_internals.is_functorch_active()) or x)(torch.ones(2))

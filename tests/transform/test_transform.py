@@ -216,3 +216,17 @@ def test_bad_options_leave_the_model_alone(options: dict[str, object], message: 
     with pytest.raises((ValueError, TypeError), match=message):
         az.antialias_(net, **options)
     assert repr(net) == before
+
+
+def test_a_gate_after_a_convolution_is_named_in_the_reason() -> None:
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Sigmoid())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.squeeze(x)
+
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, 2, 1), Gate(), nn.ReLU())
+    (site,) = az.plan(net).sites
+    assert site.reason == "right after the convolution: the dataflow cannot be followed through mul"

@@ -1,0 +1,74 @@
+"""Which axis of a convolution's map a pool strides along, read back through the ops that move axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
+
+from .activations import function_name, is_activation, is_pointwise
+from .ops import Op
+
+_SWAPS = ("transpose", "swapaxes", "swapdims")
+_SAME = ("contiguous", "clone", "relu", "relu6", "gelu", "silu", "leaky_relu", "elu", "sigmoid", "tanh", "hardswish")
+_REDUCTIONS = ("mean", "sum", "amax", "amin")
+_CHANNELS = 1
+
+
+def pools_channels(node: fx.Node, op: Op, module: Callable[[fx.Node], nn.Module | None]) -> bool:
+    """True if a pool strides along the channels of a convolution's map, as a maxout does.
+
+    Args:
+        node: The pool's node.
+        op: The pool's `Op`.
+        module: Returns the module that a node calls, or None.
+    """
+    rank = len(op.stride) + 2
+    source = node.all_input_nodes[0] if node.all_input_nodes else None
+    return any(
+        stride > 1 and _axis_of_map(source, 2 + axis, rank, module) == _CHANNELS
+        for axis, stride in enumerate(op.stride)
+    )
+
+
+def _axis_of_map(
+    node: fx.Node | None, axis: int | None, rank: int, module: Callable[[fx.Node], nn.Module | None]
+) -> int | None:
+    """The axis of the nearest convolution's map that became an axis of a node's value; None if that is not known."""
+    while node is not None and axis is not None:
+        called = module(node)
+        if isinstance(called, _ConvNd):
+            return axis
+        if called is None:
+            axis, rank = _before(node, axis, rank)
+        elif not (is_activation(called) or is_pointwise(called)):
+            return None
+        node = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
+    return None
+
+
+def _before(node: fx.Node, axis: int, rank: int) -> tuple[int | None, int]:
+    """The axis of a function's input that became an axis of its value, and the input's rank; None if unknown."""
+    name, given = function_name(node.target), _numbers(node)
+    if name in _SAME:
+        return axis, rank
+    if name in _SWAPS and len(given) == 2:
+        one, other = (dim % rank for dim in given)
+        return {one: other, other: one}.get(axis, axis), rank
+    if name == "permute" and len(given) == rank:
+        return given[axis] % rank, rank
+    if name == "unsqueeze" and len(given) == 1:
+        new = given[0] % rank
+        return None if axis == new else axis - (axis > new), rank - 1
+    if name in ("flatten", *_REDUCTIONS) and given and axis < min(given):
+        return axis, rank  # which is not the rank any more: from here on, only axes counted from the front are read
+    return None, rank
+
+
+def _numbers(node: fx.Node) -> Sequence[int]:
+    """The integers that a call is given after its map."""
+    given: Any = (*node.args[1:], *(value for key, value in node.kwargs.items() if key != "keepdim"))
+    given = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    return given if all(type(number) is int for number in given) else ()

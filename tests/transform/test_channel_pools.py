@@ -1,0 +1,56 @@
+"""Pools that stride along channels are left; the same pools along an image axis or tokens are treated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import antialiased_zoo as az
+
+
+class Pooled(nn.Module):
+    def __init__(self, first: nn.Module, pool: nn.Module, before: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.act, self.pool, self.before = first, nn.ReLU(), pool, before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.before(self.act(self.first(x))))
+
+
+CONV = nn.Conv2d(3, 8, 3, padding=1)
+
+
+@pytest.mark.filterwarnings("ignore:nothing in")
+@pytest.mark.parametrize(
+    ("pool", "before"),
+    [
+        (nn.MaxPool3d((2, 1, 1)), lambda x: x.unsqueeze(1)),
+        (nn.MaxPool1d(2), lambda x: x.flatten(2).transpose(1, 2)),
+        (nn.MaxPool2d((1, 2)), lambda x: x.permute(0, 2, 3, 1)),
+        (nn.AvgPool1d(2), lambda x: x.mean((2, 3)).unsqueeze(1)),
+    ],
+)
+def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor], Tensor]) -> None:
+    net, x = Pooled(CONV, pool, before), torch.randn(2, 3, 8, 8)
+    (site,) = az.plan(net).sites
+    assert site.reason == "pools over channels, not along an image axis"
+    assert torch.equal(az.antialias(net)(x), net(x))
+
+
+@pytest.mark.parametrize(
+    ("first", "pool", "before"),
+    [
+        (CONV, nn.MaxPool3d((1, 2, 2)), lambda x: x.unsqueeze(1)),
+        (CONV, nn.MaxPool1d(2), lambda x: x.flatten(2)),
+        (CONV, nn.MaxPool2d(2), lambda x: x.transpose(2, 3)),
+        (nn.Linear(8, 8), nn.MaxPool1d(2), lambda x: x.transpose(1, 2)),  # tokens
+        (nn.Identity(), nn.MaxPool2d(2), lambda x: x.unsqueeze(1)),  # a spectrogram
+    ],
+)
+def test_a_pool_over_positions_is_treated(
+    first: nn.Module, pool: nn.Module, before: Callable[[Tensor], Tensor]
+) -> None:
+    assert len(az.plan(Pooled(first, pool, before)).treated) == 1
