@@ -92,7 +92,8 @@ def inner_activations(module: nn.Module) -> list[str]:
 
 def is_pointwise(module: nn.Module) -> bool:
     """True for a module that is known to be pointwise; `Following` tests the others on random maps."""
-    return type(module).forward in _POINTWISE_FORWARDS or isinstance(module, tuple(_registered_modules))
+    forward = getattr(type(module), "forward", None)  # TorchScript's classes have none
+    return forward in _POINTWISE_FORWARDS or isinstance(module, tuple(_registered_modules))
 
 
 def is_registered(function: Any) -> bool:

@@ -122,7 +122,7 @@ def test_the_checks_find_a_blur_at_the_wrong_place(monkeypatch: pytest.MonkeyPat
         return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), SameConv(4, 4, 3, 2), nn.ReLU())
 
     assert check("same", build, IMAGES).right
-    monkeypatch.setattr(conv_placement, "find_stride_offsets", lambda *_: ((0, 0), (0, 0)))
+    monkeypatch.setattr(conv_placement, "offsets_of_call", lambda *_: ((0, 0), (0, 0)))
     (fault,) = check("same", build, IMAGES).faults
     assert "filter size 1 changes the outputs" in fault
 
