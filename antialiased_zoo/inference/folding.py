@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..transform import Dataflow, blur_before, replace_module
+from ..transform import Dataflow, blur_before, is_plain, replace_module
 from .packed_conv import pack_
 
 
@@ -42,23 +42,22 @@ def for_inference(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model).eval()
     flow = Dataflow(model)
     for node in list(flow.graph.nodes):
-        norm = flow.module(node)
-        if isinstance(norm, nn.BatchNorm2d) and (conv := _convolution_before(node, norm, flow)) is not None:
+        if (found := _foldable(node, flow)) is not None:
+            conv, norm = found
             replace_module(model, conv, fuse_conv_bn_eval(conv, norm))
             replace_module(model, norm, nn.Identity())
     return pack_(model.requires_grad_(False).to(memory_format=torch.channels_last))
 
 
-def _convolution_before(node: fx.Node, norm: nn.BatchNorm2d, flow: Dataflow) -> nn.Conv2d | None:
-    """The convolution that a batch norm is the only reader of, if no hook sees the value or the weight; else None."""
+def _foldable(node: fx.Node, flow: Dataflow) -> tuple[nn.Conv2d, nn.BatchNorm2d] | None:
+    """A batch norm and the convolution that it is the only reader of, if no hook or tool sees or changes the value."""
     source = node.args[0] if node.args else None
-    if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or not isinstance(source, fx.Node):
-        return None
-    conv = flow.module(source)
-    if not isinstance(conv, nn.Conv2d) or type(conv) is not nn.Conv2d:  # for mypy, and then no subclass
+    norm, conv = flow.module(node), flow.module(source) if isinstance(source, fx.Node) else None
+    if type(norm) is not nn.BatchNorm2d or type(conv) is not nn.Conv2d or not isinstance(source, fx.Node):
         return None
     once = flow.called_once(str(node.target)) and flow.called_once(str(source.target)) and len(source.users) == 1
     # A pre-hook may compute the weight, as that of `torch.nn.utils.spectral_norm` does.
     hooks = (*conv._forward_pre_hooks.values(), *conv._forward_hooks.values())
     hooked = norm._forward_hooks or norm._forward_pre_hooks or any(hook is not blur_before for hook in hooks)
-    return conv if once and not hooked else None
+    plain = is_plain(conv) and "forward" not in vars(norm) and norm.running_mean is not None
+    return (conv, norm) if once and plain and not hooked else None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import conv2d_reordered, is_onednn_map, needs_grad, reorder_conv2d_weight
+from ..transform import is_plain
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -78,6 +79,7 @@ def pack_(model: _Model) -> _Model:
         The same model.
     """
     for module in model.modules():
-        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        zeros = type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        if zeros and is_plain(module):
             module.__class__ = PackedConv2d
     return model

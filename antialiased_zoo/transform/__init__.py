@@ -18,6 +18,7 @@ from .ops import Op as Op
 from .options import Shortcut as Shortcut
 from .options import StemPool as StemPool
 from .plans import Plan
+from .stride_offsets import is_plain as is_plain
 from .structures import forget_structure as forget_structure
 from .structures import published_structure as published_structure
 from .structures import register_structure as register_structure

@@ -80,3 +80,12 @@ def test_a_convolution_whose_hook_computes_its_weight_stays() -> None:
     model[1].running_mean.normal_()
     x = torch.randn(1, 3, 8, 8)
     torch.testing.assert_close(az.for_inference(model)(x), model(x).detach())
+
+
+@pytest.mark.parametrize("method", ["forward", "_conv_forward"])
+def test_a_convolution_with_a_method_of_its_own_stays(method: str) -> None:
+    model = nn.Sequential(conv := nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)).eval()
+    setattr(conv, method, lambda x, *_: torch.nn.functional.conv2d(x, 2 * conv.weight))
+    model[1].running_mean.normal_()
+    x = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(az.for_inference(model)(x), model(x).detach())
