@@ -77,6 +77,10 @@ class StructureMismatchError(CheckpointError):
     """The weights belong to a different structure (filter, stem, shortcut ...); the message names both."""
 
 
+class DivergedError(ZooError, FloatingPointError):
+    """Training diverged: the loss is no longer finite."""
+
+
 class LostBlurError(ZooError, RuntimeError):
     """Another tool removed a blur from an antialiased model, and its new position cannot be determined."""
 

@@ -24,8 +24,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from antialiased_zoo import antialias, recalibrate
+from antialiased_zoo.cli.adapt_run import check_plain
 from antialiased_zoo.cli.numbers import filter_size, natural, positive
-from antialiased_zoo.evaluation import GRAMMAR, NamedModel, class_index, load_named
+from antialiased_zoo.evaluation import GRAMMAR, NamedModel, class_index, load_named, torch_seed
 from antialiased_zoo.evaluation.data import ImageFiles, open_images
 from antialiased_zoo.evaluation.loop import Options, evaluate
 from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Probe
@@ -65,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
     train, val = (open_images(args.data / part) for part in ("train", "val"))
     val.thin_out(args.limit)
     named, *others = (load_named(spec, len(val.classes), args.progress) for spec in (args.model, *args.others))
+    check_plain(named.model, args.model)
     facts = named.preprocessing or Preprocessing()
     stages, seconds = adapt(named.model, loader(train, facts, args), args)
     models = {label: model.to(args.device) for label, model in stages.items()}
@@ -92,8 +94,9 @@ def adapt(model: nn.Module, batches: DataLoader[Any], args: argparse.Namespace) 
 def loader(train: ImageFiles, facts: Preprocessing, args: argparse.Namespace) -> DataLoader[Any]:
     """Random training images with the preprocessing of validation, in batches of all classes."""
     train.transform = facts.build()
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(args.seed))[: args.images]
-    return DataLoader(Subset(train, chosen.tolist()), args.batch_size, num_workers=args.workers)
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(torch_seed(args.seed)))[: args.images]
+    own = torch.Generator()  # since the loader would draw a number from torch's
+    return DataLoader(Subset(train, chosen.tolist()), args.batch_size, num_workers=args.workers, generator=own)
 
 
 def measure(

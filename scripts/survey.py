@@ -100,7 +100,7 @@ def survey(check_one: Callable[[str], Any], path: Path, args: argparse.Namespace
         "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
     }
     if args.feature_distance:
-        facts["photos"] = f"{args.feature_distance.name} {open_images(args.feature_distance).names_digest()[:8]}"
+        facts["photos"] = f"{args.feature_distance.name} {open_images(args.feature_distance).quick_digest()[:8]}"
     found = {} if args.again and asked == names else earlier(path, facts)
     todo = [name for name in asked if args.again or name not in found]
     start = time.monotonic()

@@ -27,7 +27,16 @@ from tqdm.auto import tqdm
 
 from antialiased_zoo.cli import numbers
 from antialiased_zoo.errors import ZooError
-from antialiased_zoo.evaluation import ImageFiles, NamedModel, changed, count_outputs, described, new_model, open_images
+from antialiased_zoo.evaluation import (
+    ImageFiles,
+    NamedModel,
+    changed,
+    count_outputs,
+    described,
+    new_model,
+    open_images,
+    torch_seed,
+)
 from antialiased_zoo.evaluation import Options as EvaluationOptions
 from antialiased_zoo.training.batches import FileBatches, MemoryBatches, epoch_order
 from antialiased_zoo.training.execution import Execution, launcher, processes
@@ -67,7 +76,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--preset", choices=PRESETS, required=True, help="the recipe")
     parser.add_argument("--recipe", help="the recipe's name in the manifest (default: the preset's)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=numbers.natural, default=0)
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--init",
@@ -197,7 +206,7 @@ def open_data(path: Path) -> tuple[ImageFiles, ImageFiles]:
 
 def build(args: argparse.Namespace, classes: int) -> NamedModel:
     # Every process starts from the same weights, even if other code has drawn random numbers.
-    torch.manual_seed(args.seed)
+    torch.manual_seed(torch_seed(args.seed))
     weights = args.init or ("" if args.pretrained else "none")
     if args.pretrained and args.model in ARCHITECTURES:
         weights = "torchvision"
@@ -260,7 +269,8 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     named = build(args, len(train_files.classes))
     if named.remark and how.first:
         print(f"{args.init}: {named.remark}", file=sys.stderr)
-    check_outputs(named, len(train_files.classes), recipe.eval_crop)
+    for size in dict.fromkeys([recipe.eval_crop, *(size for size, _ in recipe.sizes)]):
+        check_outputs(named, len(train_files.classes), size)
     preprocessing = preprocessing_of(named, recipe, args)
     if recipe.augment == "pad-crop":
         images: TrainBatches = MemoryBatches(train_files, preprocessing, how.device, recipe.cutout, how.hide_bars)
@@ -274,7 +284,7 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
         "init": f"{args.init or 'pretrained'} {tensors_digest(named.model.state_dict())[:16]}" if starts else None,
         "preprocessing": json.loads(json.dumps(dataclasses.asdict(preprocessing))),
         "model_args": dict(args.model_args),
-        "names": {"train": train_files.names_digest(), "val": val_files.names_digest()},
+        "images": {"train": train_files.quick_digest(), "val": val_files.quick_digest()},
     }
     run = RunFolder(args.out)
     report = reporter(args.tensorboard, run.path) if how.first else None
@@ -340,7 +350,7 @@ def main(argv: list[str]) -> None:
     try:
         with processes(args.device) as place:
             train(args, execution_of(args, *place), argv)
-    except (ZooError, ValueError, OSError, ImportError, FloatingPointError) as error:
+    except (ZooError, ValueError, OSError, ImportError) as error:
         raise SystemExit(f"train.py: {error}") from error
 
 

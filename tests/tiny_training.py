@@ -18,8 +18,8 @@ TINY = Recipe(sizes=((8, 1), (12, 1)), augment="pad-crop", batch_size=8, lr=0.05
 PAIR = Recipe(sizes=((12, 2),), augment="resized-crop", batch_size=8, lr=0.05, schedule="cosine")
 
 
-def make_images(root, train=20, val=7):
-    noise = np.random.default_rng(0)
+def make_images(root, train=20, val=7, seed=0):
+    noise = np.random.default_rng(seed)
     for part, count in (("train", train), ("val", val)):
         for name, colour in (("blue", (60, 60, 160)), ("red", (160, 60, 60))):
             (root / part / name).mkdir(parents=True)

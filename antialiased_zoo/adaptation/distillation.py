@@ -89,7 +89,7 @@ def distill(
         ValueError: If the networks do not match, an argument is out of range, the loader is empty, the images are too
             small, or the folder holds a checkpoint of another run.
         TypeError: If a batch is neither a tensor nor starts with one.
-        FloatingPointError: If the loss is no longer finite.
+        antialiased_zoo.errors.DivergedError: If the loss is no longer finite.
 
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al., "Knowledge
         distillation: A good teacher is patient and consistent", 2022.

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..errors import DivergedError
 from ..training import Execution, RunFolder
 from .inputs import check_size, inputs_of, repeated
 from .matching import Match, find_matches, run_with_maps, shifted, target
@@ -152,7 +153,7 @@ class Distillation:
         """Log the loss since the last evaluation and the agreement on held-out images; keep the best weights."""
         loss = float(self.how.total(self.sum)) / self.how.world
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {self.step}: lower the learning rate")
+            raise DivergedError(f"the loss is {loss} at step {self.step}: lower the learning rate")
         since = self.step - (self.log[-1]["step"] if self.log else 0)
         entry: dict[str, Any] = {"step": self.step, "loss": loss / since}
         self.sum.zero_()

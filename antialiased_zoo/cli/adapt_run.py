@@ -29,6 +29,7 @@ from ..evaluation import (
     open_images,
     split_label,
 )
+from ..layers import Blurred
 from ..training import Execution, RunFolder, launcher, processes
 from ..transform import antialias
 from ..weights import Preprocessing, manifest
@@ -63,6 +64,7 @@ def adapt(options: argparse.Namespace) -> str:
         amp, progress = torch.bfloat16 if options.amp else None, not options.quiet
         how = Execution(device, amp, rank=rank, world=world, checkpoint_every=50, progress=progress)
         named = _load(options.model, progress)
+        check_plain(named.model, options.model)
         preprocessing = named.preprocessing or Preprocessing()
         stages = _stages(named, options, photos, held_out, preprocessing, how)
         batches = PhotoBatches(files, indices, preprocessing)
@@ -88,6 +90,20 @@ def _load(spec: str, progress: bool) -> NamedModel:
         own = [entry.recipe for entry in manifest.load().of_model(spec) if entry.filter_size is None and entry.default]
         spec = f"{spec}:baseline:{own[0] if own else 'torchvision'}"
     return load_named(spec, progress=progress)
+
+
+def check_plain(model: nn.Module, spec: str) -> None:
+    """Refuse a network that has blurs already: they would stay, under the name of another filter.
+
+    Raises:
+        ValueError: If it has.
+    """
+    found = [name for name, module in model.named_modules() if isinstance(module, Blurred)]
+    if found:
+        raise ValueError(
+            f"{spec} is antialiased already ({found[0]} blurs): give the network that it was made from, such as "
+            "NAME:baseline; adapt trains a copy further with --start COPY"
+        )
 
 
 def _name(spec: str) -> str:
@@ -192,7 +208,7 @@ def _settings(
 ) -> dict[str, Any]:
     """The settings that a checkpoint must match for a run to resume, besides those that `distill` compares."""
     named = {name: getattr(options, name) for name in ("model", "start", "filter_size", "batch_size")}
-    images = f"{options.images.name} ({len(photos)} photos, names {photos.names_digest()[:8]})"
+    images = f"{options.images.name} ({len(photos)} photos, digest {photos.quick_digest()[:16]})"
     return {**named, "images": images, "size": size, "preprocessing": asdict(preprocessing)}
 
 

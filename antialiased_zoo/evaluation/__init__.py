@@ -31,6 +31,7 @@ from .protocols import PROTOCOL_VERSION, ShiftProtocol, cifar, imagenet, protoco
 from .reports import markdown_table, result_notes
 from .robustness import imagenet_c, imagenet_p, perturbation_folders
 from .samples import chosen_layers, common_layers, feature_maps, sample_canvases, stability_curves
+from .seeds import torch_seed as torch_seed
 from .stated import changed, described
 from .subjects import PROTOCOLS, Subject, prepare
 

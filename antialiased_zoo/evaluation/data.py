@@ -34,6 +34,9 @@ class _FolderFiles:
     def read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
 
+    def size(self, name: str) -> int:
+        return (self.folder / name).stat().st_size
+
 
 class _ZipFiles:
     """The files below a folder of a zip, by their relative paths."""
@@ -61,6 +64,9 @@ class _ZipFiles:
 
     def read(self, name: str) -> bytes:
         return self._zip().read(self.prefix + name)
+
+    def size(self, name: str) -> int:
+        return self._zip().getinfo(self.prefix + name).file_size
 
 
 class ImageFiles(LabelledImages):
@@ -93,6 +99,10 @@ class ImageFiles(LabelledImages):
     def read(self, name: str) -> bytes:
         """Returns the bytes of one image file."""
         return self._files.read(name)
+
+    def size(self, name: str) -> int:
+        """Returns the size of one image file in bytes."""
+        return self._files.size(name)
 
 
 def open_images(

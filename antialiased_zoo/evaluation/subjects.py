@@ -14,6 +14,7 @@ from .decoding import Options
 from .loop import count_outputs
 from .modelspec import NamedModel, load_named
 from .protocols import ShiftProtocol, cifar, imagenet, protocol_for, with_room
+from .seeds import torch_seed
 from .stated import changed, described
 
 PROTOCOLS: dict[str, Callable[[Preprocessing], ShiftProtocol]] = {
@@ -85,7 +86,7 @@ def prepare(
     """
     # Random weights must be equal in all processes.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(torch_seed(seed))
         named = load_named(text, num_classes, options.progress)
     named.model.to(options.device)
     if options.channels_last:

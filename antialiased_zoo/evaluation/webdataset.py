@@ -62,6 +62,10 @@ class WebDataset(LabelledImages):
                     content = tar.extractfile(member)
                     labels[name] = content.read().decode().strip() if content else ""
 
+    def size(self, name: str) -> int:
+        """Returns the size of the encoded image, which its header states."""
+        return self._places[name][2]
+
     def read(self, name: str) -> bytes:
         """Returns the encoded image, read from its shard."""
         shard, offset, size = self._places[name]

@@ -62,7 +62,8 @@ def image_seed(index: int, seed: int, stream: int) -> int:
 def _raw(index: int, seed: int, stream: int, count: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
     import numpy as np
 
-    return np.random.Philox(key=seed, counter=[0, 0, stream, index]).random_raw(count)
+    # Its key has 128 bits.
+    return np.random.Philox(key=seed % 2**128, counter=[0, 0, stream, index]).random_raw(count)
 
 
 def draw_paper_pairs(

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
-from ..evaluation import ImageFiles
+from ..evaluation import CorruptImageError, ImageFiles, torch_seed
 from ..weights import Preprocessing
 
 
@@ -32,7 +32,7 @@ def epoch_order(samples: int, batch: int, seed: int, rank: int = 0, world: int =
         raise ValueError(f"{samples} images are fewer than one batch of {batch}; lower the batch size")
     if batch % world:
         raise ValueError(f"a batch of {batch} cannot be divided among {world} processes; give a multiple")
-    order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(torch_seed(seed)))
     steps = samples // batch
     return order[: steps * batch].view(steps, world, batch // world)[:, rank]
 
@@ -126,22 +126,35 @@ class FileBatches:
     def _load(self, dataset: _Seeded, batches: Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         pin = self.device.type == "cuda"
         own = torch.Generator()  # since the loader would draw a number from torch's
-        loader = DataLoader(dataset, batch_sampler=batches, num_workers=self.workers, pin_memory=pin, generator=own)
-        for images, targets in loader:
+        facts: dict[str, Any] = {"num_workers": self.workers, "pin_memory": pin, "generator": own}
+        for batch in DataLoader(dataset, batch_sampler=batches, collate_fn=_collate, **facts):
+            if isinstance(batch, CorruptImageError):
+                raise batch
+            images, targets = batch
             yield images.to(self.device, non_blocking=pin), targets.to(self.device, non_blocking=pin)
 
 
-class _Seeded(Dataset[tuple[Any, int]]):
-    """Images with a random transform that depends only on the seed and the image's index."""
+def _collate(items: list[Any]) -> Any:
+    """A batch, or its first error: raised in a worker, its message would be the worker's whole traceback."""
+    errors = [item for item in items if isinstance(item, CorruptImageError)]
+    return errors[0] if errors else default_collate(items)
+
+
+class _Seeded(Dataset[Any]):
+    """Images with a random transform that depends only on the seed and the image's index; or the error of an image."""
 
     def __init__(self, images: ImageFiles, transform: Callable[[Any], Any], seed: int) -> None:
         self.images, self.transform, self.seed = images, transform, seed
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, int] | CorruptImageError:
+        try:
+            image = self.images.image(index)
+        except CorruptImageError as error:
+            return error
         # torchvision's transforms use the global generator, which the training loop uses too.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + index)
-            return self.transform(self.images.image(index)), self.images.targets[index]
+            torch.manual_seed(torch_seed(self.seed * 1_000_003 + index))
+            return self.transform(image), self.images.targets[index]
 
 
 def _shares(samples: int, batch: int, rank: int, world: int) -> list[list[int]]:
@@ -224,7 +237,7 @@ def cut_out(images: Tensor, side: int, centre: Tensor) -> None:
 
 def _draws(rows: Tensor, seed: int, offsets: int, size: int) -> Tensor:
     """Returns random integers ``(N, 5)`` for a batch: two below ``offsets``, a flip, two below ``size``."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + int(rows[0]))
+    generator = torch.Generator().manual_seed(torch_seed(seed * 1_000_003 + int(rows[0])))
     shift = torch.randint(offsets, (len(rows), 2), generator=generator)
     flip = torch.randint(2, (len(rows), 1), generator=generator)
     return torch.cat([shift, flip, torch.randint(size, (len(rows), 2), generator=generator)], dim=1)

@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from ..errors import DivergedError
+from ..evaluation import torch_seed
 from .batches import epoch_order
 from .execution import Execution
 from .recipes import Recipe
@@ -108,7 +110,7 @@ class Trainer:
         Raises:
             ValueError: There are fewer images than one batch, or the batch cannot be divided equally
                 among the processes.
-            FloatingPointError: The loss is no longer finite.
+            DivergedError: The loss is no longer finite.
         """
         while self.epoch < self.recipe.epochs:
             self._train_epoch()
@@ -125,7 +127,7 @@ class Trainer:
             batches, title, total=len(order), initial=self.step, disable=self.how.hide_bars, leave=False
         ):
             self._set_lr((self.epoch + self.step / len(order)) / self.recipe.epochs)
-            torch.manual_seed(self._epoch_seed() * 100_003 + self.step * 1009 + self.how.rank)
+            torch.manual_seed(torch_seed(self._epoch_seed() * 100_003 + self.step * 1009 + self.how.rank))
             self._take_step(images, targets)
             self.step += 1
             if self.step % self.how.checkpoint_every == 0 and self.step < len(order):
@@ -150,7 +152,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         loss, right = self._total().tolist()
         if not math.isfinite(loss):
-            raise FloatingPointError(
+            raise DivergedError(
                 f"the loss is {loss} in epoch {self.epoch + 1}: training diverged; lower the learning rate"
             )
         images = len(self.train) // self.recipe.batch_size * self.recipe.batch_size

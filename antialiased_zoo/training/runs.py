@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..errors import MalformedFileError
 from ..weights import NetworkConfig, Preprocessing
 
 State = dict[str, Any]
@@ -62,10 +63,23 @@ class RunFolder:
             check_settings(self.checkpoint, {key: saved[key] for key in some if key in saved}, some)
 
     def read_checkpoint(self) -> State | None:
-        """Returns the checkpoint, whatever its settings, or ``None`` if there is none."""
+        """Returns the checkpoint, whatever its settings, or ``None`` if there is none.
+
+        Raises:
+            MalformedFileError: The file is not a checkpoint, or a part of one.
+        """
         if not self.checkpoint.exists():
             return None
-        state: State = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state: State = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            state["identity"]
+        # torch raises half a dozen kinds of errors for what is not its own.
+        except Exception as error:
+            reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+            raise MalformedFileError(
+                f"{self.checkpoint} is not a whole checkpoint ({reason}): delete it to start the run again, or choose "
+                "another folder"
+            ) from error
         return state
 
     def save_weights(

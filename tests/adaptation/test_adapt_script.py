@@ -60,6 +60,12 @@ def test_every_stage_is_measured_and_the_page_shows_it(script: ModuleType, tmp_p
     assert "old" not in text
 
 
+def test_an_antialiased_network_is_not_measured_as_one_without_blur(script: ModuleType, tmp_path: Path) -> None:
+    data = make_images(tmp_path / "data", train=4, val=2)
+    with pytest.raises(ValueError, match="mobilenet_v2:lpf4 is antialiased already"):
+        script.main(["mobilenet_v2:lpf4", "--data", str(data), "--device", "cpu"])
+
+
 def test_a_page_without_a_place_for_the_table_is_left_alone(script: ModuleType, tmp_path: Path) -> None:
     data, path, page = make_images(tmp_path / "data", train=4, val=2), weights(tmp_path / "run"), tmp_path / "page.md"
     page.write_text("nothing\n")

@@ -75,6 +75,11 @@ def test_it_writes_weights_that_load_with_their_record(
     first = file.read_bytes()
     assert cli.main(["adapt", baseline, *options, "--quiet"]) == 0  # a finished run is measured, not trained, again
     assert file.read_bytes() == first
+    make_images(tmp_path / "others", train=20, val=1, seed=1)
+    photos = ["--images", str(tmp_path / "others" / "train")]  # the same names, the same number, other photos
+    assert cli.main(["adapt", baseline, *photos, *options[2:], "--quiet"]) == 1
+    assert "is of another run (images: train (40 photos, digest " in capsys.readouterr().err
+    assert json.loads(file.with_suffix(".json").read_text()) == record
     for option, there, now in (("filter-size", 4, 3), ("batch-size", 32, 16), ("size", 24, 16)):
         assert cli.main(["adapt", baseline, *options, f"--{option}", str(now), "--quiet"]) == 1
         name = option.replace("-", "_")
@@ -98,6 +103,31 @@ def test_photos_that_cannot_be_decoded_are_left_out_and_counted(tmp_path: Path) 
     assert found.figures("after")["top1"]["value"] == pytest.approx(100 * float(same))
     held_out = [len(batch) for batch in PhotoBatches(files, range(8, 20), small)]
     assert held_out == [11]  # as distill compares them
+
+
+@pytest.mark.parametrize("spec", ["blurrednets:build", "blurrednets:build:lpf3", "mobilenet_v2:lpf4:cifar10"])
+def test_an_antialiased_network_is_refused_before_the_work(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = "az.antialias(az.mobilenet_v2(None, width_mult=0.1), 2)"
+    (tmp_path / "blurrednets.py").write_text(f"import antialiased_zoo as az\n\ndef build():\n    return {build}\n")
+    monkeypatch.chdir(tmp_path)
+    make_images(tmp_path / "data", train=40, val=1)
+    words = ["adapt", spec, "--images", "data/train", "--out", "out", "--device", "cpu", "--quiet"]
+    assert cli.main([*words, "--filter-size", "4"]) == 1
+    assert f"{spec} is antialiased already" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_diverged_run_ends_in_one_line(
+    baseline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(adapt_run, "_HELD_OUT", 8)
+    images = make_images(tmp_path / "data", train=20, val=1) / "train"
+    options = ["--images", str(images), "--out", str(tmp_path / "out"), "--steps", "3", "--device", "cpu", "--quiet"]
+    assert cli.main(["adapt", baseline, *options, "--lr", "1e30"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("{")]
+    assert "lower the learning rate" in line
 
 
 @pytest.mark.slow
@@ -211,7 +241,7 @@ def test_it_starts_from_an_adapted_copy_as_that_is(
         assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapted.state_dict().items())
     assert taught[-1]["identity"]["start"] == f"mobilenet_v2:lpf4:{path}"
     identity = taught[-1]["identity"]
-    assert identity["images"].startswith("photos (96 photos, names ")
+    assert identity["images"].startswith("photos (96 photos, digest ")
     assert (identity["structure"], identity["mixup"]) == ({}, 0.5)  # what the network and its crops were
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from antialiased_zoo.evaluation import images as images_module
 from antialiased_zoo.evaluation.data import CorruptImageError, open_images
 
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10.zip"
@@ -94,6 +95,30 @@ def test_an_open_zip_can_be_pickled(folder):
     assert images[0][1] == 0
     copy = pickle.loads(pickle.dumps(images))
     assert copy[3][0].tobytes() == images[3][0].tobytes()
+
+
+def test_the_quick_digest_tells_other_images_of_the_same_names_and_sizes(folder, monkeypatch):
+    before = open_images(folder).quick_digest()
+    assert open_images(zipped(folder)).quick_digest() == before
+    (folder / "a" / "1.png").write_bytes(other := picture(colour=8))
+    assert len(other) == len(picture())
+    assert open_images(folder).quick_digest() != before
+    (folder / "a" / "1.png").write_bytes(picture())
+    assert open_images(folder).quick_digest() == before
+    (folder / "a" / "1.png").rename(folder / "a" / "0.png")
+    assert open_images(folder).quick_digest() != before
+
+
+def test_the_quick_digest_reads_a_spread_sample_of_many_images(folder, monkeypatch):
+    images, read = open_images(folder), []
+    sizes = {name: (folder / name).stat().st_size for name in images.samples}
+    monkeypatch.setattr(images_module, "_READ", -(-sum(sizes.values()) // 2))
+    monkeypatch.setattr(images, "read", lambda name: read.append(name) or (folder / name).read_bytes())
+    before = images.quick_digest()
+    assert read == images.samples[::2]
+    name = images.samples[1]  # not read, but its size is known
+    (folder / name).write_bytes((folder / name).read_bytes() + b"x")
+    assert images.quick_digest() != before
 
 
 @pytest.mark.parametrize("name", ["a/1.png", "b/2.jpg"])

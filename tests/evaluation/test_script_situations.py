@@ -187,6 +187,12 @@ def test_errors_are_one_line_for_the_user(folder, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_any_seed_is_taken(folder, tmp_path, script):
+    large = ["--seed", str(2**128 + 5), "--metrics", "crop", "circular", "corruption", *SAME]
+    found = [record(script, folder, tmp_path / "out", "a=situations:net", *FEW, *large)["a"] for _ in range(2)]
+    assert found[0]["figures"] == found[1]["figures"]
+
+
 def test_a_measure_comes_from_outside(folder, tmp_path, script):
     metrics = ["--metrics", "situations:Confidence", "circular"]
     try:

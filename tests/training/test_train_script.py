@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -177,6 +178,67 @@ def check_accuracy(data, weights, record):
 
 def parse_preprocessing(record):
     return Preprocessing(resize=record["entry"]["preprocessing"]["resize"], crop=16)
+
+
+def refused(script, monkeypatch, *arguments):
+    """What the script says in one line, and before it trains."""
+    monkeypatch.setattr(script.Trainer, "fit", None)
+    with pytest.raises(SystemExit) as raised:
+        run_here(script, monkeypatch, *arguments)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_run_does_not_go_on_with_other_images_of_the_same_names(script, tmp_path, monkeypatch):
+    data = make_images(tmp_path / "data", train=4, val=2)
+    one = ["--sizes", "12x1", "--batch-size", "8"]
+    run_here(script, monkeypatch, data, tmp_path / "out", *one)
+    (record,) = (tmp_path / "out").glob("*.json")
+    content = record.read_text()
+    shutil.rmtree(data)
+    make_images(data, train=4, val=2, seed=1)
+    assert "is of another run (images: {'train': " in refused(script, monkeypatch, data, tmp_path / "out", *one)
+    assert record.read_text() == content
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: b"", lambda content: b"text"])
+def test_a_broken_checkpoint_is_named(script, tmp_path, monkeypatch, damage):
+    data, run = make_images(tmp_path / "data", train=4, val=2), RunFolder(tmp_path / "out")
+    run.save_checkpoint({"identity": {}, "model": {"weight": torch.ones(3)}})
+    run.checkpoint.write_bytes(damage(run.checkpoint.read_bytes()))
+    said = refused(script, monkeypatch, data, run.path, "--sizes", "12x1", "--batch-size", "8")
+    assert f"{run.checkpoint} is not a whole checkpoint" in said
+    assert "delete it to start the run again" in said
+
+
+def test_sizes_that_a_network_cannot_take_are_refused(script, tmp_path, monkeypatch):
+    data = make_images(tmp_path / "data", train=4, val=2)
+    options = ["resnet18", "--preset", "cifar10", "--sizes", "1x2", "--batch-size", "8", "--filter-size", "4"]
+    options += ["--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "0"]
+    monkeypatch.setattr(script.Trainer, "fit", None)
+    with pytest.raises(SystemExit, match="resnet18 does not map an image of 1 pixels to logits"):
+        script.main(options)
+    torch.set_flush_denormal(False)
+
+
+def test_any_seed_trains(script, tmp_path, monkeypatch):
+    data = make_images(tmp_path / "data", train=4, val=2)
+    for augment, cutout in (("pad-crop", "0.3"), ("resized-crop", "0")):
+        options = ["--sizes", "12x1", "--batch-size", "8", "--augment", augment, "--cutout", cutout]
+        run_here(script, monkeypatch, data, tmp_path / augment, *options, "--seed", str(2**130 + 1))
+        assert list((tmp_path / augment).glob("*.safetensors"))
+
+
+def test_a_damaged_image_is_one_line_from_a_worker_too(script, tmp_path, monkeypatch):
+    data = make_images(tmp_path / "data", train=4, val=2)
+    bad = data / "train" / "red" / "1.png"
+    bad.write_bytes(b"no image")
+    for augment, workers in (("resized-crop", "1"), ("resized-crop", "0"), ("pad-crop", "0")):
+        options = ["--sizes", "12x1", "--batch-size", "8", "--augment", augment, "--cutout", "0", "--workers", workers]
+        with pytest.raises(SystemExit) as raised:
+            run_here(script, monkeypatch, data, tmp_path / "out", *options)
+        assert str(raised.value).startswith(f"train.py: cannot decode {data}/train/red/1.png")
+        assert "\n" not in str(raised.value)
 
 
 def test_classes_must_agree(script, tmp_path, monkeypatch):
