@@ -50,7 +50,8 @@ def average(models: Sequence[str], out: Path, own: str) -> Path:
         The path of the weights.
 
     Raises:
-        ValueError: If there are fewer than two models, they are not the same network, or a file does not state it.
+        ValueError: If there are fewer than two models, they are not the same network for the same classes and
+            preprocessing, or a file does not state it.
     """
     if len(models) < 2:
         raise ValueError(f"need two models or more, got {len(models)}")
@@ -61,9 +62,12 @@ def average(models: Sequence[str], out: Path, own: str) -> Path:
         raise ValueError("each file must state its network, like those of adapt, train.py and save_pretrained")
     networks = [load_named(text).model for text in models]
     model = networks[0]
-    for text, other in zip(models, networks, strict=True):
+    for text, other, stated in zip(models, networks, configs, strict=True):
         if _structure(other) != _structure(model):
             raise ValueError(f"{text} is not the network of {models[0]}")
+        for name in ("classes", "preprocessing"):
+            if getattr(stated, name) != getattr(config, name):
+                raise ValueError(f"{text} has other {name} than {models[0]}: their mean would answer for neither")
     model.load_state_dict(mean([other.state_dict() for other in networks]))
     # The metrics that a file or a record states are those of its own run.
     facts = {"num_classes": config.num_classes, "classes": config.classes, "dataset": config.dataset, "metrics": {}}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import os
 import statistics
 import sys
@@ -42,11 +43,12 @@ from antialiased_zoo.evaluation import (
     prepare,
 )
 from antialiased_zoo.training import tensors_digest
+from antialiased_zoo.zoo import fingerprint_of
 
 #: Columns known before a network is measured. A row in which they are unchanged is not measured again.
 FACTS = (
-    *("parameters", "licence", "digest", "resize", "crop", "interpolation", "preprocessing_from"),
-    *("protocol", "protocol_version", "data", "data_sha256"),
+    *("parameters", "licence", "digest", "structure", "resize", "crop", "interpolation", "mean", "std"),
+    *("preprocessing_from", "protocol", "protocol_version", "data", "data_sha256", "labels_sha256"),
 )
 COLUMNS = (
     *("model", "group", "spec"),
@@ -86,6 +88,7 @@ def main(argv: Sequence[str]) -> int:
     models, images = chosen(everything, args.only), open_data(args.data, args.labels, hide_bar=hide_bar)
     images.thin_out(args.limit)
     data = {"data": Path(args.data).name, "data_sha256": images.digest(hide_bar)}
+    data["labels_sha256"] = images.labels_digest()
     rows = read_rows(args.out, data)
     options = Options(find_device(args.device), args.batch_size, args.workers, progress=not args.no_progress)
     failed = 0
@@ -130,6 +133,8 @@ def say(text: str) -> None:
 def read_rows(path: Path, data: Mapping[str, str]) -> dict[str, Row]:
     """Read the rows of an earlier run by spec.
 
+    Rows of an earlier version lack some columns. They are kept, and measured again with the others.
+
     Raises:
         ValueError: If they are from other images, or the file has other columns.
     """
@@ -137,9 +142,9 @@ def read_rows(path: Path, data: Mapping[str, str]) -> dict[str, Row]:
         return {}
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path} is not a leaderboard of this version: give another --out")
-        rows = {row["spec"]: row for row in reader}
+        if not {"spec", "data_sha256"} <= set(reader.fieldnames or ()) <= set(COLUMNS):
+            raise ValueError(f"{path} is not a leaderboard: give another --out")
+        rows = {row["spec"]: {name: row.get(name, "") for name in COLUMNS} for row in reader}
     if any(row["data_sha256"] != data["data_sha256"] for row in rows.values()):
         raise ValueError(f"{path} holds figures on other images: give another --out")
     return rows
@@ -202,13 +207,21 @@ def facts_of(one: Subject, listed: Listed) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "licence": listed.licence or one.named.license,
         "digest": tensors_digest(model.state_dict()),
+        "structure": structure_of(model),
         "resize": facts.resize,
         "crop": facts.crop,
         "interpolation": facts.interpolation,
+        "mean": " ".join(map(str, facts.mean)),
+        "std": " ".join(map(str, facts.std)),
         "preprocessing_from": one.preprocessing_from,
         "protocol": one.protocol.name,
         "protocol_version": PROTOCOL_VERSION,
     }
+
+
+def structure_of(model: torch.nn.Module) -> str:
+    """A short digest of a network's modules, blurs and strides, which may change while its tensors do not."""
+    return hashlib.sha256(f"{model}\n{fingerprint_of(model)}".encode()).hexdigest()[:16]
 
 
 @torch.inference_mode()

@@ -118,12 +118,15 @@ def note(rows: Sequence[Row]) -> str:
     """Return a sentence on what all figures have in common.
 
     Raises:
-        ValueError: If there are no rows, or their images or protocol versions differ.
+        ValueError: If there are no rows, or their images, labels or protocol versions differ.
     """
-    same = {(row["data"], row["data_sha256"], row["protocol_version"]) for row in rows}
+    names = ("data", "data_sha256", "labels_sha256", "protocol_version")
+    same = {tuple(row.get(name, "") for name in names) for row in rows}
     if len(same) != 1:
-        raise ValueError(f"rows of {len(same)} data sets or protocol versions are not comparable: measure them again")
-    data, digest, version = same.pop()
+        raise ValueError(
+            f"rows of {len(same)} data sets, labels or protocol versions are not comparable: measure them again"
+        )
+    data, digest, _, version = same.pop()
     counts = " or ".join(sorted({row["top1_n"] for row in rows}))
     timed = " or ".join(sorted({row["timed_on"] for row in rows if row["timed_on"]}))
     speed = f" Images/s: on {timed}, the median of 7 batches [slowest, fastest]." if timed else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import struct
 import zipfile
 import zlib
@@ -84,6 +85,11 @@ class LabelledImages(Dataset[tuple[Any, int]]):
             return self.read(name)
         except _DAMAGED:
             return b""
+
+    def labels_digest(self) -> str:
+        """Returns the SHA-256 (hex) of the classes and of every image's class."""
+        named = json.dumps([self.classes, self.targets])
+        return hashlib.sha256(named.encode()).hexdigest()
 
     def size(self, name: str) -> int | None:
         """Returns the size of one of ``samples`` in bytes; ``None`` if it is not known without reading it."""

@@ -41,6 +41,19 @@ def two():
     if os.environ.get("STOP"):
         time.sleep(600)
     return net(int(os.environ.get("SEED", 2)))
+
+def three():
+    # the same tensors in another structure, or with other normalisation
+    model = net(3)
+    if os.environ.get("CHANGE") == "structure":
+        model[1] = nn.AdaptiveAvgPool2d(1)
+    if os.environ.get("CHANGE") == "stride":
+        model[0].stride = (2, 2)
+    if os.environ.get("CHANGE") == "mean":
+        model.pretrained_cfg = {**model.pretrained_cfg, "mean": (0.4,) * 3}
+    if os.environ.get("CHANGE") == "std":
+        model.pretrained_cfg = {**model.pretrained_cfg, "std": (0.4,) * 3}
+    return model
 """
 OPTIONS = ["--device", "cpu", "--workers", "0", "--no-speed", "--no-progress"]
 
@@ -154,6 +167,53 @@ def test_only_what_changed_is_measured_again(
     models.write_text("[other]\none=smallnets:one Apache-2.0\n")
     run(models, ten, out)
     assert [row["licence"] for row in rows_of(out)] == ["Apache-2.0", ""]  # the other row stays
+
+
+@pytest.mark.parametrize("change", ["structure", "stride", "mean", "std", "labels"])
+def test_what_the_tensors_do_not_show_is_measured_again(
+    change: str,
+    models: Path,
+    ten: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, flat = tmp_path / "out.csv", tmp_path / "flat"
+    models.write_text("[own]\nthree=smallnets:three\n")
+    flat.mkdir()
+    names = [path.name for path in sorted(ten.glob("*/*.png"), key=lambda path: path.name)]
+    for path in ten.glob("*/*.png"):
+        (flat / path.name).write_bytes(path.read_bytes())
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"{name} {number % 10}\n" for number, name in enumerate(names)))
+    run(models, flat, out, "--labels", str(labels))
+    (before,) = rows_of(out)
+    monkeypatch.setenv("CHANGE", change)
+    if change == "labels":
+        labels.write_text("".join(f"{name} {(number + 1) % 10}\n" for number, name in enumerate(names)))
+    capsys.readouterr()
+    run(models, flat, out, "--labels", str(labels))
+    assert "three: resize" in capsys.readouterr().err
+    (after,) = rows_of(out)
+    assert before["digest"] == after["digest"]
+    run(models, flat, out, "--labels", str(labels))
+    assert "three: resize" not in capsys.readouterr().err
+
+
+def test_rows_of_an_earlier_version_are_measured_again(models: Path, ten: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    run(models, ten, out)
+    rows, late = rows_of(out), ("labels_sha256", "structure", "mean", "std")
+    with open(out, "w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name not in late], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([{**row, "top1": "77.7"} for row in rows])
+    run(models, ten, out, "--only", "one=*")
+    one, two = rows_of(out)
+    assert one == rows[0]
+    assert (two["top1"], two["labels_sha256"]) == ("77.7", "")
+    with pytest.raises(ValueError, match="are not comparable"):
+        leaderboard_page.note([one, two])
 
 
 def test_a_network_that_cannot_be_had_costs_only_its_own_row(

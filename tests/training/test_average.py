@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import average
 import pytest
@@ -17,13 +18,14 @@ from antialiased_zoo.weights import Preprocessing
 _FACTS = {"model": "mobilenet_v2", "filter_size": 4, "recipe": "distilled", "num_classes": 3}
 
 
-def saved(folder: Path, seed: int, **options: float) -> str:
+def saved(folder: Path, seed: int, stated: dict[str, object] | None = None, **options: float) -> str:
     """The spec of a network with its record, as ``adapt`` leaves it."""
     torch.manual_seed(seed)
     network = az.mobilenet_v2(4, num_classes=3, **{"width_mult": 0.1, **options})
     state = network.state_dict()
     state["features.0.1.num_batches_tracked"].fill_(7)
-    facts = {"preprocessing": Preprocessing(40, 32), "classes": ("a", "b", "c"), "metrics": {"acc1": 90.0}}
+    facts: dict[str, Any] = {"preprocessing": Preprocessing(40, 32), "classes": ("a", "b", "c")}
+    facts |= {"metrics": {"acc1": 90.0}, **(stated or {})}
     path = RunFolder(folder).save_weights(state, "mobilenet_v2_lpf4_distilled", **facts)
     entry = manifest_entry(path, {**_FACTS, "command": f"adapt --seed {seed}", "metrics": {"acc1": 90.0}})
     RunFolder(folder).save_record({"entry": entry}, path)
@@ -53,12 +55,16 @@ def test_it_refuses_what_has_no_mean(tmp_path: Path) -> None:
     spec = saved(tmp_path / "one", 0)
     with pytest.raises(SystemExit, match="need two models or more, got 1"):
         average.main([spec, "--out", str(tmp_path / "mean")])
+    renamed = saved(tmp_path / "renamed", 1, {"classes": ("c", "a", "b")})
+    resized = saved(tmp_path / "resized", 1, {"preprocessing": Preprocessing(48, 32)})
     wide = saved(tmp_path / "wide", 0, width_mult=0.2)
     state = az.mobilenet_v2(4, num_classes=3, width_mult=0.1).state_dict()
     torch.save(dict(state), tmp_path / "plain.pth")  # a plain dict states no structure
     plain = f"mobilenet_v2:lpf4:{tmp_path / 'plain.pth'}"
     for others, message in (
         ([spec, wide], f"{wide} is not the network of"),
+        ([spec, renamed], f"{renamed} has other classes than"),
+        ([spec, resized], f"{resized} has other preprocessing than"),
         ([plain, plain], "each file must state its network"),
     ):
         with pytest.raises(SystemExit, match=message):
