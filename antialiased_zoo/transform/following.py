@@ -20,6 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from .activations import function_name, is_activation, is_map_norm, is_pointwise, is_registered
 from .randomness import run_apart, trial
+from .tracing import read_by_hooks
 
 #: What the nodes between two ends compute at each position: an affine map, a norm over the channels,
 #: or anything else.
@@ -145,7 +146,7 @@ class Following:
         """A node's values for the map and for every other position of it; None if following stops at the node."""
         name = function_name(node.target)
         mixes = node.op != "call_module" and (name.startswith(_READERS) or (name == "einsum" and _sums(node)))
-        if node.op == "output" or mixes:
+        if node.op == "output" or mixes or node.target is read_by_hooks:
             return None
         try:
             return self._run(node, lambda n: self._value(n)[0]), self._run(node, lambda n: self._value(n)[1])

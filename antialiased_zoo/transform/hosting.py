@@ -86,10 +86,8 @@ def hook_once(host: nn.Module, where: Where) -> None:
         return
     if where == "before":
         host.register_forward_pre_hook(hook)
-    elif where == "after":
-        host.register_forward_hook(hook)
-    else:  # other hooks of a pool get the replacement's output, so this one comes first
-        host.register_forward_hook(hook, prepend=True, with_kwargs=True)
+    else:  # other hooks get the blurred output, so this one comes first
+        host.register_forward_hook(hook, prepend=True, with_kwargs=where == "within")
 
 
 def hooks_of(host: nn.Module, where: Where) -> Any:

@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 from .links import BLUR_HOOKS
-from .reached_code import codes_of, is_self, reached_functions
+from .reached_code import codes_of, hook_functions, is_self, reached_functions
 
+_ASKING = frozenset(
+    ["__class__", "_modules", "children", "getattr", "isinstance", "modules", "named_children", "named_modules", "type"]
+)
 _FUSE = ("deploy", "fuse", "merge", "reparam")
 
 
@@ -21,10 +24,24 @@ def hooks(module: nn.Module | None) -> Iterator[Any]:
     """Yield a module's hooks, except torch's and this package's."""
     if module is None or isinstance(module, torch.jit.ScriptModule):
         return
-    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-        own = hook in BLUR_HOOKS or str(getattr(hook, "__module__", "")).startswith("torch.")
-        if not own:
-            yield hook
+    yield from filter(is_users, (*module._forward_pre_hooks.values(), *module._forward_hooks.values()))
+
+
+def is_users(hook: Any) -> bool:
+    """True for a hook that is neither torch's nor this package's."""
+    return hook not in BLUR_HOOKS and not str(getattr(hook, "__module__", "")).startswith("torch.")
+
+
+def may_read_classes(hook: Any) -> bool:
+    """True if a hook's code, or a function that it names, may ask for the class or the attributes of modules."""
+    return any(
+        not _ASKING.isdisjoint(code.co_names) for function in hook_functions(hook) for code in codes_of(function)
+    )
+
+
+def hook_may_read_strides(hook: Any) -> bool:
+    """True if a hook's code, or a function that it names, may read a module's stride."""
+    return any(_reads_stride(code) for function in hook_functions(hook) for code in codes_of(function))
 
 
 def can_fuse(module: nn.Module) -> bool:

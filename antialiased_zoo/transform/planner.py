@@ -14,7 +14,7 @@ from .graph import Dataflow
 from .links import lost_blurs
 from .op_table import read_module
 from .options import Placing, PlanOptions
-from .own_code import hooks, may_read_strides
+from .own_code import hook_may_read_strides, hooks, may_read_classes, may_read_strides
 from .plans import Placement, Plan, Site
 from .sites import LOOSE, Walk, upsampled
 from .traced import UntraceableError
@@ -106,7 +106,12 @@ def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
     """
     if flow.is_library_code:
         return sites
-    sites = [_within(s, "'s hook may read") or s if _is_hooked(flow.model, s) else s for s in sites]
+    asked = any(map(may_read_classes, flow.hooks_of_parts))
+    sites = [_within(s, "'s hook may read") or s if asked or _is_hooked(flow.model, s) else s for s in sites]
+    if any(map(hook_may_read_strides, flow.hooks_of_parts)):
+        sites = [
+            _left(site, _MAY_READ) if site.keep != site.stride and not _is_replaced(site) else site for site in sites
+        ]
     changes = {
         site.name: {id(flow.model.get_submodule(site.name)): None if _is_replaced(site) else site.keep}
         for site in sites

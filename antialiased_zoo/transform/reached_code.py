@@ -5,13 +5,15 @@ from __future__ import annotations
 import dis
 import inspect
 import itertools
+import sys
 from collections.abc import Iterator, Mapping
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from torch import nn
 
 _CALLED = ("forward", "__call__")  # what runs a module
+_LIBRARIES = frozenset(["torch", "torchvision", "numpy", *sys.stdlib_module_names])  # their modules are not looked into
 _MOST_DECORATORS = 16  # around one function
 
 
@@ -36,8 +38,18 @@ def reached_functions(module: nn.Module) -> list[FunctionType]:
             for code in codes:
                 named = _named(code, methods, None if passes else name)
                 todo += [(value, False) for name in named for value in methods[name]]
-                todo += [(function.__globals__.get(name), passes) for name in code.co_names]
+                todo += [(value, passes) for value in _global_values(function, code)]
     return list(found)
+
+
+def hook_functions(hook: Any) -> list[FunctionType]:
+    """The functions that a hook runs and those that they name; torch's are left out."""
+    found = list(_layers(hook)) or list(_layers(vars(type(hook)).get("__call__")))
+    for function in found:  # grows
+        named = (value for code in codes_of(function) for value in _global_values(function, code))
+        layers = (layer for value in named for layer in _layers(value))
+        found += [layer for layer in layers if layer not in found and not str(layer.__module__).startswith("torch.")]
+    return found
 
 
 def codes_of(function: FunctionType) -> list[CodeType]:
@@ -51,6 +63,14 @@ def codes_of(function: FunctionType) -> list[CodeType]:
 def is_self(step: dis.Instruction, name: str = "self") -> bool:
     """True if a step of a method's code loads the module last."""
     return _loaded(step)[-1:] == (name,)
+
+
+def _global_values(function: FunctionType, code: CodeType) -> Iterator[Any]:
+    """The values of the global names in a function's code, and what modules among them have under its names."""
+    for value in [function.__globals__.get(name) for name in code.co_names]:
+        yield value
+        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in _LIBRARIES:
+            yield from (vars(value).get(name) for name in code.co_names)
 
 
 def _methods(module: nn.Module) -> dict[str, list[Any]]:

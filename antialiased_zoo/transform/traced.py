@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .own_code import can_fuse, hooks, may_run_its_children, own_classes
-from .tracing import Tracer
+from .tracing import Tracer, read_by_hooks
 
 # Libraries whose networks read no module's class or stride while they run.
 _KNOWN_LIBRARIES = ("torch.", "torchvision.", "antialiased_zoo.")
@@ -109,19 +109,29 @@ class TracedModel:
     def unread(self) -> dict[str, list[str]]:
         """The modules that call code which cannot be traced (hooks, `torch.fx.wrap` functions), by the code's name."""
         found: dict[str, list[str]] = {}
+        for path, own in self._tracer.hooked.values():
+            for hook in own:
+                found.setdefault(f"the hook {_name(hook)}", []).append(path)
         for node in self.graph.nodes:
             module = self.module(node)
             if isinstance(module, torch.jit.ScriptModule):
                 found.setdefault("TorchScript", []).append(str(node.target))
             for hook in hooks(module):
-                found.setdefault(f"the hook {getattr(hook, '__name__', type(hook).__name__)}", []).append(
-                    str(node.target)
-                )
-            if node.op != "call_function" or isinstance(node.target, (type, torch._ops.OpOverload)):
+                found.setdefault(f"the hook {_name(hook)}", []).append(str(node.target))
+            if (
+                node.op != "call_function"
+                or node.target is read_by_hooks
+                or isinstance(node.target, (type, torch._ops.OpOverload))
+            ):
                 continue
             if not f"{node.target.__module__}.".startswith(_READABLE):
                 found.setdefault(node.target.__name__, []).append(self.owner(node) or "the model")
         return found
+
+    @property
+    def hooks_of_parts(self) -> list[Any]:
+        """The hooks of modules that the trace looked into; it did not run them."""
+        return list({id(hook): hook for _, own in self._tracer.hooked.values() for hook in own}.values())
 
     def module(self, node: fx.Node) -> nn.Module | None:
         """The module that ``node`` calls, or None."""
@@ -215,6 +225,10 @@ def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
     return node.kwargs.get("inplace") is True or (
         node.op in ("call_function", "call_method") and name.endswith("_") and not name.endswith("__")
     )
+
+
+def _name(hook: Any) -> str:
+    return str(getattr(hook, "__name__", type(hook).__name__))
 
 
 def _all_names(model: nn.Module) -> dict[str, list[str]]:

@@ -32,7 +32,9 @@ from ..layers import (
 )
 from .activations import ACTIVATIONS, NORMS, registered_activations
 from .op_table import registered_ops
+from .own_code import is_users
 from .randomness import DrawnLater
+from .side_effects import PutBack, replacements, stand_in
 from .surroundings import surroundings
 
 # Modules that the plan looks for or knows, so they need not be traced into.
@@ -82,6 +84,8 @@ class Tracer(fx.Tracer):
         self.surroundings: dict[fx.Node | None, dict[str, object]] = {None: surroundings()}  # None: of the trace itself
         self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
         self.parameter_proxies: dict[str, fx.Proxy] = {}
+        self.hooks_of: dict[nn.Module, tuple[list[Any], list[Any]]] = {}  # of stand-ins; not run while tracing
+        self.hooked: dict[fx.Node, tuple[str, list[Any]]] = {}  # nodes that stand for hooks: whose, and the hooks
         self._inside = [""]
 
     def trace_model(self, model: nn.Module, training: bool | None, after: Mapping[int, Any]) -> fx.Graph:
@@ -103,8 +107,11 @@ class Tracer(fx.Tracer):
             if isinstance(value, (torch.Tensor, torch.ScriptObject))
         }
         forward, args = self.create_args_for_root(_forward_of(model), True)
-        with _ONE_TRACE, trace_patcher() as self._patcher, DrawnLater(self):
+        with _ONE_TRACE, PutBack(model) as outside, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
+            for namespace in outside.namespaces:
+                for name, value in replacements(namespace):
+                    self._patcher.patch(namespace, name, value)
             for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
                 self.wrap_math(namespace)
             self.iterated.clear()
@@ -131,6 +138,8 @@ class Tracer(fx.Tracer):
         """Record the call; wrappers that only distribute a batch over devices are traced through."""
         path = self.path_of_module(m)
         self.calls[path] += 1
+        before, after = ([], []) if self.is_leaf_module(m, path) else self.hooks_of[m]
+        args, kwargs = self._read_by(before, path, (args, kwargs))
         if args and isinstance(args[0], fx.Proxy):
             self.takes[args[0].node].append(path)
         self._inside.append(path)
@@ -145,7 +154,19 @@ class Tracer(fx.Tracer):
             self._inside.pop()
         if isinstance(result, fx.Proxy):
             self.returns[result.node].append(path)
-        return result
+        return self._read_by(after, path, result)
+
+    def _read_by(self, own: list[Any], path: str, value: Any) -> Any:
+        """A value that hooks read and may replace: each proxy in it goes through a node that stands for them."""
+        if not own:
+            return value
+        if isinstance(value, fx.Proxy):
+            proxy = self.create_proxy("call_function", read_by_hooks, (value,), {})
+            self.hooked[proxy.node] = (path, own)
+            return proxy
+        if type(value) in (list, tuple):
+            return type(value)(self._read_by(own, path, item) for item in value)
+        return {key: self._read_by(own, path, item) for key, item in value.items()} if type(value) is dict else value
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Record the module whose forward runs the op."""
@@ -165,6 +186,11 @@ class Tracer(fx.Tracer):
             self.tensor_attrs[a] = f"_loose_parameter{len(self.tensor_attrs)}"
             vars(self.root)[self.tensor_attrs[a]] = a
         return self.create_node("get_attr", self.tensor_attrs[a], (), {})
+
+
+def read_by_hooks(value: Any) -> Any:
+    """Stands in a graph for a module's hooks, which are not run: they may keep what they are given, or replace it."""
+    return value
 
 
 def _forward_of(model: nn.Module) -> Callable[..., Any]:
@@ -239,6 +265,7 @@ class StandIns:
         twin = object.__new__(type(module))
         self._made[id(module)] = twin
         vars(twin).update({name: self._remade(value) for name, value in vars(module).items()})
+        self._tracer.hooks_of[twin] = _without_hooks(twin)
         vars(twin)["_modules"] = _Children(vars(twin)["_modules"], lambda: self._tracer.iterated.add(twin))
         vars(twin)["_parameters"] = _Parameters(vars(twin)["_parameters"], self._tracer)
         vars(twin)["named_modules"] = functools.partial(_named_modules, self._tracer, twin)
@@ -270,12 +297,12 @@ class StandIns:
             return copied
         if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
             return MethodType(value.__func__, self.of(value.__self__))
-        return value
+        return stand_in(value)
 
     def _call(self, twin: nn.Module) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             self._tracer.wrap_math(getattr(type(twin).forward, "__globals__", {}))
-            return self._tracer.call_module(twin, own_call(twin), args, kwargs)
+            return self._tracer.call_module(twin, _own_call(twin), args, kwargs)
 
         return call
 
@@ -287,11 +314,27 @@ class StandIns:
             tracer.wrap_math(getattr(type(twin).forward, "__globals__", {}))
             before, tracer.is_loose = tracer.is_loose, True
             try:
-                return own_call(twin)(*args, **kwargs)
+                return _own_call(twin)(*args, **kwargs)
             finally:
                 tracer.is_loose = before
 
         return call
+
+
+def _without_hooks(twin: nn.Module) -> tuple[list[Any], list[Any]]:
+    """Take the user's hooks off a stand-in; returns those that run before and after its forward."""
+    found: list[list[Any]] = []
+    for held in (twin._forward_pre_hooks, twin._forward_hooks):
+        own = {key: hook for key, hook in held.items() if is_users(hook)}
+        for key in own:
+            del held[key]
+        found.append(list(own.values()))
+    return found[0], found[1]
+
+
+def _own_call(twin: nn.Module) -> Callable[..., Any]:
+    """What a stand-in's call does; hooks for every module of the process are not run either."""
+    return own_call(twin) if twin._forward_pre_hooks or twin._forward_hooks else twin.forward
 
 
 def _named_modules(tracer: Tracer, twin: nn.Module, *args: Any, **kwargs: Any) -> Iterator[Any]:
