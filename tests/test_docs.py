@@ -52,13 +52,17 @@ def commands(name: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", WITH_PYTHON)
-def test_every_python_block_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_python_block_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     if name == "docs/detection.md":
         pytest.importorskip("segmentation_models_pytorch")
     names: dict[str, object] = {}
     for block in python_blocks(name):
         exec(block, names)
+    if name == "docs/metrics.md":
+        assert f".times(100))  # {capsys.readouterr().out}" in (ROOT / name).read_text()
     if name == "docs/coming-from.md":
         assert names["composer_like"].layer2[0].conv1.stride == (2, 2)
         assert names["as_in_the_paper"].layer2[0].conv1.stride == (1, 1)

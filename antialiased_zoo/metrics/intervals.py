@@ -52,7 +52,8 @@ def share(values: Sequence[float], trials: int = 1) -> Figure:
     With one trial per image this is Clopper and Pearson's interval for ``sum(values)`` hits in
     ``len(values)``, which covers any true share in at least 95% of all samples. Several trials on
     the same image are not independent: the interval then uses the effective number of independent
-    trials (the design effect).
+    trials (the design effect), and covers somewhat less if hardly any image has a miss
+    (docs/metrics.md says how much).
 
     Args:
         values: Each image's share of hits, 0..1.
@@ -76,6 +77,8 @@ def share(values: Sequence[float], trials: int = 1) -> Figure:
 def _independent_trials(mean: float, variance: float, images: int, trials: int) -> float:
     if trials == 1 or images == 1 or not 0 < mean < 1:
         return images
+    # The design effect compares the variance of a sample, over images - 1, with that of independent trials.
+    variance *= images / (images - 1)
     independent = mean * (1 - mean) / variance if variance > 0 else math.inf
     # Korn and Graubard's correction for the degrees of freedom of the estimated variance.
     correction = (t_quantile(images * trials - 1) / t_quantile(images - 1)) ** 2

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,9 +46,9 @@ def test_repeated_trials_on_one_image_prove_little_new():
     hits = [1.0] * 30 + [0.0] * 10
     alike, one = share(hits, trials=5), share(hits)
     assert alike.low < one.low <= alike.value <= one.high < alike.high
-    # Images whose shares vary as 5 coin flips would: 160 trials, less what a variance from 32 images costs.
+    # Images whose shares vary as 5 coin flips would, over 32: 160 trials, less what a variance from 32 images costs.
     spread = [k / 5 for k, times in enumerate((1, 5, 10, 10, 5, 1)) for _ in range(times)]
-    trials = 160 * (t.ppf(0.975, 159) / t.ppf(0.975, 31)) ** 2
+    trials = 160 * 31 / 32 * (t.ppf(0.975, 159) / t.ppf(0.975, 31)) ** 2
     assert share(spread, 5).high == pytest.approx(beta.ppf(0.975, trials / 2 + 1, trials / 2), rel=1e-9)
 
 
@@ -62,6 +63,22 @@ def test_average_is_students_interval():
     assert figure.value == pytest.approx(values.mean().item())
     assert (figure.low, figure.high) == (pytest.approx(low), pytest.approx(high))
     assert (average([0.3]).low, average([0.3]).high) == (0, 1)
+
+
+@pytest.mark.parametrize("trials", [2, 5, 8])
+def test_several_trials_an_image_are_korn_and_graubards_interval(trials):
+    """Their formula, with the survey variance of the mean of a sample of images: over n - 1."""
+    from scipy.stats import beta, t
+
+    generator = np.random.default_rng(trials)
+    rows = generator.binomial(trials, generator.beta(2, 1, 40)) / trials
+    mean, n = rows.mean(), len(rows)
+    effective = mean * (1 - mean) / (rows.var(ddof=1) / n)  # independent trials with the same variance
+    effective *= (t.ppf(0.975, n * trials - 1) / t.ppf(0.975, n - 1)) ** 2
+    hits, misses = mean * effective, (1 - mean) * effective
+    figure = share(rows.tolist(), trials)
+    assert figure.low == pytest.approx(beta.ppf(0.025, hits, misses + 1))
+    assert figure.high == pytest.approx(beta.ppf(0.975, hits + 1, misses))
 
 
 def test_share_difference_is_bonett_and_prices_interval():

@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,12 +188,3 @@ def test_a_device_without_float64_gives_the_same_figures():
     rates = metrics.flip_rate(predictions.as_subclass(WithoutFloat64))
     assert rates.dtype is torch.float64
     assert torch.equal(rates, metrics.flip_rate(predictions))
-
-
-def test_the_page_shows_what_its_example_prints(capsys):
-    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    with torch.random.fork_rng():
-        exec(block, {})
-    (shown,) = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
-    assert shown == capsys.readouterr().out.strip()
