@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .links import BLUR_HOOKS
-from .reached_code import codes_of, hook_functions, is_self, reached_functions
+from .reached_code import codes_of, hook_functions, is_self, known_functions, reached_functions
 
 _ASKING = frozenset(
     ["__class__", "_modules", "children", "getattr", "isinstance", "modules", "named_children", "named_modules", "type"]
@@ -58,6 +58,11 @@ def may_run_its_children(module: nn.Module) -> bool:
 def may_read_strides(module: nn.Module) -> bool:
     """True if a module's forward, or a function that it can reach, may read another module's stride."""
     return any(_reads_stride(code) for function in reached_functions(module) for code in codes_of(function))
+
+
+def reads_mode(module: nn.Module) -> bool:
+    """True if a module's forward, or a function that it can reach, reads whether a module is in training."""
+    return any("training" in code.co_names for function in known_functions(module) for code in codes_of(function))
 
 
 def _reads_stride(code: CodeType) -> bool:

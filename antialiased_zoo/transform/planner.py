@@ -16,8 +16,10 @@ from .op_table import read_module
 from .options import Placing, PlanOptions
 from .own_code import hook_may_read_strides, hooks, may_read_classes, may_read_strides
 from .plans import Placement, Plan, Site
+from .readings import agreed
 from .sites import LOOSE, Walk, upsampled
 from .traced import UntraceableError
+from .tracing import choices
 from .upsampling_ops import read_upsampling_module
 
 _READ = "the model's own code reads its stride, and would behave differently"
@@ -81,9 +83,47 @@ def _plan(
     """
     known = _IMAGE_CHANNELS if image is None else image
     try:
-        flow = Dataflow(model, hidden=hidden)
+        flow = _first_reading(model, hidden, part=image is not None)
     except UntraceableError as error:
         return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one", known, hidden)
+    found = _plan_reading(flow, options, graph, image, hidden)
+    if graph:  # it does what the model does now
+        return found
+    flows, plans = [flow], [found]
+    for reading in flow.other_readings():
+        try:
+            other = Dataflow(model, hidden=hidden, **reading)
+        except UntraceableError:
+            if reading["training"] is not None:
+                mode = "training" if reading["training"] else "evaluation"
+                plans[0] = replace(plans[0], notes=(*plans[0].notes, f"in {mode} it cannot be traced"))
+            continue
+        if all(other.structure() != known_flow.structure() for known_flow in flows):
+            flows.append(other)
+            plans.append(_plan_reading(other, options, graph, image, hidden))
+    return agreed(model, plans, [each.calls for each in flows]) if len(plans) > 1 else plans[0]
+
+
+def _first_reading(model: nn.Module, hidden: frozenset[int], part: bool) -> Dataflow:
+    """Read a model as it is called without optional arguments or, if it cannot be, with those that are None."""
+    try:
+        return Dataflow(model, hidden=hidden, part=part)
+    except UntraceableError:
+        needed = [name for name, default in _choices(model).items() if default is None]
+        if not needed:
+            raise
+        return Dataflow(model, hidden=hidden, part=part, given=tuple(needed))
+
+
+def _choices(model: nn.Module) -> dict[str, bool | None]:
+    try:
+        return choices(model)
+    except (TypeError, ValueError):  # its forward has no arguments that can be read
+        return {}
+
+
+def _plan_reading(flow: Dataflow, options: Placing, graph: bool, image: int | None, hidden: frozenset[int]) -> Plan:
+    known = _IMAGE_CHANNELS if image is None else image
     unread = flow.unread().items()
     notes = (f"{', '.join(paths)}: calls {name}, which cannot be traced" for name, paths in unread)
     walk = Walk(flow, options, graph, image)
@@ -94,7 +134,7 @@ def _plan(
     for path, why in flow.opaque.items():
         note = f"cannot be traced ({why}): its parts were read one by one"
         limit = 0 if path in walk.past_image else known
-        part = _plan_parts(model.get_submodule(path), options, note, limit, hidden | flow.called)
+        part = _plan_parts(flow.model.get_submodule(path), options, note, limit, hidden | flow.called)
         found = _joined(found, part, path)
     return found
 

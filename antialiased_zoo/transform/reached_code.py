@@ -6,8 +6,9 @@ import dis
 import inspect
 import itertools
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,8 @@ from torch import nn
 _CALLED = ("forward", "__call__")  # what runs a module
 _LIBRARIES = frozenset(["torch", "torchvision", "numpy", *sys.stdlib_module_names])  # their modules are not looked into
 _MOST_DECORATORS = 16  # around one function
+
+_reached: weakref.WeakKeyDictionary[type, list[FunctionType]] = weakref.WeakKeyDictionary()
 
 
 def reached_functions(module: nn.Module) -> list[FunctionType]:
@@ -40,6 +43,20 @@ def reached_functions(module: nn.Module) -> list[FunctionType]:
                 todo += [(value, False) for name in named for value in methods[name]]
                 todo += [(value, passes) for value in _global_values(function, code)]
     return list(found)
+
+
+def known_functions(module: nn.Module) -> list[FunctionType]:
+    """`reached_functions`, found once for each class."""
+    if held_functions(module):
+        return reached_functions(module)
+    if type(module) not in _reached:
+        _reached[type(module)] = reached_functions(module)
+    return _reached[type(module)]
+
+
+def held_functions(module: nn.Module) -> list[Any]:
+    """The functions and methods among a module's own attributes."""
+    return [value for value in vars(module).values() if type(value) in (FunctionType, MethodType)]
 
 
 def hook_functions(hook: Any) -> list[FunctionType]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 import random
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
-from types import FunctionType, MethodType, ModuleType, TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 import torch
 from torch import fx, nn
 
-from .reached_code import reached_functions
+from .reached_code import held_functions, known_functions
 
 _CONTAINERS = (MutableMapping, MutableSequence, MutableSet, deque)
 # Code of these keeps nothing of a trace and draws no numbers that are no tensors.
@@ -21,8 +20,6 @@ _KNOWN = ("torch.", "torchvision.", "antialiased_zoo.", "builtins.")
 _MOST_NESTED = 256  # values of a container that are looked into
 _DEEPEST = 3
 _PYTHONS: Any = getattr(random.random, "__self__", None)  # Python's generator of the process
-
-_reached: weakref.WeakKeyDictionary[type, list[FunctionType]] = weakref.WeakKeyDictionary()
 
 
 class PutBack:
@@ -39,8 +36,8 @@ class PutBack:
 
     def __init__(self, model: nn.Module) -> None:
         own = [module for module in model.modules() if not _is_known(type(module))]
-        one_of_each = {(type(module), *_held_functions(module)): module for module in own}
-        functions = {function: None for module in one_of_each.values() for function in _functions(module)}
+        one_of_each = {(type(module), *held_functions(module)): module for module in own}
+        functions = {function: None for module in one_of_each.values() for function in known_functions(module)}
         spaces = {id(space := function.__globals__): space for function in functions}
         self.namespaces = [space for space in spaces.values() if not f"{space.get('__name__')}.".startswith(_KNOWN)]
         self._classes = {
@@ -125,19 +122,6 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 
 def _is_known(cls: type) -> bool:
     return f"{cls.__module__}.".startswith(_KNOWN)
-
-
-def _functions(module: nn.Module) -> list[FunctionType]:
-    """`reached_functions`, found once for each class."""
-    if _held_functions(module):
-        return reached_functions(module)
-    if type(module) not in _reached:
-        _reached[type(module)] = reached_functions(module)
-    return _reached[type(module)]
-
-
-def _held_functions(module: nn.Module) -> list[Any]:
-    return [value for value in vars(module).values() if type(value) in (FunctionType, MethodType)]
 
 
 def _is_plain_object(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -10,13 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .own_code import can_fuse, hooks, may_run_its_children, own_classes
-from .tracing import Tracer, read_by_hooks
+from .own_code import can_fuse, hooks, may_run_its_children, own_classes, reads_mode
+from .tracing import Tracer, choices, has_numbers, read_by_hooks
 
 # Libraries whose networks read no module's class or stride while they run.
 _KNOWN_LIBRARIES = ("torch.", "torchvision.", "antialiased_zoo.")
 # Modules whose functions contain no strided op that the graph does not show.
 _READABLE = ("torch.", "torchvision.ops", "_operator", "builtins", "math")
+
+
+_MOST_CHOICES = 4  # optional arguments that are given one by one; the others are given at once
 
 
 class UntraceableError(Exception):
@@ -36,6 +40,8 @@ class TracedModel:
         hidden: Ids of modules that code which cannot be traced may call too.
         after: The stride that each module will have, by the module's id; None for a module that
             will be replaced.
+        given: Names of optional arguments that are given; the others keep their defaults.
+        part: Whether it is a part of a model, called with values that are not known to be tensors.
 
     Raises:
         UntraceableError: If the model's own forward cannot be traced.
@@ -47,21 +53,28 @@ class TracedModel:
         training: bool | None = None,
         hidden: frozenset[int] = frozenset(),
         after: Mapping[int, Any] = MappingProxyType({}),
+        given: tuple[str, ...] = (),
+        part: bool = False,
     ) -> None:
         self.model = model
+        self._reading: dict[str, Any] = {"training": training, "given": given, "part": part}
         self._modules = dict(model.named_modules())
         self.names = _all_names(model)
         self.opaque: dict[str, str] = {}
         classes: frozenset[type[nn.Module]] = frozenset()
+        fixed = False  # optional numbers are arguments of the graph first
         while True:
             self._tracer = tracer = Tracer(classes)
             try:
-                self.graph = tracer.trace_model(model, training, after)
+                self.graph = tracer.trace_model(model, training, after, given, fixed, part)
                 break
             except Exception as error:  # a model's code may raise anything when given proxies
                 failed, where = tracer.failure
                 path = where if failed is error else ""
                 module = self._modules[path]
+                if not path and not fixed and _has_numbers(model):
+                    fixed = True
+                    continue
                 if not path or type(module) in classes:
                     raise UntraceableError(
                         f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
@@ -89,12 +102,35 @@ class TracedModel:
         """The ops with their arguments as text, for comparing graphs."""
         return [f"{node.op} {node.target} {node.args} {node.kwargs}" for node in self._nodes]
 
+    def structure(self) -> list[str]:
+        """`described`, without what does not change where data flows: the inputs, and flags such as dropout's."""
+        texts = (text for text in self.described() if not text.startswith("placeholder"))
+        return [re.sub("True|False", "_", text) for text in texts]
+
+    def calls(self, path: str) -> bool:
+        """True if the traced code calls the module at ``path``, or other code may."""
+        module = self._modules.get(path)
+        return self._tracer.calls[path] > 0 or (module is not None and id(module) in self._hidden)
+
     def stays(self, after: Mapping[int, Any]) -> bool:
         """True if the model runs the same ops after the changes that ``after`` describes."""
         try:
-            return TracedModel(self.model, after=after).described() == self.described()
+            return TracedModel(self.model, after=after, **self._reading).described() == self.described()
         except UntraceableError:
             return False
+
+    def other_readings(self) -> Iterator[dict[str, Any]]:
+        """What else decides which ops the model runs: the mode, if its code reads it, and each optional argument."""
+        if any(
+            reads_mode(module)
+            for module in (self.model, *map(self._modules.__getitem__, self._tracer.looked_into.values()))
+        ):
+            modes = {module.training for module in self._modules.values()}
+            yield from ({**self._reading, "training": mode} for mode in (False, True) if modes != {mode})
+        names = [name for name in choices(self.model) if name not in self._reading["given"]]
+        for given in [*((name,) for name in names[:_MOST_CHOICES]), tuple(names[_MOST_CHOICES:])]:
+            if given:
+                yield {**self._reading, "given": (*self._reading["given"], *given)}
 
     @property
     def is_library_code(self) -> bool:
@@ -199,6 +235,13 @@ class TracedModel:
             inside = any(f"{self.owner(user)}.".startswith(f"{path}.") for user in node.users)
             if self.called_once(path) and not inside and path not in self._iterated:
                 yield path
+
+
+def _has_numbers(model: nn.Module) -> bool:
+    try:
+        return has_numbers(model)
+    except TypeError:  # its forward has no arguments that can be read
+        return False
 
 
 def _rebind_in_place(graph: fx.Graph, module: Callable[[fx.Node], nn.Module | None]) -> set[fx.Node]:

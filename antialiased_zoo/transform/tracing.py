@@ -8,10 +8,12 @@ replaced. Code that checks a module's class sees the real class, and no class is
 from __future__ import annotations
 
 import functools
+import inspect
+import operator
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MethodType
 from typing import Any
 
@@ -36,10 +38,12 @@ from .own_code import is_users
 from .randomness import DrawnLater
 from .side_effects import PutBack, replacements, stand_in
 from .surroundings import surroundings
+from .value_classes import asks_class, value_class
 
 # Modules that the plan looks for or knows, so they need not be traced into.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
 _SCALARS = (bool, int, float, str, type(None), torch.Tensor, nn.Parameter)
+_IS_TENSOR = torch.is_tensor  # while a trace replaces the name
 _KNOWN_FORWARDS = frozenset(vars(cls).get("forward") for cls in ACTIVATIONS)
 # Wrappers that call the module they hold, and the name of the attribute that holds it.
 _WRAPPERS: dict[type[nn.Module], str] = {
@@ -74,6 +78,7 @@ class Tracer(fx.Tracer):
     def __init__(self, opaque: frozenset[type[nn.Module]] = frozenset()) -> None:
         super().__init__(autowrap_functions=_whole_functions())
         self.opaque = opaque
+        self.looked_into: dict[type[nn.Module], str] = {}  # one module of each class that is traced into
         self.iterated: set[nn.Module] = set()  # stand-ins whose children are iterated over
         self.loose: set[fx.Node] = set()  # run by modules that are not registered children
         self.is_loose = False  # while one of those runs
@@ -83,17 +88,29 @@ class Tracer(fx.Tracer):
         self.owner: dict[fx.Node, str] = {}
         self.surroundings: dict[fx.Node | None, dict[str, object]] = {None: surroundings()}  # None: of the trace itself
         self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
+        self._wrapped: set[int] = set()  # ids of namespaces
         self.parameter_proxies: dict[str, fx.Proxy] = {}
         self.hooks_of: dict[nn.Module, tuple[list[Any], list[Any]]] = {}  # of stand-ins; not run while tracing
         self.hooked: dict[fx.Node, tuple[str, list[Any]]] = {}  # nodes that stand for hooks: whose, and the hooks
         self._inside = [""]
 
-    def trace_model(self, model: nn.Module, training: bool | None, after: Mapping[int, Any]) -> fx.Graph:
+    def trace_model(
+        self,
+        model: nn.Module,
+        training: bool | None,
+        after: Mapping[int, Any],
+        given: Collection[str] = (),
+        fixed: bool = False,
+        part: bool = False,
+    ) -> fx.Graph:
         """Trace a model, which is neither run nor changed.
 
         Args:
             model: The model.
             training: The mode to trace in; None for each module's own.
+            given: Names of optional arguments that are given; the others keep their defaults of None, True or False.
+            fixed: Whether all optional arguments keep their defaults, numbers too.
+            part: Whether it is a part of a model, called with values that are not known to be tensors.
             after: The stride that each module will have, by the module's id; None for a module that
                 will be replaced.
         """
@@ -106,20 +123,64 @@ class Tracer(fx.Tracer):
             for key, value in vars(module).items()
             if isinstance(value, (torch.Tensor, torch.ScriptObject))
         }
-        forward, args = self.create_args_for_root(_forward_of(model), True)
+        forward = _forward_of(model)
+        args, kwargs = self._arguments(forward, given, fixed)
         with _ONE_TRACE, PutBack(model) as outside, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
+            self._answers = self._class_questions(model, None if part else torch.Tensor)
+            self._patcher.patch(vars(torch), "is_tensor", self._answers[_IS_TENSOR])
             for namespace in outside.namespaces:
+                self.wrap_math(namespace)
                 for name, value in replacements(namespace):
                     self._patcher.patch(namespace, name, value)
             for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
                 self.wrap_math(namespace)
             self.iterated.clear()
-            self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
+            self.create_node("output", "output", (self.create_arg(forward(root, *args, **kwargs)),), {})
         return self.graph
 
+    def _class_questions(self, model: nn.Module, given: type | None) -> dict[Any, Callable[..., bool]]:
+        """What answers for `isinstance` and `torch.is_tensor`."""
+
+        def class_of(node: fx.Node) -> type | None:
+            return value_class(node, lambda n: model.get_submodule(str(n.target)), self._attribute, given)
+
+        return {function: asks_class(function, class_of) for function in (isinstance, _IS_TENSOR)}
+
+    def _attribute(self, node: fx.Node) -> Any:
+        return operator.attrgetter(str(node.target))(self.root)
+
+    def _arguments(
+        self, forward: Callable[..., Any], given: Collection[str], fixed: bool
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """What the model's forward is called with: proxies, and the defaults of optional arguments."""
+        args, kwargs = list[Any](), dict[str, Any]()
+        for index, parameter in enumerate(arguments(forward)):
+            default, name = parameter.default, parameter.name
+            is_choice = default is None or isinstance(default, bool)
+            if (
+                index == 0
+                or default is parameter.empty
+                or not (is_choice or fixed)
+                or (name in given and default is None)
+            ):
+                taken = () if default is parameter.empty else (default,)
+                value: Any = self.create_proxy("placeholder", name, taken, {}, type_expr=None)
+            else:
+                value = not default if name in given else default
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                kwargs[name] = value
+            else:
+                args.append(value)  # of ``*args``, if there is nothing else, the first
+        return args, kwargs
+
     def wrap_math(self, namespace: dict[str, Any]) -> None:
-        """Let the ``math`` functions in a namespace take proxies."""
+        """Let the ``math`` functions in a namespace, and questions for a value's class, take proxies."""
+        if id(namespace) not in self._wrapped and not str(namespace.get("__name__")).startswith("torch."):
+            self._patcher.patch(namespace, "isinstance", self._answers[isinstance])
+            for name in [name for name, value in namespace.items() if value is _IS_TENSOR]:
+                self._patcher.patch(namespace, name, self._answers[_IS_TENSOR])
+        self._wrapped.add(id(namespace))
         wrap_functions(self._patcher, namespace, self._autowrap_function_ids)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -138,7 +199,10 @@ class Tracer(fx.Tracer):
         """Record the call; wrappers that only distribute a batch over devices are traced through."""
         path = self.path_of_module(m)
         self.calls[path] += 1
-        before, after = ([], []) if self.is_leaf_module(m, path) else self.hooks_of[m]
+        is_leaf = self.is_leaf_module(m, path)
+        before, after = ([], []) if is_leaf else self.hooks_of[m]
+        if not is_leaf:
+            self.looked_into.setdefault(type(m), path)
         args, kwargs = self._read_by(before, path, (args, kwargs))
         if args and isinstance(args[0], fx.Proxy):
             self.takes[args[0].node].append(path)
@@ -186,6 +250,25 @@ class Tracer(fx.Tracer):
             self.tensor_attrs[a] = f"_loose_parameter{len(self.tensor_attrs)}"
             vars(self.root)[self.tensor_attrs[a]] = a
         return self.create_node("get_attr", self.tensor_attrs[a], (), {})
+
+
+def arguments(forward: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The arguments that a forward may be called with after the model itself, without more that it passes on."""
+    _, *found = inspect.signature(inspect.unwrap(forward)).parameters.values()
+    named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return named or [p for p in found if p.kind is p.VAR_POSITIONAL]
+
+
+def choices(model: nn.Module) -> dict[str, bool | None]:
+    """The optional arguments that a model's code is likely to ask about, with their default: None, True or False."""
+    found = arguments(_forward_of(model))[1:]
+    return {p.name: p.default for p in found if p.default is None or isinstance(p.default, bool)}
+
+
+def has_numbers(model: nn.Module) -> bool:
+    """True if a model has other optional arguments."""
+    found = arguments(_forward_of(model))[1:]
+    return len(choices(model)) < sum(p.default is not p.empty for p in found)
 
 
 def read_by_hooks(value: Any) -> Any:

@@ -1,0 +1,152 @@
+"""The class that a value would have when a model runs, told from the node that stands for it in a trace."""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd
+
+from .activations import ACTIVATIONS, NORMS, function_name
+
+_SEVERAL = frozenset(
+    [
+        "aminmax",
+        "chunk",
+        "cummax",
+        "cummin",
+        "dsplit",
+        "frexp",
+        "hsplit",
+        "kthvalue",
+        "max",
+        "median",
+        "meshgrid",
+        "min",
+        "mode",
+        "nanmedian",
+        "slogdet",
+        "sort",
+        "split",
+        "split_with_sizes",
+        "std_mean",
+        "svd",
+        "tensor_split",
+        "tolist",
+        "topk",
+        "unbind",
+        "unique",
+        "unsafe_chunk",
+        "unsafe_split",
+        "var_mean",
+        "vsplit",
+    ]
+)
+_NUMBERS = frozenset(["dim", "element_size", "ndimension", "nelement", "numel", "storage_offset"])
+_OTHER = frozenset(["get_device", "is_complex", "is_contiguous", "is_floating_point", "item", "stride", "type"])
+_ATTRIBUTES: dict[str, type] = {
+    "shape": torch.Size,
+    "ndim": int,
+    "device": torch.device,
+    "dtype": torch.dtype,
+    **dict.fromkeys(("T", "mT", "H", "mH", "data", "real", "imag"), torch.Tensor),
+}
+_MODULES = (_ConvNd, _AvgPoolNd, _AdaptiveAvgPoolNd, nn.Linear, nn.Upsample, *NORMS, *ACTIVATIONS)
+
+
+def asks_class(real: Callable[..., bool], class_of: Callable[[fx.Node], type | None]) -> Callable[..., bool]:
+    """`isinstance` as it would answer for the values that proxies stand for.
+
+    Args:
+        real: The function for other values.
+        class_of: Returns the class of a node's value; None if it is not known.
+    """
+
+    def answer(value: Any, asked: Any = torch.Tensor) -> bool:
+        if not builtins.isinstance(value, fx.Proxy):
+            return real(value, asked) if real is builtins.isinstance else real(value)
+        if builtins.isinstance(value, asked) or _is_never(asked):
+            return builtins.isinstance(value, asked)
+        found = class_of(value.node)
+        if found is None:
+            raise TypeError(
+                f"asks whether {value.node.name} is a {getattr(asked, '__name__', asked)}, which is not known"
+            )
+        return issubclass(found, asked)
+
+    return answer
+
+
+def _is_never(asked: Any) -> bool:
+    """True for classes that no value of a graph has."""
+    asked = asked if builtins.isinstance(asked, tuple) else (asked,)
+    return all(builtins.isinstance(cls, type) and issubclass(cls, (nn.Module, str)) for cls in asked)
+
+
+def value_class(
+    node: fx.Node, module: Callable[[fx.Node], Any], attribute: Callable[[fx.Node], Any], given: type | None
+) -> type | None:
+    """The class of a node's value; None if it is not known.
+
+    Args:
+        node: The node.
+        module: Returns the module that a node calls.
+        attribute: Returns what a node reads from the model.
+        given: Class of the model's inputs.
+    """
+
+    def of(value: Any) -> type | None:
+        return value_class(value, module, attribute, given) if isinstance(value, fx.Node) else type(value)
+
+    if node.op == "placeholder":
+        return given
+    if node.op == "get_attr":
+        return type(attribute(node))
+    if node.op == "call_module":
+        return torch.Tensor if isinstance(module(node), _MODULES) else None
+    if node.op == "call_method":
+        return _of_method(str(node.target), len(node.args), of(node.args[0]))
+    return _of_function(node, of)
+
+
+def _of_method(name: str, arguments: int, owner: type | None) -> type | None:
+    if owner is None or not issubclass(owner, torch.Tensor) or name in _SEVERAL | _OTHER:
+        return None
+    if name == "size":
+        return torch.Size if arguments == 1 else int
+    return int if name in _NUMBERS else torch.Tensor
+
+
+def _of_function(node: fx.Node, of: Callable[[Any], type | None]) -> type | None:
+    first, *rest = [*node.args, *node.kwargs.values()] or [None]
+    if node.target is getattr:
+        owner = of(first)
+        return _ATTRIBUTES.get(str(rest[0])) if owner and issubclass(owner, torch.Tensor) else None
+    if str(getattr(node.target, "__module__", "")) == "_operator":
+        return _of_item(first, rest[0], of) if node.target is operator.getitem else _of_numbers([first, *rest], of)
+    if getattr(node.target, "__name__", "") == "read_by_hooks":
+        return of(first)
+    name = function_name(node.target)
+    return torch.Tensor if name and name not in _SEVERAL and str(node.target.__module__).startswith("torch") else None
+
+
+def _of_item(whole: Any, index: Any, of: Callable[[Any], type | None]) -> type | None:
+    owner = of(whole)
+    if owner is None:  # one of several tensors
+        several = isinstance(whole, fx.Node) and function_name(whole.target) in _SEVERAL and whole.op != "call_module"
+        return torch.Tensor if several and isinstance(index, int) else None
+    if issubclass(owner, torch.Size):
+        return torch.Size if isinstance(index, slice) else int
+    return torch.Tensor if issubclass(owner, torch.Tensor) else None
+
+
+def _of_numbers(operands: list[Any], of: Callable[[Any], type | None]) -> type | None:
+    classes = [of(value) for value in operands]
+    if any(cls is not None and issubclass(cls, torch.Tensor) for cls in classes):
+        return torch.Tensor
+    return int if all(cls is int for cls in classes) else None

@@ -1,0 +1,135 @@
+"""The plan follows the branches that an ordinary call takes, and those that optional arguments choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, is_tensor, nn
+
+import antialiased_zoo as az
+
+X = torch.rand(1, 3, 20, 23)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down, self.act = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()
+
+
+class Gated(Net):
+    """Without a gate it returns what the convolution returns."""
+
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        x = self.down(self.stem(x).relu())
+        return x if gate is None else self.act(x) * gate
+
+
+class Chosen(Net):
+    """The caller chooses a map that is not followed by the nonlinearity."""
+
+    def forward(self, x: Tensor, *, features: bool = False) -> Tensor:
+        x = self.down(self.stem(x).relu())
+        return x if features else self.act(x)
+
+
+class Scaled(Net):
+    def forward(self, x: Tensor, scale: float = 1.0, features: bool = False) -> Tensor:
+        x = self.down(self.stem(x).relu())
+        return x * scale if features else self.act(x)
+
+
+@pytest.mark.parametrize(
+    ("net", "given"),
+    [
+        (Gated(), {"gate": torch.rand(1, 8, 10, 12)}),
+        (Chosen(), {"features": True}),
+        (Scaled(), {"scale": 2.0, "features": True}),
+    ],
+)
+def test_optional_arguments_are_read_both_ways(net: nn.Module, given: dict[str, Any]) -> None:
+    mine = az.antialias(net, 1)
+    assert len(az.plan(net).treated) == 1
+    for arguments in ({}, given):
+        torch.testing.assert_close(mine(X, **arguments), net(X, **arguments))
+
+
+def test_an_argument_that_changes_no_placement_costs_none() -> None:
+    class Masked(Net):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            x = self.act(self.down(self.stem(x)))
+            return x if mask is None else x * mask
+
+    assert [str(site.placement) for site in az.plan(Masked()).sites] == ["after act"]
+
+
+def test_an_argument_that_the_code_needs_is_given() -> None:
+    class Needs(Net):
+        def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+            return torch.cat([self.act(self.down(self.stem(x))), skip], 1)
+
+    net, skip = Needs(), torch.rand(1, 8, 10, 12)
+    assert [str(site.placement) for site in az.plan(net).sites] == ["after act"]
+    torch.testing.assert_close(az.antialias(net, 1)(X, skip), net(X, skip))
+
+
+def asks(x: Any) -> bool:
+    return isinstance(x, Tensor)
+
+
+class Asks(Net):
+    """Asks what a value is, in a way given to it."""
+
+    def __init__(self, question: Callable[[Any], bool]) -> None:
+        super().__init__()
+        self.question = question
+
+    def forward(self, x: Any) -> Tensor:
+        x = self.down(self.stem(x).relu())
+        return x if self.question(x) else self.act(x)
+
+
+QUESTIONS: dict[str, Callable[[Any], bool]] = {
+    "isinstance": asks,
+    "is_tensor": lambda x: torch.is_tensor(x),
+    "by name": lambda x: is_tensor(x),
+    "one of several": lambda x: isinstance(x, (list, tuple, torch.Tensor)),
+    "no list": lambda x: not isinstance(x, (list, tuple)),
+    "size": lambda x: (
+        isinstance(x.shape, torch.Size) and isinstance(x.size(2), int) and isinstance(x.shape[2] // 2, int)
+    ),
+    "parts": lambda x: isinstance(x.chunk(2, 1)[0], torch.Tensor) and not isinstance(x, nn.Module),
+    "sum": lambda x: isinstance(x + 1, torch.Tensor) and isinstance(x.mean(), torch.Tensor),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_questions_for_a_values_class_are_answered_as_in_a_call(question: Callable[[Any], bool]) -> None:
+    net = Asks(question)
+    (site,) = az.plan(net).sites
+    assert str(site.placement) == "after down"
+    torch.testing.assert_close(az.antialias(net, 1)(X), net(X))
+
+
+def test_where_the_class_is_not_known_the_parts_are_read() -> None:
+    class Part(Net):
+        """Takes a tensor or a list of tensors."""
+
+        def forward(self, x: Any) -> Tensor:
+            x = self.down(self.stem(x if isinstance(x, Tensor) else torch.cat(x)))
+            return self.act(x)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Part()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.part([x, x]) if x.sum() < 1e9 else x
+
+    plan, net = az.plan(Outer()), Outer()
+    assert any("is not known" in note for note in plan.notes)
+    assert isinstance(net(X), Tensor)
