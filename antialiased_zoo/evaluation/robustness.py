@@ -134,6 +134,8 @@ def _clip_rates(predictions: Tensor, frames: Frames, noise: bool) -> Figure:
         classes = ordered[frames.clip_of[ordered[:, 0]] == clip, 1]
         if len(classes) > 1:
             meter.update(flip_rate(classes[None], "first" if noise else "previous"))
+    if not len(meter.rows):
+        raise ValueError(f"no clip of {frames.root} has two frames that can be decoded; see docs/metrics.md")
     return meter.figure().times(100)
 
 
@@ -170,7 +172,7 @@ class Frames(Dataset[tuple[Image.Image, int]]):
         files = sorted(path for path in root.glob("*/*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise ValueError(f"no <class>/<clip>/<frame> images in {root}; unpack its MP4s, see docs/metrics.md")
-        self.files = files
+        self.root, self.files = root, files
         self.clips = sorted({path.parent for path in files})
         number = {clip: index for index, clip in enumerate(self.clips)}
         self.clip_of = torch.tensor([number[path.parent] for path in files])

@@ -193,3 +193,10 @@ def test_imagenet_p_folders(tmp_path, name):
     assert found[name]["value"] == pytest.approx(expected)
     assert found["mean"] == pytest.approx(expected)
     assert found[name]["n"] == 3
+
+
+def test_clips_of_one_frame_have_no_flip_rate(tmp_path):
+    (tmp_path / "translate" / "class" / "clip").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "translate" / "class" / "clip" / "0.png")
+    with pytest.raises(ValueError, match=r"no clip of .*translate has two frames that can be decoded"):
+        imagenet_p({"brightest": Brightest()}, tmp_path, PLAIN)
