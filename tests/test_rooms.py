@@ -42,6 +42,30 @@ def test_there_is_no_circle_among_the_rooms() -> None:
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
+class Imports(ast.NodeVisitor):
+    """The relative imports of a file, also those inside functions, but not those for types alone."""
+
+    def __init__(self, file: Path) -> None:
+        self.here, self.found = file.relative_to(PACKAGE).parent, set()
+        self.visit(ast.parse(file.read_text()))
+
+    def visit_If(self, node: ast.If) -> None:
+        for inner in node.orelse if ast.unparse(node.test) == "TYPE_CHECKING" else ast.iter_child_nodes(node):
+            self.visit(inner)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.level:
+            base = Path(*self.here.parts[: len(self.here.parts) - node.level + 1], *(node.module or "").split("."))
+            self.found |= {Path(f"{base}.py"), *(base / f"{alias.name}.py" for alias in node.names)}
+
+
+def test_there_is_no_circle_among_the_files() -> None:
+    files = {file.relative_to(PACKAGE): Imports(file).found for file in PACKAGE.rglob("*.py")}
+    graph = {file: found & set(files) for file, found in files.items()}
+    assert sum(map(len, graph.values())) > 500
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
 def test_the_page_says_what_each_room_imports() -> None:
     page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| .* \| ?(.*) \|$", page, re.MULTILINE)

@@ -10,12 +10,13 @@ from typing import Any
 
 from ..errors import CheckpointError, MalformedFileError
 from . import snapshots
+from .addresses import parse_hf
 from .checkpoints import Contents, read_contents
 from .config import NetworkConfig
 from .hub import fetch, redacted
 from .snapshots import CONFIG as CONFIG
 from .snapshots import WEIGHTS as WEIGHTS
-from .weights_file import WeightsFile, parse_hf
+from .weights_file import WeightsFile
 
 PREFIX = "hf-hub:"
 _ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -7,8 +7,8 @@ from fault_server import FaultServer
 from fetching import CONTENT, DIGEST, HASTE, NAME, wanted
 
 from antialiased_zoo.errors import SourcesFailedError
-from antialiased_zoo.weights import hub
-from antialiased_zoo.weights.hub import cache, sources
+from antialiased_zoo.weights import hub, schemes
+from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.weights_file import WeightsFile
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
@@ -31,7 +31,7 @@ class Shelf(hub.Scheme):
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sources, "_SCHEMES", dict(sources._SCHEMES))
+    monkeypatch.setattr(schemes, "_SCHEMES", dict(schemes._SCHEMES))
     hub.register_scheme("shelf", Shelf(tmp_path))
     return tmp_path
 

@@ -1,12 +1,13 @@
 """Fetches a file from its sources, verifies it and caches it; independent of models."""
 
+from ..schemes import Scheme, register_scheme
 from .connection import Network
 from .fetching import MIRROR, OFFLINE, Fetchable, LicenseWarning, cached, fetch, is_offline, mirrored
 from .huggingface import HuggingFace, url_of
 from .probing import Finding, probe
 from .redaction import redacted, source_key
 from .retry import Retry, SourceError
-from .sources import Job, Scheme, register_scheme
+from .sources import Job, Packaged, Web
 from .stamps import ShortDigestWarning
 from .statements import Hub, blob_digest
 from .verification import Verdict, verify
@@ -39,4 +40,5 @@ __all__ = [
     "verify",
 ]
 
-register_scheme("hf", HuggingFace())
+for _name, _scheme in (("https", Web()), ("http", Web()), ("package", Packaged()), ("hf", HuggingFace())):
+    register_scheme(_name, _scheme)

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ..weights_file import is_loopback
+from ..addresses import is_loopback
 from .clock import Clock
 from .redaction import printable, redacted
 from .retry import TRANSIENT, Retry, SourceError

@@ -12,7 +12,7 @@ from email.message import Message
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from ...errors import FetchError
-from ..weights_file import is_loopback
+from ..addresses import is_loopback
 from .clock import Clock
 from .connection import Network, Stream, basic, head, place_of, proxy_for, proxy_headers
 from .redaction import printable

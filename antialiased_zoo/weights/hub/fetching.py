@@ -12,14 +12,16 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from ...errors import DigestError, OfflineError, PinError, SourcesFailedError, warn
-from ..weights_file import WeightsFile, check_url
+from ..addresses import check_url
+from ..schemes import find_scheme
+from ..weights_file import WeightsFile
 from . import cache, stamps
 from .connection import Network
 from .locks import exclusive
 from .part import remove_all
 from .redaction import printable, redacted
 from .retry import Retry, SourceError
-from .sources import Job, find_scheme, obtain
+from .sources import Job, obtain
 
 _log = logging.getLogger(__name__)
 MIRROR = "ANTIALIASED_ZOO_MIRROR"

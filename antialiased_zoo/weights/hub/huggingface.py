@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ..weights_file import WeightsFile, parse_hf
+from ..addresses import parse_hf
+from ..schemes import Scheme
+from ..weights_file import WeightsFile
 from .exchange import Answer
 from .redaction import printable
 from .responses import describe
 from .retry import SourceError
-from .sources import Job, Scheme
+from .sources import Job
 from .tokens import authorization
 
 _ENDPOINT = "https://huggingface.co"

@@ -6,7 +6,9 @@ import contextlib
 from dataclasses import dataclass
 
 from ...errors import DigestError, FetchError
-from ..weights_file import WeightsFile, parse_hf
+from ..addresses import parse_hf
+from ..schemes import find_scheme
+from ..weights_file import WeightsFile
 from . import stamps
 from .connection import Network
 from .exchange import Answer, request
@@ -14,7 +16,6 @@ from .huggingface import check_stated, url_of
 from .redaction import redacted, source_key
 from .responses import describe, is_page, whole_length
 from .retry import Retry, SourceError
-from .sources import find_scheme
 from .tokens import authorization
 
 # Responses of servers that do not support HEAD, or whose signed URLs are for one method only.
