@@ -180,6 +180,8 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     layers = check_extras(subjects, args, options)
     results = {one.named.label: facts_of(one, maps.get(one.named.label)) for one in subjects}
     found = measure(results, subjects, images, make, maps, args, options) if makers else None
+    if args.out and first_process():
+        write(results, images, args)
     try:  # whatever happens to the rest, the figures are reported
         for group in by_protocol(subjects):
             for name, extra in extras(group, images, maps, args, options, layers, curve):
@@ -382,10 +384,9 @@ def report(
     args: argparse.Namespace,
 ) -> None:
     """Print the table, and write all results if there is an output folder."""
-    command = shlex.join([*(launcher() or ["python"]), "scripts/evaluate.py", *args.argv])
     figures = {label: result["figures"] for label, result in results.items() if "figures" in result}
     errors = next(iter(results.values())).get("skipped", ())
-    notes = [f"{len(images)} images of {args.data}, {len(errors)} skipped", f"`{command}`"]
+    notes = [f"{len(images)} images of {args.data}, {len(errors)} skipped", f"`{command(args)}`"]
     notes += [f"top-1 is agreement with {args.agree_with}"] if args.agree_with else []
     notes += [one.note() for one in subjects]
     notes += [note for label, result in results.items() for note in result_notes(label, result)]
@@ -395,21 +396,33 @@ def report(
         print(f"skipped: {error}", file=sys.stderr)
     if args.out is None:
         return
+    (args.out / "table.md").write_text(table)
+    write(results, images, args)
+    if not args.no_digest:  # it reads all data once more: what is measured is on the disk before
+        write(results, images, args, {"sha256": images.digest(hide_bar(args))})
+    draw(results, args.out)
+
+
+def command(args: argparse.Namespace) -> str:
+    return shlex.join([*(launcher() or ["python"]), "scripts/evaluate.py", *args.argv])
+
+
+def write(
+    results: Mapping[str, Mapping[str, Any]],
+    images: LabelledImages,
+    args: argparse.Namespace,
+    digest: Mapping[str, str] | None = None,
+) -> None:
+    """Write results.json."""
     record = {
-        "command": command,
+        "command": command(args),
         "processes": int(os.environ.get("WORLD_SIZE", 1)),
         "versions": versions(),
-        "data": {"path": args.data, "images": len(images), "classes": len(images.classes)},
+        "data": {"path": args.data, "images": len(images), "classes": len(images.classes), **(digest or {})},
         "draw": draws(args),
         "models": results,
     }
-    (args.out / "table.md").write_text(table)
-    path = args.out / "results.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    if not args.no_digest:  # it reads all data once more: what is measured is on the disk before
-        record["data"]["sha256"] = images.digest(hide_bar(args))
-        path.write_text(json.dumps(record, indent=1) + "\n")
-    draw(results, args.out)
+    (args.out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def draws(args: argparse.Namespace) -> dict[str, Any]:

@@ -73,6 +73,8 @@ class RunFolder:
         try:
             state: State = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             state["identity"]
+        except OSError:  # it cannot be read, which says nothing about its content
+            raise
         # torch raises half a dozen kinds of errors for what is not its own.
         except Exception as error:
             reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__

@@ -83,7 +83,11 @@ class Preprocessing:
         return replace(self, mean=(mean,) * channels, std=(std,) * channels)
 
     def build(self) -> Callable[[Any], Tensor]:
-        """Return a torchvision v2 transform from a PIL image (any mode) to a ``(C, crop, crop)`` float32 tensor."""
+        """Return a torchvision v2 transform from a PIL image to a ``(C, crop, crop)`` float32 tensor.
+
+        The image may have any mode; 16 bits are scaled to 8. The transform raises `ValueError` for floating-point
+        values, whose range is unknown.
+        """
         import torch
         from torchvision.transforms import v2
 
