@@ -11,12 +11,13 @@ from torch.nn.parameter import is_lazy
 from typing_extensions import Unpack
 
 from .graph import Dataflow
+from .held_modules import taken_apart
 from .links import lost_blurs
 from .op_table import read_module
 from .options import Placing, PlanOptions
 from .own_code import hook_may_read_strides, hooks, may_read_classes, may_read_strides
 from .plans import Placement, Plan, Site
-from .readings import agreed
+from .readings import agreed, alone, is_alone
 from .sites import LOOSE, Walk, upsampled
 from .traced import UntraceableError
 from .tracing import choices
@@ -24,6 +25,7 @@ from .upsampling_ops import read_upsampling_module
 
 _READ = "the model's own code reads its stride, and would behave differently"
 _MAY_READ = "code that cannot be traced may read its stride, and would behave differently"
+_ONE_BY_ONE = "right after the convolution: code that cannot be traced may call the modules around it one by one"
 _STAYS = "the pool stays, since the model{} its class or stride"
 # A part's input with more channels than this is not taken for an image.
 _IMAGE_CHANNELS = 4
@@ -197,10 +199,25 @@ def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidde
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
+    found = _called_one_by_one(model, found)
     # Code that cannot be traced may read a pool's class or stride: pools stay.
     sites = [_within(site, "'s own code may read") or site for site in found.sites]
     if may_read_strides(model):
         sites = [_left(site, _MAY_READ) if site.keep != site.stride else site for site in sites]
+    return replace(found, sites=tuple(sites))
+
+
+def _called_one_by_one(model: nn.Module, found: Plan) -> Plan:
+    """Put blurs right after their convolutions in modules whose children the model's own code may call one by one."""
+    apart = [site.placement is not None and not is_alone(site) for site in found.sites]
+    if not any(apart):
+        return found
+    taken = taken_apart(model)
+    keepers = [None if site.keeper is None else id(model.get_submodule(site.keeper)) for site in found.sites]
+    sites = [
+        alone(model, site, _ONE_BY_ONE) if is_apart and keeper in taken else site
+        for site, is_apart, keeper in zip(found.sites, apart, keepers, strict=True)
+    ]
     return replace(found, sites=tuple(sites))
 
 
