@@ -168,7 +168,8 @@ def hub(name: str) -> None:
     with FakeHub() as server, tempfile.TemporaryDirectory() as cache:
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         places = {"ENDPOINT": server.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_CACHE": cache}
-        with mock.patch.multiple(constants, **places, HF_HUB_DISABLE_XET=True):
+        ours = mock.patch.dict("os.environ", {"HF_ENDPOINT": server.url, "TORCH_HOME": cache})
+        with ours, mock.patch.multiple(constants, **places, HF_HUB_DISABLE_XET=True):
             network.push_to_hub("me/it", token="hf_x")
             again = az.from_pretrained("hf-hub:me/it")
         assert any(request.startswith("GET /me/it/resolve/") for request in server.requests)

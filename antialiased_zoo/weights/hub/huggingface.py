@@ -87,7 +87,8 @@ def check_stated(answer: Answer, file: WeightsFile) -> None:
 
 def stated_digest(answer: Answer) -> str:
     """Return the digest that a response of the hub states: 64 digits of SHA-256, 40 of git's SHA-1, or ""."""
-    stated: str = answer.headers.get("X-Linked-ETag") or answer.headers.get("ETag") or ""
+    own = "ETag" if answer.status in (200, 206) else "X-Linked-ETag"  # a redirect's ETag is not the file's
+    stated: str = answer.headers.get("X-Linked-ETag") or answer.headers.get(own) or ""
     stated = stated.removeprefix("W/").strip('"')
     return stated if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", stated) else ""
 
