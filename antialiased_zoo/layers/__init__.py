@@ -42,15 +42,18 @@ from .pool_modules import (
     MaxBlurPool3d,
 )
 from .same_pad import SamePadConv2d as SamePadConv2d
+from .torch_internals import COMPILED as COMPILED
 from .torch_internals import TorchDispatchMode as TorchDispatchMode
 from .torch_internals import conv2d_reordered as conv2d_reordered
 from .torch_internals import forget_compiled_code as forget_compiled_code
 from .torch_internals import is_compiled_wrapper as is_compiled_wrapper
+from .torch_internals import is_operator as is_operator
 from .torch_internals import is_saving_through_hooks as is_saving_through_hooks
 from .torch_internals import own_call as own_call
 from .torch_internals import patch_wrapped_functions as patch_wrapped_functions
 from .torch_internals import reorder_conv2d_weight as reorder_conv2d_weight
 from .torch_internals import set_call as set_call
+from .torch_internals import storage_key as storage_key
 from .torch_internals import trace_patcher as trace_patcher
 from .torch_internals import without_dispatch_modes as without_dispatch_modes
 from .torch_internals import wrap_functions as wrap_functions

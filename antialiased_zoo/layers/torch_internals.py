@@ -74,8 +74,12 @@ def conv2d_reordered(
     return cast(Tensor, convolve(x, weight, bias, padding, stride, dilation, groups, "none", [], ""))
 
 
+#: The name under which `torch.compile`'s wrapper holds its module.
+COMPILED = "_orig_mod"
+
+
 def is_compiled_wrapper(module: nn.Module) -> bool:
-    """True for what `torch.compile` returns for a module; it holds the module as ``_orig_mod``."""
+    """True for what `torch.compile` returns for a module; it holds the module as `COMPILED`."""
     compiled = sys.modules.get("torch._dynamo.eval_frame")  # what is not imported has made no wrapper
     return compiled is not None and isinstance(module, compiled.OptimizedModule)
 
@@ -84,6 +88,16 @@ def forget_compiled_code() -> None:
     """Let compiled models be compiled anew at their next call, for what their guards do not notice."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
+
+
+def is_operator(target: object) -> bool:
+    """True for an overload of one of torch's operators, such as ``torch.ops.aten.relu.default``."""
+    return isinstance(target, torch._ops.OpOverload)
+
+
+def storage_key(tensor: Tensor) -> int:
+    """What tells a tensor's storage from others, also on the meta device, where none has an address."""
+    return cast(int, tensor.untyped_storage()._cdata)
 
 
 def set_call(module: nn.Module, call: Callable[..., Any]) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules import activation as activations
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
+
+from ..layers import is_operator
 
 # These work along an axis, so they are not pointwise on every map.
 _BY_AXIS = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.GLU)
@@ -70,7 +71,7 @@ def function_name(target: Any) -> str:
         return target.rstrip("_")
     origin = str(getattr(target, "__module__", "") or "")
     name = str(getattr(target, "__name__", ""))
-    if not origin.startswith(("torch", "_operator", "builtins")) and not isinstance(target, torch._ops.OpOverload):
+    if not origin.startswith(("torch", "_operator", "builtins")) and not is_operator(target):
         return ""
     return name.partition(".")[0].strip("_")
 

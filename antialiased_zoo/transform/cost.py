@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from ..layers import FilterSize
+from ..layers import FilterSize, storage_key
 from . import planner
 from .apply import apply_plan
 from .downsamplers import Downsampler, LacksMethodError, make_downsampler
@@ -105,12 +105,12 @@ def cost_of(model: nn.Module, input_size: Sequence[int]) -> Cost:
     """
     from torch.utils.flop_counter import FlopCounterMode  # slow to import
 
-    own = {_storage(tensor) for tensor in _tensors(model)}
+    own = {storage_key(tensor) for tensor in _tensors(model)}
     kept: dict[int, Tensor] = {}  # by storage: a tensor saved by two ops counts once
 
     def keep(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in own:
-            kept[_storage(tensor)] = tensor
+        if storage_key(tensor) not in own:
+            kept[storage_key(tensor)] = tensor
         return tensor
 
     some = next((tensor for tensor in _tensors(model) if tensor.is_floating_point()), torch.empty(0))
@@ -153,10 +153,6 @@ def without_data(model: nn.Module) -> nn.Module:
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     return chain(model.parameters(), model.buffers())
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]  # untyped in torch
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from torch.jit import is_scripting  # type: ignore[attr-defined]  # public, but 
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..errors import LostBlurError
+from ..layers import COMPILED
 from .activations import is_map_norm
 from .hosting import HOOKS, attach, hook_once, hooks_of
 from .plans import Where
@@ -248,8 +249,8 @@ def _at(keeper: nn.Module, path: str, known: Collection[str] = ()) -> Optional[n
             above = "".join([f"{name}." for name in parts[:depth]])
             module = _wrapped(part, [c for name, c in module._modules.items() if above + name not in known])
         module = module._modules.get(part) if module is not None else None
-    while module is not None and "_orig_mod" in module._modules:  # compiled: hooks of its own may be ignored
-        module = module._modules["_orig_mod"]
+    while module is not None and COMPILED in module._modules:  # hooks of the wrapper's own may be ignored
+        module = module._modules[COMPILED]
     return module
 
 

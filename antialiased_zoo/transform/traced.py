@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..layers import is_operator
 from .own_code import can_fuse, hooks, may_run_its_children, own_classes, reads_mode
 from .tracing import Tracer, choices, has_numbers, read_by_hooks
 
@@ -157,7 +158,8 @@ class TracedModel:
             if (
                 node.op != "call_function"
                 or node.target is read_by_hooks
-                or isinstance(node.target, (type, torch._ops.OpOverload))
+                or isinstance(node.target, type)
+                or is_operator(node.target)
             ):
                 continue
             if not f"{node.target.__module__}.".startswith(_READABLE):

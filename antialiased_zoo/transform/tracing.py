@@ -24,6 +24,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from ..layers import (
+    COMPILED,
     Blurred,
     is_compiled_wrapper,
     own_call,
@@ -55,7 +56,7 @@ _WRAPPERS: dict[type[nn.Module], str] = {
 def _wrapped(module: nn.Module) -> str | None:
     """Name of the attribute with the module that a wrapper calls; None for other modules."""
     if is_compiled_wrapper(module):
-        return "_orig_mod"
+        return COMPILED
     return next((name for cls, name in _WRAPPERS.items() if isinstance(module, cls)), None)
 
 

@@ -61,8 +61,21 @@ def test_reorder_conv2d_weight_and_conv2d_reordered() -> None:
 
 def test_is_compiled_wrapper() -> None:
     module = torch.nn.ReLU()
-    assert torch_internals.is_compiled_wrapper(torch.compile(module, backend="eager"))
+    compiled = torch.compile(module, backend="eager")
+    assert torch_internals.is_compiled_wrapper(compiled)
+    assert compiled.get_submodule(torch_internals.COMPILED) is module
     assert not torch_internals.is_compiled_wrapper(module)
+
+
+def test_is_operator() -> None:
+    assert torch_internals.is_operator(torch.ops.aten.relu.default)
+    assert not torch_internals.is_operator(torch.relu)
+
+
+def test_storage_key() -> None:
+    x, other = torch.empty(4, device="meta"), torch.empty(4, device="meta")
+    assert torch_internals.storage_key(x) == torch_internals.storage_key(x[1:])
+    assert torch_internals.storage_key(x) != torch_internals.storage_key(other)
 
 
 def test_forget_compiled_code() -> None:
@@ -118,7 +131,7 @@ def test_private_names_stand_in_one_file() -> None:
     package = Path(antialiased_zoo.__file__).parent
     private = re.compile(
         r"torch\.fx import _|torch\.(_C|_dynamo|fx\._|_functorch|_subclasses|ops\.\w+\._|ops\.aten\.mkldnn)"
-        r"|torch\.utils\._(?!pytree)"
+        r"|torch\.utils\._(?!pytree)|torch\._ops|_cdata|_modules\[\"_orig_mod"
     )
     found = {path.name for path in package.rglob("*.py") if private.search(path.read_text())}
     assert found <= {"torch_internals.py"}, found
