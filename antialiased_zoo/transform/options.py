@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+import difflib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypedDict, get_args
 
 from torch import nn
 
@@ -63,6 +64,23 @@ class Placing:
             raise TypeError(f"where must be a function of (module, qualified name), got {self.where!r}")
         if self.upsample is not None:
             read_filter_size(self.upsample)
+
+
+def read_placing(options: Mapping[str, Any]) -> Placing:
+    """Check the options of `plan`.
+
+    Raises:
+        TypeError: If there is no such option; the message suggests the nearest.
+        ValueError: If one is out of range.
+    """
+    own = [field.name for field in fields(Placing)]
+    known = [*own, "filter_size", "pad_type", "wide", "downsampler", "like", "graph"]  # which others take
+    for name in options:
+        if name not in own:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
+            raise TypeError(f"there is no option {name!r} here: {hint}")
+    return Placing(**options)
 
 
 _CHOICES = {"shortcut": Shortcut, "stem_pool": StemPool, "avg_pool": AvgPool, "placement": Position}

@@ -14,7 +14,7 @@ from .graph import Dataflow
 from .held_modules import taken_apart
 from .links import lost_blurs
 from .op_table import read_module
-from .options import Placing, PlanOptions
+from .options import Placing, PlanOptions, read_placing
 from .own_code import hook_may_read_strides, hooks, may_read_classes, may_read_strides
 from .plans import Placement, Plan, Site
 from .readings import agreed, alone, is_alone
@@ -42,7 +42,7 @@ def plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOptions
     Raises:
         ValueError: If an option is out of range.
     """
-    placing = Placing(**options)
+    placing = read_placing(options)
     _check_initialised(model)
     found = _plan(model, placing, graph)
     seen: set[int] = set()

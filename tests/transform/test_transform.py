@@ -208,6 +208,9 @@ def test_exports() -> None:
         ({"shortcut": "none"}, "shortcut"),
         ({"stem_pool": "avg"}, "stem_pool"),
         ({"where": "layer1"}, "where must be a function"),
+        ({"stem_strides": 1}, "no option 'stem_strides' here: did you mean stem_stride"),
+        ({"pad_typ": "zero"}, "did you mean pad_type"),
+        ({"blur": 4}, "the options are stem_stride, shortcut"),
     ],
 )
 def test_bad_options_leave_the_model_alone(options: dict[str, object], message: str) -> None:
