@@ -20,7 +20,7 @@ from .hosting import mark_hosts
 from .links import links_of, restore_blurs
 from .module_form import apply_site
 from .options import PlanOptions
-from .planner import plan
+from .planner import read_plan
 from .plans import Plan
 from .structures import note_structure, published_structure
 
@@ -72,7 +72,8 @@ def antialias(
     options = _resolved(options)
     way, chosen = _downsampler(filter_size, options), _placing(options)
     model = copy.deepcopy(model)
-    if graph and len(plan(model, **chosen).treated) < len((found := plan(model, graph=True, **chosen)).treated):
+    modules_alone = read_plan(model, **chosen) if graph else None
+    if modules_alone and len(modules_alone.treated) < len((found := read_plan(model, graph=True, **chosen)).treated):
         made = apply_plan(model, found, way)
         note_structure(made, filter_size, options)
         return made
@@ -164,7 +165,7 @@ def _antialias(model: _Model, filter_size: FilterSize, options: Options, new: bo
     placing = _placing(options)
     with _as_before_on_error(model):
         restored = restore_blurs(model)
-        found = plan(model, **placing)
+        found = read_plan(model, **placing)
         if not found.treated and not restored:
             warn(f"nothing in {type(model).__name__} was left to antialias; see plan(model)")
         apply_plan(model, found, way)

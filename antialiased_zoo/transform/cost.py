@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from ..layers import FilterSize, storage_key
-from . import planner
 from .apply import apply_plan
 from .downsamplers import Downsampler, LacksMethodError, make_downsampler
 from .options import PlanOptions
+from .planner import read_plan
 from .plans import Cost, Plan, Site, Totals
 
 
@@ -72,7 +72,7 @@ def plan(
         >>> round(plan(net, input_size=(1, 8, 64, 64), stem_stride=1).totals.multiply_adds_ratio, 2)
         4.22
     """
-    found = planner.plan(model, graph=graph, **options)
+    found = read_plan(model, graph=graph, **options)
     if input_size is None:
         return found
     size, way = tuple(input_size), make_downsampler(downsampler, filter_size, pad_type, wide)

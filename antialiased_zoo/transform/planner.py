@@ -31,7 +31,7 @@ _STAYS = "the pool stays, since the model{} its class or stride"
 _IMAGE_CHANNELS = 4
 
 
-def plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOptions]) -> Plan:
+def read_plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOptions]) -> Plan:
     """List every strided op of a model, and where its blur goes; the public `plan` in cost.py adds costs.
 
     Args:

@@ -96,7 +96,7 @@ def partly_treated() -> nn.Module:
 def test_an_error_at_any_line_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     net = partly_treated()
     found, after = az.plan(net), az.antialias(net)
-    monkeypatch.setattr(apply, "plan", lambda *_, **__: found)
+    monkeypatch.setattr(apply, "read_plan", lambda *_, **__: found)
     lines = lines_of(lambda: az.antialias_(copy.deepcopy(net)), *MODULES)
     del lines[last_line(apply._antialias)]
     before = everything(net)
@@ -124,7 +124,7 @@ def test_an_error_at_any_line_of_the_graphs_form_leaves_the_model_as_it_was(monk
     plans = {graph: az.plan(net, graph=graph) for graph in (False, True)}
     after, output = az.antialias(net, graph=True), net(x)
     assert isinstance(after, fx.GraphModule)
-    monkeypatch.setattr(apply, "plan", lambda *_, graph=False, **__: plans[graph])
+    monkeypatch.setattr(apply, "read_plan", lambda *_, graph=False, **__: plans[graph])
     lines = lines_of(lambda: az.antialias(net, graph=True), graph_form)
     before, tensors = everything(net), copy.deepcopy(net.state_dict())
     for line in fails_at_each(lines, lambda: az.antialias(net, graph=True), graph_form):
