@@ -18,9 +18,9 @@ from .options import Placing, PlanOptions, read_placing
 from .own_code import hook_may_read_strides, hooks, may_read_classes, may_read_strides
 from .plans import Placement, Plan, Site
 from .readings import agreed, alone, is_alone
+from .signatures import choices
 from .sites import LOOSE, Walk, upsampled
 from .traced import UntraceableError
-from .tracing import choices
 from .upsampling_ops import read_upsampling_module
 
 _READ = "the model's own code reads its stride, and would behave differently"

@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 
 from ..layers import is_operator
 from .own_code import can_fuse, hooks, may_run_its_children, own_classes, reads_mode
-from .tracing import Tracer, choices, has_numbers, read_by_hooks
+from .signatures import choices, has_numbers
+from .tracing import Tracer, read_by_hooks
 
 # Libraries whose networks read no module's class or stride while they run.
 _KNOWN_LIBRARIES = ("torch.", "torchvision.", "antialiased_zoo.")
