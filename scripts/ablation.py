@@ -33,7 +33,7 @@ import antialiased_zoo as az
 from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.inference.packed_conv import PackedConv2d
 from antialiased_zoo.layers import dispatch
-from antialiased_zoo.training import check_settings
+from antialiased_zoo.training import check_settings, write_json
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
 PATHS = ("dense pool",)  # the other rows are for float64 or filter size 1, which no network here has
@@ -153,7 +153,7 @@ def main() -> None:
     ]
     for case in tqdm([case for case in cases if case not in done], disable=None):
         rows.append(measure(case, options.turns, CLOCKS[options.clock]))
-        file.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+        write_json(file, {**facts, "rows": rows})
         file.with_suffix(".md").write_text(tables(rows))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import re
 import shlex
 import sys
@@ -32,6 +31,7 @@ from antialiased_zoo.evaluation.loop import Options, evaluate
 from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Probe
 from antialiased_zoo.evaluation.protocols import protocol_for
 from antialiased_zoo.evaluation.reports import markdown_table, result_notes
+from antialiased_zoo.training import write_json
 from antialiased_zoo.training.runs import versions
 from antialiased_zoo.weights.preprocessing import Preprocessing
 
@@ -142,7 +142,7 @@ def report(record: Mapping[str, Any], args: argparse.Namespace) -> None:
     print(text)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_json(args.out / "results.json", record)
         (args.out / "table.md").write_text(text)
     if args.page:
         page = args.page.read_text()

@@ -29,7 +29,7 @@ from benchmarks.report import machine, markdown
 
 import antialiased_zoo as az
 from antialiased_zoo.cli.numbers import above_zero, positive
-from antialiased_zoo.training import check_settings
+from antialiased_zoo.training import check_settings, write_json
 
 NINE = ("alexnet", "vgg16", "vgg16_bn", "resnet18", "resnet34", "resnet50", "resnet101", "densenet121", "mobilenet_v2")
 SHORT = ("resnet18", "vgg16", "mobilenet_v2")
@@ -125,7 +125,7 @@ def keep(part: str, rows: list[Row], options: argparse.Namespace) -> None:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         found = {"machine": machine(options.device), "arguments": sys.argv[1:], "rows": [asdict(row) for row in rows]}
-        (options.out / f"{part}.json").write_text(json.dumps(found, indent=1) + "\n")
+        write_json(options.out / f"{part}.json", found)
         (options.out / f"{part}.md").write_text(report(rows, options))
 
 

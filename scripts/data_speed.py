@@ -10,7 +10,6 @@ it less than wall time. See scripts/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -30,7 +29,7 @@ from antialiased_zoo.cli.numbers import natural, positive
 from antialiased_zoo.evaluation import Options, imagenet, open_images
 from antialiased_zoo.evaluation.decoding import batches
 from antialiased_zoo.evaluation.views import ViewMaker, centre_view
-from antialiased_zoo.training import versions
+from antialiased_zoo.training import versions, write_json
 from antialiased_zoo.weights import Preprocessing
 
 BATCH = 32
@@ -121,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         facts = {"images": args.images, "side": args.side, "rounds": args.rounds, "versions": versions(), "rows": rows}
-        (args.out / "data_path.json").write_text(json.dumps(facts, indent=1) + "\n")
+        write_json(args.out / "data_path.json", facts)
         (args.out / "data_path.md").write_text("\n".join(lines) + "\n")
 
 

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from antialiased_zoo.cli.numbers import above_zero, positive
+from antialiased_zoo.training import write_json
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "results" / "deploy" / "checks.json"
@@ -142,7 +143,7 @@ def _run(rows: Rows, args: argparse.Namespace, name: str, jobs: list[tuple[str, 
             (check, library), *jobs = jobs
             begun.setdefault(check, {})[library] = row | _facts()
             rows.setdefault(name, {})[check] = begun[check]  # without rows from another run
-            _write(args.record, rows)
+            write_json(args.record, rows, sort_keys=True)
             print(f"{name:20} {library:17} {check:16} {json.dumps(row)}", flush=True)
 
 
@@ -178,13 +179,6 @@ def _facts() -> dict[str, str]:
 def states(row: dict[str, Any] | None, facts: dict[str, Any]) -> bool:
     """True if the row exists and is valid for these settings and versions."""
     return row is not None and all(row.get(name) == value for name, value in facts.items())
-
-
-def _write(record: Path, rows: Rows) -> None:
-    record.parent.mkdir(parents=True, exist_ok=True)
-    new = record.with_suffix(".new")
-    new.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
-    new.replace(record)
 
 
 def write_page(rows: Rows) -> None:

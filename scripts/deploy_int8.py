@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from antialiased_zoo.evaluation import (
     prepare,
 )
 from antialiased_zoo.metrics import Meter
+from antialiased_zoo.training import write_json
 
 NETWORKS = (
     *("mobilenet_v2:baseline:cifar10", "mobilenet_v2:lpf4:cifar10"),
@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.again or not known.issuperset(args.ways):  # they are compared with each other
             rows = [row for row in rows if row["network"] != spec]
             rows += [row | facts for row in _measure(spec, images, others, args.ways)]
-            args.record.parent.mkdir(parents=True, exist_ok=True)
-            args.record.write_text(json.dumps(rows, indent=1) + "\n")
+            write_json(args.record, rows)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

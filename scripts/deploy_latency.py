@@ -26,6 +26,7 @@ from deploy_ways import build
 
 from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.inference import export_model, load_exported
+from antialiased_zoo.training import write_json
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.again or not states(rows.get(name), facts):
             rows[name] = measure(name, args.turns) | facts
             print(name, json.dumps(rows[name]), flush=True)
-            args.record.parent.mkdir(parents=True, exist_ok=True)
-            args.record.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+            write_json(args.record, rows, sort_keys=True)
 
 
 def measure(name: str, turns: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ torchrun --nproc-per-node 8 scripts/evaluate.py ...        # the same figures, f
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -54,7 +53,7 @@ from antialiased_zoo.evaluation import (
     stability_curves,
 )
 from antialiased_zoo.metrics import corruption_folders
-from antialiased_zoo.training import launcher, processes, versions
+from antialiased_zoo.training import launcher, processes, versions, write_json
 
 AMP = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -422,7 +421,7 @@ def write(
         "draw": draws(args),
         "models": results,
     }
-    (args.out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(args.out / "results.json", record)
 
 
 def draws(args: argparse.Namespace) -> dict[str, Any]:

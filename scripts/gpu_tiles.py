@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.layers.filters import Blur
 from antialiased_zoo.layers.gpu import launch
+from antialiased_zoo.training import write_json
 
 _DTYPE, _CALLS = torch.bfloat16, 10
 BLUR = Blur.make(4, 2, "reflect", 0, 2)
@@ -64,7 +64,7 @@ def main() -> None:
         with multiprocessing.get_context("fork").Pool(options.processes) as pool:
             pool.starmap(compile_, [(chosen[i :: options.processes],) for i in range(options.processes)])
     rows = [{**case._asdict(), "tile": case.tile._asdict(), "share": share(case, options)} for case in tqdm(chosen)]
-    options.out.write_text(json.dumps({"machine": machine(options.device), "rows": rows}, indent=1) + "\n")
+    write_json(options.out, {"machine": machine(options.device), "rows": rows})
 
 
 def share(case: Case, options: argparse.Namespace) -> float:

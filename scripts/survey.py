@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.evaluation import open_images
-from antialiased_zoo.training import check_settings
+from antialiased_zoo.training import check_settings, write_json
 
 IMAGES: tuple[tuple[Size, ...], ...] = tuple(
     tuple((3, *size) for size in sizes)
@@ -108,7 +108,7 @@ def survey(check_one: Callable[[str], Any], path: Path, args: argparse.Namespace
         for result in tqdm(pool.imap_unordered(check_one, todo), total=len(todo), disable=None):
             found[result.name] = {**dataclasses.asdict(result), "commit": commit()}
             ordered = {name: found[name] for name in names if name in found}
-            path.write_text(json.dumps({**facts, "networks": ordered}, indent=1) + "\n")
+            write_json(path, {**facts, "networks": ordered})
             if time.monotonic() - start > args.seconds:
                 break
     return {name: found[name] for name in names if name in found}

@@ -4,7 +4,16 @@ from .batches import FileBatches, MemoryBatches
 from .execution import Execution, launcher, processes
 from .loop import TrainBatches, Trainer, ValBatches, top1
 from .recipes import PRESETS, Recipe
-from .runs import RunFolder, check_settings, load_weights, manifest_entry, merge_settings, tensors_digest, versions
+from .runs import (
+    RunFolder,
+    check_settings,
+    load_weights,
+    manifest_entry,
+    merge_settings,
+    tensors_digest,
+    versions,
+    write_json,
+)
 
 __all__ = [
     "PRESETS",
@@ -25,4 +34,5 @@ __all__ = [
     "tensors_digest",
     "top1",
     "versions",
+    "write_json",
 ]

@@ -6,17 +6,17 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..errors import MalformedFileError
-from ..weights import NetworkConfig, Preprocessing
+from ..weights import NetworkConfig, Preprocessing, hub
 
 State = dict[str, Any]
 
@@ -39,7 +39,8 @@ class RunFolder:
 
     def save_checkpoint(self, state: State) -> None:
         """Replaces the checkpoint atomically: a killed process leaves the old one or the new one."""
-        _write_atomically(self.checkpoint, lambda file: torch.save(state, file))
+        with hub.cache.replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
 
     def load_checkpoint(self, identity: State) -> State | None:
         """Returns the checkpoint, or ``None`` for a fresh run.
@@ -101,14 +102,14 @@ class RunFolder:
         halved = {name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()}
         content = save(halved, _metadata(tensors, {"preprocessing": preprocessing, **facts}))
         path = self.path / f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
-        _write_atomically(path, lambda file: file.write(content))
+        with hub.cache.replacing(path) as temporary:
+            temporary.write_bytes(content)
         return path
 
     def save_record(self, record: State, weights: Path) -> Path:
         """Writes the record next to the weights, under the same name with ``.json``."""
         path = weights.with_suffix(".json")
-        content = json.dumps(record, indent=2) + "\n"
-        _write_atomically(path, lambda file: file.write(content.encode()))
+        write_json(path, record, indent=2)
         return path
 
 
@@ -201,10 +202,15 @@ def _halved(tensor: Tensor) -> Tensor:
     return half if half.isfinite().all() else tensor
 
 
-def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+def write_json(path: Path, record: Any, *, indent: int = 1, sort_keys: bool = False) -> None:
+    """Writes a record, and its folder if need be; if that is interrupted, the file is the old one.
+
+    Args:
+        path: The file, which is replaced.
+        record: What JSON can hold.
+        indent: Spaces of indentation.
+        sort_keys: Sort the keys of dicts.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with hub.cache.replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=indent, sort_keys=sort_keys) + "\n")

@@ -51,7 +51,9 @@ def gpu(options: argparse.Namespace) -> None:
     facts |= {"batch": options.batch, "size": options.size, "turns": options.turns}
     if not record.exists():
         record.write_text(json.dumps(facts) + "\n")
-    first, *rows = (json.loads(line) for line in record.read_text().splitlines())
+    whole = record.read_text().rpartition("\n")[0] + "\n"  # without a line that was being written
+    record.write_text(whole)
+    first, *rows = (json.loads(line) for line in whole.splitlines())
     check_settings(record, first, facts)
     done = {row["case"] for row in rows}
     left = [
