@@ -1,4 +1,4 @@
-"""Antialias every network of torchvision, and of timm's families of convnets, and check the results.
+"""Antialias every network of torchvision, timm's families of convnets, and networks of transformers; check each.
 
 python scripts/survey.py                                  # all of them; resumes where it stopped
 python scripts/survey.py 'timm:resnet*' --again           # these again
@@ -29,7 +29,7 @@ import torchvision
 from benchmarks.report import commit
 from coverage_checks import Coverage, Size, check
 from feature_checks import Distances, distances
-from survey_names import FROZEN, TIMM, TRANSFORMERS
+from survey_names import FROZEN, HUGGING_FACE, TIMM, TRANSFORMERS
 from torch import nn
 from torchvision.models import detection, segmentation
 from torchvision.ops import FrozenBatchNorm2d
@@ -66,12 +66,20 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Sequence[Sequence
         yield f"video:{name}", functools.partial(_torchvision, name), CLIPS
     for name in " ".join(TIMM.values()).split():
         yield f"timm:{name}", functools.partial(timm.create_model, name, pretrained=False), IMAGES
+    for name in HUGGING_FACE:
+        yield f"transformers:{name}", functools.partial(_hugging_face, name), IMAGES
 
 
 def _torchvision(name: str, **options: Any) -> nn.Module:
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False  # their initialisation takes minutes
     return torchvision.models.get_model(name, weights=None, **options)
+
+
+def _hugging_face(name: str) -> nn.Module:
+    import transformers  # slow to import
+
+    return transformers.AutoModel.from_config(transformers.AutoConfig.for_model(name))
 
 
 def _backbone(name: str) -> nn.Module:
@@ -178,6 +186,7 @@ def totals(found: dict[str, dict[str, Any]]) -> list[str]:
                 ("pretrained detectors' backbones, their batch norms frozen", "frozen:"),
                 ("torchvision's video networks", "video:"),
                 ("timm's networks", "timm:"),
+                ("transformers' image networks", "transformers:"),
             )
         },
     }

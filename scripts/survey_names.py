@@ -1,4 +1,4 @@
-"""The networks of the survey: all of torchvision's, and at least one of each of timm's families of convnets."""
+"""The networks of the survey: torchvision's, at least one of each of timm's families of convnets, some others."""
 
 from __future__ import annotations
 
@@ -73,3 +73,10 @@ TIMM: dict[str, str] = {
     "xception": "legacy_xception",
     "xception_aligned": "xception41 xception41p xception65",
 }
+
+#: Image networks of the library `transformers`, by the types of their configurations.
+HUGGING_FACE = (
+    *("bit", "convnext", "convnextv2", "cvt", "efficientnet", "focalnet", "hgnet_v2", "levit", "mobilenet_v1"),
+    *("mobilenet_v2", "mobilevit", "mobilevitv2", "poolformer", "pvt", "pvt_v2", "regnet", "resnet", "segformer"),
+    *("swiftformer", "swin", "textnet"),
+)
