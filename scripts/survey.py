@@ -20,6 +20,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,10 @@ def survey(check_one: Callable[[str], Any], path: Path, args: argparse.Namespace
     names = [name for name, *_ in networks()]
     asked = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in args.names)]
     facts: dict[str, Any] = {
-        "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
+        "versions": {
+            **{module.__name__: module.__version__ for module in (torch, torchvision, timm)},
+            "transformers": version("transformers"),
+        }
     }
     if args.feature_distance:
         facts["photos"] = f"{args.feature_distance.name} {open_images(args.feature_distance).quick_digest()[:8]}"
