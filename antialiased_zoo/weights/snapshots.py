@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -87,15 +88,22 @@ def _ask(name: str, revision: str, known: Snapshot | None) -> Snapshot:
     source = f"hf://{name}/{WEIGHTS}@{revision}"
     stated = asked.state(source)
     if stated is None:
-        raise FetchError(f"cannot get {WEIGHTS} of {name}: there is none at {revision} (HTTP 404)")
+        raise FetchError(_absent(name, revision))
     if known and stated.commit == known.commit:
         return known
     at = stated.commit or revision
     if len(stated.digest) == 64:
         weights = _weights_file(name, at, stated.digest, stated.size)
     else:
-        weights = _keep(name, at, asked.read(f"hf://{name}/{WEIGHTS}@{at}", _MOST_WEIGHTS) or b"")
+        data = asked.read(f"hf://{name}/{WEIGHTS}@{at}", _MOST_WEIGHTS)
+        if data is None:
+            raise FetchError(_absent(name, at))
+        weights = _keep(name, at, data)
     return Snapshot(weights, _text(asked.read(f"hf://{name}/{CONFIG}@{at}", _MOST_CONFIG)), at)
+
+
+def _absent(name: str, revision: str) -> str:
+    return f"cannot get {WEIGHTS} of {name}: there is none at {revision} (HTTP 404)"
 
 
 def _text(data: bytes | None) -> str | None:
@@ -110,7 +118,7 @@ def _weights_file(name: str, revision: str, digest: str, size: int | None = None
 
 def _keep(name: str, revision: str, data: bytes) -> WeightsFile:
     """Put weights into the cache whose SHA-1 in git has been checked; from now on they are known by their SHA-256."""
-    file = _weights_file(name, revision, hub.blob_digest(data, "0" * 64))
+    file = _weights_file(name, revision, hashlib.sha256(data).hexdigest())
     path = cache.folder() / file.file
     cache.make(path.parent)
     with cache.disk_errors(path.parent), cache.replacing(path) as temporary:

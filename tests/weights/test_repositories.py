@@ -16,7 +16,7 @@ from plain_server import served
 from safetensors.torch import save
 
 from antialiased_zoo.errors import DigestError, FetchError, OfflineError, SourcesFailedError
-from antialiased_zoo.weights import hub, repository, snapshots
+from antialiased_zoo.weights import hub, repository
 from antialiased_zoo.weights.hub import cache
 
 WEIGHTS = save({"a": torch.ones(1000)})
@@ -112,10 +112,20 @@ def test_weights_that_are_stored_in_git_itself(
     with pytest.raises(DigestError, match="is not the file that the hub states"):
         loads()
     sent = b""
+    answers(lambda handler, name: in_git(handler, name) if handler.command == "HEAD" else gone(handler))
+    with pytest.raises(FetchError, match=r"there is none at a{40} "):  # deleted in between
+        loads()
+    assert not list(cache.folder().glob("hf--*"))
+    answers(in_git)
     assert loads()
     server.requests.clear()
     assert loads()
     assert not [request for request in server.requests if "GET" in request and "safetensors" in request]
+
+
+def gone(handler: Handler) -> bool:
+    handler.answer(b"", 404)
+    return True
 
 
 class Silent(Handler):
@@ -200,7 +210,13 @@ def test_a_url_with_a_digest_has_a_name_of_its_own_in_the_cache(tmp_path: Path) 
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["hf-hub:mine", "hf-hub:a/b/c", "hf-hub:../x", "hf-hub:a/b@", "hf-hub:a/b@../c"])
-def test_names(place: str, server: FakeHub) -> None:
-    with pytest.raises((ValueError, FetchError), match=r"is not a repository|there is none at main"):
-        snapshots.find("me/none", "main") if place.endswith("@") else repository.open_place(place)
+@pytest.mark.parametrize("place", ["hf-hub:mine", "hf-hub:a/b/c", "hf-hub:../x", "hf-hub:a/b@../c"])
+def test_names_of_no_repository(place: str) -> None:
+    with pytest.raises(ValueError, match="is not a repository"):
+        repository.open_place(place)
+
+
+@pytest.mark.parametrize("place", ["hf-hub:me/none", "hf-hub:me/none@"])
+def test_a_repository_that_does_not_exist(place: str, server: FakeHub) -> None:
+    with pytest.raises(FetchError, match="there is none at main"):
+        repository.open_place(place)
