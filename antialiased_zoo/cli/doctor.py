@@ -108,7 +108,6 @@ def _record(found: dict[str, list[hub.Finding]]) -> None:
     try:
         path = hub.cache.folder() / _RECORD
         hub.cache.make(path.parent)
-        hub.cache.sweep(path)
         with hub.cache.replacing(path) as temporary:
             temporary.write_text(json.dumps(states), encoding="utf-8")
     except (FetchError, OSError) as error:

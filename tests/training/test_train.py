@@ -20,7 +20,7 @@ from antialiased_zoo.training.execution import Execution, processes
 from antialiased_zoo.training.loop import top1
 from antialiased_zoo.training.recipes import Recipe
 from antialiased_zoo.training.runs import RunFolder, load_weights
-from antialiased_zoo.weights import Preprocessing
+from antialiased_zoo.weights import Preprocessing, hub
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +247,12 @@ def test_two_processes_equal_one(folder, tmp_path):
             torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
         assert [entry["val_top1"] for entry in log] == [entry["val_top1"] for entry in alone.log]
         assert [entry["loss"] for entry in log] == pytest.approx([e["loss"] for e in alone.log], abs=2e-4)
+
+
+def test_what_killed_runs_left_of_a_checkpoint_goes_with_the_next(tmp_path):
+    run, own = RunFolder(tmp_path), hub.cache.private_name()
+    dead = own.replace(f"-{os.getpid()}-", "-999999999-")
+    for name in (dead, own):  # of a process that is still writing, too
+        (tmp_path / f"checkpoint.pt{name}.tmp").touch()
+    run.save_checkpoint({"identity": {}})
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", f"checkpoint.pt{own}.tmp"}

@@ -231,7 +231,6 @@ def _converted(
     if _is_converted(made, stamp.sha256):
         return made
     with exclusive(made, timeout):
-        cache.sweep(made)
         if _is_converted(made, stamp.sha256):
             return made  # another process was faster
         try:

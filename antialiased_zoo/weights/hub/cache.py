@@ -90,7 +90,11 @@ def converted(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; it atomically replaces ``path`` at the end, or is removed on an error."""
+    """Yield a temporary path to write to; it atomically replaces ``path`` at the end, or is removed on an error.
+
+    Temporary files of ``path`` that killed processes have left are removed, too.
+    """
+    sweep(path)
     temporary = beside(path, private_name() + ".tmp")
     try:
         yield temporary
