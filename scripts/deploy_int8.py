@@ -81,7 +81,9 @@ def _data(spec: str, args: argparse.Namespace) -> tuple[LabelledImages, Labelled
     of_cifar = spec.endswith("cifar10")
     images = open_data(f"{args.cifar10}/val" if of_cifar else args.photos)
     others = open_data(f"{args.cifar10}/train" if of_cifar else args.calibration_photos, labelled=False)
-    return _thinned(images, args.limit), _thinned(others, _CALIBRATION)
+    images.thin_out(args.limit)
+    others.thin_out(_CALIBRATION)
+    return images, others
 
 
 def _measure(spec: str, images: LabelledImages, others: LabelledImages, ways: Sequence[str]) -> list[dict[str, Any]]:
@@ -100,12 +102,6 @@ def _figures(found: Evaluation, way: str, reference: str) -> dict[str, Any]:
     same.update(meters["answers"].rows == found.probes[reference]["answers"].meters["answers"].rows)
     chosen = {"top1": meters["top1"], "crop_consistency": meters["crop_consistency"], "same": same}
     return {name: meter.figure().times(100).as_dict() for name, meter in chosen.items()}
-
-
-def _thinned(images: LabelledImages, limit: int) -> LabelledImages:
-    if limit < len(images):
-        images.keep([index * len(images) // limit for index in range(limit)])
-    return images
 
 
 def _calibration(images: LabelledImages, protocol: ShiftProtocol) -> Tensor:

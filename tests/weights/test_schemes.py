@@ -57,6 +57,16 @@ def test_it_may_turn_into_a_download(shelf: Path, server: FaultServer) -> None:
     assert [path.name for path in cache.folder().glob("*.part*")] == []
 
 
+def test_one_that_fetches_nothing_is_passed_over(shelf: Path) -> None:
+    class Empty(hub.Scheme):
+        def fetch(self, source: str, job: hub.Job) -> bool:
+            return False
+
+    hub.register_scheme("empty", Empty())
+    (shelf / "good").write_bytes(CONTENT)
+    assert hub.fetch(wanted("empty:x", "shelf:good"), progress=False).read_bytes() == CONTENT
+
+
 def test_its_rules_are_part_of_the_manifests(shelf: Path) -> None:
     with pytest.raises(ValueError, match="no folders"):
         WeightsFile(NAME, "pickle", ("shelf:a/b",), DIGEST)

@@ -95,9 +95,11 @@ class Job:
         """Verify the part and return its SHA-256.
 
         Raises:
-            SourceError: The digest is wrong; the part is discarded.
+            SourceError: The digest is wrong, and the part is discarded; or there is no part.
             PinError: The file is not the one first seen under this name; the part is discarded.
         """
+        if not hasattr(self, "part"):
+            raise SourceError("its scheme called neither job.download() nor job.copy()")
         with disk_errors(self.part.path), open_regular(self.part.path, follow=False) as data:
             digest = sha256(data)
         if not self.file.accepts(digest):
