@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import antialiased_zoo as az
 from antialiased_zoo.training import check_settings
+from antialiased_zoo.weights.hub import cache
 
 from .contest import OURS, timed
 from .layers import LAYOUTS, blur_sites, step_of
@@ -49,11 +50,7 @@ def gpu(options: argparse.Namespace) -> None:
     record = folder / "gpu.jsonl"
     facts = {"case": "machine", **machine(options.device)}
     facts |= {"batch": options.batch, "size": options.size, "turns": options.turns}
-    if not record.exists():
-        record.write_text(json.dumps(facts) + "\n")
-    whole = record.read_text().rpartition("\n")[0] + "\n"  # without a line that was being written
-    record.write_text(whole)
-    first, *rows = (json.loads(line) for line in whole.splitlines())
+    first, *rows = _begun(record, facts)
     check_settings(record, first, facts)
     done = {row["case"] for row in rows}
     left = [
@@ -72,6 +69,16 @@ def gpu(options: argparse.Namespace) -> None:
             file.write(json.dumps({"case": name, **found}) + "\n")
         print(name, json.dumps(found), flush=True)
         gc.collect()
+
+
+def _begun(record: Path, facts: Mapping[str, Any]) -> list[Any]:
+    """The rows of a record, without one that was being written; a new one begins with these facts."""
+    text = record.read_text() if record.exists() else ""
+    whole = text[: text.rfind("\n") + 1] or json.dumps(facts) + "\n"
+    if whole != text:
+        with cache.replacing(record) as temporary:
+            temporary.write_text(whole)
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _cases(options: argparse.Namespace) -> Iterator[Case]:

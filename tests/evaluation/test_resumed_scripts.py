@@ -90,6 +90,13 @@ def test_the_gpu_part_goes_on_on_the_same_gpu(tmp_path: Path, monkeypatch: pytes
     gpu.gpu(options)
     gpu.gpu(options)
     assert run == ["copy"]
+    record = tmp_path / "gpu.jsonl"
+    record.write_bytes(record.read_bytes()[:-3])  # killed while it wrote the row
+    gpu.gpu(options)
+    assert run == ["copy"] * 2
+    record.write_text("")  # killed before the first line
+    gpu.gpu(options)
+    assert [json.loads(line)["case"] for line in record.read_text().splitlines()] == ["machine", "copy"]
     monkeypatch.setattr(gpu, "machine", lambda _: {"device": "another"})
     with pytest.raises(ValueError, match=r"device: .* there, another now"):
         gpu.gpu(options)
