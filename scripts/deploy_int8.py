@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images, others = _data(spec, args)
         facts = {
             "torch": torch.__version__,
-            "data": images.names_digest()[:8],
-            "calibration": others.names_digest()[:8],
+            "data": images.quick_digest()[:8],
+            "calibration": others.quick_digest()[:8],
         }
         known = {row["way"] for row in rows if row["network"] == spec and states(row, facts)}
         if args.again or not known.issuperset(args.ways):  # they are compared with each other

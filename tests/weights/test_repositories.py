@@ -30,7 +30,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]
         server.commit("me/mine", FILES)
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
-        monkeypatch.setattr(hub, "Hub", lambda: hub.statements.Hub(HASTE, hub.Network.of(HASTE)))
+        monkeypatch.setattr(hub, "Hub", lambda: hub.statements.Hub(HASTE))
         yield server
 
 
@@ -151,7 +151,7 @@ def test_a_slow_hub_is_given_up(
     handler: type[Handler], reason: str, server: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     haste = hub.Retry(attempts=2, backoff=0.01, read=0.3, window=0.5)
-    monkeypatch.setattr(hub, "Hub", lambda: hub.statements.Hub(haste, hub.Network.of(haste)))
+    monkeypatch.setattr(hub, "Hub", lambda: hub.statements.Hub(haste))
     server.RequestHandlerClass = handler
     begun = time.monotonic()
     with pytest.raises(FetchError, match=f"cannot get me/mine at main: {reason}"):

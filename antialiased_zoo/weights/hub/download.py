@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
@@ -21,7 +19,6 @@ from .retry import Retry, SourceError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_log = logging.getLogger(__name__)
 # This many new bytes count as progress, which resets the count of failed attempts.
 _PROGRESS = 1024 * 1024
 # Larger than any known weights file; a server that never stops sending must not fill the disk.
@@ -63,28 +60,19 @@ class Download:
             SourceError: The source failed; the message says why.
             CacheError: The disk refuses.
         """
+        most = self.part.size
+
+        def has_progressed() -> bool:  # filling a discarded part again is no progress
+            nonlocal most
+            before, most = most, max(most, self.part.size)
+            return self.part.size - before >= _PROGRESS
+
         try:
-            return self._persist()
+            return self.retry.persist(redacted(self.url), self._attempt, has_progressed)
         except BaseException:
             if self.part.private or self.part.note() is None:
                 self.part.discard()  # it cannot be resumed
             raise
-
-    def _persist(self) -> bool:
-        failures, most = 0, self.part.size
-        while True:
-            try:
-                return self._attempt()
-            except SourceError as error:
-                # Compared with the largest size so far: filling a discarded part again is not
-                # progress.
-                failures = 1 if self.part.size - most >= _PROGRESS else failures + 1
-                most = max(most, self.part.size)
-                pause = self.retry.pause(error, failures)
-                if pause is None:
-                    raise
-                _log.info("%s: %s; trying again in %.1f s", redacted(self.url), error, pause)
-            time.sleep(pause)
 
     def _attempt(self) -> bool:
         note = self.part.note()

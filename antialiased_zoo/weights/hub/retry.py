@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 #: HTTP statuses of transient errors.
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
@@ -46,8 +48,13 @@ class Retry:
             return None
         return min(max(self.backoff * 2.0 ** (failures - 1), asked), self.longest_pause)
 
-    def persist(self, attempt: Callable[[], _T]) -> _T:
+    def persist(self, what: str, attempt: Callable[[], _T], has_progressed: Callable[[], bool] = lambda: False) -> _T:
         """Call a function until it succeeds, with pauses after transient errors.
+
+        Args:
+            what: What is attempted, for the log.
+            attempt: The function.
+            has_progressed: Called after each failure; where it returns True, the failures are counted from one again.
 
         Raises:
             SourceError: The function's, if it is permanent or was the last attempt's.
@@ -57,10 +64,11 @@ class Retry:
             try:
                 return attempt()
             except SourceError as error:
-                failures += 1
+                failures = 1 if has_progressed() else failures + 1
                 pause = self.pause(error, failures)
                 if pause is None:
                     raise
+                _log.info("%s: %s; trying again in %.1f s", what, error, pause)
             time.sleep(pause)
 
 

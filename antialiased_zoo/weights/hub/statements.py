@@ -52,7 +52,11 @@ class Hub:
     """
 
     retry: Retry = field(default_factory=Retry)
-    network: Network = field(default_factory=lambda: Network.of(Retry()))
+    network: Network = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start with no knowledge of hosts."""
+        object.__setattr__(self, "network", Network.of(self.retry))
 
     def state(self, source: str) -> Statement | None:
         """Return what the hub states about the file of an ``hf://`` source; None if there is no such file.
@@ -79,7 +83,7 @@ class Hub:
             raise FetchError(_unverifiable(source, said))
 
         url = url_of(source)
-        return self.retry.persist(attempt)
+        return self.retry.persist(redacted(url), attempt)
 
     def read(self, source: str, most: int) -> bytes | None:
         """Return a small file, verified; None if there is no such file.
@@ -102,7 +106,7 @@ class Hub:
                 return _body(answer, self.retry, most)
 
         url = url_of(source)
-        data = self.retry.persist(attempt)
+        data = self.retry.persist(redacted(url), attempt)
         if data is None:
             return None
         if blob_digest(data, statement.digest) != statement.digest:
