@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .links import BLUR_HOOKS
-from .reached_code import codes_of, hook_functions, is_self, known_functions, reached_functions
+from .reached_code import codes_of, hook_functions, is_self, reached_functions, steps_of
 
 _ASKING = frozenset(
     ["__class__", "_modules", "children", "getattr", "isinstance", "modules", "named_children", "named_modules", "type"]
@@ -62,14 +62,14 @@ def may_read_strides(module: nn.Module) -> bool:
 
 def reads_mode(module: nn.Module) -> bool:
     """True if a module's forward, or a function that it can reach, reads whether a module is in training."""
-    return any("training" in code.co_names for function in known_functions(module) for code in codes_of(function))
+    return any("training" in code.co_names for function in reached_functions(module) for code in codes_of(function))
 
 
 def _reads_stride(code: CodeType) -> bool:
     """True for ``other.stride`` and for the name in a string, but not for ``self.stride`` and ``tensor.stride()``."""
     if "stride" not in code.co_names and "stride" not in code.co_consts:
         return False
-    steps = list(dis.get_instructions(code))
+    steps = steps_of(code)
     reads = (i for i, step in enumerate(steps) if step.argval == "stride" and _is_load(step))
     return any(not is_self(steps[i - 1]) for i in reads)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
 import itertools
 import sys
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -16,8 +16,7 @@ from torch import nn
 _CALLED = ("forward", "__call__")  # what runs a module
 _LIBRARIES = frozenset(["torch", "torchvision", "numpy", *sys.stdlib_module_names])  # their modules are not looked into
 _MOST_DECORATORS = 16  # around one function
-
-_reached: weakref.WeakKeyDictionary[type, list[FunctionType]] = weakref.WeakKeyDictionary()
+_FUNCTIONS = (FunctionType, MethodType, type(functools.cache(len)))
 
 
 def reached_functions(module: nn.Module) -> list[FunctionType]:
@@ -45,18 +44,9 @@ def reached_functions(module: nn.Module) -> list[FunctionType]:
     return list(found)
 
 
-def known_functions(module: nn.Module) -> list[FunctionType]:
-    """`reached_functions`, found once for each class."""
-    if held_functions(module):
-        return reached_functions(module)
-    if type(module) not in _reached:
-        _reached[type(module)] = reached_functions(module)
-    return _reached[type(module)]
-
-
 def held_functions(module: nn.Module) -> list[Any]:
-    """The functions and methods among a module's own attributes."""
-    return [value for value in vars(module).values() if type(value) in (FunctionType, MethodType)]
+    """The functions, methods and caches of functions among a module's own attributes."""
+    return [value for value in vars(module).values() if type(value) in _FUNCTIONS]
 
 
 def hook_functions(hook: Any) -> list[FunctionType]:
@@ -75,6 +65,12 @@ def codes_of(function: FunctionType) -> list[CodeType]:
     for code in codes:
         codes += [const for const in code.co_consts if inspect.iscode(const)]
     return codes
+
+
+@functools.lru_cache(maxsize=1024)
+def steps_of(code: CodeType) -> tuple[dis.Instruction, ...]:
+    """The instructions of a code object, which holds no values of a model."""
+    return tuple(dis.get_instructions(code))
 
 
 def is_self(step: dis.Instruction, name: str = "self") -> bool:
@@ -102,9 +98,8 @@ def _methods(module: nn.Module) -> dict[str, list[Any]]:
 
 def _named(code: CodeType, methods: Mapping[str, Any], own: str | None) -> list[str]:
     """The methods that code may call; ``own`` is its only name for the module, None if any name may be."""
-    names, steps = set(code.co_names), list[dis.Instruction]()
-    if own is not None or "getattr" in names:
-        steps = list(dis.get_instructions(code))
+    names = set(code.co_names)
+    steps = steps_of(code) if own is not None or "getattr" in names else ()
     if own is not None:
         names = {step.argval for before, step in itertools.pairwise(steps) if _is_own(before, step, own)}
     parts = list(_parts_of_names(steps, own))
@@ -117,7 +112,7 @@ def _is_own(before: dis.Instruction, step: dis.Instruction, own: str) -> bool:
     return step.opname.endswith(("_ATTR", "_METHOD")) and (holds or "SUPER" in step.opname)
 
 
-def _parts_of_names(steps: list[dis.Instruction], own: str | None) -> Iterator[str]:
+def _parts_of_names(steps: Sequence[dis.Instruction], own: str | None) -> Iterator[str]:
     """Parts of the names that ``getattr`` may get from the module: "" if the code holds no part of a name."""
     for i in (i for i, step in enumerate(steps) if step.argval == "getattr"):
         given = list(itertools.takewhile(lambda step: not step.opname.startswith("CALL"), steps[i + 1 :]))
@@ -132,12 +127,12 @@ def _passes(code: CodeType, own: str) -> bool:
         own in _loaded(step)
         and not after.opname.endswith(("_ATTR", "_METHOD"))
         and before.argval not in ("getattr", "hasattr", "setattr")
-        for before, step, after in _threes(list(dis.get_instructions(code)))
+        for before, step, after in _threes(steps_of(code))
     )
 
 
-def _threes(steps: list[dis.Instruction]) -> Iterator[tuple[dis.Instruction, dis.Instruction, dis.Instruction]]:
-    return zip(steps[:1] + steps, steps, steps[1:], strict=False)
+def _threes(steps: Sequence[dis.Instruction]) -> Iterator[tuple[dis.Instruction, dis.Instruction, dis.Instruction]]:
+    return zip((steps[0], *steps), steps, steps[1:], strict=False)
 
 
 def _loaded(step: dis.Instruction) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 from torch import fx, nn
 
-from .reached_code import held_functions, known_functions
+from .reached_code import held_functions, reached_functions
 
 _CONTAINERS = (MutableMapping, MutableSequence, MutableSet, deque)
 # Code of these keeps nothing of a trace and draws no numbers that are no tensors.
@@ -37,7 +37,7 @@ class PutBack:
     def __init__(self, model: nn.Module) -> None:
         own = [module for module in model.modules() if not _is_known(type(module))]
         one_of_each = {(type(module), *held_functions(module)): module for module in own}
-        functions = {function: None for module in one_of_each.values() for function in known_functions(module)}
+        functions = {function: None for module in one_of_each.values() for function in reached_functions(module)}
         spaces = {id(space := function.__globals__): space for function in functions}
         self.namespaces = [space for space in spaces.values() if not f"{space.get('__name__')}.".startswith(_KNOWN)]
         self._classes = {

@@ -76,6 +76,17 @@ def test_both_modes_keep_their_outputs(make: type[nn.Module], planned_in: bool) 
         assert [y.shape for y in blurred.train(mode)(X)] == [y.shape for y in expected]
 
 
+def test_a_forward_that_replaces_its_class_one_is_read_too() -> None:
+    class Patched(Auxiliary):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return (self.head(self.act(self.down(self.stem(x)))),)
+
+    net = Patched().eval()
+    assert str(az.plan(net).sites[0].placement) == "after act"
+    Patched.forward = Auxiliary.forward  # type: ignore[method-assign]
+    assert str(az.plan(net).sites[0].placement) == "after down"
+
+
 def test_every_strided_op_of_both_modes_is_in_the_plan() -> None:
     assert [site.name for site in az.plan(Auxiliary().eval()).sites] == ["down", "aux.0"]
     assert [site.name for site in az.plan(Pools().eval()).sites] == ["pool"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -86,6 +88,23 @@ def test_what_another_thread_keeps_meanwhile_stays() -> None:
     CACHE.clear()
     az.plan(Net(keep))
     assert CACHE == {"theirs": 1}
+
+
+def test_a_model_that_was_planned_can_be_collected() -> None:
+    class Caches(Block):
+        def __init__(self) -> None:
+            super().__init__()
+            self.size = functools.lru_cache(lambda _: self.down.kernel_size[0])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.size(0)
+
+    net = Caches()
+    az.plan(net)
+    found = weakref.ref(net), weakref.ref(Caches)
+    del net, Caches
+    gc.collect()
+    assert [ref() for ref in found] == [None, None]
 
 
 class Mean:
