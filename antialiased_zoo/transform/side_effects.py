@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import torch
 from torch import fx, nn
 
 from .reached_code import held_functions, reached_functions
 
-_CONTAINERS = (MutableMapping, MutableSequence, MutableSet, deque)
+_CONTAINERS = (dict, list, set, deque, WeakKeyDictionary, WeakValueDictionary, WeakSet)
+_KINDS = (MutableMapping, MutableSequence, MutableSet)
 # Code of these keeps nothing of a trace and draws no numbers that are no tensors.
 _KNOWN = ("torch.", "torchvision.", "antialiased_zoo.", "builtins.")
 _MOST_NESTED = 256  # values of a container that are looked into
 _DEEPEST = 3
-_PYTHONS: Any = getattr(random.random, "__self__", None)  # Python's generator of the process
 
 
 class PutBack:
@@ -69,51 +70,55 @@ def replacements(namespace: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the global names that must not be called in a trace, each with what stands for its value.
 
     Caches of results would keep the trace's values. Generators of numbers that are no tensors would
-    be drawn from, and what the code then runs may depend on chance.
+    be drawn from, and what the code then runs may depend on chance. Other threads get what they
+    would get from the values themselves.
     """
     for name, value in [*namespace.items()]:
         if is_cache(value):
-            yield name, _Calls(value.__wrapped__)
-        elif isinstance(value, ModuleType) and value.__name__ in ("random", "numpy", "numpy.random"):
-            yield name, _Module(value)
-        elif _draws(value):
-            yield name, _Calls(_refuse)
+            yield name, _Calls(value, value.__wrapped__)
+        elif (other := stand_in(value)) is not value:
+            yield name, other
 
 
 def stand_in(value: Any) -> Any:
-    """What stands in a trace for an attribute's value that draws numbers which are no tensors."""
-    if isinstance(value, random.Random):
-        return copy.copy(value)
-    return _refuse if _draws(value) else value
+    """What stands in a trace for a value that draws numbers which are no tensors; others stay."""
+    if isinstance(value, ModuleType):
+        return _Draws(value) if value.__name__ in ("random", "numpy", "numpy.random") else value
+    if _is_generator(value):
+        return _Draws(value)
+    return _Calls(value, _refuse) if _is_generator(getattr(value, "__self__", None)) else value
 
 
 class _Calls:
-    """A function under a name that a trace replaces."""
+    """Stands for a function, and calls another one in the thread that made it."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], instead: Callable[..., Any]) -> None:
+        self._function, self._instead, self._thread = function, instead, threading.get_ident()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
-
-
-class _Module:
-    """A module whose process-wide generator is not drawn from."""
-
-    def __init__(self, module: ModuleType) -> None:
-        self._module = module
+        return (self._instead if threading.get_ident() == self._thread else self._function)(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._module, name)
-        if isinstance(value, ModuleType):
-            return _Module(value)
-        return _refuse if _draws(value) else value
+        return getattr(self._function, name)
 
 
-def _draws(value: Any) -> bool:
-    """True for a method of the process's generators of numbers that are no tensors."""
-    owner = getattr(value, "__self__", None) if callable(value) else None
-    return owner is not None and (owner is _PYTHONS or type(owner).__name__ == "RandomState")
+class _Draws:
+    """Stands for a generator of random numbers or a module with one, and refuses to draw in the thread that made it."""
+
+    def __init__(self, value: Any) -> None:
+        self._value, self._thread = value, threading.get_ident()
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._value, name)
+        return stand_in(value) if threading.get_ident() == self._thread else value
+
+
+def _is_generator(value: Any) -> bool:
+    """True for a generator of random numbers that are no tensors: Python's or NumPy's."""
+    cls = type(value)
+    return issubclass(cls, random.Random) or (
+        cls.__name__ in ("Generator", "RandomState") and cls.__module__.startswith("numpy.")
+    )
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
@@ -158,14 +163,19 @@ def _containers(roots: Iterable[Any]) -> Iterator[Any]:
                 yield container
                 if depth == 0 or len(container) <= _MOST_NESTED:
                     inner += _values(container)
-        level = [value for value in inner if _is_container(value)]
+        level = [found for value in inner if (found := _container_in(value)) is not None]
 
 
-def _is_container(value: Any) -> bool:
-    return type(value) in (dict, list, set) or (
-        not isinstance(value, (str, int, float, type, ModuleType, FunctionType, nn.Module, torch.Tensor))
-        and isinstance(value, _CONTAINERS)
-    )
+def _container_in(value: Any) -> Any:
+    """A value that is a container; of a container of somebody's own class, what it keeps; else None.
+
+    The items of the latter are not asked for: they may be read from a file.
+    """
+    if isinstance(value, _CONTAINERS):
+        return value
+    if isinstance(value, (str, int, float, type, ModuleType, FunctionType, nn.Module, torch.Tensor)):
+        return None
+    return vars(value) if hasattr(value, "__dict__") and isinstance(value, _KINDS) else None
 
 
 def _values(container: Any) -> list[Any]:
@@ -206,7 +216,7 @@ def _is_of_trace(value: Any, depth: int = 0) -> bool:
     """True for a proxy, and for what holds one."""
     if isinstance(value, (fx.Proxy, fx.Node)) or depth == _DEEPEST:
         return depth < _DEEPEST
-    if _is_container(value) or isinstance(value, tuple):
+    if isinstance(value, (*_CONTAINERS, tuple)):
         held = _values(value) if len(value) <= _MOST_NESTED else []
     else:
         held = list(vars(value).values()) if _is_plain_object(value) else []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import gc
 import random
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -182,14 +183,70 @@ class Layers(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("chance", [lambda: random.random(), lambda: np.random.rand(), random.random])
+OWN, NUMPYS = random.Random(0), np.random.default_rng(0)
+CHANCES = [
+    lambda: random.random(),
+    lambda: np.random.rand(),
+    random.random,
+    lambda: OWN.random(),
+    lambda: NUMPYS.random(),
+    random.Random(0).random,
+    np.random.RandomState(0).rand,
+]
+
+
+def states() -> list[str]:
+    generators = (random.getstate(), np.random.get_state(), OWN.getstate(), NUMPYS.bit_generator.state)
+    return list(map(repr, generators))
+
+
+@pytest.mark.parametrize("chance", CHANCES)
 def test_chance_is_no_control_flow_to_follow(chance: Callable[[], float]) -> None:
     net = Layers(chance).train()
-    before = random.getstate(), np.random.get_state()[2], torch.get_rng_state()
+    before, theirs = states(), torch.get_rng_state()
     plan = az.plan(net)
-    after = random.getstate(), np.random.get_state()[2], torch.get_rng_state()
-    assert before[:2] == after[:2]
-    assert torch.equal(before[2], after[2])
+    assert before == states()
+    assert torch.equal(theirs, torch.get_rng_state())
     assert "chance" in plan.notes[0]
     assert [str(site.placement) for site in plan.sites] == ["after down.1"]
     assert not any(isinstance(value, fx.Proxy) for value in vars(net).values())
+
+
+def test_other_threads_draw_meanwhile() -> None:
+    """They may run code under the same global names, for example a data set's."""
+    drawn: list[float] = []
+
+    class Draws(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            thread = threading.Thread(target=lambda: drawn.extend((random.random(), OWN.random(), np.random.rand())))
+            thread.start()
+            thread.join()
+            return super().forward(x)
+
+    assert len(az.plan(nn.Sequential(Draws()), stem_stride=1).treated) == 1
+    assert len(drawn) % 3 == 0 < len(drawn)
+
+
+class Stored(MutableMapping[str, Any]):
+    """A mapping whose items cannot be read, such as a closed file's."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def __getitem__(self, name: str) -> Any:
+        raise OSError
+
+    __setitem__ = __delitem__ = __iter__ = __len__ = __getitem__  # type: ignore[assignment]
+
+
+STORED = Stored()
+
+
+def test_a_global_mapping_is_not_read_and_keeps_no_value_of_a_trace() -> None:
+    class Stores(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            STORED.seen.append(x)
+            return super().forward(x)
+
+    assert [str(site.placement) for site in az.plan(nn.Sequential(Stores()), stem_stride=1).sites] == ["after 0"]
+    assert STORED.seen == []
