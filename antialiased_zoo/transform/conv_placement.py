@@ -126,6 +126,9 @@ class ConvPlacement:
         name = self.flow.describe(reader)
         if name in ("add", "iadd"):
             return "linear: added to another path before any nonlinearity"
+        found = self.flow.follow(node)
+        if found.is_split and reader is found.pending:
+            return f"right after the convolution: {name} is not the only op that reads the map"
         return f"right after the convolution: the dataflow cannot be followed through {name}"
 
     def _skipped(self, op: Op, site: Site, reason: str) -> Site:

@@ -54,13 +54,23 @@ def _joined(model: nn.Module, sites: Sequence[Site | None], calls: Sequence[Call
         return left
     for site in present:
         if is_alone(site):
-            return site
+            return site if _agree(present) else _explained(site)
     used = (site is None and called(_host(first)) for site, called in zip(sites, calls, strict=True))
-    if any(_decision(site) != _decision(first) for site in others) or any(used):
+    if not _agree(present) or any(used):
         return alone(model, first, _ALONE)
     norms = dict.fromkeys(norm for site in present for norm in site.norms)
     channels = first.channels if all(site.channels == first.channels for site in others) else None
     return replace(first, norms=tuple(norms), channels=channels)
+
+
+def _agree(sites: Sequence[Site]) -> bool:
+    return all(_decision(site) == _decision(sites[0]) for site in sites)
+
+
+def _explained(site: Site) -> Site:
+    """A site at the op itself, whose own reason holds in one of several readings only."""
+    is_after = site.placement is not None and site.placement.where == "after"
+    return replace(site, reason=_ALONE) if is_after else site
 
 
 def _host(site: Site) -> str:

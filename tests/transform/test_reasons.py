@@ -96,3 +96,30 @@ def test_a_name_does_not_make_a_transformer() -> None:
     stem = [nn.Conv2d(3, 16, 4, 4), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3)]
     placements = {str(az.plan(nn.Sequential(*stem, *more)).sites[0].placement) for more in ([], [Attention()])}
     assert placements == {"after 2"}
+
+
+class ReadTwice(nn.Module):
+    """A convolution whose map is read before its nonlinearity too, perhaps in training only."""
+
+    def __init__(self, always: bool) -> None:
+        super().__init__()
+        self.always, self.down, self.act = always, nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()
+        self.head, self.aux = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        before = self.down(x)
+        out = self.head(self.act(before))
+        return (out, self.aux(before)) if self.always or self.training else (out,)
+
+
+@pytest.mark.parametrize(
+    ("always", "reason"),
+    [
+        (True, "right after the convolution: ReLU is not the only op that reads the map"),
+        (False, "right after the convolution: what follows it depends on the mode or on optional arguments"),
+    ],
+)
+def test_a_second_reader_is_the_reason(always: bool, reason: str) -> None:
+    for mode in (False, True):
+        (site,) = az.plan(ReadTwice(always).train(mode), stem_stride=1).sites
+        assert (str(site.placement), site.reason) == ("after down", reason)
