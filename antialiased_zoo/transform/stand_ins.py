@@ -53,7 +53,7 @@ class _Parameters(dict[str, Any]):
         self._tracer = tracer
 
     def __getitem__(self, name: str) -> Any:
-        return self._tracer.getattr(name, super().__getitem__(name), self._tracer.parameter_proxies)
+        return self._tracer.parameter(super().__getitem__(name))
 
 
 class Replaced(nn.Module):

@@ -84,7 +84,8 @@ class Tracer(fx.Tracer):
         self.surroundings: dict[fx.Node | None, dict[str, object]] = {None: surroundings()}  # None: of the trace itself
         self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
         self._wrapped: set[int] = set()  # ids of namespaces
-        self.parameter_proxies: dict[str, fx.Proxy] = {}
+        self._parameter_names: dict[nn.Parameter, str] = {}
+        self._parameters: dict[nn.Parameter, fx.Proxy] = {}
         self.hooks_of: dict[nn.Module, tuple[list[Any], list[Any]]] = {}  # of stand-ins; not run while tracing
         self.hooked: dict[fx.Node, tuple[str, list[Any]]] = {}  # nodes that stand for hooks: whose, and the hooks
         self._inside = [""]
@@ -111,6 +112,7 @@ class Tracer(fx.Tracer):
         """
         root = self.root = StandIns(self, training, after).of(model)
         self.submodule_paths = {module: name for name, module in root.named_modules()}
+        self._parameter_names = {parameter: name for name, parameter in root.named_parameters()}
         self.graph = fx.Graph(tracer_cls=type(self))
         self.tensor_attrs = {
             value: f"{name}.{key}" if name else key
@@ -237,10 +239,20 @@ class Tracer(fx.Tracer):
             self.loose.add(node)
         return node
 
+    def parameter(self, value: Any) -> Any:
+        """The proxy of one of the model's parameters; other values stay."""
+        if value is None or value not in self._parameter_names:
+            return value
+        if value not in self._parameters:
+            self._parameters[value] = self.create_proxy("get_attr", self._parameter_names[value], (), {})
+        return self._parameters[value]
+
     def create_arg(self, a: Any) -> Any:
         """Turn parameters of modules that are not registered children into constants of the graph."""
-        if not isinstance(a, nn.Parameter) or any(a is known for known in self.root.parameters()):
+        if not isinstance(a, nn.Parameter):
             return super().create_arg(a)
+        if a in self._parameter_names:
+            return self.create_node("get_attr", self._parameter_names[a], (), {})
         if a not in self.tensor_attrs:
             self.tensor_attrs[a] = f"_loose_parameter{len(self.tensor_attrs)}"
             vars(self.root)[self.tensor_attrs[a]] = a
