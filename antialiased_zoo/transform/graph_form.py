@@ -16,7 +16,7 @@ from .traced import TracedModel
 
 def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphModule:
     """Insert blurs between the nodes of the model's graph; parts that cannot be traced are treated as modules."""
-    flow = TracedModel(model)
+    flow = TracedModel(model, watches=True)
     warn_of_losses(model, flow)
     graph = flow.graph
     for name, tensor in flow.constants.items():

@@ -111,17 +111,10 @@ def _first_reading(model: nn.Module, hidden: frozenset[int], part: bool) -> Data
     try:
         return Dataflow(model, hidden=hidden, part=part)
     except UntraceableError:
-        needed = [name for name, default in _choices(model).items() if default is None]
+        needed = [name for name, default in choices(model).items() if default is None]
         if not needed:
             raise
         return Dataflow(model, hidden=hidden, part=part, given=tuple(needed))
-
-
-def _choices(model: nn.Module) -> dict[str, bool | None]:
-    try:
-        return choices(model)
-    except (TypeError, ValueError):  # its forward has no arguments that can be read
-        return {}
 
 
 def _plan_reading(flow: Dataflow, options: Placing, graph: bool, image: int | None, hidden: frozenset[int]) -> Plan:

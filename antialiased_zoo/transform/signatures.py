@@ -19,14 +19,20 @@ def arguments(forward: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def choices(model: nn.Module) -> dict[str, bool | None]:
     """The optional arguments that a model's code is likely to ask about, with their default: None, True or False."""
-    found = arguments(forward_of(model))[1:]
-    return {p.name: p.default for p in found if p.default is None or isinstance(p.default, bool)}
+    return {p.name: p.default for p in _after_input(model) if p.default is None or isinstance(p.default, bool)}
 
 
 def has_numbers(model: nn.Module) -> bool:
     """True if a model has other optional arguments."""
-    found = arguments(forward_of(model))[1:]
-    return len(choices(model)) < sum(p.default is not p.empty for p in found)
+    return len(choices(model)) < sum(p.default is not p.empty for p in _after_input(model))
+
+
+def _after_input(model: nn.Module) -> list[inspect.Parameter]:
+    """The arguments of a model's forward after its input; none if they cannot be read, as those of a builtin."""
+    try:
+        return arguments(forward_of(model))[1:]
+    except (TypeError, ValueError):
+        return []
 
 
 def forward_of(model: nn.Module) -> Callable[..., Any]:

@@ -44,6 +44,7 @@ class TracedModel:
             will be replaced.
         given: Names of optional arguments that are given; the others keep their defaults.
         part: Whether it is a part of a model, called with values that are not known to be tensors.
+        watches: Whether to record what surrounds each op.
 
     Raises:
         UntraceableError: If the model's own forward cannot be traced.
@@ -57,6 +58,7 @@ class TracedModel:
         after: Mapping[int, Any] = MappingProxyType({}),
         given: tuple[str, ...] = (),
         part: bool = False,
+        watches: bool = False,
     ) -> None:
         self.model = model
         self._reading: dict[str, Any] = {"training": training, "given": given, "part": part}
@@ -66,7 +68,7 @@ class TracedModel:
         classes: frozenset[type[nn.Module]] = frozenset()
         fixed = False  # optional numbers are arguments of the graph first
         while True:
-            self._tracer = tracer = Tracer(classes)
+            self._tracer = tracer = Tracer(classes, watches)
             try:
                 self.graph = tracer.trace_model(model, training, after, given, fixed, part)
                 break
@@ -74,7 +76,7 @@ class TracedModel:
                 failed, where = tracer.failure
                 path = where if failed is error else ""
                 module = self._modules[path]
-                if not path and not fixed and _has_numbers(model):
+                if not path and not fixed and has_numbers(model):
                     fixed = True
                     continue
                 if not path or type(module) in classes:
@@ -186,7 +188,7 @@ class TracedModel:
 
     @property
     def surroundings(self) -> Mapping[fx.Node | None, Mapping[str, object]]:
-        """What was active when each op ran, such as `torch.no_grad`; for None, what was active before."""
+        """What was active when each op ran, such as `torch.no_grad`, if watched; for None, what was active before."""
         return self._tracer.surroundings
 
     def owner(self, node: fx.Node) -> str:
@@ -238,13 +240,6 @@ class TracedModel:
             inside = any(f"{self.owner(user)}.".startswith(f"{path}.") for user in node.users)
             if self.called_once(path) and not inside and path not in self._iterated:
                 yield path
-
-
-def _has_numbers(model: nn.Module) -> bool:
-    try:
-        return has_numbers(model)
-    except TypeError:  # its forward has no arguments that can be read
-        return False
 
 
 def _rebind_in_place(graph: fx.Graph, module: Callable[[fx.Node], nn.Module | None]) -> set[fx.Node]:

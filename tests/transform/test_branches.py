@@ -76,6 +76,11 @@ def test_an_argument_that_the_code_needs_is_given() -> None:
     torch.testing.assert_close(az.antialias(net, 1)(X, skip), net(X, skip))
 
 
+def test_a_forward_without_a_signature_is_reported() -> None:
+    builtin = type("Builtin", (Net,), {"forward": torch.relu})
+    assert "cannot be traced" in az.plan(builtin()).notes[0]
+
+
 def asks(x: Any) -> bool:
     return isinstance(x, Tensor)
 
