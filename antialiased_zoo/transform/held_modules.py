@@ -19,6 +19,8 @@ from torch import nn
 from .reached_code import reached_functions
 
 _GATHER = frozenset(["dict", "enumerate", "filter", "iter", "list", "map", "reversed", "set", "sorted", "tuple", "zip"])
+_APPLY = frozenset(["filter", "map", "sorted"])  # these are given a function too
+_SELF = ("self", "s", "module", "model")
 # What is given modules without calling their children.
 _HARMLESS = frozenset(
     ["bool", "callable", "checkpoint", "hasattr", "id", "isinstance", "len", "print", "range", "repr", "str", "type"]
@@ -76,13 +78,17 @@ class _Reader:
         self.model = model
         self.held: set[nn.Module] = set()
         self._named: dict[str, list[ast.FunctionDef]] = {}
-        self._variables: dict[tuple[int, str], _Value] = {}  # by function and name; "return" is a function's result
-        for tree in trees.values():
-            for node in ast.walk(tree):
-                if isinstance(node, ast.FunctionDef):
-                    self._named.setdefault(node.name, []).append(node)
-        self._tops = [node for found in self._named.values() for node in found]
+        # By function and name; "return" is a function's result, and ".name" in 0 an attribute that any function sets.
+        self._variables: dict[tuple[int, str], _Value] = {}
         self._where = 0  # id of the function that is being read
+        self._tops: list[ast.FunctionDef | ast.Lambda] = []
+        for function, tree in trees.items():
+            inner = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+            for node in inner:
+                self._named.setdefault(node.name, []).append(node)
+            self._tops += inner or [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+            for name, value in inspect.getclosurevars(function).nonlocals.items():
+                self._add(name, _modules_in(value))
 
     def read(self) -> None:
         """Read every function until nothing new is found."""
@@ -90,11 +96,13 @@ class _Reader:
         while before != (before := (len(self.held), dict(self._variables))):
             for function in self._tops:
                 self._where = id(function)
-                names = function.args.posonlyargs + function.args.args
-                if names and names[0].arg in ("self", "s", "module", "model"):
-                    self._add(names[0].arg, _Value(frozenset([self.model])))
-                for statement in function.body:
-                    self._statement(statement)
+                for index, name in enumerate(_arguments(function)):
+                    self._add(name, _Value(frozenset([self.model])) if index == 0 and name in _SELF else _NOTHING)
+                if isinstance(function, ast.Lambda):
+                    self._of(function.body)
+                else:
+                    for statement in function.body:
+                        self._statement(statement)
 
     def _add(self, name: str, value: _Value, where: int | None = None) -> None:
         key = (self._where if where is None else where, name)
@@ -119,9 +127,18 @@ class _Reader:
             self._add(target.id, value)
         elif isinstance(target, (ast.Tuple, ast.List)):
             for item in target.elts:
-                self._bind(item, self._elements(value))
+                self._bind(item, value | self._elements(value))
+        elif isinstance(target, ast.Attribute):
+            self._add(f".{target.attr}", value, 0)
         elif isinstance(target, (ast.Starred, ast.Subscript)):
             self._bind(target.value, _Value(inside=value.all))
+
+    def _variable(self, name: str) -> _Value:
+        """A function's own variable, or one of that name in another function, which may be around it."""
+        if (self._where, name) in self._variables:
+            return self._variables[self._where, name]
+        outer = _Value(frozenset([self.model])) if name in _SELF else _NOTHING
+        return functools.reduce(operator.or_, (v for (_, n), v in self._variables.items() if n == name), outer)
 
     def _elements(self, value: _Value) -> _Value:
         children = (child for module in value.modules for child in module.children())
@@ -134,7 +151,18 @@ class _Reader:
     def _of(self, node: ast.AST) -> _Value:
         """The modules that an expression may be."""
         if isinstance(node, ast.Name):
-            return self._variables.get((self._where, node.id), _NOTHING)
+            return self._variable(node.id)
+        if isinstance(node, ast.NamedExpr):
+            value = self._of(node.value)
+            self._bind(node.target, value)
+            return value
+        if isinstance(node, (ast.Yield, ast.YieldFrom)):
+            value = self._of(node.value) if node.value is not None else _NOTHING
+            self._add("return", _Value(inside=self._elements(value).all | value.all))
+            return _NOTHING
+        if isinstance(node, ast.Lambda):
+            for name, default in zip(_arguments(node)[::-1], node.args.defaults[::-1], strict=False):
+                self._add(name, self._of(default))
         if isinstance(node, ast.Attribute):
             return self._hold(self._attribute(self._of(node.value), node.attr))
         if isinstance(node, ast.Subscript):
@@ -155,7 +183,7 @@ class _Reader:
         return _Value(inside=whole.all) if isinstance(node, gathers) else whole
 
     def _attribute(self, owner: _Value, name: str) -> _Value:
-        found = owner._replace(modules=frozenset())
+        found = owner._replace(modules=frozenset()) | self._variables.get((0, f".{name}"), _NOTHING)
         for module in owner.modules:
             child, plain = module._modules.get(name), vars(module).get(name)
             if child is not None:
@@ -165,8 +193,14 @@ class _Reader:
                 found |= _Value(paired=below) if name in _PAIRS else _Value(inside=below)
             elif plain is not None:
                 found |= _modules_in(plain)
+                if hasattr(plain, "__dict__"):  # an object, whose methods may call what it holds
+                    self._hold_all(_modules_in(vars(plain)).all)
+            elif isinstance(getattr(type(module), name, None), (property, functools.cached_property)):
+                found |= self._returned(name)
             elif module is not self.model and name in _own_methods(module):  # it may call any of its children
                 self._hold(_Value(frozenset(module.modules()) - {module}))
+            elif name == "get_submodule":
+                self._hold_all([module])
         return found
 
     def _call(self, node: ast.Call) -> _Value:
@@ -180,9 +214,12 @@ class _Reader:
                 return self._elements(given[0])
             return self._hold(self._attribute(given[0], str(text.value)))
         if name in self._named and not called.modules:
-            return self._call_function(name, given, named, is_method=isinstance(node.func, ast.Attribute))
+            bound = isinstance(node.func, ast.Attribute) and bool(self._of(node.func.value).modules)
+            return self._call_function(name, given, named, bound)
         everything = [*given, *named.values()]
         if name in _GATHER:
+            if name in _APPLY:
+                self._hold_all(_all_modules(map(self._elements, everything)))
             elements = _all_modules(map(self._elements, everything))
             return _Value(paired=elements) if name in _PAIRS else _Value(inside=elements)
         if name == "next":
@@ -192,22 +229,29 @@ class _Reader:
         if name in ("append", "extend", "insert", "add") and isinstance(node.func, ast.Attribute):
             self._bind(node.func.value, _Value(inside=_all_modules(everything)))
         elif name not in _HARMLESS:
-            for module in _all_modules(everything) - {self.model}:  # it may call any module that it is given
-                self._hold(_Value(frozenset(module.modules())))
+            self._hold_all(_all_modules(everything) - {self.model})  # it may call any module that it is given
         return called if not called.modules else _NOTHING
 
-    def _call_function(
-        self, name: str, given: list[_Value], named: dict[str | None, _Value], is_method: bool
-    ) -> _Value:
-        result = _NOTHING
+    def _call_function(self, name: str, given: list[_Value], named: dict[str | None, _Value], is_bound: bool) -> _Value:
         for function in self._named[name]:
-            names = [argument.arg for argument in function.args.posonlyargs + function.args.args]
-            for target, value in zip(names[1:] if is_method and names[:1] == ["self"] else names, given, strict=False):
+            names = _arguments(function)
+            for target, value in zip(names[1:] if is_bound and names[:1] == ["self"] else names, given, strict=False):
                 self._add(target, value, id(function))
             for keyword, value in named.items():
                 self._add(str(keyword), value, id(function))
-            result |= self._variables.get((id(function), "return"), _NOTHING)
-        return result
+        return self._returned(name)
+
+    def _returned(self, name: str) -> _Value:
+        found = (self._variables.get((id(function), "return"), _NOTHING) for function in self._named.get(name, ()))
+        return functools.reduce(operator.or_, found, _NOTHING)
+
+    def _hold_all(self, modules: Iterable[nn.Module]) -> None:
+        for module in modules:
+            self._hold(_Value(frozenset(module.modules())))
+
+
+def _arguments(function: ast.FunctionDef | ast.Lambda) -> list[str]:
+    return [argument.arg for argument in function.args.posonlyargs + function.args.args]
 
 
 def _all_modules(values: Iterable[_Value]) -> frozenset[nn.Module]:

@@ -17,6 +17,7 @@ from .op_table import read_module
 from .options import Placing, PlanOptions, read_placing
 from .own_code import hook_may_read_strides, hooks, may_read_classes, may_read_strides
 from .plans import Placement, Plan, Site
+from .reached_code import searching_once
 from .readings import agreed, alone, is_alone
 from .signatures import choices
 from .sites import LOOSE, Walk, upsampled
@@ -44,7 +45,8 @@ def read_plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOp
     """
     placing = read_placing(options)
     _check_initialised(model)
-    found = _plan(model, placing, graph)
+    with searching_once():
+        found = _plan(model, placing, graph)
     seen: set[int] = set()
     sites = [
         s for s in found.sites if (s.node and graph) or _is_new(model.get_submodule(s.name.split(":")[0]), s, seen)
@@ -152,7 +154,7 @@ def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
         for site in sites
         if _is_replaced(site) or (site.placement is not None and site.keep != site.stride)
     }
-    if flow.stays({key: value for change in changes.values() for key, value in change.items()}):
+    if not changes or flow.stays({key: value for change in changes.values() for key, value in change.items()}):
         return sites
     read = {name for name, change in changes.items() if not flow.stays(change)}
     return [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import inspect
 import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import nn
 _CALLED = ("forward", "__call__")  # what runs a module
 _LIBRARIES = frozenset(["torch", "torchvision", "numpy", *sys.stdlib_module_names])  # their modules are not looked into
 _MOST_DECORATORS = 16  # around one function
+_KNOWN: ContextVar[dict[type, list[FunctionType]] | None] = ContextVar("_KNOWN", default=None)
 _FUNCTIONS = (FunctionType, MethodType, type(functools.cache(len)))
 
 
@@ -25,6 +28,25 @@ def reached_functions(module: nn.Module) -> list[FunctionType]:
     Torch's functions are left out. Code that only other methods call (to load weights, to set the
     module up) is not reached.
     """
+    known = _KNOWN.get()
+    if known is None or held_functions(module):
+        return _search(module)
+    if type(module) not in known:
+        known[type(module)] = _search(module)
+    return known[type(module)]
+
+
+@contextlib.contextmanager
+def searching_once() -> Iterator[None]:
+    """A context in which `reached_functions` searches each class once; a class may be changed afterwards."""
+    token = _KNOWN.set({} if _KNOWN.get() is None else _KNOWN.get())
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
+def _search(module: nn.Module) -> list[FunctionType]:
     methods = _methods(module)
     own = {function for values in methods.values() for value in values for function in _layers(value)}
     found: dict[FunctionType, bool] = {}  # True for those that may hold the module under any name
@@ -143,8 +165,12 @@ def _loaded(step: dis.Instruction) -> tuple[Any, ...]:
 
 
 def _layers(value: Any) -> Iterator[FunctionType]:
-    """The functions inside a property, a static method and decorators, outermost first; none for other values."""
-    value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+    """The functions inside a property, a static method, a partial and decorators, outermost first."""
+    if isinstance(value, property):
+        value = value.fget
+    elif isinstance(value, (functools.cached_property, functools.partial)):
+        value = value.func
+    value = getattr(value, "__func__", value)
     for _ in range(_MOST_DECORATORS):
         if inspect.isfunction(value):
             yield value

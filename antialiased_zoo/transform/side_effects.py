@@ -178,12 +178,17 @@ def _container_in(value: Any) -> Any:
     return vars(value) if hasattr(value, "__dict__") and isinstance(value, _KINDS) else None
 
 
+def _items(container: Any) -> list[tuple[Any, Any]]:
+    """The items of a mapping; a class derived from `dict` may make a new value each time it is asked for one."""
+    return list(dict.items(container) if isinstance(container, dict) else container.items())
+
+
 def _values(container: Any) -> list[Any]:
-    return list(container.values() if isinstance(container, MutableMapping) else container)
+    return [value for _, value in _items(container)] if isinstance(container, MutableMapping) else list(container)
 
 
 def _copied(container: Any) -> Any:
-    return dict(container) if isinstance(container, MutableMapping) else list(container)
+    return dict(_items(container)) if isinstance(container, MutableMapping) else list(container)
 
 
 def _take_out(container: Any, before: Any) -> None:
@@ -194,7 +199,7 @@ def _take_out(container: Any, before: Any) -> None:
             for value in before:
                 (container.add if isinstance(container, MutableSet) else container.append)(value)
         return
-    for key, value in [*container.items()]:
+    for key, value in _items(container):
         if key in before and before[key] is value:
             continue
         if _is_of_trace(value) and key in before:

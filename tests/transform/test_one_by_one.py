@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -33,7 +33,15 @@ class Net(nn.Module):
         self.run, self.stem = run, nn.Conv2d(3, 8, 3, padding=1)
         self.layers = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
         self.blocks, self.block = nn.ModuleList([Block()]), Block()
-        self.plain = [*self.layers]
+        self.plain, self.runner = [*self.layers], Runner(self.block)
+
+    @property
+    def first_part(self) -> nn.Module:
+        return self.block
+
+    @functools.cached_property
+    def kept_part(self) -> nn.Module:
+        return self.block
 
     def forward(self, x: Tensor) -> list[Tensor]:
         found: list[Tensor] = []
@@ -91,9 +99,65 @@ def by_getattr(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
     return part[0](x)
 
 
-@pytest.mark.parametrize(
-    "run", [over, by_number, first_ones, by_name, by_method, through_list, by_helper, by_children, by_getattr]
-)
+def by_path(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
+    return self.get_submodule("layers.0")(x)
+
+
+def inside_a_condition(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
+    return layers[0](x) if (layers := self.layers) is not None else x
+
+
+def in_a_function_inside(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
+    block = self.block
+
+    def first(y: Tensor) -> Tensor:
+        return block.conv(y)
+
+    return first(x)
+
+
+def in_a_default(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
+    return (lambda block=self.block: block.conv(x))()
+
+
+def in_a_map(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
+    return next(map(lambda block: block.conv(x), self.blocks))  # noqa: C417
+
+
+def parts_of(self: Any) -> Iterator[tuple[str, nn.Module]]:
+    yield from (("part", block) for block in self.blocks)
+    yield "last", self.block
+
+
+def by_generator(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
+    found += [part.conv(x) for _, part in parts_of(self)]
+    return x
+
+
+def by_attribute(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
+    self.current = [self.block]
+    return self.current[0].conv(x)
+
+
+class Runner:
+    def __init__(self, block: Any) -> None:
+        self.block = block
+
+    def run(self, x: Tensor) -> Tensor:
+        return self.block.conv(x)
+
+
+def by_object(self: Any, x: Tensor, found: list[Tensor]) -> Tensor:
+    return self.runner.run(x)
+
+
+RUNS = [over, by_number, first_ones, by_name, by_method, through_list, by_helper, by_children, by_getattr, by_path]
+RUNS += [inside_a_condition, in_a_function_inside, in_a_default, in_a_map, by_generator, by_attribute, by_object]
+RUNS += [lambda self, x, found: self.block.conv(x), lambda self, x, found: self.first_part.conv(x)]
+RUNS += [lambda self, x, found: self.kept_part.conv(x)]
+
+
+@pytest.mark.parametrize("run", RUNS)
 def test_a_convolution_that_is_called_alone_is_blurred_alone(run: Callable[..., Tensor]) -> None:
     net, x = Net(run).eval(), torch.rand(1, 3, 20, 23)
     torch.testing.assert_close(az.antialias(net, 1)(x), net(x))
