@@ -88,7 +88,6 @@ class Following:
         self.ends: list[End] = []
         self.members: set[fx.Node] = set()
         self.pending: fx.Node | None = None
-        self.is_split = False
         self.channels = channels or _GUESSED_CHANNELS
         self._size = _SIZES[:ndim]
         self._module, self._attribute = module, attribute
@@ -143,7 +142,7 @@ class Following:
                 self.ends.append(End(node, self._role(start, since), self._values[node][0].shape[1]))
                 start, since = [node], []
         self.pending = next((node for node in since if node in self.members), None)
-        self.is_split = self.pending is not None and self._is_pointwise(*self._values[self.pending])
+        self.is_split: bool = self.pending is not None and self._is_pointwise(*self._values[self.pending])
 
     def _tried(self, node: fx.Node) -> tuple[Any, Any] | None:
         """A node's values for the map and for every other position of it; None if following stops at the node."""

@@ -157,9 +157,7 @@ class _Reader:
             self._bind(node.target, value)
             return value
         if isinstance(node, (ast.Yield, ast.YieldFrom)):
-            value = self._of(node.value) if node.value is not None else _NOTHING
-            self._add("return", _Value(inside=self._elements(value).all | value.all))
-            return _NOTHING
+            return self._yielded(self._of(node.value) if node.value is not None else _NOTHING)
         if isinstance(node, ast.Lambda):
             for name, default in zip(_arguments(node)[::-1], node.args.defaults[::-1], strict=False):
                 self._add(name, self._of(default))
@@ -181,6 +179,10 @@ class _Reader:
             return _NOTHING
         gathers = (ast.Tuple, ast.List, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
         return _Value(inside=whole.all) if isinstance(node, gathers) else whole
+
+    def _yielded(self, value: _Value) -> _Value:
+        self._add("return", _Value(inside=self._elements(value).all | value.all))
+        return _NOTHING
 
     def _attribute(self, owner: _Value, name: str) -> _Value:
         found = owner._replace(modules=frozenset()) | self._variables.get((0, f".{name}"), _NOTHING)

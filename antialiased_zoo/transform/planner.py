@@ -98,7 +98,7 @@ def _plan(
         try:
             other = Dataflow(model, hidden=hidden, **reading)
         except UntraceableError:
-            if reading["training"] is not None:
+            if reading["training"] is not None and reading["given"] == flow.given:
                 mode = "training" if reading["training"] else "evaluation"
                 plans[0] = replace(plans[0], notes=(*plans[0].notes, f"in {mode} it cannot be traced"))
             continue

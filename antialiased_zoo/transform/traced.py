@@ -124,17 +124,30 @@ class TracedModel:
             return False
 
     def other_readings(self) -> Iterator[dict[str, Any]]:
-        """What else decides which ops the model runs: the mode, if its code reads it, and each optional argument."""
-        if any(
-            reads_mode(module)
-            for module in (self.model, *map(self._modules.__getitem__, self._tracer.looked_into.values()))
-        ):
-            modes = {module.training for module in self._modules.values()}
-            yield from ({**self._reading, "training": mode} for mode in (False, True) if modes != {mode})
-        names = [name for name in choices(self.model) if name not in self._reading["given"]]
+        """What else decides which ops run: the mode, if code reads it, each optional argument, and all at once."""
+        modes = self._other_modes()
+        yield from ({**self._reading, "training": mode} for mode in modes)
+        names = [name for name in choices(self.model) if name not in self.given]
         for given in [*((name,) for name in names[:_MOST_CHOICES]), tuple(names[_MOST_CHOICES:])]:
             if given:
-                yield {**self._reading, "given": (*self._reading["given"], *given)}
+                yield {**self._reading, "given": (*self.given, *given)}
+        if names:
+            same = [self._reading["training"]] if len(names) > 1 else []
+            for mode in (*same, *modes):
+                yield {**self._reading, "training": mode, "given": (*self.given, *names)}
+
+    def _other_modes(self) -> list[bool]:
+        """The modes that not every module is in; none if the code does not read them."""
+        read = map(self._modules.__getitem__, self._tracer.looked_into.values())
+        if not any(map(reads_mode, (self.model, *read))):
+            return []
+        current = {module.training for module in self._modules.values()}
+        return [mode for mode in (False, True) if current != {mode}]
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the optional arguments that were given."""
+        return tuple(self._reading["given"])
 
     @property
     def is_library_code(self) -> bool:

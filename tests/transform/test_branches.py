@@ -57,6 +57,23 @@ def test_optional_arguments_are_read_both_ways(net: nn.Module, given: dict[str, 
         torch.testing.assert_close(mine(X, **arguments), net(X, **arguments))
 
 
+class Both(Net):
+    """Two arguments together choose a map, or one of them in training."""
+
+    def forward(self, x: Tensor, features: bool = False, raw: bool = False) -> Tensor:
+        x = self.down(self.stem(x).relu())
+        return x if features and (raw or self.training) else self.act(x)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_arguments_are_read_together_and_in_both_modes(training: bool) -> None:
+    net = Both().train(training)
+    mine = az.antialias(net, 1)
+    for mode in (False, True):
+        for given in ({"features": True}, {"features": True, "raw": True}):
+            torch.testing.assert_close(mine.train(mode)(X, **given), net.train(mode)(X, **given))
+
+
 def test_an_argument_that_changes_no_placement_costs_none() -> None:
     class Masked(Net):
         def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

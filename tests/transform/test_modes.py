@@ -77,13 +77,18 @@ def test_both_modes_keep_their_outputs(make: type[nn.Module], planned_in: bool) 
 
 
 def test_a_forward_that_replaces_its_class_one_is_read_too() -> None:
-    class Patched(Auxiliary):
+    class Patched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, child in Auxiliary().named_children():
+                self.add_module(name, child)
+
         def forward(self, x: Tensor) -> tuple[Tensor, ...]:
             return (self.head(self.act(self.down(self.stem(x)))),)
 
     net = Patched().eval()
     assert str(az.plan(net).sites[0].placement) == "after act"
-    Patched.forward = Auxiliary.forward  # type: ignore[method-assign]
+    Patched.forward = Auxiliary.forward  # type: ignore[assignment, method-assign]
     assert str(az.plan(net).sites[0].placement) == "after down"
 
 
