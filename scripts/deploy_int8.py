@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images, others = _data(spec, args)
         facts = {
             "torch": torch.__version__,
+            **{name: version(name) for name in ("onnxruntime", "torchao")},
             "data": images.quick_digest()[:8],
             "calibration": others.quick_digest()[:8],
         }
