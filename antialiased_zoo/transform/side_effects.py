@@ -195,8 +195,9 @@ def _take_out(container: Any, before: Any) -> None:
     """Take the values of a trace out of a container; what they replaced comes back."""
     if not isinstance(container, MutableMapping):
         if any(map(_is_of_trace, container)):
+            others = [value for value in container if not _is_of_trace(value) and all(value is not b for b in before)]
             container.clear()
-            for value in before:
+            for value in (*before, *others):  # other threads may have added theirs meanwhile
                 (container.add if isinstance(container, MutableSet) else container.append)(value)
         return
     for key, value in _items(container):

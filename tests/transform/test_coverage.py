@@ -169,3 +169,13 @@ def test_the_page_shows_what_the_survey_found(mark: str, file: str, lines: Calla
     found = json.loads((ROOT / "results" / "survey" / f"{file}.json").read_text())["networks"]
     shown = (ROOT / "docs" / "coverage.md").read_text().partition(f"<!-- {mark} -->")[2].partition("<!-- /")[0]
     assert shown.strip().splitlines() == lines(found)
+
+
+def test_the_sentences_say_what_the_survey_found() -> None:
+    found = json.loads((ROOT / "results" / "survey" / "coverage.json").read_text())["networks"]
+    page = " ".join((ROOT / "docs" / "coverage.md").read_text().split())
+    in_float64 = sum(result["precision"] == "float64" for result in found.values())
+    assert f"rounding errors ({in_float64} of the {len(found)})" in page
+    forms = [result["form"] for name, result in found.items() if name.startswith("transformers:")]
+    treated = sum(form != "unchanged" for form in forms)
+    assert f"{treated} of the {len(forms)} networks of `transformers` are treated" in page

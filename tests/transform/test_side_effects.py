@@ -84,11 +84,16 @@ def test_caches_hold_no_value_of_a_trace(keep: Callable[[type[Net], Tensor], Ten
 def test_what_another_thread_keeps_meanwhile_stays() -> None:
     def keep(cls: type[Net], x: Tensor) -> Tensor:
         CACHE["theirs"] = 1
+        kept.append("theirs")
+        kept.append(x)
         return in_module(cls, x)
 
+    kept: list[object] = ["before"]
     CACHE.clear()
     az.plan(Net(keep))
     assert CACHE == {"theirs": 1}
+    assert kept[0] == "before"
+    assert set(kept[1:]) == {"theirs"}  # once for each reading
 
 
 def test_a_model_that_was_planned_can_be_collected() -> None:
