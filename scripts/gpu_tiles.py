@@ -87,8 +87,7 @@ def blur_with(case: Case, images: int, device: torch.device) -> Callable[[], Ten
     target = launch.Target(shape[2:], case.layout != "NCHW") if case.transposed else None
     size = BLUR.out_size(shape[2:]) if case.transposed else shape[2:]
     x = torch.randn(*shape[:2], *size, device=device, dtype=_DTYPE).contiguous(memory_format=LAYOUTS[case.layout])
-    launch.TILES[case.layout != "NCHW", case.transposed] = case.tile
-    launch._OUTPUTS = 64  # else it would limit the rows
+    launch.TILES.update(dict.fromkeys(launch.TILES, case.tile))
     launch._plan.cache_clear()
     return partial(launch.run, x, BLUR, target)
 

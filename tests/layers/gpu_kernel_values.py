@@ -117,7 +117,8 @@ def test_accumulates_in_float32(dtype: torch.dtype, layout: torch.memory_format)
 
 @pytest.mark.parametrize("layout", slow([torch.contiguous_format, torch.channels_last]))
 def test_programs_meet(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, columns in zip(launch.TILES, (1, 2, 1, 2), strict=True):
+    for key in launch.TILES:
+        columns = 1 if key[0] == "channels" else 2
         monkeypatch.setitem(launch.TILES, key, launch.Tile(2, columns, 1, 2 - columns))
     monkeypatch.setattr(launch, "_MOST_IMAGES", 2)
     launch._plan.cache_clear()

@@ -39,6 +39,7 @@ def written_out(axis: Axis, shape: tuple[int, int]) -> np.ndarray:
     """The matrix of an axis with a source and a result of these lengths."""
     length, size = shape
     matrix, last = np.zeros(shape), -(-length // axis.writes) - 1
+    assert last * axis.reads - axis.before + axis.slots - axis.after <= size  # what the kernel reads without a mask
     for row in range(length):
         unit, i = divmod(row, axis.writes)
         weights = np.array(axis.weights[i])

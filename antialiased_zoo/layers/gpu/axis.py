@@ -41,6 +41,7 @@ class Axis(NamedTuple):
         writes: Number of positions that a unit writes.
         reads: Number of positions of the source between two units.
         before: Number of positions that a unit reads before its first.
+        after: Number of positions that the last unit may read after the source's last.
         weights: For each position that a unit writes, the weight of each position that it reads.
         is_padded: True if a position outside the source copies one inside it; False if it is zero.
         folds: How often a position outside is reflected until it lies in the source; 0 copies the border.
@@ -52,6 +53,7 @@ class Axis(NamedTuple):
     writes: int
     reads: int
     before: int
+    after: int
     weights: _Table
     is_padded: bool
     folds: int
@@ -68,6 +70,7 @@ def blur_axis(facts: AxisFacts) -> Axis:
         writes=1,
         reads=stride,
         before=padding[0],
+        after=max(padding[1], 0),
         weights=(taps,),
         is_padded=mode != "constant",
         folds=folds,
@@ -100,6 +103,7 @@ def transposed_axis(facts: AxisFacts) -> Axis:
         writes=stride,
         reads=1,
         before=-window.start,
+        after=max(last + window.stop - count, 0),
         weights=_table(regular, stride, window),
         is_padded=False,
         folds=0,

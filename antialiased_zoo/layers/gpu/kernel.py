@@ -1,13 +1,15 @@
 """The Triton kernel: a separable blur with padding and stride, or its transpose, as a gather.
 
-Along each axis the result is divided into units (`Axis`). A program computes a band of units of rows,
-for some items: each a few units of columns, of some channels. It reads each source row once, sums it
-along the columns, and adds the sums to the rows of the band that use it; a row is stored when it is
-complete. The transpose gathers from the outputs that have read a position, so the gradient needs no
-atomic additions and no saved tensors.
+Along each axis the result is divided into units (`Axis`). A thread computes an item: some units of rows
+by some units of columns, of some channels. It reads each source row once, sums it along the columns, and
+adds the sums to the rows that use it; a row is stored when it is complete. The transpose gathers from the
+outputs that have read a position, so the gradient needs no atomic additions and no saved tensors.
 
 Threads read and write vectors. In channels-last they hold channels; otherwise they hold the columns of
 an item, if rows are aligned, and the columns around them, which neighbours hold, are read one by one.
+
+The GPU's memory is not the limit but the requests to its second-level cache, at most one for 128 bytes.
+So in NCHW a program's items are neighbours along the rows too, and share what they read.
 """
 # Triton's language differs from Python: constants are upper-case, tuples grow by concatenation, there is
 # no unpacking, and the ends of loops are constants with a name.
@@ -36,38 +38,50 @@ def blur_kernel(
 ) -> None:  # fmt: skip
     """Compute ``y`` from ``x`` in ``DTYPE``.
 
-    ``Y`` and ``X`` are the `Axis` of the rows and of the columns. Programs take turns along
-    ``group`` vectors of channels, then the columns, the rows and the images.
+    ``Y`` and ``X`` are the `Axis` of the rows and of the columns. In channels-last, items follow each other
+    along ``group`` vectors of channels, then the columns and the rows; else along the columns, the rows and
+    the channels.
     """
     image = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
-    units = tl.cdiv(y_columns, X.writes)
-    blocks = tl.cdiv(units, COLUMNS)  # the items of a row and a channel
-    chunks = tl.cdiv(blocks * group, ITEMS)
+    row_units, units = tl.cdiv(y_rows, Y.writes), tl.cdiv(y_columns, X.writes)
+    bands, blocks = tl.cdiv(row_units, ROWS), tl.cdiv(units, COLUMNS)
     if LAYOUT.is_last:
         program, part = _divided(tl.program_id(0), tl.cdiv(channels, group))
-        band, chunk = _divided(program, chunks)
-        block, channel = _divided(chunk * ITEMS + tl.arange(0, ITEMS), group)
+        band, chunk = _divided(program, tl.cdiv(blocks * group, ITEMS))
+        block, channel = _divided(chunk * ITEMS + tl.arange(0, ITEMS)[:, None], group)
         channel += part * group
-        x_column, y_column = x_column * LAYOUT.x_align, y_column * LAYOUT.y_align
+        x_row, x_column = x_row * LAYOUT.x_align, x_column * LAYOUT.x_align
+        y_row, y_column = y_row * LAYOUT.y_align, y_column * LAYOUT.y_align
     else:
-        band, chunk = _divided(tl.program_id(0), chunks)
-        channel, block = _divided(chunk * ITEMS + tl.arange(0, ITEMS), blocks)
-        x_channel, y_channel = x_channel * LAYOUT.x_align, y_channel * LAYOUT.y_align
-    band *= ROWS
-    block, channel = block[:, None], channel[:, None]
+        item, block = _divided(tl.program_id(0) * ITEMS + tl.arange(0, ITEMS)[:, None], blocks)
+        channel, band = _divided(item, bands)
+        x_row, x_channel = x_row * LAYOUT.x_align, x_channel * LAYOUT.x_align
+        y_row, y_channel = y_row * LAYOUT.y_align, y_channel * LAYOUT.y_align
     valid = (block < blocks) & (channel < channels) & (image < images)
+    # What is not valid reads as if it were the last that is: then only reads near the borders need masks.
+    image, channel = tl.minimum(image, images - 1), tl.minimum(channel, channels - 1)
+    # The last band and block end with the last unit, so they may compute again what those before compute.
+    band = tl.minimum(band * ROWS, row_units - ROWS)
+    unit = block * COLUMNS if LAYOUT.is_wide else tl.minimum(block * COLUMNS, units - COLUMNS)
     VECTOR: tl.constexpr = LAYOUT.vector
     channel = channel * VECTOR + tl.arange(0, VECTOR)[None, :]
-    unit = block * COLUMNS
     x += image.to(tl.int64) * x_image * LAYOUT.x_align
     y += image.to(tl.int64) * y_image * LAYOUT.y_align
-    source = _columns(channel * x_channel, x_column, x_columns, unit, valid, COLUMNS, X, LAYOUT)
+    x_first, y_first = channel * x_channel, channel * y_channel
+    if LAYOUT.is_last:
+        x += band * Y.reads * x_row
+        y += band * Y.writes * y_row
+    else:
+        x_first += band * Y.reads * x_row
+        y_first += band * Y.writes * y_row
+    source = _columns(x_first, x_column, x_columns, unit, COLUMNS, X, LAYOUT)
+    target = _targets(y_first, y_column, y_columns, unit, valid, COLUMNS * X.writes, X, LAYOUT)
 
     column_weights, row_weights = (), ()
     for q in tl.static_range(COLUMNS):
-        column_weights = column_weights + (_weights(unit + q, units, X, DTYPE),)
+        column_weights = column_weights + (_weights(unit, units, q, COLUMNS, X, DTYPE),)
     for q in tl.static_range(ROWS):
-        row_weights = row_weights + (_weights(band + q, tl.cdiv(y_rows, Y.writes), Y, DTYPE),)
+        row_weights = row_weights + (_weights(band, row_units, q, ROWS, Y, DTYPE),)
     WRITTEN: tl.constexpr = COLUMNS * X.writes
     BAND: tl.constexpr = ROWS * Y.writes
     sums = ((tl.zeros([ITEMS, VECTOR], DTYPE),) * WRITTEN,) * BAND
@@ -75,16 +89,14 @@ def blur_kernel(
     ahead = ()  # the source rows, of which the last few are not used yet
     for step in tl.static_range(STEPS + AHEAD):
         if step < STEPS:
-            place = band * Y.reads - Y.before + step
-            ahead = ahead + (_read(x, x_row * LAYOUT.x_align, x_rows, place, source, Y, X),)
+            ahead = ahead + (_read(x, x_row, x_rows, band * Y.reads, step, STEPS, source, Y),)
         if step >= AHEAD:
             totals = _sums(ahead[step - AHEAD], column_weights, ITEMS, COLUMNS, X, LAYOUT, DTYPE)
             sums = _added(sums, totals, row_weights, step - AHEAD, Y)
             for i in tl.static_range(BAND):
                 if step - AHEAD == i // Y.writes * Y.reads + Y.slots - 1:  # the row is complete
-                    row = band * Y.writes + i
-                    out = y + row * y_row * LAYOUT.y_align + channel * y_channel
-                    _write(out, y_column, y_columns, unit, valid & (row < y_rows), sums[i], ITEMS, X, LAYOUT)
+                    is_inside = True if i <= BAND - Y.writes else band * Y.writes + i < y_rows
+                    _write(y + i * y_row, target, is_inside, sums[i], ITEMS, LAYOUT)
 
 
 @triton.jit
@@ -96,8 +108,10 @@ def _divided(number: tl.tensor, divisor: tl.tensor) -> tl.tuple:
 
 
 @triton.jit
-def _weights(unit: tl.tensor, units: tl.tensor, axis: tl.constexpr, DTYPE: tl.constexpr) -> tl.tuple:
-    """The weights of one unit: for each position written, of each position read."""
+def _weights(
+    first: tl.tensor, units: tl.tensor, q: tl.constexpr, COUNT: tl.constexpr, axis: tl.constexpr, DTYPE: tl.constexpr
+) -> tl.tuple:
+    """The weights of one of ``COUNT`` units: for each position written, of each position read."""
     WRITES: tl.constexpr = axis.writes
     SLOTS: tl.constexpr = axis.slots
     BORDERS: tl.constexpr = len(axis.borders)
@@ -105,11 +119,13 @@ def _weights(unit: tl.tensor, units: tl.tensor, axis: tl.constexpr, DTYPE: tl.co
     for i in tl.static_range(WRITES):
         row = ()
         for slot in tl.static_range(SLOTS):
-            weight = tl.zeros_like(unit).to(DTYPE) + axis.weights[i][slot]
+            weight = tl.zeros_like(first).to(DTYPE) + axis.weights[i][slot]
             for b in tl.static_range(BORDERS):
-                if axis.borders[b].weights[i][slot] != 0:
+                # All but the first or last of the units are too far from the border.
+                near = COUNT - 1 - q if axis.borders[b].is_last else q
+                if axis.borders[b].weights[i][slot] != 0 and near <= axis.borders[b].unit:
                     place = units - 1 - axis.borders[b].unit if axis.borders[b].is_last else axis.borders[b].unit
-                    weight += tl.where(unit == place, axis.borders[b].weights[i][slot], 0.0)
+                    weight += tl.where(first + q == place, axis.borders[b].weights[i][slot], 0.0)
             row = row + (weight,)
         rows = rows + (row,)
     return rows
@@ -117,22 +133,29 @@ def _weights(unit: tl.tensor, units: tl.tensor, axis: tl.constexpr, DTYPE: tl.co
 
 @triton.jit
 def _columns(
-    channel: tl.tensor, x_column: tl.tensor, x_columns: tl.tensor, unit: tl.tensor, valid: tl.tensor,
+    channel: tl.tensor, x_column: tl.tensor, x_columns: tl.tensor, unit: tl.tensor,
     COLUMNS: tl.constexpr, X: tl.constexpr, LAYOUT: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """The offsets and masks of the columns that an item reads; of a vector of columns, last."""
+    """The offsets, in two parts, and masks of the columns that an item reads; of a vector of columns, last."""
     WINDOW: tl.constexpr = (COLUMNS - 1) * X.reads + X.slots
     WIDTH: tl.constexpr = COLUMNS * X.reads
-    offsets, masks = (), ()
+    first = channel + unit * X.reads * x_column
+    everywhere = tl.full(unit.shape, True, tl.int1)
+    offsets, shifts, masks = (), (), ()
     for i in tl.static_range(WINDOW):
         if not LAYOUT.is_wide or i < X.before or i >= X.before + WIDTH:
             place = unit * X.reads - X.before + i
-            offsets = offsets + (channel + _copied(place, x_columns, X) * x_column,)
-            masks = masks + (valid if X.is_padded else valid & (place >= 0) & (place < x_columns),)
+            if i < X.before or i >= WINDOW - X.after:
+                offsets, shifts = offsets + (channel + _copied(place, x_columns, X) * x_column,), shifts + (0,)
+                masks = masks + (everywhere if X.is_padded else (place >= 0) & (place < x_columns),)
+            else:
+                # In two parts, since the instruction that reads adds a constant.
+                offsets, shifts = offsets + (first,), shifts + ((i - X.before) * x_column,)
+                masks = masks + (everywhere,)
     if LAYOUT.is_wide:
-        offsets = offsets + (channel + unit * X.reads + tl.arange(0, WIDTH)[None, :],)
-        masks = masks + (valid,)
-    return offsets, masks
+        offsets, shifts = offsets + (first + tl.arange(0, WIDTH)[None, :],), shifts + (0,)
+        masks = masks + (everywhere,)
+    return offsets, shifts, masks
 
 
 @triton.jit
@@ -150,20 +173,21 @@ def _copied(place: tl.tensor, size: tl.tensor, axis: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def _read(
-    x: tl.tensor, x_row: tl.tensor, x_rows: tl.tensor, place: tl.tensor, columns: tl.tuple,
-    Y: tl.constexpr, X: tl.constexpr,
+    x: tl.tensor, x_row: tl.tensor, x_rows: tl.tensor, first: tl.tensor, step: tl.constexpr, STEPS: tl.constexpr,
+    columns: tl.tuple, Y: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """Read the columns of one row of the source."""
-    offsets, masks = columns[0], columns[1]
+    """Read the columns of one of the rows that an item reads; all but those near the borders are in the source."""
+    offsets, shifts, masks = columns[0], columns[1], columns[2]
     COUNT: tl.constexpr = len(offsets)
-    row = x + _copied(place, x_rows, Y) * x_row
+    place = first + (step - Y.before)
+    if step >= Y.before and step < STEPS - Y.after:
+        row, is_inside = x + (step - Y.before) * x_row, True
+    else:
+        row = x + (_copied(place, x_rows, Y) - first) * x_row
+        is_inside = True if Y.is_padded else (place >= 0) & (place < x_rows)
     values = ()
     for i in tl.static_range(COUNT):
-        if Y.is_padded and X.is_padded:
-            values = values + (tl.load(row + offsets[i], mask=masks[i]),)
-        else:
-            is_inside = Y.is_padded or (place >= 0) & (place < x_rows)
-            values = values + (tl.load(row + offsets[i], mask=masks[i] & is_inside, other=0.0),)
+        values = values + (tl.load(row + offsets[i] + shifts[i], mask=masks[i] & is_inside, other=0.0),)
     return values
 
 
@@ -236,22 +260,39 @@ def _plus(total: tl.tensor, value: tl.tensor, weight: tl.tensor, USE: tl.constex
 
 
 @triton.jit
-def _write(
-    row: tl.tensor, y_column: tl.tensor, y_columns: tl.tensor, unit: tl.tensor, valid: tl.tensor, values: tl.tuple,
-    ITEMS: tl.constexpr, X: tl.constexpr, LAYOUT: tl.constexpr,
-) -> None:  # fmt: skip
-    """Write an item's columns of one row of the result."""
-    COUNT: tl.constexpr = len(values)
+def _targets(
+    channel: tl.tensor, y_column: tl.tensor, y_columns: tl.tensor, unit: tl.tensor, valid: tl.tensor,
+    COUNT: tl.constexpr, X: tl.constexpr, LAYOUT: tl.constexpr,
+) -> tl.tuple:  # fmt: skip
+    """The offsets and masks of the columns that an item writes, as one vector or one by one."""
     column = unit * X.writes
     if LAYOUT.is_wide:
-        tl.store(row + column + tl.arange(0, COUNT)[None, :], _joined(values, ITEMS), mask=valid)
+        return (channel + column + tl.arange(0, COUNT)[None, :],), (valid,)
     elif not LAYOUT.is_last and COUNT & (COUNT - 1) == 0:
         # Joined, so that neighbouring threads write neighbouring columns.
         columns = column + tl.arange(0, COUNT)[None, :]
-        tl.store(row + columns * y_column, _joined(values, ITEMS), mask=valid & (columns < y_columns))
+        return (channel + columns * y_column,), (valid & (columns < y_columns),)
+    else:
+        offsets, masks = (), ()
+        for j in tl.static_range(COUNT):
+            offsets = offsets + (channel + (column + j) * y_column,)
+            masks = masks + (valid & (column + j < y_columns),)
+        return offsets, masks
+
+
+@triton.jit
+def _write(
+    row: tl.tensor, targets: tl.tuple, is_inside: tl.tensor, values: tl.tuple,
+    ITEMS: tl.constexpr, LAYOUT: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write an item's columns of one row of the result."""
+    COUNT: tl.constexpr = len(values)
+    offsets, masks = targets[0], targets[1]
+    if not LAYOUT.is_last and len(offsets) == 1:
+        tl.store(row + offsets[0], _joined(values, ITEMS), mask=masks[0] & is_inside)
     else:
         for j in tl.static_range(COUNT):
-            tl.store(row + (column + j) * y_column, values[j], mask=valid & (column + j < y_columns))
+            tl.store(row + offsets[j], values[j], mask=masks[j] & is_inside)
 
 
 @triton.jit

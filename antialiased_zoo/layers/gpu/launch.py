@@ -27,8 +27,8 @@ class Tile(NamedTuple):
     """What a program computes.
 
     Attributes:
-        rows: The most units of rows; fewer if a thread would compute more than `_OUTPUTS` of the blur's outputs.
-        columns: Units of columns of a thread, where it does not read vectors of columns.
+        rows: The most units of rows of a thread.
+        columns: The most units of columns of a thread, where it does not read vectors of columns.
         warps: Number of warps of 32 threads; each thread computes an item.
         ahead: Number of rows that are read before they are needed.
     """
@@ -39,15 +39,18 @@ class Tile(NamedTuple):
     ahead: int
 
 
-# By layout (channels-last or not) and direction (transposed or not): those that do best on an H100 in
-# bfloat16 for maps of 28 to 112 pixels (results/benchmark/gpu/tiles.json).
+# By what a thread reads and writes at once, and direction (transposed or not): those that do best on an H100 in
+# bfloat16 for maps of 28 to 223 pixels (results/benchmark/gpu/tiles.json).
 TILES = {
-    (True, False): Tile(rows=4, columns=1, warps=2, ahead=2),
-    (True, True): Tile(rows=2, columns=1, warps=4, ahead=1),
-    (False, False): Tile(rows=4, columns=2, warps=1, ahead=2),
-    (False, True): Tile(rows=4, columns=2, warps=1, ahead=1),
+    ("channels", False): Tile(rows=2, columns=1, warps=1, ahead=2),
+    ("channels", True): Tile(rows=2, columns=1, warps=4, ahead=1),
+    ("16 bytes of columns", False): Tile(rows=2, columns=1, warps=1, ahead=2),
+    ("16 bytes of columns", True): Tile(rows=1, columns=1, warps=8, ahead=1),
+    ("fewer columns", False): Tile(rows=2, columns=1, warps=8, ahead=2),
+    ("fewer columns", True): Tile(rows=2, columns=1, warps=8, ahead=1),
+    ("a column", False): Tile(rows=4, columns=2, warps=4, ahead=2),
+    ("a column", True): Tile(rows=4, columns=2, warps=8, ahead=3),
 }
-_OUTPUTS = 8
 _MOST_IMAGES = 65_535  # CUDA's limit for the second axis of a grid
 # The most vectors of channels of a program in channels-last: its items share the columns that they read.
 _GROUP = 8
@@ -69,6 +72,14 @@ class Layout(NamedTuple):
     vector: int
     x_align: int
     y_align: int
+
+    def kind(self, most: int) -> str:
+        """The kind of layout in `TILES`; ``most`` elements have 16 bytes."""
+        if self.is_last:
+            return "channels"
+        if self.is_wide:
+            return "16 bytes of columns" if max(self.x_align, self.y_align) == most else "fewer columns"
+        return "a column"
 
 
 class Target(NamedTuple):
@@ -146,19 +157,21 @@ def _launch(source: _Source, y: Tensor, dtype: torch.dtype, blur: Blur, target: 
     """The launch that fills ``y``, a tensor without data."""
     images, channels, height, width = y.shape
     is_last = is_channels_last(y)
-    tile = TILES[is_last, target is not None]
     size = target.size if target else source.shape[2:]
     axes = zip(blur.taps, blur.stride, blur.padding, (blur.mode,) * 2, size, strict=True)
     y_axis, x_axis = ((transposed_axis if target else blur_axis)(facts) for facts in axes)
-    if is_last:
-        layout, units = _channel_vectors(source), tile.columns
-    else:
-        layout, units = _column_vectors(source, width, x_axis) or (_SCALARS, tile.columns)
-    band = max(1, min(tile.rows, _OUTPUTS // units))
+    layout, units = (_channel_vectors(source), 1) if is_last else _column_vectors(source, width, x_axis)
+    tile = TILES[layout.kind(source.most), target is not None]
+    if not layout.is_wide:
+        units = min(tile.columns, triton.cdiv(width, x_axis.writes))
+    band = min(tile.rows, triton.cdiv(height, y_axis.writes))
     vectors, blocks = channels // layout.vector, triton.cdiv(width, units * x_axis.writes)
-    group = triton.cdiv(vectors, triton.cdiv(vectors, _GROUP)) if is_last else vectors
-    chunks = triton.cdiv(blocks * group, 32 * tile.warps)
-    programs = triton.cdiv(height, band * y_axis.writes) * triton.cdiv(vectors, group) * chunks
+    bands, items = triton.cdiv(height, band * y_axis.writes), 32 * tile.warps
+    group = triton.cdiv(vectors, triton.cdiv(vectors, _GROUP))
+    if is_last:
+        programs = bands * triton.cdiv(vectors, group) * triton.cdiv(blocks * group, items)
+    else:
+        programs = triton.cdiv(vectors * bands * blocks, items)
     grid = (programs, min(images, _MOST_IMAGES), triton.cdiv(images, _MOST_IMAGES))
     along = 1 if is_last else 3  # the axis of the elements of a vector
     x_strides = [n if i == along else n // layout.x_align for i, n in enumerate(source.strides)]
@@ -183,17 +196,14 @@ class _Source(NamedTuple):
         return self.is_aligned and self.strides[along] == 1 and not any(n % vector for n in others)
 
 
-_SCALARS = Layout(False, False, 1, 1, 1)
-
-
 def _channel_vectors(source: _Source) -> Layout:
     """The widest vectors of channels."""
     vector = math.gcd(source.shape[1], source.most)
     return Layout(True, False, vector, vector if source.holds(vector, along=1) else 1, vector)
 
 
-def _column_vectors(source: _Source, width: int, axis: Axis) -> tuple[Layout, int] | None:
-    """The widest vectors of columns, and the units in each; None if the rows are not aligned."""
+def _column_vectors(source: _Source, width: int, axis: Axis) -> tuple[Layout, int]:
+    """The widest vectors of columns, and the units in each; single columns if the rows are not aligned."""
     longer = max(axis.reads, axis.writes)
     units = source.most // longer if longer & (longer - 1) == 0 else 0
     while units * longer > 1:
@@ -202,4 +212,4 @@ def _column_vectors(source: _Source, width: int, axis: Axis) -> tuple[Layout, in
         if is_whole and axis.before >= 0 and source.holds(reads, along=3):
             return Layout(False, True, 1, reads, writes), units
         units //= 2
-    return None
+    return Layout(False, False, 1, 1, 1), 1
