@@ -91,7 +91,12 @@ def _small_map(op: Op, extra: int, generator: torch.Generator) -> Tensor:
     window = op.window or Window((1,) * len(op.stride), (), (1,) * len(op.stride))
     spans = [d * (k - 1) + 1 for k, d in zip(window.size, window.dilation, strict=True)]
     size = [span + 2 * stride + extra for span, stride in zip(spans, op.stride, strict=True)]
-    return torch.randn(1, op.in_channels or 2, *size, generator=generator)
+    return _random((1, op.in_channels or 2, *size), generator)
+
+
+def _random(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Random numbers of the dtype of `_with_random_weights`, whatever torch's default is."""
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
 def _with_random_weights(module: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -145,7 +150,7 @@ def returns_activation(norm: nn.Module, name: str, shape: Sequence[int]) -> bool
             generator = torch.Generator().manual_seed(0)
             twin = _with_random_weights(norm, generator)
             twin.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[-1]))
-            result = run_apart(twin.forward, torch.randn(*shape, generator=generator))
+            result = run_apart(twin.forward, _random(shape, generator))
     except Exception:
         return False
     return len(outputs) == 1 and outputs[0] is result

@@ -107,6 +107,20 @@ def test_a_model_that_is_built_without_data_is_treated_alike() -> None:
     assert sum(isinstance(module, az.Downsample) for module in network.modules()) == 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_torchs_default_dtype_changes_nothing(dtype: torch.dtype) -> None:
+    """The copy that is run has a dtype of its own, and so must the random map."""
+    conv = SameConv(2, 2, 3, 2)
+    torch.set_default_dtype(dtype)
+    try:
+        assert find_stride_offsets(conv, read_module(conv), (1, 1)) == ((1, 0), (1, 0))
+        network = az.efficientnet_lite0(filter_size=4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert sum(isinstance(module, az.Downsample) for module in network.modules()) == 4
+    assert next(network.parameters()).dtype == dtype
+
+
 def test_what_is_not_its_dense_evaluation_is_left_with_the_reason() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), Turned(4, 4, 3, 2), nn.ReLU())
     (site,) = az.plan(net).sites
