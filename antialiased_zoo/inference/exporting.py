@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from .adaptive_pool import replace_adaptive_pools
+from .compiled import uncompiled
 
 #: Axes of a batch of images that may be dynamic.
 AXES = {"batch": 0, "height": 2, "width": 3}
 
 #: A function from a batch ``(N, C, H, W)`` to the network's output, which `load_exported` returns.
-Exported: TypeAlias = Callable[[Tensor], Tensor]
+Exported: TypeAlias = Callable[[Tensor], Any]
 
 #: ONNX opset version: the one for which torch's exporter is written, so nothing is converted.
 OPSET = 18
@@ -34,7 +35,8 @@ def export_model(
     """Export a network in evaluation mode to a file for another runtime.
 
     Args:
-        model: The network, antialiased or not, on a CPU or a GPU; its mode is restored.
+        model: The network, antialiased or not, compiled or not, on a CPU or a GPU; its mode is
+            restored.
         path: The file to write.
         format: "onnx" (opset 18; ONNX Runtime, TensorRT), "pt2" (`torch.export`) or "aoti" (a
             compiled AOTInductor package for this machine's kind of CPU or GPU).
@@ -58,9 +60,10 @@ def export_model(
         torch.Size([1, 8, 32, 111])
     """
     _check_format(format)
+    dynamic = (dynamic,) if isinstance(dynamic, str) else tuple(dynamic)
     if unknown := [axis for axis in dynamic if axis not in AXES]:
         raise ValueError(f"dynamic axes must be among {', '.join(AXES)}; got {', '.join(unknown)}")
-    path = Path(path)
+    model, path = uncompiled(model), Path(path)
     tensor = next(iter(model.parameters()), torch.empty(0))
     # Two images, since torch treats a size of 1 as constant.
     shape = (2 if "batch" in dynamic else 1, *input_size)
@@ -68,7 +71,7 @@ def export_model(
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
-            _FORMATS[format](model.eval(), images, tuple(dynamic), path)
+            _FORMATS[format](model.eval(), images, dynamic, path)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -85,14 +88,19 @@ def load_exported(path: str | os.PathLike[str], format: str | None = None) -> Ex
         format: As in `export_model`. Default: detected from the file's content.
 
     Returns:
-        A function from a batch ``(N, C, H, W)`` to the network's output.
+        A function from a batch ``(N, C, H, W)`` to the network's output. Several outputs of an ONNX
+        file are a list, also if the network returned a dict.
 
     Raises:
         ValueError: If the format is unknown.
+        FileNotFoundError: If there is no such file.
         ImportError: If ONNX Runtime is needed but not installed.
     """
+    if format is not None:
+        _check_format(format)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
     format = format or _format_of(Path(path))
-    _check_format(format)
     return _LOADERS[format](str(path))
 
 
@@ -156,7 +164,12 @@ def _load_onnx(path: str) -> Exported:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda images: torch.from_numpy(session.run(None, {name: images.cpu().numpy()})[0])
+
+    def run(images: Tensor) -> Any:
+        outputs = [torch.from_numpy(output) for output in session.run(None, {name: images.cpu().numpy()})]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    return run
 
 
 def _load_program(path: str) -> Exported:

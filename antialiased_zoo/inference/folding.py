@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..transform import Dataflow, blur_before, is_plain, replace_module
+from .compiled import uncompiled
 from .packed_conv import pack_
 
 
@@ -24,7 +25,8 @@ def for_inference(model: nn.Module) -> nn.Module:
     * No parameter requires a gradient.
 
     Args:
-        model: A network that `torch.fx` can trace, with trained statistics; antialiased or not.
+        model: A network that `torch.fx` can trace, with trained statistics; antialiased or not. Of a
+            compiled one, the module inside is copied: compile the copy again.
 
     Returns:
         The copy, in evaluation mode; the model itself is not changed. The outputs agree to rounding.
@@ -39,7 +41,7 @@ def for_inference(model: nn.Module) -> nn.Module:
         >>> type(quick.features[0][1]).__name__
         'Identity'
     """
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(uncompiled(model)).eval()
     flow = Dataflow(model)
     for node in list(flow.graph.nodes):
         if (found := _foldable(node, flow)) is not None:

@@ -160,6 +160,27 @@ def test_the_modes_of_a_model_stay_and_the_export_is_of_evaluation(tmp_path: Pat
         az.load_exported(path)(torch.randn(1, 3, 36, 32))
 
 
+@pytest.mark.parametrize("format", ["pt2", "onnx"])
+def test_every_output_of_a_network_is_returned(format: str, tmp_path: Path) -> None:
+    if format == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package)
+    net = az.create_model("alexnet", features_only=True, out_indices=(0, 2)).eval()
+    network = az.load_exported(az.export_model(net, tmp_path / "net", format=format, input_size=(3, 80, 80)))
+    images = torch.randn(1, 3, 80, 80)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), net(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_network_is_exported_as_what_was_compiled(tmp_path: Path) -> None:
+    net = small_network()
+    path = az.export_model(
+        torch.compile(net), tmp_path / "net.pt2", format="pt2", input_size=(3, 40, 36), dynamic="batch"
+    )
+    images = torch.randn(3, 3, 40, 36)
+    torch.testing.assert_close(az.load_exported(path)(images), net(images).detach())
+
+
 def test_arguments_are_checked(tmp_path: Path) -> None:
     net = nn.Conv2d(3, 4, 1)
     with pytest.raises(ValueError, match="format must be one of onnx, pt2, aoti, got 'onxx'"):
@@ -170,6 +191,8 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
         az.export_model(net, tmp_path / "a", dynamic=("batch", "depth"))
     with pytest.raises(ValueError, match=r"must end in \.pt2"):
         az.export_model(net, tmp_path / "a.so", format="aoti")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        az.load_exported(tmp_path / "a")
     assert not list(tmp_path.iterdir())
 
 

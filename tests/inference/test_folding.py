@@ -89,3 +89,10 @@ def test_a_convolution_with_a_method_of_its_own_stays(method: str) -> None:
     model[1].running_mean.normal_()
     x = torch.randn(1, 3, 8, 8)
     torch.testing.assert_close(az.for_inference(model)(x), model(x).detach())
+
+
+def test_of_a_compiled_network_the_module_inside_is_copied() -> None:
+    model = trained("resnet18")
+    quick = az.for_inference(torch.compile(model))
+    assert isinstance(quick, type(model))
+    assert isinstance(quick.bn1, nn.Identity)
