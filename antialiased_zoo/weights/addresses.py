@@ -53,7 +53,7 @@ def check_url(url: str) -> None:
     except ValueError as error:
         raise ValueError(f"source {url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise ValueError(f"source is {url!r}; it must begin with https://, hf:// or package:")
+        raise ValueError(f"source is {url!r}; it must begin with https:// (http:// on this machine)")
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"source is {url!r}; http:// is allowed only for this machine, use https://")
     if parts.username or parts.password:

@@ -47,7 +47,9 @@ class Snapshot:
 
 
 def find(name: str, revision: str) -> Snapshot:
-    """Look up a repository's files, online or, if the hub cannot be reached, as they were found before.
+    """Look up a repository's files, online or, if the hub cannot be reached or refuses, as they were found before.
+
+    A refusal is often not the hub's own: a firewall answers 403 in its place, and a token expires.
 
     Args:
         name: ``owner/name``.
@@ -55,7 +57,7 @@ def find(name: str, revision: str) -> Snapshot:
 
     Raises:
         OfflineError: The network is forbidden, and they were never found before.
-        FetchError: The hub has no such files, states no digest of them, or cannot be reached.
+        FetchError: The hub has no such files, states no digest of them, cannot be reached, or refuses.
     """
     try:
         record = _record_path(name, revision)

@@ -84,6 +84,20 @@ class TestHosts:
             get("https://no-such-host.invalid/x")
         assert asked == ["no-such-host.invalid:443"] * HASTE.attempts
 
+    @pytest.mark.parametrize(
+        ("proxy", "reason"),
+        [
+            ("http://127.0.0.1:9", "the proxy 127.0.0.1:9 failed: Connection refused"),
+            ("http://me:secret@proxy.invalid:3128", "the proxy proxy.invalid:3128 failed: Failed to resolve"),
+        ],
+    )
+    def test_a_dead_proxy_is_named(self, proxy: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("https_proxy", proxy)
+        monkeypatch.setenv("no_proxy", "")
+        with pytest.raises(SourcesFailedError, match=reason) as caught:
+            get("https://example.org/x")
+        assert "secret" not in str(caught.value)
+
     def test_this_machine_is_never_asked_through_a_proxy(
         self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -69,6 +69,27 @@ def test_found_again_without_the_hub(server: FakeHub, monkeypatch: pytest.Monkey
         repository.open_place("hf-hub:me/other")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_found_again_where_the_hub_refuses(
+    status: int,
+    answers: Callable[[Callable[[Handler, str], bool]], None],
+    server: FakeHub,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A firewall answers 403 in the hub's place, and a token expires."""
+    known = repository.open_place(PLACE).path
+
+    def refuse(handler: Handler, name: str) -> bool:
+        handler.answer(b"", status)
+        return True
+
+    answers(refuse)
+    assert repository.open_place(PLACE).path == known
+    assert f"cannot look up me/mine at main: HTTP {status}" in caplog.text
+    with pytest.raises(FetchError, match=f"cannot get me/other at main: HTTP {status} .*set HF_TOKEN"):
+        repository.open_place("hf-hub:me/other")
+
+
 def test_what_the_hub_does_not_state_is_not_used(
     answers: Callable[[Callable[[Handler, str], bool]], None], server: FakeHub
 ) -> None:

@@ -122,7 +122,7 @@ class Network:
 
 def _open(scheme: str, place: tuple[str, int], clock: Clock) -> Stream:
     proxy = proxy_for(scheme, place)
-    stream = Stream(_tcp(_resolve(*(place_of(proxy) if proxy else place), clock), clock), clock)
+    stream = Stream(_to_proxy(place_of(proxy), clock) if proxy else _to(place, clock), clock)
     try:
         if scheme == "https":
             if proxy:
@@ -132,6 +132,26 @@ def _open(scheme: str, place: tuple[str, int], clock: Clock) -> Stream:
         stream.close()
         raise
     return stream
+
+
+def _to(place: tuple[str, int], clock: Clock) -> socket.socket:
+    return _tcp(_resolve(*place, clock), clock)
+
+
+def _to_proxy(place: tuple[str, int], clock: Clock) -> socket.socket:
+    """Connect to a proxy; an error names it, since the address that was asked for is another's."""
+    try:
+        return _to(place, clock)
+    except (OSError, SourceError) as error:
+        transient = error.transient if isinstance(error, SourceError) else True
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"the proxy {name_of(place)} failed: {reason}", transient=transient) from None
+
+
+def name_of(place: tuple[str, int]) -> str:
+    """Return a host and port as in an address."""
+    host, port = place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def place_of(url: SplitResult) -> tuple[str, int]:
@@ -226,8 +246,7 @@ def _tcp(addresses: list[tuple[Any, ...]], clock: Clock) -> socket.socket:
 
 
 def _tunnel(stream: Stream, place: tuple[str, int], headers: dict[str, str]) -> None:
-    host, port = place
-    name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = name_of(place)
     stream.sendall(head("CONNECT", name, {"Host": name, **headers}))
     answer = http.client.HTTPResponse(stream, method="CONNECT")  # type: ignore[arg-type]  # it needs makefile alone
     answer.begin()

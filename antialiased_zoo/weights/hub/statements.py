@@ -62,8 +62,8 @@ class Hub:
         """Return what the hub states about the file of an ``hf://`` source; None if there is no such file.
 
         Raises:
-            FetchError: The hub refuses, or states no digest.
-            SourceError: The hub cannot be reached.
+            FetchError: The hub states no digest.
+            SourceError: The hub cannot be reached, or refuses.
         """
         statement = Statement()
 
@@ -89,8 +89,8 @@ class Hub:
         """Return a small file, verified; None if there is no such file.
 
         Raises:
-            FetchError: The hub refuses, states no digest, or sends another file.
-            SourceError: The hub cannot be reached.
+            FetchError: The hub states no digest, or sends another file.
+            SourceError: The hub cannot be reached, or refuses.
         """
         statement = Statement()
 
@@ -119,7 +119,7 @@ def _note(statement: Statement, answer: Answer, url: str) -> None:
     if answer.url.hostname != urlsplit(url).hostname:
         return
     if answer.status in (401, 403):
-        raise FetchError(f"cannot get {redacted(url)}: {refusal(answer)}")
+        raise SourceError(refusal(answer))
     if answer.status < 400:
         statement.digest = stated_digest(answer) or statement.digest
         statement.commit = _hex(answer.headers.get("X-Repo-Commit", ""), 40) or statement.commit
