@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from antialiased_zoo.weights import manifest
+from antialiased_zoo.weights import manifest, replacing
 from antialiased_zoo.weights.checkpoints.loading import read_state
 from antialiased_zoo.weights.entry import Entry
-from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.hub.digest import sha256
 from antialiased_zoo.zoo import find_architecture
 
@@ -69,7 +68,7 @@ def add_entry(
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     entry = manifest.parse(text, str(path)).find(*key)
     read_state(weights, _network(entry).state_dict())
-    with cache.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return entry
 

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from antialiased_zoo.errors import DigestError
 from antialiased_zoo.weights import Entry, WeightsFile, hub, manifest, repository
-from antialiased_zoo.weights.hub import cache
+from antialiased_zoo.weights.atomic_files import replacing, sweep_folder
 from antialiased_zoo.weights.hub.digest import sha256
 
 CARD = "README.md"
@@ -56,13 +56,13 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        cache.sweep_folder(path)
+        sweep_folder(path)
 
     def digests(self, names: Sequence[str]) -> dict[str, str]:  # noqa: D102  # as in `Target`
         return {name: digest_of(self.path / name) for name in names if (self.path / name).is_file()}
 
     def put(self, content: Path | bytes, name: str) -> None:  # noqa: D102
-        with cache.replacing(self.path / name) as temporary:
+        with replacing(self.path / name) as temporary:
             if isinstance(content, Path):
                 shutil.copyfile(content, temporary)
             else:

@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import ssl
-import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,8 +16,8 @@ from urllib.request import getproxies
 
 from .. import __version__
 from ..errors import CacheError, FetchError
-from ..weights import Entry, hub, manifest, read_small
-from .output import coloured, say, say_json, spec_of
+from ..weights import Entry, hub, manifest, read_small, replacing
+from .output import coloured, complain, say, say_json, spec_of
 
 _RECORD = ".antialiased_zoo_doctor.json"
 _COLOURS = {"alive": "green", "local": "green", "differs": "yellow"}
@@ -108,10 +107,10 @@ def _record(found: dict[str, list[hub.Finding]]) -> None:
     try:
         path = hub.cache.folder() / _RECORD
         hub.cache.make(path.parent)
-        with hub.cache.replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text(json.dumps(states), encoding="utf-8")
     except (FetchError, OSError) as error:
-        say(f"the results cannot be saved: {error}", sys.stderr)
+        complain(f"the results cannot be saved: {error}")
 
 
 def last_findings() -> dict[str, str]:

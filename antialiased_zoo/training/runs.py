@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..errors import MalformedFileError
-from ..weights import NetworkConfig, Preprocessing, hub
+from ..weights import NetworkConfig, Preprocessing, replacing
 
 State = dict[str, Any]
 
@@ -39,7 +39,7 @@ class RunFolder:
 
     def save_checkpoint(self, state: State) -> None:
         """Replaces the checkpoint atomically: a killed process leaves the old one or the new one."""
-        with hub.cache.replacing(self.checkpoint) as temporary:
+        with replacing(self.checkpoint) as temporary:
             torch.save(state, temporary)
 
     def load_checkpoint(self, identity: State) -> State | None:
@@ -102,7 +102,7 @@ class RunFolder:
         halved = {name: _halved(tensor).contiguous().cpu() for name, tensor in tensors.items()}
         content = save(halved, _metadata(tensors, {"preprocessing": preprocessing, **facts}))
         path = self.path / f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
-        with hub.cache.replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_bytes(content)
         return path
 
@@ -212,5 +212,5 @@ def write_json(path: Path, record: Any, *, indent: int = 1, sort_keys: bool = Fa
         sort_keys: Sort the keys of dicts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with hub.cache.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=indent, sort_keys=sort_keys) + "\n")

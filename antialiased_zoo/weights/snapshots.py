@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import FetchError, OfflineError
 from . import hub
+from .atomic_files import replacing
 from .hub import cache
 from .regular import read_small
 from .weights_file import WeightsFile
@@ -123,7 +124,7 @@ def _keep(name: str, revision: str, data: bytes) -> WeightsFile:
     file = _weights_file(name, revision, hashlib.sha256(data).hexdigest())
     path = cache.folder() / file.file
     cache.make(path.parent)
-    with cache.disk_errors(path.parent), cache.replacing(path) as temporary:
+    with cache.disk_errors(path.parent), replacing(path) as temporary:
         temporary.write_bytes(data)
     return file
 
@@ -137,7 +138,7 @@ def _record_path(name: str, revision: str) -> Path:
 def _remember(path: Path, found: Snapshot) -> None:
     with contextlib.suppress(FetchError, OSError):  # a read-only cache: it is looked up again
         cache.make(path.parent)
-        with cache.replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
 
 

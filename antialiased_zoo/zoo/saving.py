@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..weights import NetworkConfig, Preprocessing, hub, repository
+from ..weights import NetworkConfig, Preprocessing, replacing, repository
 from .model_card import model_card
 from .timm_config import pretrained_cfg
 
@@ -46,6 +46,7 @@ def save_pretrained(
         The folder.
 
     Raises:
+        TypeError: If it is not a network that `create_model` built.
         ValueError: If there are not as many class names as classes.
         antialiased_zoo.errors.StructureMismatchError: If the network was changed since it was
             built.
@@ -58,6 +59,12 @@ def save_pretrained(
     """
     from safetensors.torch import save_file
 
+    if not hasattr(model, "config_to_save"):
+        raise TypeError(
+            f"save_pretrained() takes a network that create_model() built, got {type(model).__name__}: of a wrapper, "
+            "give the module inside; of any other network, torch.save() the state_dict(), which states how it was "
+            "antialiased"
+        )
     given = {
         "classes": None if classes is None else tuple(classes),
         "preprocessing": preprocessing,
@@ -75,9 +82,9 @@ def save_pretrained(
     metadata = {"format": "pt", NetworkConfig.KEY: config.to_json()}
     texts = {repository.CONFIG: _config_json(model, config), "README.md": model_card(config)}
     for name, text in texts.items():
-        with hub.cache.replacing(folder / name) as temporary:
+        with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    with hub.cache.replacing(folder / repository.WEIGHTS) as temporary:
+    with replacing(folder / repository.WEIGHTS) as temporary:
         save_file(state, temporary, metadata)
     return folder
 

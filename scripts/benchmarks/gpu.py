@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import antialiased_zoo as az
 from antialiased_zoo.training import check_settings
-from antialiased_zoo.weights.hub import cache
+from antialiased_zoo.weights import replacing
 
 from .contest import OURS, timed
 from .layers import LAYOUTS, blur_sites, step_of
@@ -76,7 +76,7 @@ def _begun(record: Path, facts: Mapping[str, Any]) -> list[Any]:
     text = record.read_text() if record.exists() else ""
     whole = text[: text.rfind("\n") + 1] or json.dumps(facts) + "\n"
     if whole != text:
-        with cache.replacing(record) as temporary:
+        with replacing(record) as temporary:
             temporary.write_text(whole)
     return [json.loads(line) for line in whole.splitlines()]
 

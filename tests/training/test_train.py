@@ -20,7 +20,8 @@ from antialiased_zoo.training.execution import Execution, processes
 from antialiased_zoo.training.loop import top1
 from antialiased_zoo.training.recipes import Recipe
 from antialiased_zoo.training.runs import RunFolder, load_weights
-from antialiased_zoo.weights import Preprocessing, hub
+from antialiased_zoo.weights import Preprocessing
+from antialiased_zoo.weights.atomic_files import private_name
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,7 @@ def test_two_processes_equal_one(folder, tmp_path):
 
 
 def test_what_killed_runs_left_of_a_checkpoint_goes_with_the_next(tmp_path):
-    run, own = RunFolder(tmp_path), hub.cache.private_name()
+    run, own = RunFolder(tmp_path), private_name()
     dead = own.replace(f"-{os.getpid()}-", "-999999999-")
     for name in (dead, own):  # of a process that is still writing, too
         (tmp_path / f"checkpoint.pt{name}.tmp").touch()

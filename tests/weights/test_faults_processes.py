@@ -17,6 +17,7 @@ from fault_table import write
 from fetching import part_of
 
 from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.atomic_files import private_name
 from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.hub.retry import Retry
 from antialiased_zoo.weights.weights_file import WeightsFile
@@ -154,10 +155,10 @@ def test_what_killed_processes_left_is_swept(server: FaultServer) -> None:
     cache.make(cache.folder())
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    middle = cache.private_name().replace(str(os.getpid()), str(dead.pid))
+    middle = private_name().replace(str(os.getpid()), str(dead.pid))
     (cache.folder() / f"{NAME}{middle}.part").touch()
     (cache.folder() / f"{NAME}.verified{middle}.tmp").touch()
-    (cache.folder() / f"{NAME}{cache.private_name()}.part").touch()  # of a process that lives: this one
+    (cache.folder() / f"{NAME}{private_name()}.part").touch()  # of a process that lives: this one
     hub.fetch(WeightsFile(NAME, "pickle", (f"{server.url}/good/{NAME}",), DIGEST), progress=False)
     assert len(names()) == 3
     ROWS["temporary files of processes that died"] = ("swept by the next download",)

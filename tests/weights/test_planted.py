@@ -13,7 +13,8 @@ from fault_table import write
 from fetching import CONTENT, DIGEST, NAME, get, part_of, wanted
 
 from antialiased_zoo.errors import CacheError, ManifestError
-from antialiased_zoo.weights import hub, manifest
+from antialiased_zoo.weights import atomic_files, hub, manifest
+from antialiased_zoo.weights.atomic_files import private_name
 from antialiased_zoo.weights.hub import cache, stamps
 from antialiased_zoo.weights.hub.part import Note
 
@@ -156,14 +157,14 @@ def test_another_users_part_in_a_shared_folder_is_named_and_passed_by(
 def test_containers_with_one_host_name_do_not_sweep_each_others_parts(
     folder: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = f"{NAME}{cache.private_name()}.part"
-    monkeypatch.setattr(cache, "_machine", lambda: "another")
-    theirs = [f"{NAME}{cache.private_name().replace(str(os.getpid()), '999999')}.part"]
+    ours = f"{NAME}{private_name()}.part"
+    monkeypatch.setattr(atomic_files, "_machine", lambda: "another")
+    theirs = [f"{NAME}{private_name().replace(str(os.getpid()), '999999')}.part"]
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(folder.parents[1]))
     for name in (ours, *theirs):
         (folder / name).touch()
-    dead = f"{NAME}{cache.private_name().replace(str(os.getpid()), '999999')}.part"
+    dead = f"{NAME}{private_name().replace(str(os.getpid()), '999999')}.part"
     (folder / dead).touch()
     get(f"{server.url}/good/{NAME}")
     assert {path.name for path in folder.iterdir()} == {NAME, f"{NAME}.verified", ours, *theirs}

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import antialiased_zoo as az
 from antialiased_zoo.weights import hub, manifest
-from antialiased_zoo.weights.hub import cache
+from antialiased_zoo.weights.atomic_files import private_name
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ def test_a_file_has_its_own_name_and_the_card_lists_what_is_there(
 
 
 def test_what_a_killed_run_left_in_the_folder_is_removed(tmp_path: Path) -> None:
-    dead = cache.private_name().replace(f"-{os.getpid()}-", "-999999999-")
-    for name in (f"a.safetensors{dead}.tmp", f"b.pth{cache.private_name()}.tmp", "c.tmp"):
+    dead = private_name().replace(f"-{os.getpid()}-", "-999999999-")
+    for name in (f"a.safetensors{dead}.tmp", f"b.pth{private_name()}.tmp", "c.tmp"):
         (tmp_path / name).touch()
     publish.Folder(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2

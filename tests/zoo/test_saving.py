@@ -196,6 +196,14 @@ def test_a_network_that_was_changed_says_so_and_its_state_dict_makes_no_claim_of
     assert '"model": "resnet18"' not in model.state_dict()._metadata[""].get(NetworkConfig.KEY, "")
 
 
+@pytest.mark.parametrize("save", [az.save_pretrained, az.push_to_hub])
+def test_what_create_model_did_not_build_is_refused(save: Callable[..., object], tmp_path: Path) -> None:
+    for model, name in ((torch.nn.DataParallel(az.alexnet(num_classes=2)), "DataParallel"), (torch.nn.ReLU(), "ReLU")):
+        with pytest.raises(TypeError, match=rf"got {name}: of a wrapper, .* torch.save\(\) the state_dict"):
+            save(model, str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_no_file_can_hold_must_be_given_again(tmp_path: Path) -> None:
     def norm(channels: int) -> torch.nn.Module:
         return torch.nn.GroupNorm(4, channels)

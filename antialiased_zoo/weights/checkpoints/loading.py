@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import CacheError, CheckpointError, MalformedFileError, NonFiniteError, TensorMismatchError
 from .. import hub
+from ..atomic_files import replacing
 from ..hub import cache, stamps
 from ..hub.fetching import DEFAULT_RETRY
 from ..hub.locks import exclusive
@@ -279,7 +280,7 @@ def convert(
     state = _renamed(read_pickle(path, scratch=made.parent), wanted, omit)
     check_finite(state)
     metadata = {"format": "pt", "source_sha256": source_sha256, "conversion": _CONVERSION}
-    with cache.disk_errors(made.parent), cache.replacing(made) as temporary, create(temporary) as file:
+    with cache.disk_errors(made.parent), replacing(made) as temporary, create(temporary) as file:
         _write_safetensors(file, state, metadata)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from ...errors import DigestError, OfflineError, PinError, SourcesFailedError, warn
 from ..addresses import check_url
+from ..atomic_files import publish, sweep
 from ..schemes import find_scheme
 from ..weights_file import WeightsFile
 from . import cache, stamps
@@ -146,7 +147,7 @@ def _wrong_copies(wanted: Fetchable, folder: Path) -> Iterator[str]:
 
 
 def _fetch_locked(job: Job, reasons: list[tuple[str, str]], offline: bool) -> Path | None:
-    cache.sweep(job.target)
+    sweep(job.target)
     if (path := _present(job.file, job.target.parent)) is not None:
         return path  # another process has fetched it
     if job.target.exists():
@@ -166,7 +167,7 @@ def _from_any_source(job: Job, reasons: list[tuple[str, str]], offline: bool) ->
         if source not in job.file.sources:
             stamps.say_short(job.target, job.file, digest, "a mirror")
         with cache.disk_errors(job.target.parent):
-            cache.publish(job.part.path, job.target)
+            publish(job.part.path, job.target)
             job.part.forget()
             if not job.private:  # else another process may be writing to one of them
                 remove_all(job.target)

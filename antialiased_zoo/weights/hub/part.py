@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from ...errors import CacheError
+from ..atomic_files import private_name
 from ..regular import create, is_regular, read_small, reopen
-from .cache import disk_errors, private_name
+from .cache import disk_errors
 from .redaction import source_key
 
 SUFFIX = ".part"
