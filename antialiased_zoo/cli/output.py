@@ -15,9 +15,14 @@ from ..weights import TIMM, Entry
 NAME = "antialiased-zoo"
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Print text; characters that the stream cannot encode are escaped."""
-    stream = stream or sys.stdout
+def say(text: str) -> None:
+    """Print text; characters that the terminal cannot encode are escaped."""
+    _print(text, sys.stdout)
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    if stream is None:  # closed, as in a service, under pythonw and after `>&-`
+        return
     encoding = stream.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
@@ -25,18 +30,18 @@ def say(text: str, stream: TextIO | None = None) -> None:
 _CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33}
 
 
-def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
+def coloured(text: str, colour: str) -> str:
     """Return text in a colour on a terminal; unchanged for files and pipes, and if ``NO_COLOR`` is set."""
-    stream = stream or sys.stdout
+    stream = sys.stdout
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or sys.platform == "win32"
-    if plain or not text.strip() or not stream.isatty():
+    if plain or not text.strip() or stream is None or not stream.isatty():
         return text
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
 def complain(message: object) -> None:
     """Print one message to standard error."""
-    say(f"{NAME}: {message}", sys.stderr)
+    _print(f"{NAME}: {message}", sys.stderr)
 
 
 def say_json(value: Any, *, indent: int | None = 1) -> None:

@@ -68,3 +68,14 @@ def test_colours_are_for_terminals_without_no_color(arguments: list[str], monkey
         with monkeypatch.context() as changed:
             changed.setenv(name, value)
             assert shown(arguments, changed) == COLOUR.sub("", coloured)
+
+
+def test_without_streams_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a service, under pythonw and after ``>&-``; the exit code tells."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["list", "resnet18"]) == 0
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(["info", "resnet1"]) == 1
+    assert output.getvalue() == ""
