@@ -85,9 +85,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_predict(one: argparse.ArgumentParser) -> None:
     one.add_argument("images", nargs="+", metavar="IMAGE")
-    one.add_argument("--weights", help=f"{_SPEC}; or a FILE; default: {DEFAULT}, which is in the package")
-    one.add_argument("--model", help="the network of a FILE that the manifest does not list: NAME[:lpfK[:RECIPE]]")
-    one.add_argument("--classes", type=positive, help="number of classes of a FILE; default: its model's")
+    place = "a FILE, folder or hf-hub:OWNER/NAME"
+    one.add_argument("--weights", help=f"{_SPEC}; {place}; default: {DEFAULT}, which is in the package")
+    one.add_argument("--model", help="network of a FILE that does not state it: NAME[:lpfK[:RECIPE]]")
+    one.add_argument("--classes", type=positive, help="number of classes of a FILE for timm:NAME; others state it")
     one.add_argument("--top", type=positive, default=5, help="classes to print for each image; default: %(default)s")
     one.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
     one.add_argument("--json", action="store_true", help="as JSON, one line per image")

@@ -18,15 +18,15 @@ from .output import complain, say, say_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..evaluation import Described
     from ..inference import Exported
-    from ..weights import Entry
 
 HELP = "Export a network for another runtime, and compare its outputs with the original's."
 
 
 def add_arguments(parser: argparse.ArgumentParser, spec: str) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("weights", metavar="WEIGHTS", help=f"{spec}; or a FILE")
+    parser.add_argument("weights", metavar="WEIGHTS", help=f"{spec}; a FILE, folder or hf-hub:OWNER/NAME")
     parser.add_argument("--output", type=new_file, required=True, help="the file to write")
     parser.add_argument("--format", choices=("onnx", "pt2", "aoti"), default="onnx", help="default: %(default)s")
     axes = ("batch", "height", "width")
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser, spec: str) -> None:
     parser.add_argument(
         "--tolerance", type=not_negative, default=1e-4, help="relative to the largest output; default: %(default)s"
     )
-    parser.add_argument("--model", help="the network of a FILE that the manifest does not list: NAME[:lpfK[:RECIPE]]")
-    parser.add_argument("--classes", type=positive, help="number of classes of a FILE; default: its model's")
+    parser.add_argument("--model", help="network of a FILE that does not state it: NAME[:lpfK[:RECIPE]]")
+    parser.add_argument("--classes", type=positive, help="number of classes of a FILE for timm:NAME; others state it")
     parser.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _images(options: argparse.Namespace, entry: Entry, size: int) -> Iterator[tuple[str, Tensor]]:
+def _images(options: argparse.Namespace, entry: Described, size: int) -> Iterator[tuple[str, Tensor]]:
     """Yield a photo or noise of the exported size, and noise of another size if an axis is dynamic."""
     import torch
 
@@ -117,7 +117,7 @@ def _milliseconds(network: Exported | nn.Module, images: Tensor, rounds: int = 5
     return statistics.median(times)
 
 
-def _report(options: argparse.Namespace, entry: Entry, rows: list[dict[str, Any]]) -> None:
+def _report(options: argparse.Namespace, entry: Described, rows: list[dict[str, Any]]) -> None:
     from ..evaluation import class_labels
 
     if options.json:

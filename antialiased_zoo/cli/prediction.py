@@ -8,12 +8,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..weights import Entry, manifest
+from ..weights import TIMM, Entry, manifest, repository
 from .output import complain, say, say_json
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
+
+    from ..evaluation import Described
+    from ..zoo import Backbone
 
 #: Its weights are inside the package, so it works offline.
 DEFAULT = "efficientnet_lite0:lpf4"
@@ -50,34 +53,65 @@ def _photos(paths: list[str]) -> Iterator[tuple[str, Image.Image | None]]:
             yield path, None
 
 
-def network(options: argparse.Namespace) -> tuple[nn.Module, Entry]:
-    """The network that ``--weights``, ``--model``, ``--classes`` and ``--device`` describe, and its entry."""
+def network(options: argparse.Namespace) -> tuple[nn.Module, Described]:
+    """The network that ``--weights``, ``--model``, ``--classes`` and ``--device`` describe, and what is known of it."""
     from ..evaluation import find_device
     from ..zoo import create_model
 
     device = find_device(options.device)
     spec = options.weights or DEFAULT
-    if _is_file(spec):
-        model, entry = _network_of_file(options, spec)
+    entry: Described
+    if _is_place(spec):
+        model, entry = _of_place(options, spec)
     else:
-        entry = options.find(spec)
-        model = create_model(entry.model, entry.filter_size, entry.recipe)
+        entry = found = options.find(spec)
+        model = create_model(found.model, found.filter_size, found.recipe)
     return model.to(device).eval(), entry
 
 
-def _is_file(spec: str) -> bool:
-    return Path(spec).is_file() or "/" in spec or spec.endswith((".pth", ".pt", ".safetensors", ".tar", ".ckpt"))
+def _is_place(spec: str) -> bool:
+    place = Path(spec)
+    there = place.is_file() or (place / repository.WEIGHTS).is_file()
+    return there or "/" in spec or place.suffix in (".pth", ".pt", ".safetensors", ".tar", ".ckpt")
 
 
-def _network_of_file(options: argparse.Namespace, path: str) -> tuple[nn.Module, Entry]:
-    """Build the network of a file that the manifest lists by name, or that ``--model`` describes."""
-    from ..zoo import create_model
+def _of_place(options: argparse.Namespace, place: str) -> tuple[nn.Module, Described]:
+    """Build the network of a file that the manifest lists by name, that ``--model`` describes, or that the file states.
 
-    known = next((entry for entry in manifest.load() if Path(path).name in [f.file for f in entry.files]), None)
-    entry: Entry | None = options.find(options.model) if options.model else known
+    Raises:
+        ValueError: If none of the three does, or ``--classes`` is not the number of the file's.
+    """
+    from ..zoo import ARCHITECTURES, create_model, from_pretrained
+
+    listed = next((entry for entry in manifest.load() if Path(place).name in [f.file for f in entry.files]), None)
+    entry: Entry | None = options.find(options.model) if options.model else listed
     if entry is None:
-        raise ValueError(f"--weights {path}: state its network, for example --model resnet50:lpf4")
-    if options.classes and options.classes != entry.num_classes:
-        entry = replace(entry, num_classes=options.classes, classes=None, dataset="")
+        stated = repository.open_place(place).config
+        if stated is None or stated.model not in ARCHITECTURES:
+            raise ValueError(f"{place} does not state its network: give it, for example --model resnet50:lpf4")
+        built = from_pretrained(place)
+        return _checked(built, options, place), built.config
+    if entry.model.startswith(TIMM):
+        classes = options.classes or entry.num_classes
+        return create_model(entry.model, None, place, classes), _with_classes(entry, classes, None)
+    # Without a number of classes: another than the file's would be a new head, with random weights.
     structure: dict[str, Any] = dict(entry.structure)
-    return create_model(entry.model, entry.filter_size, path, entry.num_classes, **structure), entry
+    built = create_model(entry.model, entry.filter_size, place, **structure)
+    entry = _with_classes(entry, built.num_classes, built.config.classes)
+    return _checked(built, options, place), replace(
+        entry, preprocessing=entry.preprocessing.for_channels(built.config.in_chans)
+    )
+
+
+def _checked(model: Backbone, options: argparse.Namespace, place: str) -> Backbone:
+    if not model.num_classes or options.classes not in (None, model.num_classes):
+        expected = "at least 1" if options.classes is None else f"--classes {options.classes}"
+        raise ValueError(f"{place} has {model.num_classes} classes, expected {expected}")
+    return model
+
+
+def _with_classes(entry: Entry, number: int, names: tuple[str, ...] | None) -> Entry:
+    """An entry for another file of its network; the entry's class names stay only if it has as many classes."""
+    if number == entry.num_classes:
+        return replace(entry, classes=names or entry.classes)
+    return replace(entry, num_classes=number, classes=names, dataset="")

@@ -14,6 +14,7 @@ from .model_sources import MODEL_SOURCES, Built, Request, register_model_source
 from .modelspec import GRAMMAR, NamedModel, load_named, new_model, split_label
 from .photo import PhotoError, read_photo
 from .plots import shift_curves
+from .prediction import Described as Described
 from .prediction import Prediction, class_labels, predict
 from .probes import (
     PAPER_PAIRS,

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import nn
 
-from ..weights import Entry, class_names
+from ..weights import Outputs, Preprocessing, class_names
+
+
+class Described(Outputs, Protocol):
+    """What turns a photo into named predictions: a manifest's entry, or the record in a file."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the network's input."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +36,18 @@ class Prediction:
     probability: float
 
 
-def class_labels(entry: Entry) -> Sequence[str]:
-    """A label for each class of an entry's weights, in the order of the outputs: its name, or "class 0" and so on."""
-    return class_names(entry) or [f"class {index}" for index in range(entry.num_classes)]
+def class_labels(of: Outputs) -> Sequence[str]:
+    """A label for each class, in the order of the outputs: its name, or "class 0" and so on."""
+    return class_names(of) or [f"class {index}" for index in range(of.num_classes)]
 
 
 @torch.no_grad()
-def predict(model: nn.Module, entry: Entry, photo: Image.Image, top: int = 5) -> list[Prediction]:
+def predict(model: nn.Module, entry: Described, photo: Image.Image, top: int = 5) -> list[Prediction]:
     """Classify one photo with the preprocessing of the weights.
 
     Args:
         model: A network with the entry's weights, in evaluation mode.
-        entry: The manifest's entry: preprocessing and class names.
+        entry: The manifest's entry, or the record in a file: preprocessing and class names.
         photo: Any PIL image.
         top: Number of classes to return, most probable first.
 

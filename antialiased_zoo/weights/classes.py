@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Protocol
 
-from .entry import Entry
+
+class Outputs(Protocol):
+    """What is known about a network's outputs: a manifest's entry, or the record in a file."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names in the order of the outputs; None if they are the training set's own, or unknown."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of outputs."""
+
+    @property
+    def dataset(self) -> str | None:
+        """The training set."""
 
 
 @cache
@@ -15,8 +30,8 @@ def imagenet_names() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def class_names(entry: Entry) -> tuple[str, ...]:
-    """Names of an entry's classes in the order of the outputs; empty if they are unknown."""
-    if entry.classes is not None:
-        return entry.classes
-    return imagenet_names() if (entry.dataset, entry.num_classes) == ("ImageNet-1k", 1000) else ()
+def class_names(of: Outputs) -> tuple[str, ...]:
+    """Class names in the order of the outputs; empty if they are unknown."""
+    if of.classes is not None:
+        return of.classes
+    return imagenet_names() if (of.dataset, of.num_classes) == ("ImageNet-1k", 1000) else ()

@@ -91,7 +91,7 @@ def find_weights(
         return None
     check_pretrained(pretrained)
     if _is_path(pretrained):
-        return _of_file(repository.open_place(os.fspath(cast(str, pretrained))), filter_size, chosen)
+        return _of_file(_open(os.fspath(cast(str, pretrained))), filter_size, chosen)
     if pretrained == TORCHVISION:
         return _baseline(name, filter_size)
     recipe = None if pretrained is True else str(pretrained)
@@ -118,6 +118,15 @@ def check_pretrained(pretrained: object) -> None:
         raise TypeError(f"pretrained must be True, False, a recipe's name or a path, got {pretrained!r}")
     if pretrained == "":  # as a path it would be the current folder
         raise ValueError("pretrained is '': give True, False, a recipe's name or a path")
+
+
+def _open(place: str) -> checkpoints.Contents:
+    try:
+        return repository.open_place(place)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"pretrained={place!r}: there is no such file, and it cannot be a recipe's name"
+        ) from None
 
 
 def _is_path(pretrained: bool | str | os.PathLike[str]) -> bool:

@@ -39,7 +39,7 @@ def open_place(place: str) -> Contents:
     if path.is_dir():
         return read_folder(path)
     if not path.is_file():
-        raise FileNotFoundError(f"pretrained={place!r}: there is no such file, and it cannot be a recipe's name")
+        raise FileNotFoundError(f"there is no file or folder {place!r}; a repository of the hub is hf-hub:OWNER/NAME")
     return read_contents(path)
 
 

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from fault_server import FaultServer
 from fault_table import write
 from fetching import CONTENT, DIGEST, NAME
 from PIL import Image
 
+import antialiased_zoo as az
 from antialiased_zoo import cli
-from antialiased_zoo.weights import hub, manifest
+from antialiased_zoo.weights import Preprocessing, hub, manifest
 from antialiased_zoo.weights.hub import cache
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
@@ -251,8 +253,41 @@ def test_weights_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert cli.main([*arguments, weights, *more]) == 0
         answers.append(json.loads(capsys.readouterr().out)["predictions"])
     assert answers[0] == answers[1] == answers[2]
-    assert cli.main([*arguments, str(own)]) == 1
-    assert "--model" in capsys.readouterr().err
+
+
+def test_the_network_of_a_file_is_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not one with a new, untrained head; a file that states its network needs no --model."""
+    photo = Image.new("L", (90, 80), 70)
+    photo.save(tmp_path / "a.png")
+    names = ("cat", "dog", "emu")
+    preprocessing = Preprocessing(resize=64, crop=64, mean=(0.2,), std=(0.5,))
+    network = az.resnet18(3, num_classes=3, in_chans=1).eval()
+    network.save_pretrained(tmp_path / "saved", classes=names, preprocessing=preprocessing)
+    torch.save({f"module.{name}": tensor for name, tensor in network.state_dict().items()}, tmp_path / "plain.pth")
+    with torch.no_grad():
+        expected = network(preprocessing.build()(photo)[None]).softmax(1)[0].tolist()
+
+    def answer(weights: str, *more: str) -> dict[str, float]:
+        assert (
+            cli.main(["predict", str(tmp_path / "a.png"), "--json", "--weights", str(tmp_path / weights), *more]) == 0
+        )
+        found = json.loads(capsys.readouterr().out)["predictions"]
+        return {one["label"]: one["probability"] for one in found}
+
+    stated = dict(zip(names, expected, strict=True))
+    assert answer("saved") == pytest.approx(stated)
+    assert answer("saved/model.safetensors") == pytest.approx(stated)
+    assert set(answer("saved", "--model", "resnet18:lpf3")) == set(names)
+    assert set(answer("plain.pth", "--model", "resnet18:lpf3")) == {"class 0", "class 1", "class 2"}
+    assert answer("plain.pth", "--model", "resnet18:lpf3") == answer("plain.pth", "--model", "resnet18:lpf3")
+
+    refused = ["predict", str(tmp_path / "a.png"), "--weights"]
+    assert cli.main([*refused, str(tmp_path / "plain.pth")]) == 1
+    assert "does not state its network: give it, for example --model" in capsys.readouterr().err
+    assert cli.main([*refused, str(tmp_path / "saved"), "--classes", "10"]) == 1
+    assert "has 3 classes, expected --classes 10" in capsys.readouterr().err
+    assert cli.main([*refused, str(tmp_path / "none.pth")]) == 1
+    assert "there is no file or folder" in capsys.readouterr().err
 
 
 def test_the_process_is_as_before(capsys: pytest.CaptureFixture[str]) -> None:
