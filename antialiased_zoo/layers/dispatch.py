@@ -102,6 +102,10 @@ def check_map(x: Tensor, blur: Blur) -> None:
         raise ValueError(
             f"expected a map of {ndim} non-empty spatial axes, (N, C, ...) or (C, ...), got shape {tuple(shape)}"
         )
+    if x.is_quantized:
+        raise TypeError(
+            f"expected a floating-point map, got {x.dtype}: antialias first, then quantise by FX or PT2E, not eagerly"
+        )
     if not x.is_floating_point():
         raise TypeError(f"expected a floating-point map, got {x.dtype}: convert it first, for example x.float()")
 

@@ -16,7 +16,7 @@ from ..weights import NetworkConfig
 from .checkpointing import run_checkpointed
 from .feature_info import measure
 from .fingerprint import fingerprint_of, tensor_names
-from .heads import find_head, renew_head
+from .heads import check_count, find_head, renew_head
 from .registry import Layout
 from .units import layer_patterns
 
@@ -175,6 +175,7 @@ class Backbone(nn.Module, metaclass=BackboneType):
         pool = self.global_pool if global_pool is None else global_pool
         if pool not in (*_POOLS, "") or (not pool and num_classes):
             raise ValueError(f"global_pool must be one of {', '.join(_POOLS)}, or '' with num_classes=0; got {pool!r}")
+        num_classes = check_count("num_classes", num_classes, least=0)
         renew_head(self, self.layout.head, self.head_hidden_size, num_classes)
         self.global_pool = pool
         self._config = self._config.with_new_head(num_classes)

@@ -143,8 +143,8 @@ def create_model(
     """
     if not features_only and (out_indices is not None or out_map is not None):
         raise ValueError("out_indices and out_map need features_only=True")
-    check_count("num_classes", 1 if num_classes is None else num_classes, least=0)
-    check_count("in_chans", 1 if in_chans is None else in_chans)
+    num_classes = None if num_classes is None else check_count("num_classes", num_classes, least=0)
+    in_chans = None if in_chans is None else check_count("in_chans", in_chans)
     options = {
         "stem_stride": _stem_stride(stem_stride, pool_only),
         "shortcut": shortcut,

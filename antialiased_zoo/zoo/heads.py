@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import operator
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +34,7 @@ def renew_head(model: nn.Module, path: str, in_features: int, num_classes: int) 
         ValueError: If the size is out of range, or the head's container was replaced. The network
             is then unchanged.
     """
-    check_count("num_classes", num_classes, least=0)
+    num_classes = check_count("num_classes", num_classes, least=0)
     try:
         old = model.get_submodule(path)
     except AttributeError:
@@ -79,11 +82,15 @@ def set_in_channels(model: nn.Module, in_chans: int, fold: bool) -> None:
         conv.weight = nn.Parameter(old[:, turns] * (old.shape[1] / in_chans))
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Check that a value is an integer of at least ``least``.
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return an integer of at least ``least``, also a NumPy one, as an ``int``.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If it is not one.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    number = None
+    with contextlib.suppress(TypeError):
+        number = None if isinstance(value, bool) else operator.index(value)
+    if number is None or number < least:
         raise ValueError(f"{name} must be {'a positive' if least else 'a non-negative'} integer, got {value!r}")
+    return number

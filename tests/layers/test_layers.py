@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -118,3 +119,15 @@ def test_compiles_without_a_graph_break(layer: nn.Module) -> None:
         torch.testing.assert_close(compiled(x), layer(x))
         (grad,) = torch.autograd.grad(layer(x).square().sum(), x)
         torch.testing.assert_close(torch.autograd.grad(compiled(x).square().sum(), x)[0], grad)
+
+
+def test_eager_int8_quantisation_says_what_to_use_instead() -> None:
+    net = az.antialias(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU())).eval()
+    quantisation = torch.ao.quantization
+    net = nn.Sequential(quantisation.QuantStub(), net, quantisation.DeQuantStub())
+    net.qconfig = quantisation.default_qconfig
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and the tensors have no range yet
+        quantisation.convert(quantisation.prepare(net.eval(), inplace=True), inplace=True)
+    with pytest.raises(TypeError, match=r"got torch.quint8: antialias first, then quantise by FX or PT2E, not eagerly"):
+        net(torch.randn(1, 3, 9, 9))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -194,6 +195,14 @@ def test_a_network_that_was_changed_says_so_and_its_state_dict_makes_no_claim_of
     with pytest.raises(StructureMismatchError, match="blurs or strides of this"):
         model.save_pretrained(tmp_path)
     assert '"model": "resnet18"' not in model.state_dict()._metadata[""].get(NetworkConfig.KEY, "")
+
+
+def test_sizes_may_be_numpys_integers(tmp_path: Path) -> None:
+    """As ``labels.max() + 1`` gives them; the record is JSON, which has no such numbers."""
+    network = az.alexnet(num_classes=np.int64(3), in_chans=np.int32(1))
+    network.reset_classifier(np.int64(2))
+    config = az.from_pretrained(network.save_pretrained(tmp_path)).config
+    assert (config.num_classes, config.in_chans) == (2, 1)
 
 
 @pytest.mark.parametrize("save", [az.save_pretrained, az.push_to_hub])
