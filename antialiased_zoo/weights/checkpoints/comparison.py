@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .loading import read_safetensors
 from .names import COUNTER
 from .pickles import read_pickle
+from .safetensors_files import read_safetensors
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CheckpointError
 from ..config import NetworkConfig
-from .loading import fitted, is_safetensors, read_safetensors
+from .loading import fitted
 from .names import match
 from .pickles import read_pickle_with_metadata
+from .safetensors_files import is_safetensors, read_safetensors
 
 if TYPE_CHECKING:
     import torch

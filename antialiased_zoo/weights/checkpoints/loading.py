@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import CacheError, CheckpointError, MalformedFileError, NonFiniteError, TensorMismatchError
+from ...errors import CacheError, CheckpointError, NonFiniteError, TensorMismatchError
 from .. import hub
 from ..atomic_files import replacing
 from ..hub import cache, stamps
@@ -20,19 +18,14 @@ from ..hub.retry import Retry
 from ..regular import create
 from .names import COUNTER, match
 from .pickles import read_pickle
+from .safetensors_files import dtype_name, is_safetensors, read_safetensors, write_safetensors
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 _log = logging.getLogger(__name__)
-# Networks have hundreds of tensors, which need tens of kilobytes.
-_MAX_HEADER = 8 * 1024 * 1024
 _CHUNK = 1 << 18
-_DTYPES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-    "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
 # Changed with the conversion, so that files of an older version are converted again.
 _CONVERSION = "1"
 
@@ -184,42 +177,12 @@ def check_finite(state: Mapping[str, torch.Tensor]) -> None:
     """
     for name, tensor in state.items():
         if tensor.is_floating_point():
-            _dtype(tensor, name)
+            dtype_name(tensor, name)
             flat = tensor.reshape(-1)
             # In chunks: the mask for a whole VGG layer would take 100 MB.
             for start in range(0, flat.numel(), _CHUNK):
                 if not bool(flat[start : start + _CHUNK].isfinite().all()):
                     raise NonFiniteError(f"tensor {name!r} holds NaN or infinity")
-
-
-def is_safetensors(path: Path) -> bool:
-    """True if a file starts like safetensors: with a length and an opening brace, unlike pickles and zip archives."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
-    return len(head) == 9 and head[8:] == b"{"
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return a safetensors file's tensors, mapped from it, and its metadata.
-
-    Raises:
-        MalformedFileError: The file is corrupt.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > min(_MAX_HEADER, path.stat().st_size - 8):
-        raise MalformedFileError(f"{path} claims a header of {length:,} bytes")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-            return tensors, file.metadata() or {}
-    except (SafetensorError, ValueError, RuntimeError, OverflowError, KeyError, AttributeError) as error:
-        raise MalformedFileError(f"{path} is not a valid safetensors file: {error}") from None
 
 
 def _converted(
@@ -281,34 +244,4 @@ def convert(
     check_finite(state)
     metadata = {"format": "pt", "source_sha256": source_sha256, "conversion": _CONVERSION}
     with cache.disk_errors(made.parent), replacing(made) as temporary, create(temporary) as file:
-        _write_safetensors(file, state, metadata)
-
-
-def _dtype(tensor: torch.Tensor, name: str) -> str:
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype not in _DTYPES:
-        raise MalformedFileError(f"tensor {name!r} has dtype {dtype}, which no network of the zoo has")
-    return _DTYPES[dtype]
-
-
-def _write_safetensors(file: io.FileIO, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors as safetensors into the given file, which has the mode that the umask sets.
-
-    The library's own `save_file` creates files with mode 0600, and leaves temporary files behind
-    when it is killed.
-    """
-    import torch
-
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    start = 0
-    for name, tensor in state.items():
-        stop = start + tensor.nbytes
-        header[name] = {"dtype": _dtype(tensor, name), "shape": list(tensor.shape), "data_offsets": [start, stop]}
-        start = stop
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with io.BufferedWriter(file) as buffered:
-        buffered.write(len(text).to_bytes(8, "little") + text)
-        for tensor in state.values():
-            if tensor.numel():
-                buffered.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        write_safetensors(file, state, metadata)
