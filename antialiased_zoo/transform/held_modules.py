@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .reached_code import reached_functions
+from .reached_code import held_attribute, reached_functions
 
 _GATHER = frozenset(["dict", "enumerate", "filter", "iter", "list", "map", "reversed", "set", "sorted", "tuple", "zip"])
 _APPLY = frozenset(["filter", "map", "sorted"])  # these are given a function too
@@ -195,7 +195,7 @@ class _Reader:
                 found |= _Value(paired=below) if name in _PAIRS else _Value(inside=below)
             elif plain is not None:
                 found |= _modules_in(plain)
-                if hasattr(plain, "__dict__"):  # an object, whose methods may call what it holds
+                if held_attribute(plain, "__dict__") is not None:  # an object, whose methods may call what it holds
                     self._hold_all(_modules_in(vars(plain)).all)
             elif isinstance(getattr(type(module), name, None), (property, functools.cached_property)):
                 found |= self._returned(name)

@@ -71,6 +71,14 @@ def held_functions(module: nn.Module) -> list[Any]:
     return [value for value in vars(module).values() if type(value) in _FUNCTIONS]
 
 
+def held_attribute(value: Any, name: str) -> Any:
+    """An attribute that a value or its class holds, or None.
+
+    A ``__getattr__`` is not called: that of an optional package may import it, or raise any error if it is missing.
+    """
+    return getattr(value, name, None) if inspect.getattr_static(value, name, None) is not None else None
+
+
 def hook_functions(hook: Any) -> list[FunctionType]:
     """The functions that a hook runs and those that they name; torch's are left out."""
     found = list(_layers(hook)) or list(_layers(vars(type(hook)).get("__call__")))
@@ -170,8 +178,8 @@ def _layers(value: Any) -> Iterator[FunctionType]:
         value = value.fget
     elif isinstance(value, (functools.cached_property, functools.partial)):
         value = value.func
-    value = getattr(value, "__func__", value)
+    value = held_attribute(value, "__func__") or value
     for _ in range(_MOST_DECORATORS):
         if inspect.isfunction(value):
             yield value
-        value = getattr(value, "__wrapped__", None) if callable(value) else None
+        value = held_attribute(value, "__wrapped__") if callable(value) else None

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import torch
 from torch import fx, nn
 
-from .reached_code import held_functions, reached_functions
+from .reached_code import held_attribute, held_functions, reached_functions
 
 _CONTAINERS = (dict, list, set, deque, WeakKeyDictionary, WeakValueDictionary, WeakSet)
 _KINDS = (MutableMapping, MutableSequence, MutableSet)
@@ -86,7 +86,7 @@ def stand_in(value: Any) -> Any:
         return _Draws(value) if value.__name__ in ("random", "numpy", "numpy.random") else value
     if _is_generator(value):
         return _Draws(value)
-    return _Calls(value, _refuse) if _is_generator(getattr(value, "__self__", None)) else value
+    return _Calls(value, _refuse) if _is_generator(held_attribute(value, "__self__")) else value
 
 
 class _Calls:
@@ -132,9 +132,11 @@ def _is_known(cls: type) -> bool:
 def _is_plain_object(value: Any) -> bool:
     """True for an object of somebody's own class, which may keep values."""
     cls = type(value)
-    if cls.__module__ in ("builtins", "collections") or not hasattr(value, "__dict__") or _is_known(cls):
+    if cls.__module__ in ("builtins", "collections") or _is_known(cls):
         return False
-    return not isinstance(value, (nn.Module, torch.Tensor, ModuleType, type))
+    if isinstance(value, (nn.Module, torch.Tensor, ModuleType, type)):
+        return False
+    return held_attribute(value, "__dict__") is not None
 
 
 def _kept_by(function: FunctionType) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def _container_in(value: Any) -> Any:
         return value
     if isinstance(value, (str, int, float, type, ModuleType, FunctionType, nn.Module, torch.Tensor)):
         return None
-    return vars(value) if hasattr(value, "__dict__") and isinstance(value, _KINDS) else None
+    return vars(value) if isinstance(value, _KINDS) and held_attribute(value, "__dict__") is not None else None
 
 
 def _items(container: Any) -> list[tuple[Any, Any]]:
@@ -231,9 +233,11 @@ def _is_of_trace(value: Any, depth: int = 0) -> bool:
 
 def _caches(names: dict[str, Any]) -> list[Any]:
     """The caches of `functools.lru_cache` among a class's names."""
-    return [found for value in names.values() if is_cache(found := getattr(value, "__func__", value))]
+    return [found for value in names.values() if is_cache(found := held_attribute(value, "__func__") or value)]
 
 
 def is_cache(value: Any) -> bool:
     """True for what `functools.lru_cache` returns."""
-    return not isinstance(value, (fx.Proxy, type)) and hasattr(value, "cache_clear") and hasattr(value, "__wrapped__")
+    if not callable(value) or isinstance(value, (fx.Proxy, type)):
+        return False
+    return all(held_attribute(value, name) is not None for name in ("cache_clear", "__wrapped__"))

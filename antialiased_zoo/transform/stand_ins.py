@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -109,13 +111,23 @@ class StandIns:
             return type(value)(map(self._remade, value))
         if type(value) is tuple:
             return tuple(map(self._remade, value))
-        if isinstance(value, dict) and hasattr(value, "copy"):
-            copied = value.copy()
-            copied.update({key: self._remade(item) for key, item in value.items()})
-            return copied
+        if isinstance(value, dict):
+            return self._remade_dict(value)
         if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
             return MethodType(value.__func__, self.of(value.__self__))
         return stand_in(value)
+
+    def _remade_dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        try:
+            copied = value.copy() if type(value) in (dict, OrderedDict) else copy.copy(value)
+        except Exception:  # a class of somebody's own may refuse to be filled, and then a trace cannot change it either
+            return value
+        kind = OrderedDict if isinstance(value, OrderedDict) else dict  # such a class may refuse or change items
+        for key, item in dict.items(value):
+            made = self._remade(item)
+            if made is not item:
+                kind.__setitem__(copied, key, made)
+        return copied
 
     def _call(self, twin: nn.Module) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ import gc
 import random
 import threading
 import weakref
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, MutableMapping
 from typing import Any, ClassVar
 
@@ -255,3 +256,69 @@ def test_a_global_mapping_is_not_read_and_keeps_no_value_of_a_trace() -> None:
 
     assert [str(site.placement) for site in az.plan(nn.Sequential(Stores()), stem_stride=1).sites] == ["after 0"]
     assert STORED.seen == []
+
+
+class MissingPackage:
+    """Stands for a package that is not installed, as MONAI's `optional_import` returns."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ImportError(f"{name} of a package that is not installed")
+
+    def __call__(self) -> Any:
+        raise ImportError("the package is not installed")
+
+
+optional: Any = None  # while pytest looks for tests: it asks the module's values for attributes
+
+
+def test_an_optional_package_that_is_not_installed_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "optional", MissingPackage())
+    net = Net(lambda *_: optional() if CACHE is None else torch.ones(8, 1, 3, 3))
+    net.kernels = optional  # type: ignore[assignment]
+    plan = az.plan(net)
+    assert [str(site.placement) for site in plan.sites] == ["after act"]
+    assert not plan.notes
+
+
+class Frozen(OrderedDict[str, Any]):
+    """A configuration, like diffusers' `FrozenDict`: its items are attributes, and it refuses changes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        vars(self).update(self)
+
+    def update(self, *_: Any, **__: Any) -> None:
+        raise TypeError("frozen")
+
+
+class Refusing(Frozen):
+    def __setitem__(self, key: str, value: Any) -> None:
+        if vars(self):
+            raise TypeError("frozen")
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("config", [Frozen(padding=1), Refusing(padding=1)])
+def test_a_configuration_that_refuses_changes_is_read(config: Any) -> None:
+    class Configured(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(F.pad(x, [self.config.padding] * 4))
+
+    net = Configured(lambda *_: torch.ones(8, 1, 3, 3))
+    net.config = config
+    plan = az.plan(net)
+    assert [str(site.placement) for site in plan.sites] == ["after act"]
+    assert not plan.notes
+
+
+def test_a_dictionary_of_somebodys_own_keeps_no_value_of_a_trace() -> None:
+    class Keeps(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            self.kept["last"] = self.layers["stem"](x)
+            return super().forward(self.kept["last"])
+
+    net = Keeps(lambda *_: torch.ones(8, 1, 3, 3))
+    net.kept, net.layers = defaultdict[str, Any](list), Frozen(stem=net.stem)  # type: ignore[assignment]
+    assert len(az.plan(net).treated) == 1
+    assert not net.kept
+    assert net.layers["stem"] is net.stem
