@@ -9,6 +9,7 @@ The model itself is not run, and its weights are not read.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -129,7 +130,7 @@ class Following:
                 values = self._tried(node)
                 if values is None and self.members.isdisjoint(node.all_input_nodes):
                     continue  # it reads only a size
-                if values is None or len(since) == _MOST_NODES:
+                if values is None or len(since) == _MOST_NODES or (_same(*values) and self._asks_for_size(node)):
                     break
                 self._values[node] = values
                 since.append(node)
@@ -154,6 +155,12 @@ class Following:
             return self._run(node, lambda n: self._value(n)[0]), self._run(node, lambda n: self._value(n)[1])
         except Exception:  # a model's code may raise anything
             return None
+
+    def _asks_for_size(self, node: fx.Node) -> bool:
+        """True if a node computes something from the map's size (a comparison, say), which a dense map would change."""
+        parts = (operator.getitem, len)  # of a shape: the channels, the number of axes
+        sizes = [n for n in node.all_input_nodes if n in self.members and not isinstance(self._values[n][0], Tensor)]
+        return any(isinstance(self._values[n][0], (int, float)) or node.target not in parts for n in sizes)
 
     def _run(self, node: fx.Node, value: Callable[[fx.Node], Any]) -> Any:
         def given(n: fx.Node) -> Any:
