@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from ..layers import own_call, set_call
 from .own_code import is_users
@@ -93,8 +92,6 @@ class StandIns:
             set_call(twin, self._call(twin))
         else:
             set_call(twin, self._call_loose(twin))
-            if isinstance(twin, _NormBase):
-                vars(twin)["_check_input_dim"] = lambda _: None  # it compares sizes, which are unknown while tracing
         if id(module) in self._after:
             vars(twin)["stride"] = self._after[id(module)]
         if self._training is not None and id(module) in self._registered:  # train() does not reach the others

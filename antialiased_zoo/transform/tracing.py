@@ -28,6 +28,7 @@ from ..layers import (
     wrap_functions,
 )
 from .activations import ACTIVATIONS, NORMS, registered_activations
+from .input_checks import passing_answer
 from .op_table import registered_ops
 from .randomness import DrawnLater
 from .side_effects import PutBack, replacements
@@ -177,9 +178,10 @@ class Tracer(fx.Tracer):
         return args, kwargs
 
     def wrap_math(self, namespace: dict[str, Any]) -> None:
-        """Let the ``math`` functions in a namespace, and questions for a value's class, take proxies."""
+        """Let the ``math`` functions in a namespace, `len`, and questions for a value's class, take proxies."""
         if id(namespace) not in self._wrapped and not str(namespace.get("__name__")).startswith("torch."):
             self._patcher.patch(namespace, "isinstance", self._answers[isinstance])
+            self._patcher.patch(namespace, "len", _length)
             for name in [name for name, value in namespace.items() if value is _IS_TENSOR]:
                 self._patcher.patch(namespace, name, self._answers[_IS_TENSOR])
         self._wrapped.add(id(namespace))
@@ -234,6 +236,14 @@ class Tracer(fx.Tracer):
             return type(value)(self._read_by(own, path, item) for item in value)
         return {key: self._read_by(own, path, item) for key, item in value.items()} if type(value) is dict else value
 
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """The truth of a condition: what passes the check that asks for it; other conditions cannot be traced."""
+        frame = sys._getframe()
+        while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, fx.proxy.__name__):
+            frame = frame.f_back
+        answer = passing_answer(frame)
+        return super().to_bool(obj) if answer is None else answer
+
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Record the module whose forward runs the op."""
         node = super().create_node(*args, **kwargs)
@@ -262,6 +272,11 @@ class Tracer(fx.Tracer):
             self.tensor_attrs[a] = f"_loose_parameter{len(self.tensor_attrs)}"
             vars(self.root)[self.tensor_attrs[a]] = a
         return self.create_node("get_attr", self.tensor_attrs[a], (), {})
+
+
+def _length(value: Any) -> Any:
+    """`len`; of a proxy it is a node of the graph, which a check may ask for."""
+    return value.tracer.create_proxy("call_function", len, (value,), {}) if type(value) is fx.Proxy else len(value)
 
 
 def read_by_hooks(value: Any) -> Any:
