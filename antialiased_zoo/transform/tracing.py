@@ -89,6 +89,7 @@ class Tracer(fx.Tracer):
         self.owner: dict[fx.Node, str] = {}
         self.surroundings: dict[fx.Node | None, dict[str, object]] = {None: surroundings()}  # None: of the trace itself
         self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
+        self.undecided: tuple[Exception, str] | None = None  # the same for a condition that depends on values
         self._wrapped: set[int] = set()  # ids of namespaces
         self._parameter_names: dict[nn.Parameter, str] = {}
         self._parameters: dict[nn.Parameter, fx.Proxy] = {}
@@ -139,7 +140,11 @@ class Tracer(fx.Tracer):
             for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
                 self.wrap_math(namespace)
             self.iterated.clear()
-            self.create_node("output", "output", (self.create_arg(forward(root, *args, **kwargs)),), {})
+            result = forward(root, *args, **kwargs)
+            if self.undecided is not None:  # the model's own code caught the error
+                self.failure = self.undecided
+                raise self.undecided[0]
+            self.create_node("output", "output", (self.create_arg(result),), {})
         return self.graph
 
     def _class_questions(self, model: nn.Module, given: type | None) -> dict[Any, Callable[..., bool]]:
@@ -242,7 +247,11 @@ class Tracer(fx.Tracer):
         while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, fx.proxy.__name__):
             frame = frame.f_back
         answer = passing_answer(frame)
-        return super().to_bool(obj) if answer is None else answer
+        if answer is None:
+            error = fx.proxy.TraceError("symbolically traced variables cannot be used as inputs to control flow")
+            self.failure = self.undecided = (error, self._inside[-1])
+            raise error
+        return answer
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Record the module whose forward runs the op."""

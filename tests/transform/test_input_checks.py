@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transforming import assert_same_places
+from transforming import Calls, assert_same_places
 
 import antialiased_zoo as az
 
@@ -97,6 +97,20 @@ seen: list[int] = []
 @pytest.mark.parametrize("code", [changes, changes_first, catches, returns])
 def test_other_code_that_depends_on_values_is_not_traced(code: Callable[[Tensor], Any]) -> None:
     assert "cannot be traced" in az.plan(Checks(code)).notes[0]
+
+
+def catches_any(x: Tensor) -> Tensor:
+    try:
+        return x if x.sum() < 1e9 else x[..., ::2, ::2]
+    except ValueError:  # what `torch.fx` raises is one
+        return x[..., ::2, ::2]
+
+
+def test_code_that_catches_the_traces_own_error_is_not_traced() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Calls(catches_any), nn.MaxPool2d(2))
+    plan = az.plan(net)
+    assert [site.name for site in plan.sites] == ["2"]
+    assert "1: Calls cannot be traced" in plan.notes[0]
 
 
 def test_a_check_of_the_maps_size_sees_the_size_that_it_saw() -> None:
