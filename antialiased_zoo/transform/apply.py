@@ -56,7 +56,7 @@ def antialias(
         An antialiased deep copy; the model itself is not changed.
 
     Raises:
-        ValueError: See `antialias_`.
+        ValueError: See `antialias_`; or if the model cannot be copied.
         TypeError: If ``optimizers`` is given.
 
     Example:
@@ -71,7 +71,7 @@ def antialias(
         )
     options = _resolved(options)
     way, chosen = _downsampler(filter_size, options), _placing(options)
-    model = copy.deepcopy(model)
+    model = _copied(model)
     modules_alone = read_plan(model, **chosen) if graph else None
     if modules_alone and len(modules_alone.treated) < len((found := read_plan(model, graph=True, **chosen)).treated):
         made = apply_plan(model, found, way)
@@ -184,6 +184,16 @@ def apply_plan(model: nn.Module, found: Plan, way: Downsampler) -> nn.Module:
         apply_site(model, site, way, found)
     mark_hosts(model)
     return model
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # of torch.nn.utils.weight_norm, for example, or of a module's own code
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied: use antialias_(), which changes the model itself "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -136,3 +136,13 @@ def test_planning_leaves_other_threads_alone() -> None:
     assert wrong == []
     torch.manual_seed(0)
     assert numbers == [float(torch.rand(())) for _ in numbers], "planning has drawn numbers, or given some back"
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_model_that_cannot_be_copied_is_treated_in_place() -> None:
+    net = nn.Sequential(nn.Conv1d(1, 4, 3), nn.utils.weight_norm(nn.Conv1d(4, 4, 5, 2)), nn.LeakyReLU())
+    x = torch.randn(1, 1, 40)
+    expected = net(x)
+    with pytest.raises(ValueError, match=r"Sequential cannot be copied: use antialias_\(\)"):
+        az.antialias(net)
+    torch.testing.assert_close(az.antialias_(net, 1)(x), expected)
