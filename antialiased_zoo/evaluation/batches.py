@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..metrics import evaluating
+from ..metrics import evaluating, logits_of, predicted
 from ..weights import Preprocessing
 from .images import CorruptImageError, LabelledImages
 
@@ -63,7 +63,7 @@ def predictions_of(
     found = [0] * len(photos.indices)
     with evaluating(model):
         for places, images in tqdm(photos.placed(), "label", len(photos), disable=hide_bar, leave=False):
-            predicted = model(images.to(device)).argmax(1).tolist() if places else []
-            for place, number in zip(places, predicted, strict=True):
+            classes = predicted(logits_of(model, images.to(device))).tolist() if places else []
+            for place, number in zip(places, classes, strict=True):
                 found[place] = number
     return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
@@ -103,10 +106,26 @@ class _Decoder(Dataset[_Decoded]):
     def __getitem__(self, index: int) -> _Decoded:
         number = index if self.numbers is None else self.numbers[index]
         try:
-            image, target = self.images[index]
+            image, target = _pair(self.images[index])
         except CorruptImageError as error:
             return _Decoded(number, -1, {}, str(error))
         return _Decoded(number, target, {way: protocol.prepare(image) for way, protocol in self.ways.items()})
+
+
+def _pair(item: Any) -> tuple[Image.Image, int]:
+    """An item of a data set, checked: most data sets give something else."""
+    if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], Image.Image):
+        with suppress(TypeError):  # operator.index takes integers of every library, but does not round
+            return item[0], operator.index(item[1])
+    kinds = (
+        f"({', '.join(type(part).__name__ for part in item)})"
+        if isinstance(item, (tuple, list))
+        else type(item).__name__
+    )
+    raise TypeError(
+        f"the data set gave {kinds}; expected (PIL image, class number): leave out its transform, since the protocol "
+        "resizes and normalises, and wrap it if it gives dicts or more than a pair"
+    )
 
 
 def _collate(items: list[_Decoded]) -> Batch:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..metrics import Figure, Model, evaluating
+from ..metrics import Figure, Model, evaluating, logits_of, require_classes
 from .decoding import Options, batches
 from .probes import Probe, figures_of
 from .protocols import ShiftProtocol
@@ -156,7 +156,10 @@ def _measure(
         targets = classes.targets(label, canvases.targets, answers.shape[-1], probes[label]).to(options.device)
         parts = torch.split(answers, [len(views[0]) for views in wanted], dim=1)
         for probe, part in zip(probes[label].values(), parts, strict=True):
-            probe.update(part, targets)
+            try:
+                probe.update(part, targets)
+            except ValueError as error:
+                raise ValueError(f"{label}: {error}") from error
     return len(keys)
 
 
@@ -164,25 +167,25 @@ def count_outputs(label: str, model: Model, size: int, options: Options) -> int:
     """Returns a model's number of classes, by running it on one black image.
 
     Raises:
-        ValueError: The model does not map images ``(1, 3, size, size)`` to logits ``(1, classes)``.
+        ValueError: The model does not map images ``(1, 3, size, size)`` to logits ``(1, classes)`` of two
+            classes or more.
     """
     try:
         with evaluating(model):
-            logits = _forward(model, torch.zeros(1, 3, size, size, device=options.device), options)
-        if logits.dim() != 2 or len(logits) != 1:
-            raise TypeError(f"it returned a tensor of shape {tuple(logits.shape)}")
+            outputs = _forward(model, torch.zeros(1, 3, size, size, device=options.device), options).shape[1]
+        require_classes(outputs)
     # A model's code may raise anything.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{label} does not map an image of {size} pixels to logits (1, classes): {reason}") from error
-    return logits.shape[1]
+    return outputs
 
 
 def _forward(model: Model, views: Tensor, options: Options) -> Tensor:
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     autocast = torch.autocast(options.device.type, options.amp) if options.amp else nullcontext()
     with autocast:
-        return model(views.contiguous(memory_format=layout)).float()
+        return logits_of(model, views.contiguous(memory_format=layout)).float()
 
 
 def bare_seconds(
@@ -218,7 +221,14 @@ class _Classes:
         if not any(probe.needs_targets for probe in probes.values()):
             return targets
         if label in self.index:
-            return torch.tensor(self.index[label])[targets]
+            index = torch.tensor(self.index[label])
+            if not bool(((targets >= 0) & (targets < len(index))).all()):  # -1 would be the last class
+                raise ValueError(
+                    f"the data has images of class {int(targets.min())} to {int(targets.max())}, but {len(index)} "
+                    "classes; data without labels, such as a test split, often states -1: measure only crop and "
+                    "circular consistency there, which need no classes"
+                )
+            return index[targets]
         if self.count != outputs:
             stated = f"the data {self.count}" if self.count else "the data does not name its own"
             raise ValueError(

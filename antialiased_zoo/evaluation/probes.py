@@ -22,6 +22,7 @@ from ..metrics import (
     agreement,
     draw_pairs,
     draw_paper_pairs,
+    predicted,
     top_k_correct,
     wobble,
 )
@@ -221,7 +222,7 @@ class Diagonal(Probe):
         probability = logits.softmax(-1).gather(2, wanted).squeeze(2)
         self.meters["wobble"].update(wobble(probability))
         self.meters["diagonal_probability"].update(probability)
-        right = logits.argmax(-1) == targets[:, None]
+        right = predicted(logits) == targets[:, None]
         self.meters["diagonal_top1"].update(right)
         self.meters["worst_shift_top1"].update(right.all(dim=1))
 
@@ -254,7 +255,7 @@ class Corruptions(Probe):
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch; see `Probe`."""
-        wrong = logits.argmax(-1) != targets[:, None]
+        wrong = predicted(logits) != targets[:, None]
         self.meters["corruption_error"].update(wrong)
         for name, errors in zip(self.names, torch.split(wrong, len(SEVERITIES), dim=1), strict=True):
             self.meters[f"error_{name}"].update(errors)

@@ -21,6 +21,7 @@ from ..metrics import (
     corruption_folders,
     flip_rate,
     mean_corruption_error,
+    predicted,
 )
 from ..weights import Preprocessing, as_rgb
 from .data import IMAGE_SUFFIXES, open_images
@@ -154,7 +155,7 @@ class Predictions(Probe):
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch; see :class:`Probe`."""
-        self.meters["prediction"].update(torch.stack([targets, logits[:, 0].argmax(-1)], dim=1))
+        self.meters["prediction"].update(torch.stack([targets, predicted(logits[:, 0])], dim=1))
 
 
 class Frames(Dataset[tuple[Image.Image, int]]):

@@ -1,6 +1,7 @@
 """Metrics of shift invariance: pure functions on logits, and the paper's measures of a model on images.
 
 The measures take any module or callable from images ``(N, C, H, W)`` to logits ``(N, classes)``.
+A model that returns anything else, or NaN, is refused.
 They put a module in evaluation mode while they run, and run without gradients on the images'
 device. For a data set on disk use `antialiased_zoo.evaluation.evaluate`, which shares decoding and
 forward passes between measures.
@@ -29,6 +30,9 @@ from .corruptions import (
 from .equivariance import feature_distance, generation_stability, psnr
 from .equivariance import layer_outputs as layer_outputs
 from .intervals import Figure, average, share, share_difference
+from .logits import logits_of as logits_of
+from .logits import predicted as predicted
+from .logits import require_classes as require_classes
 from .meters import Meter
 from .running import Model, evaluating
 from .shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS, crop, draw_pairs, draw_paper_pairs, roll

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .intervals import Figure
+from .logits import logits_of, predicted
 from .meters import Meter
 from .running import Model, evaluating
 from .shifts import CROP_OFFSETS, DIAGONAL_OFFSETS, ROLL_OFFSETS, crop, draw_pairs, roll
@@ -27,13 +28,19 @@ def top_k_correct(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
         Booleans ``(N,)``.
 
     Raises:
-        ValueError: If k exceeds the number of classes, or a target is not a class.
+        ValueError: If k exceeds the number of classes, a target is not a class, or there is not one for
+            each row of logits.
 
     Example:
         >>> top_k_correct(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1])).tolist()
         [True, False]
     """
     classes = logits.shape[1]
+    if targets.shape != logits.shape[:1] or targets.is_floating_point():
+        raise ValueError(
+            f"expected a class index for each of {len(logits)} rows of logits, got {targets.dtype} of shape "
+            f"{tuple(targets.shape)}"
+        )
     if not 1 <= k <= classes:
         raise ValueError(f"top-{k} of {classes} classes is not defined; give 1 <= k <= {classes}")
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
@@ -41,14 +48,18 @@ def top_k_correct(logits: Tensor, targets: Tensor, k: int = 1) -> Tensor:
             f"targets from {int(targets.min())} to {int(targets.max())}, but the model has {classes} "
             "classes; evaluate it on data with its own classes"
         )
-    # For k = 1 use argmax, so that ties are broken as in the predictions.
-    best = logits.argmax(1, keepdim=True) if k == 1 else logits.topk(k, dim=1).indices
+    first = predicted(logits)  # for k = 1, so that ties are broken as in the predictions
+    best = first[:, None] if k == 1 else logits.topk(k, dim=1).indices
     return (best == targets[:, None]).any(dim=1)
 
 
 def agreement(first: Tensor, second: Tensor) -> Tensor:
-    """Returns whether two sets of logits ``(..., classes)`` have the same argmax, booleans ``(...)``."""
-    return first.argmax(-1) == second.argmax(-1)
+    """Returns whether two sets of logits ``(..., classes)`` predict the same class, booleans ``(...)``.
+
+    Raises:
+        ValueError: There are fewer than two classes, or a logit is NaN or infinity.
+    """
+    return predicted(first) == predicted(second)
 
 
 def flip_rate(predictions: Tensor, against: Literal["previous", "first"] = "previous") -> Tensor:
@@ -117,7 +128,7 @@ def accuracy(model: Model, images: Tensor, targets: Tensor, k: int = 1, batch_si
     with evaluating(model):
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            meter.update(top_k_correct(model(images[part]), targets[part], k))
+            meter.update(top_k_correct(logits_of(model, images[part]), targets[part], k))
     return meter.figure()
 
 
@@ -180,7 +191,9 @@ def _consistency(
             part = images[start : start + batch_size]
             drawn = offsets[start : start + batch_size].to(images.device)
             # (part, 2 * pairs, classes): the first and second of each pair alternate.
-            logits = torch.stack([model(move(part, shift)) for shift in drawn.flatten(1, 2).unbind(1)], dim=1)
+            logits = torch.stack(
+                [logits_of(model, move(part, shift)) for shift in drawn.flatten(1, 2).unbind(1)], dim=1
+            )
             meter.update(agreement(logits[:, 0::2], logits[:, 1::2]))
     return meter.figure()
 
@@ -218,9 +231,9 @@ def diagonal_stability(
     corners = torch.tensor(offsets, device=images.device).repeat(count)[:, None].expand(-1, 2)
     with evaluating(model):
         parts = [slice(start, start + batch_size) for start in range(0, len(which), batch_size)]
-        logits = torch.cat([model(crop(images[which[part]], corners[part], size)) for part in parts])
+        logits = torch.cat([logits_of(model, crop(images[which[part]], corners[part], size)) for part in parts])
     probabilities = logits.float().softmax(1).view(count, steps, -1)
-    prediction = probabilities.argmax(-1)
+    prediction = predicted(logits).view(count, steps)
     if classes is None:
         classes = prediction[:, steps // 2]
     wanted = torch.as_tensor(classes, device=images.device).expand(count)[:, None, None].expand(-1, steps, 1)
