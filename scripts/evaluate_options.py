@@ -47,7 +47,7 @@ def parse(argv: Sequence[str], description: str | None = None) -> argparse.Names
 
 def _add_labels(group: Any) -> None:
     group.add_argument(
-        "--labels", type=Path, help="labels of a flat folder: ImageNet's devkit, or a file of lines `image class`"
+        "--labels", type=Path, help="labels of a flat folder: ImageNet's devkit, or a file of lines `image,class`"
     )
     group.add_argument(
         "--agree-with",

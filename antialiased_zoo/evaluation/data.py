@@ -10,11 +10,9 @@ from typing import Any
 
 from PIL import Image
 
+from .images import IMAGE_SUFFIXES, LabelledImages
 from .images import CorruptImageError as CorruptImageError
-from .images import LabelledImages
 from .labels import class_order, read_labels
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
 
 class _FolderFiles:

@@ -18,6 +18,9 @@ from tqdm.auto import tqdm
 from ..errors import ZooError
 from ..weights import as_rgb
 
+#: Suffixes of the files that are images.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+
 
 class CorruptImageError(ZooError, ValueError):
     """An image file cannot be decoded; the message names the file."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
+
+from .label_file import read_label_file
 
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
@@ -15,37 +17,20 @@ def read_labels(path: Path, samples: Sequence[str]) -> list[str]:
     """Returns the class name of each image.
 
     Args:
-        path: ImageNet's devkit (``ILSVRC2012_devkit_t12``), or a text file: a line ``image label``
-            per image, separated by a comma or white space (as in Kaggle's ``LOC_val_solution.csv``
-            and Caffe's ``val.txt``), or one label per line for the images in the order of their
-            names.
+        path: ImageNet's devkit (``ILSVRC2012_devkit_t12``), or a text file: a line ``image,label``
+            per image, separated by a comma, a semicolon, a tab or a space (as in Kaggle's
+            ``LOC_val_solution.csv`` and Caffe's ``val.txt``), or one label per line for the images in
+            the order of their names. An image is named with or without its folders and its suffix.
         samples: The images' names, sorted.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: An image has no label, or the labels are numbers of unknown meaning.
+        ValueError: A line has another form, an image has no label or several, or the labels are
+            numbers of unknown meaning.
     """
     if path.is_dir():
         return _devkit(path, samples)
-    lines = [re.split(r"[,\s]+", line.strip()) for line in path.read_text().splitlines() if line.strip()]
-    if all(len(line) == 1 for line in lines):
-        return _in_order(path, [line[0] for line in lines], samples)
-    known = {PurePosixPath(line[0]).stem: line[1] for line in lines if len(line) > 1}
-    missing = [name for name in samples if PurePosixPath(name).stem not in known]
-    if missing:
-        raise ValueError(f"{path} has no label for {missing[0]} ({len(missing)} of {len(samples)} images)")
-    return [known[PurePosixPath(name).stem] for name in samples]
-
-
-def _in_order(path: Path, labels: list[str], samples: Sequence[str]) -> list[str]:
-    if len(labels) != len(samples):
-        raise ValueError(f"{path} has {len(labels)} labels, one per line, for {len(samples)} images")
-    if all(label.isdigit() for label in labels):
-        raise ValueError(
-            f"{path} contains only numbers, and ImageNet's devkit numbers classes differently from its networks: give "
-            "the devkit's folder, whose meta.mat defines them, or lines of image and class number"
-        )
-    return labels
+    return read_label_file(path, samples)
 
 
 def _devkit(folder: Path, samples: Sequence[str]) -> list[str]:

@@ -24,9 +24,9 @@ from ..metrics import (
     predicted,
 )
 from ..weights import Preprocessing, as_rgb
-from .data import IMAGE_SUFFIXES, open_images
+from .data import open_images
 from .decoding import Options
-from .images import DECODING_ERRORS, CorruptImageError
+from .images import DECODING_ERRORS, IMAGE_SUFFIXES, CorruptImageError
 from .loop import evaluate
 from .probes import Accuracy, Probe
 from .protocols import ShiftProtocol, cifar
