@@ -22,7 +22,7 @@ from ..evaluation import (
     with_room,
 )
 from ..metrics import Stability, diagonal_stability
-from ..weights import Preprocessing, imagenet_names
+from ..weights import Preprocessing
 from ..zoo import ARCHITECTURES
 from .output import say, say_json, spec_of
 
@@ -97,8 +97,7 @@ def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
     """The names of a network's classes, or numbers if they have no names."""
     with torch.no_grad():
         outputs = model.model.eval()(torch.zeros(1, 3, protocol.size, protocol.size)).shape[-1]
-    named = model.classes or (imagenet_names() if outputs == 1000 else ())
-    return list(named or (f"class {index}" for index in range(outputs)))
+    return list(model.classes or (f"class {index}" for index in range(outputs)))
 
 
 def _slide(

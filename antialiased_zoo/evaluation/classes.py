@@ -48,7 +48,7 @@ def match_classes(
 
     Raises:
         ValueError: The model lacks a class name or has it twice, or, if no names are known, the
-            numbers of classes differ.
+            numbers of classes differ, or the data's names are numbers in another order.
 
     Example:
         >>> match_classes(["n01443537", "n01440764"], 1000).index
@@ -71,7 +71,22 @@ def match_classes(
             "FILE (the model's class names in its order, or JSON that maps folders to outputs), or measure only crop "
             "and circular consistency, which need no classes"
         )
-    return ClassMap(list(range(outputs)), "in the order of their names (as many as the model has; it names none)")
+    return _by_order(data, model)
+
+
+def _by_order(data: Sequence[str], model: Sequence[str] | None) -> ClassMap:
+    """As many classes as outputs, without a common name."""
+    numbers = [int(name) for name in data if name.isdecimal()]
+    if sorted(numbers) == list(range(len(data))) != numbers:
+        # Folders 0, 1, 10, 11 ... 2: no network of ImageNet was trained in their order as text, others were.
+        if model is not None:
+            return ClassMap(numbers, "by number")
+        raise ValueError(
+            "the data's classes are numbers, whose order as text (10 before 2) is another: if the model was trained in "
+            "their order as text, as by torchvision's ImageFolder, give --classes same-order; if they number its "
+            "outputs, give --classes FILE with JSON that maps each to its output"
+        )
+    return ClassMap(list(range(len(data))), "in the order of their names (as many as the model has; none of its own)")
 
 
 def class_index(data: Sequence[str], model: Sequence[str] | None) -> list[int] | None:

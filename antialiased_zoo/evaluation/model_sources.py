@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ZooError
-from ..weights import Preprocessing, manifest
+from ..weights import Preprocessing, class_names, imagenet_names, manifest
 from ..zoo import create_model
 from .stated import from_timm, from_torchvision
 
@@ -101,10 +101,10 @@ def zoo(request: Request) -> Built:
     if weights == "torchvision":
         model = create_model(name, size, weights, request.num_classes, **options)
         stated = from_torchvision(_library("torchvision.models").get_model_weights(name)["IMAGENET1K_V1"].transforms())
-        return Built(model, stated, "torchvision's IMAGENET1K_V1", antialiased=True)
+        return Built(model, stated, "torchvision's IMAGENET1K_V1", imagenet_names(), True)
     entry = manifest.load().find(name, size, weights)
     model = create_model(name, size, weights, request.num_classes, **options)
-    return Built(model, entry.preprocessing, "the manifest", entry.classes, True, entry.license.name)
+    return Built(model, entry.preprocessing, "the manifest", class_names(entry) or None, True, entry.license.name)
 
 
 def timm(request: Request) -> Built:
@@ -139,10 +139,10 @@ def _hub_bars(shown: bool) -> Iterator[None]:
 
 
 def _timm_classes(library: ModuleType, model: nn.Module) -> Sequence[str] | None:
-    """Returns the WordNet ids of ImageNets other than ImageNet-1k, whose ids are in this package."""
+    """Returns ImageNet-1k's names, as for the zoo's networks, or the WordNet ids of another ImageNet."""
     subset = library.data.infer_imagenet_subset(model)
     if subset in (None, "imagenet-1k"):
-        return None
+        return subset and imagenet_names()
     names: Sequence[str] = library.data.ImageNetInfo(subset).label_names()
     return names
 

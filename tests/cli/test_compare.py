@@ -20,6 +20,10 @@ from torch import nn
 def strided():
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 4, 3), nn.ReLU())
 
+def thousand():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000))
+
 class Edge(nn.Module):
     '''Class 1 if the left column is brighter than a half: its answer changes where an edge passes.'''
     pretrained_cfg = {"input_size": (3, 96, 96), "crop_pct": 0.75, "mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -144,3 +148,11 @@ def test_plan_downloads_nothing(
 def test_plan_says_what_is_wrong(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "nets_of_mine:missing"]) == 1
     assert "cannot import missing from module nets_of_mine" in capsys.readouterr().err
+
+
+def test_a_thousand_outputs_are_not_imagenets_unless_the_weights_say_so(
+    photo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They had ImageNet's names, whatever the network was trained on."""
+    assert cli.main(["compare", "a=nets_of_mine:thousand", "b=nets_of_mine:thousand", photo, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["class"].startswith("class ")

@@ -257,6 +257,18 @@ def test_classes_match_by_name_id_and_file(tmp_path):
     assert match_classes(["x", "y"], 1000, given="same-order").index == [0, 1]
 
 
+def test_folders_that_are_numbers_are_not_sorted_as_text():
+    """Output 2 answered for the folder 10, in a network whose classes are ImageNet's too."""
+    thousand = sorted(map(str, range(1000)))
+    assert match_classes(thousand, 1000, imagenet_names()).index == [int(name) for name in thousand]
+    for names in (thousand, sorted(map(str, range(12)))):  # of a network of one's own: either may be meant
+        with pytest.raises(ValueError, match=r"order as text \(10 before 2\).*--classes same-order"):
+            match_classes(names, len(names))
+        assert match_classes(names, len(names), given="same-order").index == list(range(len(names)))
+    for names in ([f"{n:02}" for n in range(12)], [str(n) for n in range(10)], [str(n) for n in range(12)]):
+        assert match_classes(names, len(names)).index == list(range(len(names)))
+
+
 def test_torchvision_and_timm_agree_with_the_ids():
     """timm's list of ImageNet-1k's ids is independent of the one in the package."""
     assert tuple(timm.data.ImageNetInfo("imagenet-1k").label_names()) == imagenet_ids()
