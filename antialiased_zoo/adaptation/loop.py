@@ -151,9 +151,7 @@ class Distillation:
     @torch.no_grad()
     def _evaluate(self, held_out: Iterable[Any] | None, of_teacher: list[Tensor]) -> None:
         """Log the loss since the last evaluation and the agreement on held-out images; keep the best weights."""
-        loss = float(self.how.total(self.sum)) / self.how.world
-        if not math.isfinite(loss):
-            raise DivergedError(f"the loss is {loss} at step {self.step}: lower the learning rate")
+        loss = float(self._total()) / self.how.world
         since = self.step - (self.log[-1]["step"] if self.log else 0)
         entry: dict[str, Any] = {"step": self.step, "loss": loss / since}
         self.sum.zero_()
@@ -167,6 +165,17 @@ class Distillation:
             tensors = {name: p.detach().clone() for name, p in self.trained.items()}
             self.best = {"divergence": entry["divergence"], "look": len(self.log), "tensors": tensors}
         self._set_weights(now)
+
+    def _total(self) -> Tensor:
+        """The sum of losses since the last evaluation, over all processes.
+
+        Raises:
+            DivergedError: It is no longer finite: no checkpoint must replace the last good one.
+        """
+        total = self.how.total(self.sum)
+        if not math.isfinite(float(total)):
+            raise DivergedError(f"the loss is {float(total)} at step {self.step}: lower the learning rate")
+        return total
 
     def _compare(self, held_out: Iterable[Any], of_teacher: list[Tensor]) -> tuple[float, float]:
         """Percentage of images with the teacher's top-1 prediction, and mean divergence from its predictions.
@@ -198,7 +207,7 @@ class Distillation:
         if self.run is None:
             return
         # The first process saves for all, so it takes over the others' losses.
-        total = self.how.total(self.sum)
+        total = self._total()
         self.sum = total if self.how.first else torch.zeros_like(total)
         if not self.how.first:
             return

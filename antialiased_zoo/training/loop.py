@@ -151,10 +151,6 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         loss, right = self._total().tolist()
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} in epoch {self.epoch + 1}: training diverged; lower the learning rate"
-            )
         images = len(self.train) // self.recipe.batch_size * self.recipe.batch_size
         entry: State = {
             "epoch": self.epoch + 1,
@@ -174,11 +170,20 @@ class Trainer:
         self._checkpoint()
 
     def _total(self) -> Tensor:
-        """The sums since the start of the epoch, over all processes."""
+        """The sums since the start of the epoch, over all processes.
+
+        Raises:
+            DivergedError: The loss is no longer finite: no checkpoint must replace the last good one.
+        """
         for loss, right, images in self._unread:
             self._sums += torch.tensor([float(loss) * images, float(right)], dtype=torch.float64)
         self._unread.clear()
-        return self.how.total(self._sums)
+        total = self.how.total(self._sums)
+        if not math.isfinite(float(total[0])):
+            raise DivergedError(
+                f"the loss is {float(total[0])} in epoch {self.epoch + 1}: training diverged; lower the learning rate"
+            )
+        return total
 
     def _wrap(self) -> nn.Module:
         wrapped: nn.Module = DistributedDataParallel(self.model) if self.how.world > 1 else self.model

@@ -124,12 +124,22 @@ def check_settings(file: Path, saved: Mapping[str, Any], now: Mapping[str, Any])
     Raises:
         ValueError: They differ; the message names each setting that does, and both values.
     """
+    saved, now = _flat(saved), _flat(now)
     keys = [key for key in {**saved, **now} if saved.get(key, "unstated") != now.get(key, "unstated")]
     if keys:
         changes = "; ".join(
             f"{key}: {saved.get(key, 'unstated')} there, {now.get(key, 'unstated')} now" for key in keys
         )
         raise ValueError(f"{file} is of another run ({changes}); repeat its command or choose another folder or file")
+
+
+def _flat(settings: Mapping[str, Any]) -> State:
+    """Settings with those of a recipe, of preprocessing ... as ``recipe.lr``."""
+    flat: State = {}
+    for key, value in settings.items():
+        inner = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, Mapping) else {}
+        flat |= inner or {key: value}
+    return flat
 
 
 def merge_settings(own: Mapping[str, Any], more: Mapping[str, Any] | None) -> State:

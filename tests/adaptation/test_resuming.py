@@ -84,6 +84,16 @@ def test_the_checkpoint_of_another_run_is_refused(finished: Path, change: str) -
         az.distill(*networks, IMAGES, steps=1, folder=finished, **options)
 
 
+def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:
+    batches = [IMAGES[0], IMAGES[0], IMAGES[0] * float("nan"), IMAGES[0]]
+    how = Execution(checkpoint_every=1)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 3"):
+        az.distill(*pair(), batches, steps=4, check_every=4, layers=(), folder=tmp_path, execution=how)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in state["student"].values())
+
+
 @pytest.mark.parametrize("name", ["lr", "teacher", "world"])
 def test_a_setting_of_its_own_in_the_identity_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"own settings: rename {name}$"):

@@ -1,6 +1,8 @@
 """The training loop: against plain SGD, stopped anywhere, in several processes."""
 
+import dataclasses
 import hashlib
+import math
 import os
 import shutil
 
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from forked import free_port, of_two, run_two
 from safetensors.torch import load_file
-from tiny_training import PAIR, equal, make_images, small_net, trainer
+from tiny_training import PAIR, TINY, equal, make_images, small_net, trainer
 from torch import nn
 from without_float64 import WithoutFloat64
 
@@ -161,6 +163,24 @@ def test_divergence_is_an_error(folder, tmp_path):
         trainer(folder, tmp_path, wild).fit()
 
 
+def test_a_diverged_run_keeps_its_last_good_checkpoint(folder, tmp_path):
+    """It went on to the epoch's end, and a checkpoint of NaN replaced the good one."""
+    found = trainer(folder, tmp_path, execution=Execution(checkpoint_every=1))
+    steps = []
+
+    def spoiled(images):
+        steps.append(1)
+        return images * (math.nan if len(steps) == 3 else 1)
+
+    found.model.register_forward_pre_hook(lambda _, args: (spoiled(args[0]),))
+    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1"):
+        found.fit()
+    assert len(steps) == 3
+    state = found.run.read_checkpoint()
+    assert state["position"]["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
 def test_each_process_touches_its_own_gpu_only(monkeypatch):
     done = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -202,6 +222,13 @@ def test_a_checkpoint_of_other_settings_is_refused(folder, tmp_path):
     trainer(folder, tmp_path).fit()
     with pytest.raises(ValueError, match="seed: 0 there, 1 now"):
         trainer(folder, tmp_path, seed=1)
+
+
+def test_a_changed_recipe_is_named_by_what_changed(folder, tmp_path):
+    trainer(folder, tmp_path).fit()
+    other = dataclasses.replace(TINY, lr=0.7)
+    with pytest.raises(ValueError, match=rf"of another run \(recipe\.lr: {TINY.lr} there, 0\.7 now\)"):
+        trainer(folder, tmp_path, other)
 
 
 def test_a_setting_of_its_own_in_the_identity_is_refused(folder, tmp_path):

@@ -197,7 +197,7 @@ def test_a_run_does_not_go_on_with_other_images_of_the_same_names(script, tmp_pa
     content = record.read_text()
     shutil.rmtree(data)
     make_images(data, train=4, val=2, seed=1)
-    assert "is of another run (images: {'train': " in refused(script, monkeypatch, data, tmp_path / "out", *one)
+    assert "is of another run (images.train: " in refused(script, monkeypatch, data, tmp_path / "out", *one)
     assert record.read_text() == content
 
 
