@@ -37,7 +37,7 @@ from ..zoo import ARCHITECTURES
 from .adapt_files import draw, write
 from .adapt_measures import measure
 
-# Number of photos, the last ones, held out of training: the weights are chosen by the divergence on them.
+# Number of photos held out of training: the weights are chosen by the divergence on them.
 _HELD_OUT = 64
 
 
@@ -53,13 +53,12 @@ def adapt(options: argparse.Namespace) -> str:
     if options.threads:
         torch.set_num_threads(options.threads)
     photos = open_images(options.images, labelled=False)
-    if len(photos) <= _HELD_OUT:
-        raise ValueError(f"{options.images} has {len(photos)} photos; give more than {_HELD_OUT}, which are held out")
-    held_out = range(len(photos) - _HELD_OUT, len(photos))
+    held_out = _held_out(photos)
     files, indices = photos, held_out
     if options.evaluate:
         files = open_images(options.evaluate, labelled=False)
-        indices = range(len(files))
+        indices = list(range(len(files)))
+        _require_decodable(files, indices)
     with processes(options.device) as (device, rank, world):
         amp, progress = torch.bfloat16 if options.amp else None, not options.quiet
         how = Execution(device, amp, rank=rank, world=world, checkpoint_every=50, progress=progress)
@@ -82,6 +81,34 @@ def adapt(options: argparse.Namespace) -> str:
                 draw(stages, photos.image(index), preprocessing, options.out / "shifts.png")
                 break
         return text
+
+
+def _held_out(photos: ImageFiles) -> list[int]:
+    """Photos at equal distances in the order of their names: the last ones would be of one class folder.
+
+    Raises:
+        ValueError: If there are too few photos, or none that is held out can be decoded.
+    """
+    if len(photos) <= _HELD_OUT:
+        raise ValueError(f"{photos.source} has {len(photos)} photos; give more than {_HELD_OUT}, which are held out")
+    chosen = [(2 * place + 1) * len(photos) // (2 * _HELD_OUT) for place in range(_HELD_OUT)]
+    _require_decodable(photos, chosen)
+    return chosen
+
+
+def _require_decodable(photos: ImageFiles, indices: Sequence[int]) -> None:
+    """Refuse before the work what could not be measured after it.
+
+    Raises:
+        CorruptImageError: If none of the photos can be decoded; the error is that of the last one.
+    """
+    for index in indices:
+        try:
+            photos.image(index)
+            return
+        except CorruptImageError as error:
+            last = error
+    raise last
 
 
 def _load(spec: str, progress: bool) -> NamedModel:
@@ -116,7 +143,7 @@ def _stages(
     named: NamedModel,
     options: argparse.Namespace,
     photos: ImageFiles,
-    held_out: range,
+    held_out: Sequence[int],
     preprocessing: Preprocessing,
     how: Execution,
 ) -> dict[str, nn.Module]:
@@ -130,7 +157,8 @@ def _stages(
     settings = _settings(options, photos, preprocessing, size)
     settings |= {"structure": dict(structure), "smallest": smallest, **asdict(augmentation)}
     RunFolder(options.out).check(settings)  # before the work
-    training, batch, seed = range(held_out.start), options.batch_size, options.seed
+    training = sorted(set(range(len(photos))).difference(held_out))
+    batch, seed = options.batch_size, options.seed
     workers = _workers(options, how.device)
     shared = {"rank": how.rank, "world": how.world, "workers": workers}
     crops = RandomCrops(

@@ -274,3 +274,25 @@ def test_there_is_room_to_shift_in(resize: int, crop: int, name: str, canvas: in
     protocol = protocol_for(with_room(Preprocessing(resize, crop)))
     assert (protocol.name, protocol.canvas) == (name, canvas)
     assert protocol.crop_offsets
+
+
+def test_held_out_photos_are_of_all_classes(tmp_path: Path) -> None:
+    """The last ones, of the last class folder, chose the weights for all."""
+    photos = open_images(make_images(tmp_path, train=40, val=1) / "train")
+    chosen = adapt_run._held_out(photos)
+    assert (len(set(chosen)), min(chosen), max(chosen)) == (64, 0, 79)
+    assert [[photos.targets[index] for index in chosen].count(target) for target in (0, 1)] == [32, 32]
+
+
+@pytest.mark.parametrize("spoiled", ["--images", "--evaluate"])
+def test_photos_of_which_none_can_be_decoded_are_refused_before_the_work(
+    spoiled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last step, hours later, found that there was nothing to measure."""
+    folders = {name: make_images(tmp_path / name, train=40, val=1) / "train" for name in ("--images", "--evaluate")}
+    for file in folders[spoiled].rglob("*.png"):
+        file.write_bytes(b"no image")
+    words = [word for pair in folders.items() for word in map(str, pair)]
+    assert cli.main(["adapt", "resnet18:baseline:none", *words, "--out", str(tmp_path / "out")]) == 1
+    assert f"cannot decode {folders[spoiled]}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
