@@ -69,12 +69,13 @@ def main(argv: Sequence[str]) -> None:
     check_plain(named.model, args.model)
     facts = named.preprocessing or Preprocessing()
     stages, seconds = adapt(named.model, loader(train, facts, args), args)
+    hide = None if args.progress else True  # a bar on a terminal
     models = {label: model.to(args.device) for label, model in stages.items()}
     models |= {other.label: other.model.to(args.device) for other in others}
     record = {
         "command": shlex.join(["python", "scripts/adapt.py", *argv]),
         "versions": versions(),
-        "data": {"train_images": min(args.images, len(train)), "val_images": len(val), "val_names": val.names_digest()},
+        "data": {"train_images": min(args.images, len(train)), "val_images": len(val), "val": val.digest(hide)},
         "recalibrate_seconds": round(seconds, 1),
         "models": measure(models, named, others, val, args),
     }

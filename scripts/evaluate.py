@@ -76,15 +76,19 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     found = measure(results, subjects, images, make, maps, args, options) if makers else None
     if args.out and first_process():
         write(results, images, args)
+    digest = not args.no_digest
     try:  # whatever happens to the rest, the figures are reported
         for group in by_protocol(subjects):
             for name, extra in extras(group, images, maps, args, options, layers, curve):
                 results[name] |= extra
         if found and args.overhead:
             say(overhead(found, subjects, options))
+    except KeyboardInterrupt:
+        digest = False  # it would read all data first
+        raise
     finally:
         if first_process():
-            report(results, subjects, images, args)
+            report(results, subjects, images, args, digest)
 
 
 def settings_of(args: argparse.Namespace, images: int) -> Settings:

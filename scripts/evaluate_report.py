@@ -76,8 +76,9 @@ def report(
     subjects: Sequence[Subject],
     images: LabelledImages,
     args: argparse.Namespace,
+    digest: bool,
 ) -> None:
-    """Print the table, and write all results if there is an output folder."""
+    """Print the table, and write all results, with the data's digest if wanted, if there is an output folder."""
     figures = {label: result["figures"] for label, result in results.items() if "figures" in result}
     errors = next(iter(results.values())).get("skipped", ())
     notes = [f"{len(images)} images of {args.data}, {len(errors)} skipped", f"`{command(args)}`"]
@@ -92,7 +93,7 @@ def report(
         return
     (args.out / "table.md").write_text(table)
     write(results, images, args)
-    if not args.no_digest:  # it reads all data once more: what is measured is on the disk before
+    if digest:  # it reads all data once more: what is measured is on the disk before
         write(results, images, args, {"sha256": images.digest(hide_bar(args))})
     draw(results, args.out)
 

@@ -114,10 +114,6 @@ class LabelledImages(Dataset[tuple[Any, int]]):
             total.update(f"{name}\0{size}\0{hashlib.sha256(content).hexdigest()}\n".encode())
         return total.hexdigest()
 
-    def names_digest(self) -> str:
-        """Returns the SHA-256 (hex) of all names: enough to name a data set, but not to recognise its images."""
-        return hashlib.sha256("\n".join(self.samples).encode()).hexdigest()
-
     def digest(self, hide_bar: bool | None = True) -> str:
         """Returns the SHA-256 (hex) of every image's name and content.
 

@@ -12,6 +12,7 @@ import torch
 from tiny_training import make_images
 
 import antialiased_zoo as az
+from antialiased_zoo.evaluation import open_images
 from antialiased_zoo.training.runs import RunFolder
 from antialiased_zoo.weights import Preprocessing
 
@@ -50,6 +51,9 @@ def test_every_stage_is_measured_and_the_page_shows_it(script: ModuleType, tmp_p
     assert list(record["models"]) == ["as trained, no blur", "right after antialias()", "after recalibrate()", "again"]
     assert record["data"]["val_images"] == 8
     assert record["data"]["train_images"] == 16
+    measured = open_images(data / "val")
+    measured.thin_out(8)
+    assert record["data"]["val"] == measured.digest()
     first, *_, again = record["models"].values()
     assert again["figures"] == first["figures"]
     assert again["differences"]["top1"]["value"] == 0

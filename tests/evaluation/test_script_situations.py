@@ -12,6 +12,7 @@ from forked import of_script, run_code
 from PIL import Image
 
 from antialiased_zoo.evaluation import PROBES, Accuracy, Consistency, cifar, evaluate, imagenet, loop, open_images
+from antialiased_zoo.evaluation.images import LabelledImages
 from antialiased_zoo.evaluation.probes import TITLES
 from antialiased_zoo.metrics import draw_pairs
 from antialiased_zoo.weights import Preprocessing
@@ -243,6 +244,22 @@ def test_figures_are_reported_even_if_what_follows_fails(folder, tmp_path, scrip
         assert figures["top1"]["n"] == 12
         assert "| a | " in capsys.readouterr().out
         (out / "results.json").unlink()
+
+
+def test_an_interrupted_run_reports_at_once(folder, tmp_path, script, capsys, monkeypatch):
+    """Ctrl-C started to read all data, for the digest."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(script.__globals__, "stability_curves", interrupt)
+    monkeypatch.setattr(LabelledImages, "digest", interrupt)
+    words = ["a=situations:net", *FEW, *SAME, "--metrics", "accuracy", "diagonal", "--data", str(folder)]
+    with pytest.raises(KeyboardInterrupt):
+        script([*words, "--out", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["models"]["a"]["figures"]["top1"]["n"] == 12
+    assert "| a | " in capsys.readouterr().out
+    assert (tmp_path / "out" / "table.md").exists()
 
 
 def test_some_of_the_images_keep_their_shifts(folder, tmp_path, script):
