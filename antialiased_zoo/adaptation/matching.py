@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,17 +80,19 @@ def find_matches(
             the same shape in both, or all maps are too small.
     """
     view = shifted(images, 0, reach)[:1]
-    answers = [model(view) for model in (student, teacher)]
-    if answers[0].dim() != 2 or answers[0].shape != answers[1].shape:
-        shapes = " and ".join(str(tuple(answer.shape)) for answer in answers)
+    answers: list[Any] = [model(view) for model in (student, teacher)]
+    found = [tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__ for answer in answers]
+    # A softmax over one class is 1, whatever the network says.
+    if isinstance(found[0], str) or found[0] != found[1] or len(found[0]) != 2 or found[0][1] == 1:
         raise ValueError(
-            f"student and teacher return {shapes} for one image; both must return (N, classes) for the same classes"
+            f"student and teacher return {found[0]} and {found[1]} for one image; both must return a tensor of logits "
+            "(N, classes) for the same two classes or more: wrap a network that returns anything else in a module"
         )
     names = common_layers({"student": student, "teacher": teacher}, view) if layers is None else layers
     if not names:
         return {}
-    found = errors_by_displacement(student, teacher, images, names, reach)
-    errors, moments = (how.total(means) / how.world for means in found)
+    measured = errors_by_displacement(student, teacher, images, names, reach)
+    errors, moments = (how.total(means) / how.world for means in measured)
     variances = (moments[:, 1] - moments[:, 0].square()).clamp(min=1e-12).tolist()
     displacements = (errors.argmin(1) - reach).tolist()
     _, maps = run_with_maps(teacher, view, names)

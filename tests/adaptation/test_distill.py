@@ -191,3 +191,25 @@ def test_a_pair_that_does_not_match() -> None:
         az.distill(student, pair()[1], [{"image": IMAGES[0]}], steps=1)
     with pytest.raises(FloatingPointError, match="loss is"):
         az.distill(student, pair()[1], [IMAGES[0] * math.inf], steps=1, layers=())
+
+
+@pytest.mark.parametrize(
+    ("answer", "given"),
+    [
+        (lambda logits: {"logits": logits}, "dict and dict"),
+        (lambda logits: (logits,), "tuple and tuple"),
+        (lambda logits: logits[:, :1], r"\(1, 1\) and \(1, 1\)"),  # the student learned nothing from a softmax of 1
+        (lambda logits: logits[:, 0], r"\(1,\) and \(1,\)"),
+    ],
+)
+def test_networks_that_return_no_logits_are_refused(answer, given):
+    class Wrapped(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return answer(self.network(x))
+
+    with pytest.raises(ValueError, match=f"return {given} for one image; both must return a tensor of logits"):
+        az.distill(*map(Wrapped, pair()), IMAGES, steps=1, layers=())
