@@ -28,15 +28,20 @@ class WebDataset(LabelledImages):
 
     Raises:
         FileNotFoundError: There are no shards.
-        ValueError: There are no images, an image has no label, or a key has two images.
+        ValueError: There are no images, an image has no label, a key has two images, or a shard is cut off.
     """
 
     def __init__(self, shards: str, hide_bar: bool | None = True) -> None:
         self._places: dict[str, tuple[Path, int, int]] = {}
         labels: dict[str, str] = {}
         for shard in tqdm(_expanded(shards), desc="shards", disable=hide_bar, leave=False):
-            self._index(shard, labels)
-        missing = [name for name in self._places if name not in labels]
+            try:
+                self._index(shard, labels)
+            except tarfile.TarError as error:
+                raise ValueError(
+                    f"{shard} is not a whole, uncompressed tar ({error}): fetch or pack it again"
+                ) from error
+        missing = [name for name in self._places if not labels.get(name)]
         if missing or not self._places:
             what = f"no label for {missing[0]}" if missing else "no images"
             raise ValueError(f"{what} in {shards}; expected KEY.jpg and KEY.cls")
@@ -61,6 +66,9 @@ class WebDataset(LabelledImages):
                 elif suffix.lower() in _LABELS:
                     content = tar.extractfile(member)
                     labels[name] = content.read().decode().strip() if content else ""
+            # tarfile takes a part of a header for the archive's end.
+            if 0 < shard.stat().st_size - tar.offset < tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("unexpected end of data")
 
     def size(self, name: str) -> int:
         """Returns the size of the encoded image, which its header states."""

@@ -1,5 +1,6 @@
 """Data outside class folders: ImageNet's validation images and devkit, label files, WebDataset, Hugging Face."""
 
+import gzip
 import io
 import tarfile
 
@@ -149,6 +150,22 @@ def test_webdataset_keys_end_at_the_first_dot_of_the_files_name(tmp_path):
     theirs = list(library.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False))
     assert [sample["png"] for sample in theirs] == [images.read(name) for name in images.samples]
     assert [int(sample["cls"]) for sample in theirs] == images.targets
+
+
+def test_a_cut_off_shard_is_an_error(tmp_path):
+    """Where the cut went through a header, the images before it were taken for all."""
+    source, shard = shards(tmp_path), tmp_path / "val-0000.tar"
+    whole = shard.read_bytes()
+    for cut in range(100, 3 * 2 * 1024, 200):  # three images and labels of up to a block, each with its header
+        shard.write_bytes(whole[:cut])
+        if cut % 512:
+            with pytest.raises(ValueError, match=r"val-0000\.tar is not a whole, uncompressed tar"):
+                open_data(source)
+    shard.write_bytes(whole)
+    assert len(open_data(source)) == 5
+    (tmp_path / "zipped.tar").write_bytes(gzip.compress(whole))
+    with pytest.raises(ValueError, match="is not a whole, uncompressed tar"):
+        open_data(f"wds:{tmp_path}/zipped.tar")
 
 
 def test_webdataset_keys_with_two_images_are_an_error(tmp_path):
