@@ -38,9 +38,19 @@ class RunFolder:
         return self.path / "checkpoint.pt"
 
     def save_checkpoint(self, state: State) -> None:
-        """Replaces the checkpoint atomically: a killed process leaves the old one or the new one."""
+        """Replaces the checkpoint atomically: a killed process leaves the old one or the new one.
+
+        Raises:
+            OSError: It cannot be written, for example because the disk is full; the old one is left.
+        """
         with replacing(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+            try:
+                torch.save(state, temporary)
+            except RuntimeError as error:  # "[enforce fail at inline_container.cc]": torch counts what was written
+                raise OSError(
+                    f"cannot write {self.checkpoint}: the disk is full, or the checkpoint exceeds a limit; make room "
+                    "and repeat the command, which goes on from the checkpoint before"
+                ) from error
 
     def load_checkpoint(self, identity: State) -> State | None:
         """Returns the checkpoint, or ``None`` for a fresh run.

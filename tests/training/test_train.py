@@ -224,6 +224,21 @@ def test_a_checkpoint_of_other_settings_is_refused(folder, tmp_path):
         trainer(folder, tmp_path, seed=1)
 
 
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
+    resource = pytest.importorskip("resource")
+    run = RunFolder(tmp_path)
+    run.save_checkpoint({"identity": {}, "step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # Python ignores its signal
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*checkpoint\.pt: the disk is full"):
+            run.save_checkpoint({"identity": {}, "step": 2, "model": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert run.read_checkpoint()["step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
 def test_a_changed_recipe_is_named_by_what_changed(folder, tmp_path):
     trainer(folder, tmp_path).fit()
     other = dataclasses.replace(TINY, lr=0.7)
