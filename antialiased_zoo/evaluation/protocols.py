@@ -37,6 +37,9 @@ class ShiftProtocol:
         roll_offsets: Rolls of the centre crop, for circular consistency.
         diagonal_offsets: Corners ``(d, d)`` for diagonal stability.
         why: Why this protocol was chosen, for reports; ignored when protocols are compared.
+
+    Raises:
+        ValueError: The preprocessing is not for three channels.
     """
 
     name: str
@@ -47,6 +50,16 @@ class ShiftProtocol:
     roll_offsets: range
     diagonal_offsets: range
     why: str = field(default="as requested", compare=False)
+
+    def __post_init__(self) -> None:
+        """Rejects preprocessing for other images than RGB."""
+        channels = len(self.preprocessing.mean)
+        if channels != 3:
+            raise ValueError(
+                f"a network for {channels} channels cannot be measured, since images are RGB: measure a module "
+                "that reads RGB, such as nn.Sequential(torchvision.transforms.v2.Grayscale(), network), with "
+                "preprocessing.for_channels(3)"
+            )
 
     @property
     def size(self) -> int:

@@ -135,6 +135,23 @@ def test_the_worst_shift_counts_an_image_only_if_it_is_right_at_every_shift():
 SMALL_CROP = Preprocessing(resize=40, crop=40)
 
 
+@pytest.mark.parametrize("protocol", [cifar, imagenet])
+def test_a_network_of_one_channel_is_measured_behind_a_conversion(folder, protocol):
+    sizes = (32, 32) if protocol is cifar else (72, 40)
+    grey = Preprocessing(*sizes, mean=(0.4,), std=(0.2,))
+    with pytest.raises(
+        ValueError, match=r"for 1 channels .*Grayscale\(\), network\), with preprocessing\.for_channels"
+    ):
+        protocol(grey)
+    # What the error proposes shows the network what its own preprocessing would.
+    view = protocol(grey.for_channels(3))
+    photo = open_images(folder).image(0)
+    canvas = view.padded(view.prepare(photo)[None])
+    inner = slice(view.centre, view.centre + view.size)
+    shown = functional.to_grayscale(canvas[:, :, inner, inner])
+    assert torch.allclose(shown[0], grey.build()(photo), atol=1.5 / 255 / 0.2)  # it rounds before it resizes
+
+
 def test_paper_mode_repeats_the_published_script(folder):
     model, images = make_model(), open_images(folder, Preprocessing(resize=72, crop=72).build())
     np.random.seed(7)
