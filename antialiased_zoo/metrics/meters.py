@@ -32,8 +32,18 @@ class Meter:
         self._rows: list[Tensor] = []
 
     def update(self, values: Tensor) -> None:
-        """Adds the values of images: ``(N,)`` or ``(N, K)``, any real dtype, with the same K in every update."""
-        self._rows.append(values.detach().cpu().double())  # first the device: mps has no float64
+        """Adds the values of images: ``(N,)`` or ``(N, K)``, any real dtype, with the same K in every update.
+
+        Raises:
+            ValueError: The values have another shape, or one is NaN.
+        """
+        rows = values.detach().cpu().double()  # first the device: mps has no float64
+        if rows.dim() not in (1, 2) or (self._rows and rows.shape[1:] != self._rows[0].shape[1:]):
+            before = f" after {tuple(self._rows[0].shape)}" if self._rows else ""
+            raise ValueError(f"expected values (N,) or (N, K), always with the same K, got {tuple(rows.shape)}{before}")
+        if bool(rows.isnan().any()):
+            raise ValueError("one of the values is NaN, which has no mean")
+        self._rows.append(rows)
 
     def merge(self, other: Meter) -> None:
         """Adds another meter's values, for example those of another process."""
@@ -66,8 +76,14 @@ class Meter:
         """Returns this meter's mean minus that of a baseline for the same images in the same order.
 
         The comparison is paired, so its interval is narrower than those of the two figures suggest.
+
+        Raises:
+            ValueError: The meters have values of different numbers of images.
         """
-        change = (self.per_image - baseline.per_image).tolist()
+        own, other = self.per_image, baseline.per_image
+        if len(own) != len(other):
+            raise ValueError(f"{len(own)} and {len(other)} images: a paired difference needs the same ones in both")
+        change = (own - other).tolist()
         return share_difference(change) if self.kind == "share" else average(change, lowest=-1.0)
 
     def _summary(self, values: Tensor, trials: int) -> Figure:

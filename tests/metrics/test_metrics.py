@@ -188,3 +188,19 @@ def test_a_device_without_float64_gives_the_same_figures():
     rates = metrics.flip_rate(predictions.as_subclass(WithoutFloat64))
     assert rates.dtype is torch.float64
     assert torch.equal(rates, metrics.flip_rate(predictions))
+
+
+def test_meters_take_numbers_of_images_only():
+    meter, other = Meter(), Meter()
+    meter.update(torch.ones(3))
+    for values, message in (
+        (torch.ones(2, 3), r"got \(2, 3\) after \(3,\)"),
+        (torch.ones(2, 3, 4), r"got \(2, 3, 4\)"),
+        (torch.tensor(1.0), r"got \(\)"),
+        (torch.tensor([1.0, math.nan]), "is NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            meter.update(values)
+    other.update(torch.ones(1))  # which was compared with every image of the first
+    with pytest.raises(ValueError, match="3 and 1 images: a paired difference needs the same ones"):
+        meter.difference(other)
