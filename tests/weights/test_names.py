@@ -62,6 +62,15 @@ class TestNames:
         with pytest.raises(TensorMismatchError, match=reason):
             match(found, SMALL)
 
+    def test_a_networks_tensors_beside_others_are_found_for_the_user(self) -> None:
+        """As in a Lightning module with class weights, or with an average of the network."""
+        under = {f"model.{name}": shape for name, shape in SMALL.items()}
+        average = {f"ema_model.module.{name}": shape for name, shape in SMALL.items()}
+        with pytest.raises(TensorMismatchError, match=r"under 'model\.', but .* name\.startswith\('model\.'\)"):
+            match({**under, "criterion.weight": (2,)}, SMALL)
+        with pytest.raises(TensorMismatchError, match=r"under 'model\.' and under 'ema_model\.module\.', but"):
+            match({**under, **average}, SMALL)
+
     def test_head_of_another_size(self) -> None:
         found = {**SMALL, "fc.weight": (1000, 4)}
         assert match(found, SMALL, omit=("fc.",))["3.bias"] == "3.bias"

@@ -94,6 +94,13 @@ def _counted(names: Mapping[str, object]) -> list[str]:
 
 def _by_order(found: list[str], wanted: list[str]) -> dict[str, str]:
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    if prefixes := _prefixes(found, wanted):
+        raise TensorMismatchError(
+            f"all tensors of the model are in the file under {' and under '.join(map(repr, prefixes))}, but others are "
+            "too, such as a loss's, a metric's or a second network's: keep one network's tensors only, for example "
+            "{name.removeprefix(%r): tensor for name, tensor in state.items() if name.startswith(%r)}"
+            % (prefixes[0], prefixes[0])
+        )
     if len(found) != len(wanted) or not _ascending(found):
         raise TensorMismatchError(_difference(missing, extra))
     for name, other in zip(wanted, found, strict=True):
@@ -101,6 +108,15 @@ def _by_order(found: list[str], wanted: list[str]) -> dict[str, str]:
             where = f"tensor {other!r} is at the position of the model's {name!r}"
             raise TensorMismatchError(f"{where}; {_difference(missing, extra)}")
     return dict(zip(wanted, found, strict=True))
+
+
+def _prefixes(found: list[str], wanted: list[str]) -> list[str]:
+    """The prefixes under which a file has all tensors of the model, where it has others, too."""
+    if not 0 < len(wanted) < len(found):
+        return []
+    there, first = set(found), wanted[0]
+    starts = [name.removesuffix(first) for name in found if name.endswith(f".{first}")]
+    return [start for start in starts if there.issuperset(f"{start}{name}" for name in wanted)]
 
 
 def _difference(missing: list[str], extra: list[str]) -> str:
