@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -115,7 +116,7 @@ def check_pretrained(pretrained: object) -> None:
         ValueError: If it is empty.
     """
     if not isinstance(pretrained, (bool, str, os.PathLike)):
-        raise TypeError(f"pretrained must be True, False, a recipe's name or a path, got {pretrained!r}")
+        raise TypeError(f"pretrained must be True, False, a recipe's name or a path, got {reprlib.repr(pretrained)}")
     if pretrained == "":  # as a path it would be the current folder
         raise ValueError("pretrained is '': give True, False, a recipe's name or a path")
 

@@ -14,6 +14,7 @@ from .addresses import parse_hf
 from .checkpoints import Contents, read_contents
 from .config import NetworkConfig
 from .hub import fetch, redacted
+from .schemes import find_scheme
 from .snapshots import CONFIG as CONFIG
 from .snapshots import WEIGHTS as WEIGHTS
 from .weights_file import WeightsFile
@@ -45,7 +46,9 @@ def open_place(place: str) -> Contents:
 
 def _linked(url: str) -> WeightsFile:
     """The file at a URL, which must state its digest, since unverified files are not read."""
+    find_scheme(redacted(url))
     address, _, fragment = url.partition("#sha256=")
+    fragment = fragment.lower()  # some tools print capitals
     file = address.partition("?")[0].rpartition("/")[2].partition("@")[0]
     in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
     if not (fragment or in_name):

@@ -236,6 +236,9 @@ def test_a_path(tmp_path: Path) -> None:
         az.resnet18(4, pretrained=tmp_path / "other.pth")
     with pytest.raises(TypeError, match="pretrained must be"):
         az.resnet18(4, pretrained=3)
+    with pytest.raises(TypeError, match="pretrained must be") as caught:
+        az.resnet18(4, pretrained=theirs.state_dict())
+    assert len(str(caught.value)) < 150
 
 
 def test_torchvisions_weights_are_verified_and_warned_about(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

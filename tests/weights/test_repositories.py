@@ -225,10 +225,18 @@ def test_a_url_with_a_digest_has_a_name_of_its_own_in_the_cache(tmp_path: Path) 
                 repository.open_place(f"{dated}#sha256={digest}").path.name
                 == f"model-20240101-{digest[:8]}.safetensors"
             )
-            assert repository.open_place(f"{digits}#sha256={digest}").path.name == digits.rpartition("/")[2]
+            assert repository.open_place(f"{digits}#sha256={digest.upper()}").path.name == digits.rpartition("/")[2]
     with pytest.raises(ValueError, match="states no digest") as caught:
         repository.open_place("https://me:secret@example.org/model.pth?signature=secret")
     assert "secret" not in str(caught.value)
+
+
+def test_a_url_of_an_unknown_kind() -> None:
+    with pytest.raises(ValueError, match="it must begin with one of https:, http:") as caught:
+        repository.open_place("ftp://me:secret@example.org/model-0123abcd.pth?signature=secret")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ValueError, match="it must begin with one of https:"):
+        repository.open_place("file:///models/model.pth")
 
 
 @pytest.mark.parametrize("place", ["hf-hub:mine", "hf-hub:a/b/c", "hf-hub:../x", "hf-hub:a/b@../c"])
