@@ -16,6 +16,7 @@ from ..layers import Blurred
 from . import activations
 from .activations import function_name, is_map_norm
 from .following import Following
+from .own_code import are_attentions, has_attention
 from .traced import TracedModel
 
 _AVERAGES = (_AvgPoolNd, _AdaptiveAvgPoolNd)
@@ -33,15 +34,14 @@ class Dataflow(TracedModel):
         """True if the model seems to have attention: torch's own, or a softmax and a matrix product."""
         if any(isinstance(module, nn.MultiheadAttention) for module in self._modules.values()):
             return True
-        hidden = [self._modules[path] for path in self.opaque]
-        codes = [getattr(type(module).forward, "__code__", None) for module in hidden]
         names = set()
         for node in self.graph.nodes:
-            module = self.module(node)
             if node.op == "call_function":
-                codes.append(getattr(inspect.unwrap(node.target), "__code__", None))
-            names.add("softmax" if isinstance(module, nn.Softmax) else function_name(node.target))
-        return _attends(names) or any(_attends(set(code.co_names)) for code in codes if code is not None)
+                code = getattr(inspect.unwrap(node.target), "__code__", None)
+                names |= set(code.co_names) if code is not None else set()
+            names.add("softmax" if isinstance(self.module(node), nn.Softmax) else function_name(node.target))
+        hidden = (inner for path in self.opaque for inner in self._modules[path].modules())
+        return are_attentions(names) or any(map(has_attention, hidden))
 
     def ndim_before(self, node: fx.Node) -> int | None:
         """Number of spatial axes of a node's input, taken from the nearest convolution before it; None without one."""
@@ -117,9 +117,3 @@ class Dataflow(TracedModel):
         """Class name of the node's module, or name of its function."""
         module = self.module(node)
         return type(module).__name__ if module is not None else str(getattr(node.target, "__name__", node.target))
-
-
-def _attends(names: set[str]) -> bool:
-    """True if these function names include those of attention."""
-    products = {"matmul", "bmm", "einsum", "baddbmm", "__matmul__"}
-    return "scaled_dot_product_attention" in names or ("softmax" in names and not products.isdisjoint(names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import CodeType
 from typing import Any
 
@@ -47,6 +47,28 @@ def hook_may_read_strides(hook: Any) -> bool:
 def can_fuse(module: nn.Module) -> bool:
     """True if a module has a method that fuses its branches and norms into one convolution (reparameterisation)."""
     return any(word in name for name in dir(type(module)) for word in _FUSE)
+
+
+def has_attention(module: nn.Module) -> bool:
+    """True if a module seems to compute attention: torch's own, or code with a softmax and a matrix product."""
+    codes = [code for function in reached_functions(module) for code in codes_of(function)]
+    names = {name for code in codes for name in code.co_names}
+    if any(isinstance(child, nn.Softmax) for child in module.children()):
+        names.add("softmax")
+    if any(_multiplies(step) for code in codes if "softmax" in names for step in steps_of(code)):
+        names.add("matmul")
+    return isinstance(module, nn.MultiheadAttention) or are_attentions(names)
+
+
+def are_attentions(names: Collection[str]) -> bool:
+    """True if these names of functions include those of attention."""
+    products = {"matmul", "bmm", "einsum", "baddbmm", "__matmul__"}
+    return "scaled_dot_product_attention" in names or ("softmax" in names and not products.isdisjoint(names))
+
+
+def _multiplies(step: dis.Instruction) -> bool:
+    """True for the operator ``@``."""
+    return step.argrepr == "@" or step.opname == "BINARY_MATRIX_MULTIPLY"
 
 
 def may_run_its_children(module: nn.Module) -> bool:

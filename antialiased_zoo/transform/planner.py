@@ -15,7 +15,7 @@ from .held_modules import taken_apart
 from .links import lost_blurs
 from .op_table import read_module
 from .options import Placing, PlanOptions, read_placing
-from .own_code import hook_may_read_strides, hooks, may_read_classes, may_read_strides
+from .own_code import has_attention, hook_may_read_strides, hooks, may_read_classes, may_read_strides
 from .plans import Placement, Plan, Site
 from .reached_code import searching_once
 from .readings import agreed, alone, is_alone
@@ -74,7 +74,12 @@ def _is_new(module: nn.Module, site: Site, seen: set[int]) -> bool:
 
 
 def _plan(
-    model: nn.Module, options: Placing, graph: bool, image: int | None = None, hidden: frozenset[int] = frozenset()
+    model: nn.Module,
+    options: Placing,
+    graph: bool,
+    image: int | None = None,
+    hidden: frozenset[int] = frozenset(),
+    attends: bool = False,
 ) -> Plan:
     """Plan a model, or a part of it.
 
@@ -84,13 +89,15 @@ def _plan(
         graph: Plan for a graph.
         image: Most channels of a part's input that is taken for an image; None for the model itself.
         hidden: Ids of modules that code which cannot be traced may call too.
+        attends: Whether the model that a part belongs to has attention.
     """
     known = _IMAGE_CHANNELS if image is None else image
     try:
         flow = _first_reading(model, hidden, part=image is not None)
     except UntraceableError as error:
-        return _plan_parts(model, options, f"cannot be traced ({error}): its parts were read one by one", known, hidden)
-    found = _plan_reading(flow, options, graph, image, hidden)
+        note = f"cannot be traced ({error}): its parts were read one by one"
+        return _plan_parts(model, options, note, known, hidden, attends)
+    found = _plan_reading(flow, options, graph, image, hidden, attends)
     if graph:  # it does what the model does now
         return found
     flows, plans = [flow], [found]
@@ -104,7 +111,7 @@ def _plan(
             continue
         if all(other.structure() != known_flow.structure() for known_flow in flows):
             flows.append(other)
-            plans.append(_plan_reading(other, options, graph, image, hidden))
+            plans.append(_plan_reading(other, options, graph, image, hidden, attends))
     return agreed(model, plans, [each.calls for each in flows]) if len(plans) > 1 else plans[0]
 
 
@@ -119,11 +126,13 @@ def _first_reading(model: nn.Module, hidden: frozenset[int], part: bool) -> Data
         return Dataflow(model, hidden=hidden, part=part, given=tuple(needed))
 
 
-def _plan_reading(flow: Dataflow, options: Placing, graph: bool, image: int | None, hidden: frozenset[int]) -> Plan:
+def _plan_reading(
+    flow: Dataflow, options: Placing, graph: bool, image: int | None, hidden: frozenset[int], attends: bool
+) -> Plan:
     known = _IMAGE_CHANNELS if image is None else image
     unread = flow.unread().items()
     notes = (f"{', '.join(paths)}: calls {name}, which cannot be traced" for name, paths in unread)
-    walk = Walk(flow, options, graph, image)
+    walk = Walk(flow, options, graph, image, attends)
     sites = walk.sites() if graph else _unread(walk.sites(), flow)
     if image is None and not graph:
         sites = _with_graph_mentioned(sites, flow, options)
@@ -131,7 +140,8 @@ def _plan_reading(flow: Dataflow, options: Placing, graph: bool, image: int | No
     for path, why in flow.opaque.items():
         note = f"cannot be traced ({why}): its parts were read one by one"
         limit = 0 if path in walk.past_image else known
-        part = _plan_parts(flow.model.get_submodule(path), options, note, limit, hidden | flow.called)
+        inner = flow.model.get_submodule(path)
+        part = _plan_parts(inner, options, note, limit, hidden | flow.called, attends or flow.has_attention)
         found = _joined(found, part, path)
     return found
 
@@ -173,7 +183,10 @@ def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -
     ]
 
 
-def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidden: frozenset[int]) -> Plan:
+def _plan_parts(
+    model: nn.Module, options: Placing, note: str, image: int, hidden: frozenset[int], attends: bool
+) -> Plan:
+    attends = attends or any(map(has_attention, model.modules()))
     found = Plan(notes=(f"{type(model).__name__} {note}",))
     parts = Counter(id(module) for child in model.children() for module in child.modules())
     hidden |= {module for module, count in parts.items() if count > 1}
@@ -189,7 +202,7 @@ def _plan_parts(model: nn.Module, options: Placing, note: str, image: int, hidde
             site = upsampled(child, up, site, options, hasattr(child, "blur_after"), Placement(name, "after"))
             found = Plan((*found.sites, site) if up.strides else found.sites, found.notes, found.graph)
         elif op is None:
-            found = _joined(found, _plan(child, options, graph=False, image=image, hidden=hidden), name)
+            found = _joined(found, _plan(child, options, False, image, hidden, attends), name)
         elif op.strides:
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)

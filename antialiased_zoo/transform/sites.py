@@ -26,16 +26,18 @@ class Walk:
         options: The plan's options.
         graph: Place blurs between the graph's nodes.
         image: Most channels of an input that is taken for an image; None if any input is.
+        attends: Whether the model that this is a part of has attention.
 
     Attributes:
         past_image: Paths of the parts that could not be traced and do not read the image.
     """
 
-    def __init__(self, flow: Dataflow, options: Placing, graph: bool, image: int | None) -> None:
+    def __init__(self, flow: Dataflow, options: Placing, graph: bool, image: int | None, attends: bool = False) -> None:
         self.flow = flow
         self.options = options
         self.graph = graph
         self.image = image
+        self.attends = attends
         self._convs = ConvPlacement(flow, options, graph)
         self.past_image: set[str] = set()
         self.next_max_pool: Pool = options.stem_pool
@@ -152,7 +154,7 @@ class Walk:
         if any(stride % k for stride, k in zip(op.stride, keep, strict=True)):
             return replace(site, reason=f"reads the image: stem_stride={limit} does not divide its stride")
         cuts = op.window is not None and op.window.size == op.stride and not self.flow.follow(node).nonlinear_ends()
-        if cuts and self.flow.has_attention:
+        if cuts and (self.attends or self.flow.has_attention):
             return replace(site, reason="cuts the image into a transformer's patches")
         blur_stride = tuple(stride // k for stride, k in zip(op.stride, keep, strict=True))
         return self._convs.place(node, op, replace(site, keep=keep, blur_stride=blur_stride))
