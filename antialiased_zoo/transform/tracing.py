@@ -285,7 +285,7 @@ class Tracer(fx.Tracer):
 
 def _length(value: Any) -> Any:
     """`len`; of a proxy it is a node of the graph, which a check may ask for."""
-    return value.tracer.create_proxy("call_function", len, (value,), {}) if type(value) is fx.Proxy else len(value)
+    return value.tracer.create_proxy("call_function", len, (value,), {}) if isinstance(value, fx.Proxy) else len(value)
 
 
 def read_by_hooks(value: Any) -> Any:

@@ -22,7 +22,7 @@ def asserts(x: Tensor) -> None:
 
 
 def asserts_either(x: Tensor) -> None:
-    assert x.dim() == 3 or len(x.shape) == 4
+    assert len(x.shape) == 4 or x.dim() == 3
 
 
 def asserts_both(x: Tensor) -> None:
