@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run(arguments)
     except KeyboardInterrupt:
-        print("interrupted; the next call resumes incomplete downloads", file=sys.stderr)
+        print("interrupted; the same command resumes its downloads, and adapt its training", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stdout = None  # so that the interpreter does not flush it at exit

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
@@ -75,8 +75,10 @@ class LabelledImages(Dataset[tuple[Any, int]]):
                 image.load()
                 return as_rgb(image)
         except DECODING_ERRORS as error:
+            # Pillow names the object in memory, with another address each time.
+            reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else error
             raise CorruptImageError(
-                f"cannot decode {self.source}/{name}: {error}; replace the file or remove it"
+                f"cannot decode {self.source}/{name}: {reason}; replace the file or remove it"
             ) from error
 
     def __getitem__(self, index: int) -> tuple[Any, int]:

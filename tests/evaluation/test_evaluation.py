@@ -351,6 +351,9 @@ def test_corrupt_images_are_named_and_skipped(folder, tmp_path):
         path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"no image could be decoded of 23: .*a/00.png"):
         evaluate({"small": make_model()}, open_images(tmp_path), consistency, imagenet(SMALL))
+    # The same error each time, so that a warning is shown once: Pillow's names an address in memory.
+    with pytest.raises(ValueError, match=r"a/00\.png: it is not an image; replace the file or remove it$"):
+        open_images(tmp_path).image(0)
 
 
 def test_other_classes_are_an_error_unless_they_do_not_matter(folder):
