@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -115,15 +114,15 @@ class StandIns:
         return stand_in(value)
 
     def _remade_dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
-        try:
-            copied = value.copy() if type(value) in (dict, OrderedDict) else copy.copy(value)
-        except Exception:  # a class of somebody's own may refuse to be filled, and then a trace cannot change it either
-            return value
-        kind = OrderedDict if isinstance(value, OrderedDict) else dict  # such a class may refuse or change items
+        # Not by the methods of a class of somebody's own: a frozen one refuses changes, and its copy may be itself.
+        kind = next(cls for cls in type(value).__mro__ if cls in (OrderedDict, defaultdict, dict))
+        copied: dict[Any, Any] = kind.__new__(type(value))
+        if isinstance(value, defaultdict) and isinstance(copied, defaultdict):
+            copied.default_factory = value.default_factory
+        if type(value) is not kind:
+            vars(copied).update(vars(value))
         for key, item in dict.items(value):
-            made = self._remade(item)
-            if made is not item:
-                kind.__setitem__(copied, key, made)
+            kind.__setitem__(copied, key, self._remade(item))
         return copied
 
     def _call(self, twin: nn.Module) -> Callable[..., Any]:

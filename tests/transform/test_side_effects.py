@@ -298,7 +298,16 @@ class Refusing(Frozen):
         super().__setitem__(key, value)
 
 
-@pytest.mark.parametrize("config", [Frozen(padding=1), Refusing(padding=1)])
+class ItsOwnCopy(Refusing):
+    """Like the class of the package frozendict."""
+
+    def __copy__(self) -> ItsOwnCopy:
+        return self
+
+    copy = __copy__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("config", [Frozen(padding=1), Refusing(padding=1), ItsOwnCopy(padding=1)])
 def test_a_configuration_that_refuses_changes_is_read(config: Any) -> None:
     class Configured(Net):
         def forward(self, x: Tensor) -> Tensor:
@@ -311,14 +320,15 @@ def test_a_configuration_that_refuses_changes_is_read(config: Any) -> None:
     assert not plan.notes
 
 
-def test_a_dictionary_of_somebodys_own_keeps_no_value_of_a_trace() -> None:
+@pytest.mark.parametrize("cls", [Frozen, Refusing, ItsOwnCopy])
+def test_a_dictionary_of_somebodys_own_keeps_no_value_of_a_trace(cls: type[Frozen]) -> None:
     class Keeps(Net):
         def forward(self, x: Tensor) -> Tensor:
             self.kept["last"] = self.layers["stem"](x)
             return super().forward(self.kept["last"])
 
     net = Keeps(lambda *_: torch.ones(8, 1, 3, 3))
-    net.kept, net.layers = defaultdict[str, Any](list), Frozen(stem=net.stem)  # type: ignore[assignment]
+    net.kept, net.layers = defaultdict[str, Any](list), cls(stem=net.stem)  # type: ignore[assignment]
     assert len(az.plan(net).treated) == 1
     assert not net.kept
     assert net.layers["stem"] is net.stem
