@@ -41,27 +41,45 @@ class Mixes(nn.Module):
         return self.mix(x)
 
 
-class MayBeUntraceable(nn.Module):
-    def __init__(self, mix: Callable[[Tensor], Tensor], depends: bool) -> None:
+class MixesByModule(nn.Module):
+    def __init__(self) -> None:
         super().__init__()
-        self.depends, self.patches, self.mixes = depends, Patches(), Mixes(mix)
+        self.weigh = nn.Softmax(-1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.depends and x.sum() > 1e9:
-            x = x / 2
-        return self.mixes(self.patches(x))
+        return self.weigh(x @ x.transpose(1, 2)) @ x
 
 
-@pytest.mark.parametrize("depends", [False, True])
-@pytest.mark.parametrize("mix", [by_operator, by_function])
-def test_patches_of_a_transformer_are_left(mix: Callable[[Tensor], Tensor], depends: bool) -> None:
-    (site,) = az.plan(MayBeUntraceable(mix, depends)).sites
+class Depends(nn.Module):
+    """Cannot be traced."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x / 2 if x.sum() > 1e9 else x)
+
+
+MODELS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "all is traced": lambda mixer: nn.Sequential(Patches(), mixer),
+    "all depends": lambda mixer: Depends(nn.Sequential(Patches(), mixer)),
+    "patches depend": lambda mixer: nn.Sequential(Depends(Patches()), mixer),
+    "mixer depends": lambda mixer: nn.Sequential(Patches(), Depends(mixer)),
+    "patches and all depend": lambda mixer: Depends(nn.Sequential(Depends(Patches()), mixer)),
+}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("mixer", [Mixes(by_operator), Mixes(by_function), MixesByModule()])
+def test_patches_of_a_transformer_are_left(mixer: nn.Module, model: Callable[[nn.Module], nn.Module]) -> None:
+    (site,) = az.plan(model(mixer)).sites
     assert site.reason == "cuts the image into a transformer's patches"
 
 
-@pytest.mark.parametrize("depends", [False, True])
-def test_without_attention_they_are_treated(depends: bool) -> None:
-    assert az.plan(MayBeUntraceable(by_none, depends)).treated
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_without_attention_they_are_treated(model: Callable[[nn.Module], nn.Module]) -> None:
+    assert az.plan(model(Mixes(by_none))).treated
 
 
 def test_patches_of_a_network_of_transformers_are_left() -> None:
