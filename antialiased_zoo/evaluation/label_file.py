@@ -11,6 +11,8 @@ from .images import IMAGE_SUFFIXES
 
 _BOXES = re.compile(r"(\S+)( \d+){4}( \S+( \d+){4})*")  # Kaggle's LOC_val_solution.csv: a label and a box, repeated
 
+_SEPARATOR = re.compile(r'(?:"[^"]*")?[^,;]*([,;])')  # that after a name, which may be in quotes
+
 _Parts = tuple[str, ...]  # folders and file
 
 
@@ -37,9 +39,10 @@ def read_label_file(path: Path, samples: Sequence[str]) -> list[str]:
 
 def _fields(line: str) -> list[str]:
     """The fields of a line, which is separated by commas, semicolons, tabs, or else by spaces."""
-    separator = next((each for each in (",", ";", "\t") if each in line), None)
-    if separator is None:
+    found = _SEPARATOR.match(line)
+    if "\t" not in line and found is None:
         return line.split()
+    separator = "\t" if found is None or "\t" in line else found[1]  # labels often have commas, but no tabs
     fields = [field.strip() for field in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
     boxed = _BOXES.fullmatch(fields[-1])
     return [*fields[:-1], boxed[1]] if boxed else fields

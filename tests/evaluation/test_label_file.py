@@ -31,6 +31,12 @@ def test_labels_and_names_may_have_spaces(tmp_path, separator):
     assert labels(tmp_path, text, "my photo.jpg", "other.jpg") == ["golden retriever", "golden eagle"]
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_labels_may_have_commas_behind_another_separator(tmp_path, separator):
+    text = f"1.jpg{separator}tench, Tinca tinca\n'2'.jpg{separator}cat\n\"3;4.jpg\"{separator}tench, Tinca tinca\n"
+    assert labels(tmp_path, text, "1.jpg", "'2'.jpg", "3;4.jpg") == ["tench, Tinca tinca", "cat", "tench, Tinca tinca"]
+
+
 def test_quotes_and_byte_order_marks_belong_to_the_file(tmp_path):
     text = '\ufeff"a.jpg","cat, small"\n"b.jpg","dog"\n'
     assert labels(tmp_path, text, "a.jpg", "b.jpg") == ["cat, small", "dog"]
