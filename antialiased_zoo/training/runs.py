@@ -46,7 +46,9 @@ class RunFolder:
         with replacing(self.checkpoint) as temporary:
             try:
                 torch.save(state, temporary)
-            except RuntimeError as error:  # "[enforce fail at inline_container.cc]": torch counts what was written
+            except RuntimeError as error:
+                if "inline_container" not in str(error):  # the file that does the writing, which counts bytes
+                    raise  # such as an error of the GPU
                 raise OSError(
                     f"cannot write {self.checkpoint}: the disk is full, or the checkpoint exceeds a limit; make room "
                     "and repeat the command, which goes on from the checkpoint before"

@@ -239,6 +239,15 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_an_error_of_the_gpu_is_not_taken_for_a_full_disk(tmp_path):
+    class Lost:
+        def __reduce__(self):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="CUDA error: an illegal"):
+        RunFolder(tmp_path).save_checkpoint({"model": Lost()})
+
+
 def test_a_changed_recipe_is_named_by_what_changed(folder, tmp_path):
     trainer(folder, tmp_path).fit()
     other = dataclasses.replace(TINY, lr=0.7)
