@@ -77,9 +77,10 @@ def match_classes(
 def _by_order(data: Sequence[str], model: Sequence[str] | None) -> ClassMap:
     """As many classes as outputs, without a common name."""
     numbers = [int(name) for name in data if name.isdecimal()]
-    if sorted(numbers) == list(range(len(data))) != numbers:
+    first = min(numbers, default=0)
+    if first in (0, 1) and sorted(numbers) == list(range(first, first + len(data))) != numbers:
         # Folders 0, 1, 10, 11 ... 2: no network of ImageNet was trained in their order as text, others were.
-        if model is not None:
+        if model is not None and first == 0:
             return ClassMap(numbers, "by number")
         raise ValueError(
             "the data's classes are numbers, whose order as text (10 before 2) is another: if the model was trained in "

@@ -101,10 +101,16 @@ def zoo(request: Request) -> Built:
     if weights == "torchvision":
         model = create_model(name, size, weights, request.num_classes, **options)
         stated = from_torchvision(_library("torchvision.models").get_model_weights(name)["IMAGENET1K_V1"].transforms())
-        return Built(model, stated, "torchvision's IMAGENET1K_V1", imagenet_names(), True)
+        return Built(model, stated, "torchvision's IMAGENET1K_V1", _of_head(imagenet_names(), request), True)
     entry = manifest.load().find(name, size, weights)
     model = create_model(name, size, weights, request.num_classes, **options)
-    return Built(model, entry.preprocessing, "the manifest", class_names(entry) or None, True, entry.license.name)
+    classes = _of_head(class_names(entry), request)
+    return Built(model, entry.preprocessing, "the manifest", classes, True, entry.license.name)
+
+
+def _of_head(names: Sequence[str], request: Request) -> Sequence[str] | None:
+    """The class names of weights, unless they are unknown or the head is a new one."""
+    return names if names and request.num_classes in (None, len(names)) else None
 
 
 def timm(request: Request) -> Built:
@@ -115,7 +121,7 @@ def timm(request: Request) -> Built:
     with _hub_bars(request.progress):
         model = library.create_model(name, pretrained=not random, **request.arguments())
     # With num_classes the classifier may be new, so its class names are unknown.
-    classes = None if request.num_classes else _timm_classes(library, model)
+    classes = None if request.num_classes or random else _timm_classes(library, model)
     stated, unlike = from_timm(model.pretrained_cfg)
     return Built(model, stated, f"timm's pretrained_cfg{unlike}", classes, license="" if random else _license(model))
 

@@ -257,11 +257,19 @@ def test_classes_match_by_name_id_and_file(tmp_path):
     assert match_classes(["x", "y"], 1000, given="same-order").index == [0, 1]
 
 
+def test_a_new_head_has_no_class_names():
+    """It had ImageNet's thousand."""
+    assert len(new_model("efficientnet_lite0", 1000, 4, "distilled").classes) == 1000
+    assert new_model("efficientnet_lite0", 10, 4, "distilled").classes is None
+    assert load_named("timm:resnet18:none").classes is None
+
+
 def test_folders_that_are_numbers_are_not_sorted_as_text():
     """Output 2 answered for the folder 10, in a network whose classes are ImageNet's too."""
     thousand = sorted(map(str, range(1000)))
     assert match_classes(thousand, 1000, imagenet_names()).index == [int(name) for name in thousand]
-    for names in (thousand, sorted(map(str, range(12)))):  # of a network of one's own: either may be meant
+    twelve, from_one = (sorted(map(str, range(first, 12))) for first in (0, 1))
+    for names in (thousand, twelve, from_one):  # of a network of one's own: either may be meant
         with pytest.raises(ValueError, match=r"order as text \(10 before 2\).*--classes same-order"):
             match_classes(names, len(names))
         assert match_classes(names, len(names), given="same-order").index == list(range(len(names)))
