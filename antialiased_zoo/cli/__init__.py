@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 __all__ = ["main"]
 
@@ -18,13 +20,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success, 1 on failure (with a message on standard error), 2 for invalid arguments, 130
         after Ctrl-C, 141 if the output is closed.
     """
-    try:
-        from .command import run
+    with _streams():
+        try:
+            from .command import run
 
-        return run(arguments)
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes its downloads, and adapt its training", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stdout = None  # so that the interpreter does not flush it at exit
-        return 141
+            return run(arguments)
+        except KeyboardInterrupt:
+            print("interrupted; the same command resumes its downloads, and adapt its training", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            sys.stdout = None  # so that the interpreter does not flush it at exit
+            return 141
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Writes to nowhere what has no stream: it is None in a service, under pythonw and after ``>&-``."""
+    with contextlib.ExitStack() as stack:
+        redirects = ((sys.stdout, contextlib.redirect_stdout), (sys.stderr, contextlib.redirect_stderr))
+        for stream, redirect in redirects:
+            if stream is None:
+                stack.enter_context(redirect(stack.enter_context(open(os.devnull, "w"))))
+        yield

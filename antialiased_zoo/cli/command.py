@@ -30,8 +30,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         try:
             command: Callable[[argparse.Namespace], int] = options.command
             code = command(options)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # so that a closed pipe is noticed here
+            sys.stdout.flush()  # so that a closed pipe is noticed here
             return code
         except BrokenPipeError:
             raise

@@ -20,9 +20,7 @@ def say(text: str) -> None:
     _print(text, sys.stdout)
 
 
-def _print(text: str, stream: TextIO | None) -> None:
-    if stream is None:  # closed, as in a service, under pythonw and after `>&-`
-        return
+def _print(text: str, stream: TextIO) -> None:
     encoding = stream.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
@@ -32,9 +30,8 @@ _CODES = {"bold": 1, "red": 31, "green": 32, "yellow": 33}
 
 def coloured(text: str, colour: str) -> str:
     """Return text in a colour on a terminal; unchanged for files and pipes, and if ``NO_COLOR`` is set."""
-    stream = sys.stdout
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or sys.platform == "win32"
-    if plain or not text.strip() or stream is None or not stream.isatty():
+    if plain or not text.strip() or not sys.stdout.isatty():
         return text
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 

@@ -6,6 +6,7 @@ import re
 import sys
 
 import pytest
+from tqdm.auto import tqdm
 
 from antialiased_zoo import cli
 from antialiased_zoo.cli import overview
@@ -79,3 +80,18 @@ def test_without_streams_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "stderr", None)
     assert cli.main(["info", "resnet1"]) == 1
     assert output.getvalue() == ""
+
+
+def test_without_streams_bars_and_prints_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar raised an error, and print(file=None) writes to standard output."""
+
+    def run(_: object) -> int:
+        print("a step", file=sys.stderr)
+        return sum(tqdm([1, 2], disable=None))
+
+    monkeypatch.setattr("antialiased_zoo.cli.command.run", run)
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main([]) == 3
+    assert (output.getvalue(), sys.stderr) == ("", None)
