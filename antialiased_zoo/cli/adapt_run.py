@@ -168,12 +168,9 @@ def _stages(
     antialiased = antialias(teacher, options.filter_size, **structure)
     count_outputs(named.label, antialiased, size, Options(how.device))  # refuses a size that is too small
     _try_step(antialiased, teacher, size + 2 * reach, reach, options.layers, how)
-    if options.start:
-        starts = {"start": _started(antialiased, options)}
-    else:
-        # Norms are measured on images as the network will see them: nearly whole photos, at its own size.
-        whole = RandomCrops(photos, training, preprocessing, size, batch, 0.8, Augmentation(), seed, workers=workers)
-        starts = {"antialiased": antialiased, "recalibrated": _recalibrated(antialiased, whole, how)}
+    # Norms are measured on images as the network will see them: nearly whole photos, at its own size.
+    whole = RandomCrops(photos, training, preprocessing, size, batch, 0.8, Augmentation(), seed, workers=workers)
+    starts = _starts(antialiased, whole, options, how)
     student = copy.deepcopy([*starts.values()][-1])
     distill(
         *(student, teacher, crops),
@@ -212,6 +209,15 @@ def _try_step(
     noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     alone = replace(how, rank=0, world=1, progress=False)
     distill(copy.deepcopy(antialiased), teacher, [noise], steps=1, layers=layers, reach=reach, execution=alone)
+
+
+def _starts(
+    antialiased: nn.Module, whole: RandomCrops, options: argparse.Namespace, how: Execution
+) -> dict[str, nn.Module]:
+    """The networks before distillation, which starts from the last: ``--start``, or a recalibrated copy."""
+    if options.start:
+        return {"start": _started(antialiased, options)}
+    return {"antialiased": antialiased, "recalibrated": _recalibrated(antialiased, whole, how)}
 
 
 def _recalibrated(antialiased: nn.Module, crops: RandomCrops, how: Execution) -> nn.Module:
