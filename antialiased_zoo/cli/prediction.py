@@ -54,7 +54,11 @@ def _photos(paths: list[str]) -> Iterator[tuple[str, Image.Image | None]]:
 
 
 def network(options: argparse.Namespace) -> tuple[nn.Module, Described]:
-    """The network that ``--weights``, ``--model``, ``--classes`` and ``--device`` describe, and what is known of it."""
+    """The network that ``--weights``, ``--model``, ``--classes`` and ``--device`` describe, and what is known of it.
+
+    Raises:
+        ValueError: If the weights' network is not known, or is not what the options say.
+    """
     from ..evaluation import find_device
     from ..zoo import create_model
 
@@ -65,6 +69,8 @@ def network(options: argparse.Namespace) -> tuple[nn.Module, Described]:
         model, entry = _of_place(options, spec)
     else:
         entry = found = options.find(spec)
+        if options.model or options.classes not in (None, found.num_classes):
+            raise ValueError(f"{spec} states its network and classes: --model and --classes describe a FILE")
         model = create_model(found.model, found.filter_size, found.recipe)
     return model.to(device).eval(), entry
 

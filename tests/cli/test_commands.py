@@ -286,6 +286,9 @@ def test_the_network_of_a_file_is_the_files(tmp_path: Path, capsys: pytest.Captu
     assert "does not state its network: give it, for example --model" in capsys.readouterr().err
     assert cli.main([*refused, str(tmp_path / "saved"), "--classes", "10"]) == 1
     assert "has 3 classes, expected --classes 10" in capsys.readouterr().err
+    for option in (("--classes", "7"), ("--model", "resnet18")):
+        assert cli.main([*refused, "mobilenet_v2:lpf4:cifar10", *option]) == 1
+        assert "states its network and classes: --model and --classes describe a FILE" in capsys.readouterr().err
     assert cli.main([*refused, str(tmp_path / "none.pth")]) == 1
     assert "there is no file or folder" in capsys.readouterr().err
 
