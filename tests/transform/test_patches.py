@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transforming import Calls
 
 import antialiased_zoo as az
 
@@ -30,15 +31,6 @@ def by_function(x: Tensor) -> Tensor:
 
 def by_none(x: Tensor) -> Tensor:
     return F.relu(x)
-
-
-class Mixes(nn.Module):
-    def __init__(self, mix: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.mix = mix
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mix(x)
 
 
 class MixesByModule(nn.Module):
@@ -71,7 +63,7 @@ MODELS: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("mixer", [Mixes(by_operator), Mixes(by_function), MixesByModule()])
+@pytest.mark.parametrize("mixer", [Calls(by_operator), Calls(by_function), MixesByModule()])
 def test_patches_of_a_transformer_are_left(mixer: nn.Module, model: Callable[[nn.Module], nn.Module]) -> None:
     (site,) = az.plan(model(mixer)).sites
     assert site.reason == "cuts the image into a transformer's patches"
@@ -79,7 +71,7 @@ def test_patches_of_a_transformer_are_left(mixer: nn.Module, model: Callable[[nn
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_without_attention_they_are_treated(model: Callable[[nn.Module], nn.Module]) -> None:
-    assert az.plan(model(Mixes(by_none))).treated
+    assert az.plan(model(Calls(by_none))).treated
 
 
 def test_patches_of_a_network_of_transformers_are_left() -> None:

@@ -8,7 +8,7 @@ outputs that have read a position, so the gradient needs no atomic additions and
 Threads read and write vectors. In channels-last they hold channels; otherwise they hold the columns of
 an item, if rows are aligned, and the columns around them, which neighbours hold, are read one by one.
 
-The GPU's memory is not the limit but the requests to its second-level cache, at most one for 128 bytes.
+The limit is not the GPU's memory but the requests to its second-level cache, each for at most 128 bytes.
 So in NCHW a program's items are neighbours along the rows too, and share what they read.
 """
 # Triton's language differs from Python: constants are upper-case, tuples grow by concatenation, there is
