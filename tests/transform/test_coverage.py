@@ -179,3 +179,6 @@ def test_the_sentences_say_what_the_survey_found() -> None:
     forms = [result["form"] for name, result in found.items() if name.startswith("transformers:")]
     treated = sum(form != "unchanged" for form in forms)
     assert f"{treated} of the {len(forms)} networks of `transformers` are treated" in page
+    timms = sum(name.startswith("timm:") for name in found)
+    scripts = " ".join((ROOT / "scripts" / "README.md").read_text().split())
+    assert f"{timms} of timm's and {len(forms)} of transformers'" in scripts
