@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dis
 import sys
-from collections.abc import Collection, Iterator
-from types import CodeType
+from collections.abc import Collection, Iterable, Iterator
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -14,9 +14,8 @@ from torch import nn
 from .links import BLUR_HOOKS
 from .reached_code import codes_of, hook_functions, is_self, reached_functions, steps_of
 
-_ASKING = frozenset(
-    ["__class__", "_modules", "children", "getattr", "isinstance", "modules", "named_children", "named_modules", "type"]
-)
+_ITERATING = frozenset(["_modules", "children", "modules", "named_children", "named_modules"])
+_ASKING = _ITERATING | {"__class__", "getattr", "isinstance", "type"}
 _FUSE = ("deploy", "fuse", "merge", "reparam")
 
 
@@ -34,14 +33,12 @@ def is_users(hook: Any) -> bool:
 
 def may_read_classes(hook: Any) -> bool:
     """True if a hook's code, or a function that it names, may ask for the class or the attributes of modules."""
-    return any(
-        not _ASKING.isdisjoint(code.co_names) for function in hook_functions(hook) for code in codes_of(function)
-    )
+    return any(not _ASKING.isdisjoint(code.co_names) for code in _codes(hook_functions(hook)))
 
 
 def hook_may_read_strides(hook: Any) -> bool:
     """True if a hook's code, or a function that it names, may read a module's stride."""
-    return any(_reads_stride(code) for function in hook_functions(hook) for code in codes_of(function))
+    return any(map(_reads_stride, _codes(hook_functions(hook))))
 
 
 def can_fuse(module: nn.Module) -> bool:
@@ -51,7 +48,7 @@ def can_fuse(module: nn.Module) -> bool:
 
 def has_attention(module: nn.Module) -> bool:
     """True if a module seems to compute attention: torch's own, or code with a softmax and a matrix product."""
-    codes = [code for function in reached_functions(module) for code in codes_of(function)]
+    codes = list(_codes(reached_functions(module)))
     names = {name for code in codes for name in code.co_names}
     if any(isinstance(child, nn.Softmax) for child in module.children()):
         names.add("softmax")
@@ -73,18 +70,17 @@ def _multiplies(step: dis.Instruction) -> bool:
 
 def may_run_its_children(module: nn.Module) -> bool:
     """True if the code of a module that cannot be traced may iterate over its children."""
-    run = ("children", "named_children", "_modules", "modules", "named_modules")
-    return any(not set(run).isdisjoint(code.co_names) for f in reached_functions(module) for code in codes_of(f))
+    return any(not _ITERATING.isdisjoint(code.co_names) for code in _codes(reached_functions(module)))
 
 
 def may_read_strides(module: nn.Module) -> bool:
     """True if a module's forward, or a function that it can reach, may read another module's stride."""
-    return any(_reads_stride(code) for function in reached_functions(module) for code in codes_of(function))
+    return any(map(_reads_stride, _codes(reached_functions(module))))
 
 
 def reads_mode(module: nn.Module) -> bool:
     """True if a module's forward, or a function that it can reach, reads whether a module is in training."""
-    return any("training" in code.co_names for function in reached_functions(module) for code in codes_of(function))
+    return any("training" in code.co_names for code in _codes(reached_functions(module)))
 
 
 def _reads_stride(code: CodeType) -> bool:
@@ -102,6 +98,5 @@ def _is_load(step: dis.Instruction) -> bool:
     return step.opname in ("LOAD_ATTR", "LOAD_CONST") and not calls
 
 
-def own_classes(module: nn.Module) -> tuple[type, ...]:
-    """A module's class and its bases, down to `nn.Module`."""
-    return type(module).__mro__[: type(module).__mro__.index(nn.Module)]
+def _codes(functions: Iterable[FunctionType]) -> Iterator[CodeType]:
+    return (code for function in functions for code in codes_of(function))

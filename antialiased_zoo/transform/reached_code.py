@@ -66,6 +66,11 @@ def _search(module: nn.Module) -> list[FunctionType]:
     return list(found)
 
 
+def own_classes(module: nn.Module) -> tuple[type, ...]:
+    """A module's class and its bases, down to `nn.Module`."""
+    return type(module).__mro__[: type(module).__mro__.index(nn.Module)]
+
+
 def held_functions(module: nn.Module) -> list[Any]:
     """The functions, methods and caches of functions among a module's own attributes."""
     return [value for value in vars(module).values() if type(value) in _FUNCTIONS]
@@ -119,8 +124,7 @@ def _global_values(function: FunctionType, code: CodeType) -> Iterator[Any]:
 def _methods(module: nn.Module) -> dict[str, list[Any]]:
     """What a module and its classes hold, by the names: several values where classes override one another."""
     methods: dict[str, list[Any]] = {}
-    classes = type(module).__mro__[: type(module).__mro__.index(nn.Module)]
-    for holder in (vars(module), *map(vars, classes)):
+    for holder in (vars(module), *map(vars, own_classes(module))):
         for name, value in holder.items():
             methods.setdefault(name, []).append(value)
     return methods

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..layers import is_operator
-from .own_code import can_fuse, hooks, may_run_its_children, own_classes, reads_mode
+from .own_code import can_fuse, hooks, may_run_its_children, reads_mode
+from .reached_code import own_classes
 from .signatures import choices, has_numbers
 from .tracing import Tracer, read_by_hooks
 
