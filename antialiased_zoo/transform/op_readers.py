@@ -234,3 +234,8 @@ def each(value: Any, ndim: int) -> tuple[int, ...] | None:
     if len(values) == 1:
         values *= ndim
     return values if len(values) == ndim and all(type(v) is int for v in values) else None
+
+
+def named_arguments(node: fx.Node, names: Sequence[str]) -> dict[str, Any]:
+    """The arguments of a call by name; ``names`` are those of its positional arguments."""
+    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}

@@ -28,6 +28,7 @@ from .op_readers import (
     call_slice,
     call_window,
     each,
+    named_arguments,
     of_getitem,
     read_adaptive,
     read_conv,
@@ -55,7 +56,7 @@ def read_op(node: fx.Node, module: nn.Module | None) -> Op | None:
     if name == "unfold" and node.target is not F.unfold:
         name = "windows"  # Tensor.unfold, another op than F.unfold
     row = _BY_FUNCTION.get(name)
-    return row.read_call(_given(node, row.arguments), name) if row and row.read_call else None
+    return row.read_call(named_arguments(node, row.arguments), name) if row and row.read_call else None
 
 
 def read_module(module: nn.Module) -> Op | None:
@@ -101,11 +102,6 @@ def register_strided_op(
 def registered_ops() -> tuple[type[nn.Module], ...]:
     """Classes given to `register_strided_op`."""
     return tuple(cls for row in _ROWS[_OWN_ROWS:] for cls in row.modules)
-
-
-def _given(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
-    """A call's arguments by name."""
-    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
 
 
 def _names(pattern: str, dims: Sequence[int] = (1, 2, 3)) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from .op_readers import named_arguments
 from .ops import Op
 
 #: The kinds of ops read here: transposed convolutions; nearest-neighbour interpolation and pixel
@@ -30,13 +31,12 @@ def read_upsampling(node: fx.Node, module: nn.Module | None, ndim: int | None) -
     if node.op != "call_function":
         return None
     if node.target in _TRANSPOSED:
-        return _transposed(
-            _given(node, ("input", "weight", "bias", "stride")).get("stride", 1), _TRANSPOSED[node.target]
-        )
+        given = named_arguments(node, ("input", "weight", "bias", "stride"))
+        return _transposed(given.get("stride", 1), _TRANSPOSED[node.target])
     if node.target is F.pixel_shuffle:
-        return _whole(_given(node, ("input", "upscale_factor")).get("upscale_factor"), 2)
+        return _whole(named_arguments(node, ("input", "upscale_factor")).get("upscale_factor"), 2)
     if node.target is F.interpolate:
-        given = _given(node, ("input", "size", "scale_factor", "mode"))
+        given = named_arguments(node, ("input", "size", "scale_factor", "mode"))
         nearest = given.get("mode", "nearest") in _NEAREST and given.get("size") is None
         return _whole(given.get("scale_factor"), ndim) if nearest else None
     return None
@@ -51,10 +51,6 @@ def read_upsampling_module(module: nn.Module, ndim: int | None) -> Op | None:
     if isinstance(module, nn.Upsample) and module.mode in _NEAREST and module.size is None:
         return _whole(module.scale_factor, 2 if isinstance(module, nn.UpsamplingNearest2d) else ndim)
     return None
-
-
-def _given(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
-    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
 
 
 def _transposed(stride: Any, ndim: int) -> Op:
