@@ -6,6 +6,7 @@ from .eligibility import needs_grad as needs_grad
 from .filters import FilterSize as FilterSize
 from .filters import alias_energy, binomial_taps, wide_taps
 from .filters import read_filter_size as read_filter_size
+from .filters import taps_of as taps_of
 from .functional import (
     avg_blur_pool1d,
     avg_blur_pool2d,

@@ -105,6 +105,12 @@ def read_filter_size(filt_size: FilterSize) -> int | tuple[float, ...]:
     return tuple(tap / total for tap in numbers)
 
 
+def taps_of(filt_size: FilterSize) -> tuple[float, ...]:
+    """The binomial taps of a filter size, or custom taps normalised to sum to one."""
+    size = read_filter_size(filt_size)
+    return binomial_taps(size) if isinstance(size, int) else size
+
+
 def alias_energy(filt_size: FilterSize, stride: int) -> float:
     """Share of a filter's energy above the new Nyquist frequency, which aliases when subsampling by ``stride``.
 
@@ -125,8 +131,7 @@ def alias_energy(filt_size: FilterSize, stride: int) -> float:
         >>> round(alias_energy(4, 4), 3), round(alias_energy(wide_taps(4, 4), 4), 3)
         (0.309, 0.02)
     """
-    taps = read_filter_size(filt_size)
-    taps = binomial_taps(taps) if isinstance(taps, int) else taps
+    taps = taps_of(filt_size)
     if type(stride) is not int or stride < 1:
         raise ValueError(f"stride must be a positive integer, got {stride!r}")
     lags = [sum(a * b for a, b in zip(taps, taps[lag:], strict=False)) for lag in range(len(taps))]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from torch import nn
 
-from ..layers import FilterSize, binomial_taps, read_filter_size
+from ..layers import FilterSize, read_filter_size, taps_of
 from .ops import KINDS
 from .options import Placing
 
@@ -127,7 +127,5 @@ def _difference(stated: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     return f"{stated['model']} with {' and '.join(differ)}" if differ else ""
 
 
-def _taps(filter_size: FilterSize | Sequence[float]) -> tuple[float, ...]:
-    size = read_filter_size(filter_size if isinstance(filter_size, int) else tuple(filter_size))
-    taps = binomial_taps(size) if isinstance(size, int) else size
-    return tuple(round(tap / sum(taps), 6) for tap in taps)
+def _taps(filter_size: FilterSize) -> tuple[float, ...]:
+    return tuple(round(tap, 6) for tap in taps_of(filter_size))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -89,11 +88,10 @@ class NetworkConfig:
     def _key(self) -> tuple[Any, ...]:
         if self.filter_size is None:
             return self.model, None
-        from ..layers import binomial_taps, read_filter_size
+        from ..layers import taps_of
 
-        size = read_filter_size(self.filter_size)
-        taps = binomial_taps(size) if isinstance(size, int) else size
-        return self.model, tuple(round(tap / math.fsum(taps), 6) for tap in taps), tuple(self._options().items())
+        taps = tuple(round(tap, 6) for tap in taps_of(self.filter_size))
+        return self.model, taps, tuple(self._options().items())
 
     def with_sizes(self, num_classes: int, in_chans: int, global_pool: str) -> NetworkConfig:
         """The record with other sizes; what it stated of the old ones (class names, metrics) is dropped."""
