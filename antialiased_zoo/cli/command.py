@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import FetchError, OfflineError, SourcesFailedError, ZooError
-from ..weights import TIMM, Entry, alternatives, checkpoints, hub, manifest
+from ..weights import alternatives, checkpoints, hub, manifest
 from . import adapt, compare, export, plan
 from .doctor import doctor
 from .files import picture
@@ -17,9 +17,9 @@ from .numbers import positive
 from .output import complain, modules_of_this_folder, plain_warnings, say, say_json
 from .overview import Parser
 from .prediction import DEFAULT, predict
+from .specs import SPEC, find
 
 OK, FAILED = 0, 1
-_SPEC = "NAME[:lpfK or :baseline[:RECIPE]], for example resnet50 or resnet50:lpf3:timm_bt; or timm:NAME"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         one = parser.commands.add_parser(name, help=text, description=text)
-        one.set_defaults(command=command, find=find)
+        one.set_defaults(command=command)
         return one
 
     one = add(
@@ -56,10 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="as JSON")
     one.add_argument("--markdown", action="store_true", help="published figures as the README's table")
     one = add("info", info, "Show all facts about one set of weights.")
-    one.add_argument("weights", metavar="WEIGHTS", help=_SPEC)
+    one.add_argument("weights", metavar="WEIGHTS", help=SPEC)
     one.add_argument("--json", action="store_true", help="as JSON")
     one = add("download", download, "Fetch weights into torch hub's folder, verified.")
-    one.add_argument("weights", nargs="+", metavar="WEIGHTS", help=_SPEC)
+    one.add_argument("weights", nargs="+", metavar="WEIGHTS", help=SPEC)
     one.add_argument("--quiet", action="store_true", help="no progress bars")
     one = add(
         "verify",
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_arguments(add("compare", compare.run, compare.HELP))
     plan.add_arguments(add("plan", plan.run, plan.HELP))
     adapt.add_arguments(add("adapt", adapt.run, adapt.HELP))
-    export.add_arguments(add("export", export.run, export.HELP), _SPEC)
+    export.add_arguments(add("export", export.run, export.HELP))
     one = add("demo", _demo, "Slide photos under two networks: how often the answer changes, and a picture.")
     one.add_argument("--photo", help="an image file for the curve; default: a cat")
     one.add_argument("--label", help="the class of the curve; default: the baseline's prediction")
@@ -85,29 +85,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_predict(one: argparse.ArgumentParser) -> None:
     one.add_argument("images", nargs="+", metavar="IMAGE")
     place = "a FILE, folder or hf-hub:OWNER/NAME"
-    one.add_argument("--weights", help=f"{_SPEC}; {place}; default: {DEFAULT}, which is in the package")
+    one.add_argument("--weights", help=f"{SPEC}; {place}; default: {DEFAULT}, which is in the package")
     one.add_argument("--model", help="network of a FILE that does not state it: NAME[:lpfK[:RECIPE]]")
     one.add_argument("--classes", type=positive, help="number of classes of a FILE for timm:NAME; others state it")
     one.add_argument("--top", type=positive, default=5, help="classes to print for each image; default: %(default)s")
     one.add_argument("--device", default="cpu", help="torch device; default: %(default)s")
     one.add_argument("--json", action="store_true", help="as JSON, one line per image")
-
-
-def find(spec: str) -> Entry:
-    """Return the entry that a command line names.
-
-    Raises:
-        ValueError: It is invalid, or there is no such entry; the message lists the known ones.
-    """
-    if spec.startswith(TIMM):
-        name, _, recipe = spec.removeprefix(TIMM).partition(":")
-        return manifest.load().find(f"{TIMM}{name}", None, recipe or None)
-    name, _, rest = spec.partition(":")
-    size, _, recipe = rest.partition(":")
-    filters = {"": 4, "baseline": None, **{f"lpf{k}": k for k in range(1, 8)}}
-    if size not in filters:
-        raise ValueError(f"{spec!r} is not valid: expected {_SPEC}")
-    return manifest.load().find(name, filters[size], recipe or None)
 
 
 def download(options: argparse.Namespace) -> int:

@@ -24,7 +24,8 @@ from ..evaluation import (
 from ..metrics import Stability, diagonal_stability
 from ..weights import Preprocessing
 from ..zoo import ARCHITECTURES
-from .output import say, say_json, spec_of
+from .output import say, say_json
+from .specs import find, spec_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _load(spec: str, options: argparse.Namespace) -> NamedModel:
     name, _, tail = rest.partition(":")
     if name in ARCHITECTURES and ":" not in tail:
         try:
-            rest = spec_of(options.find(rest))
+            rest = spec_of(find(rest))
         except ZooError:
             if tail != "baseline":
                 raise

@@ -17,7 +17,8 @@ from urllib.request import getproxies
 from .. import __version__
 from ..errors import CacheError, FetchError
 from ..weights import Entry, hub, manifest, read_small, replacing
-from .output import coloured, complain, say, say_json, spec_of
+from .output import coloured, complain, say, say_json
+from .specs import of_networks, spec_of
 
 _RECORD = ".antialiased_zoo_doctor.json"
 _COLOURS = {"alive": "green", "local": "green", "differs": "yellow"}
@@ -27,11 +28,7 @@ _PACKAGES = ("torch", "torchvision", "huggingface_hub", "safetensors", "tqdm")
 
 def doctor(options: argparse.Namespace) -> int:
     """Print the environment and every source's state; return 1 if an entry has no source that is alive."""
-    known = manifest.load()
-    entries = [entry for entry in known if not options.names or entry.model in options.names]
-    for name in options.names:
-        if not known.of_model(name):
-            known.find(name, 4)  # raises an error with similar names
+    entries = of_networks(manifest.load(), options.names)
     machine = environment()
     found = {} if hub.is_offline() else ask(entries, progress=not options.json)
     if found:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .files import new_file
 from .numbers import not_negative, positive
 from .output import complain, say, say_json
+from .specs import SPEC
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 HELP = "Export a network for another runtime, and compare its outputs with the original's."
 
 
-def add_arguments(parser: argparse.ArgumentParser, spec: str) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("weights", metavar="WEIGHTS", help=f"{spec}; a FILE, folder or hf-hub:OWNER/NAME")
+    parser.add_argument("weights", metavar="WEIGHTS", help=f"{SPEC}; a FILE, folder or hf-hub:OWNER/NAME")
     parser.add_argument("--output", type=new_file, required=True, help="the file to write")
     parser.add_argument("--format", choices=("onnx", "pt2", "aoti"), default="onnx", help="default: %(default)s")
     axes = ("batch", "height", "width")

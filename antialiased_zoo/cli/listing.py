@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import FetchError
 from ..weights import Entry, hub, manifest
 from .doctor import last_findings
-from .output import coloured, say, say_json, spec_of
+from .output import coloured, say, say_json
+from .specs import find, of_networks, spec_of
 
 _SHORT = "~ only 8 digits of the SHA-256 are public: can be forged, see docs/weights.md"
 
@@ -18,10 +19,7 @@ _SHORT = "~ only 8 digits of the SHA-256 are public: can be forged, see docs/wei
 def list_weights(options: argparse.Namespace) -> int:
     """Print one line per entry."""
     known = manifest.load()
-    for name in options.names:
-        if not known.of_model(name):
-            known.find(name, 4)  # raises an error with similar names
-    entries = [entry for entry in known if not options.names or entry.model in options.names]
+    entries = of_networks(known, options.names)
     if options.json:
         say_json([facts(entry) for entry in entries])
         return 0
@@ -56,7 +54,7 @@ def _shortened(text: str, width: int) -> str:
 
 def info(options: argparse.Namespace) -> int:
     """Print all facts about one entry."""
-    known = facts(options.find(options.weights))
+    known = facts(find(options.weights))
     if options.json:
         say_json(known)
         return 0

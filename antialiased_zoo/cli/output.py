@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from ..weights import TIMM, Entry
-
 NAME = "antialiased-zoo"
 
 
@@ -65,11 +63,3 @@ def plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: complain(message)
         yield
-
-
-def spec_of(entry: Entry) -> str:
-    """Return the spec of an entry, such as ``resnet50:lpf4:finetuned``."""
-    if entry.model.startswith(TIMM):
-        return f"{entry.model}:{entry.recipe}"
-    size = "baseline" if entry.filter_size is None else f"lpf{entry.filter_size}"
-    return f"{entry.model}:{size}:{entry.recipe}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..weights import TIMM, Entry, manifest, repository
 from .output import complain, say, say_json
+from .specs import find
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,7 +69,7 @@ def network(options: argparse.Namespace) -> tuple[nn.Module, Described]:
     if _is_place(spec):
         model, entry = _of_place(options, spec)
     else:
-        entry = found = options.find(spec)
+        entry = found = find(spec)
         if options.model or options.classes not in (None, found.num_classes):
             raise ValueError(f"{spec} states its network and classes: --model and --classes describe a FILE")
         model = create_model(found.model, found.filter_size, found.recipe)
@@ -90,7 +91,7 @@ def _of_place(options: argparse.Namespace, place: str) -> tuple[nn.Module, Descr
     from ..zoo import ARCHITECTURES, create_model, from_pretrained
 
     listed = next((entry for entry in manifest.load() if Path(place).name in [f.file for f in entry.files]), None)
-    entry: Entry | None = options.find(options.model) if options.model else listed
+    entry: Entry | None = find(options.model) if options.model else listed
     if entry is None:
         stated = repository.open_place(place).config
         if stated is None or stated.model not in ARCHITECTURES:

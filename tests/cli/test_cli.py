@@ -23,7 +23,7 @@ from safetensors.torch import save
 
 import antialiased_zoo as az
 from antialiased_zoo import cli
-from antialiased_zoo.cli.output import spec_of
+from antialiased_zoo.cli.specs import spec_of
 from antialiased_zoo.weights.manifest import load
 
 
