@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import formula, gpu
@@ -71,7 +70,7 @@ def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
     Integer maps hold labels, which cannot be averaged: they get the maximum without the blur.
     """
     if not x.is_floating_point() and not x.is_quantized:
-        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(window.size) - 1]
+        pool = formula.MAX_POOLS[len(window.size) - 1]
         return pool(x, window.size, blur.stride, window.padding, window.dilation, window.ceil_mode)
     check_map(x, blur)
     if x.dim() == 1 + len(window.size):

@@ -13,7 +13,8 @@ from .filters import CONVOLUTIONS, Blur
 from .padding import padded
 from .window import Window
 
-_MAX_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+#: torch's maximum pools for maps with one, two and three spatial axes.
+MAX_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 
 
 def convolved(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
@@ -39,7 +40,7 @@ def dense_maximum(x: Tensor, window: Window, blur: Blur) -> Tensor:
     missing = window.missing(x.shape[2:], blur.stride)
     if window.ceil_mode and (torch.compiler.is_compiling() or any(missing)):  # compiled: one graph for all sizes
         x = F.pad(x, [p for more in reversed(missing) for p in (0, more)], value=float("-inf"))
-    pool = _MAX_POOLS[len(window.size) - 1]
+    pool = MAX_POOLS[len(window.size) - 1]
     return pool(x, window.size, 1, window.padding, window.dilation)
 
 

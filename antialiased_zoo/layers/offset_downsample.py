@@ -70,9 +70,8 @@ class OffsetDownsample(Downsample):
             return self._resample(x.unsqueeze(0)).squeeze(0)
         sizes, around = [traced_size(n) for n in x.shape[2:]], self.blur.padding
         first = [_at(places, n % len(places)) for n, places in zip(sizes, self.offsets, strict=True)]
-        known = not torch.compiler.is_dynamo_compiling() and all(
-            isinstance(n, int) for n in first
-        )  # Dynamo's always are
+        # Dynamo calls symbolic sizes integers too.
+        known = not torch.compiler.is_dynamo_compiling() and all(isinstance(n, int) for n in first)
         if known and all(n <= before for n, (before, _) in zip(first, around, strict=True)):
             less = [(before - n, after) for n, (before, after) in zip(first, around, strict=True)]
             return blur_pool(x, self.blur.with_padding(tuple(less)), self.kernel)

@@ -94,7 +94,7 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         if hasattr(old, name):
             new.add_module(name, old.get_submodule(name))
     for parent in list(model.modules()):
-        for name, value in (*vars(parent).items(),):
+        for name, value in list(vars(parent).items()):
             if name == "_modules" or type(value) in (list, tuple, dict):
                 vars(parent)[name] = _with_replaced(value, old, new)
 
