@@ -84,7 +84,7 @@ def ask(entries: list[Entry], *, progress: bool = True) -> dict[str, list[hub.Fi
     from tqdm import tqdm
 
     retry = hub.Retry(attempts=1)
-    network = hub.Network.of(retry)
+    network = hub.Network(retry.connect)
     found: dict[str, list[hub.Finding]] = {}
     with tqdm(_sources(entries), "sources", disable=None if progress else True, leave=False) as rows:
         for entry, file, source in rows:

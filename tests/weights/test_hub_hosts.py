@@ -51,7 +51,7 @@ class TestHosts:
         self, token: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = f"hf://faults/good/{NAME}@{COMMIT}"
-        found = hub.probe(source, wanted(source), HASTE, hub.Network.of(HASTE))
+        found = hub.probe(source, wanted(source), HASTE, hub.Network(HASTE.connect))
         assert found.status == "alive"
         monkeypatch.setenv(hub.MIRROR, f"{server.url}/good")
         get("https://no-such-host.invalid/x")

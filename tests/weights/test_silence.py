@@ -29,7 +29,7 @@ def test_a_silent_host_is_asked_once_and_the_next_gets_half(monkeypatch: pytest.
         raise AssertionError("the limit is over")
 
     monkeypatch.setattr(connection, "_open", silent)
-    network = Network.of(Retry())
+    network = Network(Retry().connect)
     for host in ("a", "a", "b", "c", "b"):
         with pytest.raises(SourceError, match="no connection in time"):
             network.open(urlsplit(f"https://{host}/x"), Clock())

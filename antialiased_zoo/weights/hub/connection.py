@@ -24,7 +24,7 @@ from urllib.request import getproxies, proxy_bypass
 from ..addresses import is_loopback
 from .clock import Clock
 from .redaction import printable, redacted
-from .retry import TRANSIENT, Retry, SourceError
+from .retry import TRANSIENT, SourceError
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -90,11 +90,6 @@ class Network:
 
     connect: float
     failed: dict[tuple[str, int], str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, retry: Retry) -> Network:
-        """Return a new one."""
-        return cls(retry.connect)
 
     def open(self, url: SplitResult, clock: Clock) -> Stream:
         """Connect to an address, through a proxy if the environment names one.

@@ -90,7 +90,8 @@ class Download:
                 note, start = Note.of(self.url, validator(answer), content_length(answer)), 0
             end = note.total or self.size or end_of(answer, start)
             self._check_total(note.total)
-            self._show(start, note.total)
+            self.bar.reset(note.total)
+            self.bar.update(start)
             chunks = answer.chunks(self.retry)
             first = next(chunks, b"")  # before an earlier part is given up for it
             if not start:
@@ -106,10 +107,6 @@ class Download:
             raise SourceError(f"offers {total:,} bytes, but the file has {self.size:,}")
         if total is not None and total > MAX_BYTES:
             raise SourceError(f"offers {total:,} bytes, more than any weights file ({MAX_BYTES:,})")
-
-    def _show(self, start: int, total: int | None) -> None:
-        self.bar.reset(total)
-        self.bar.update(start)
 
     def _copy(self, chunks: Iterator[bytes], file: IO[bytes], start: int) -> int:
         limit = (self.size or MAX_BYTES) - start

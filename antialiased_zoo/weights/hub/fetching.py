@@ -77,7 +77,7 @@ def fetch(wanted: Fetchable, *, progress: bool = True, retry: Retry = DEFAULT_RE
     reasons: list[tuple[str, str]] = []
     if not offline or _may_be_here(wanted):
         cache.make(folder)
-        network = Network.of(retry)
+        network = Network(retry.connect)
         for file in wanted.files:
             target = folder / file.file
             with exclusive(target, retry.lock) as held:

@@ -56,7 +56,7 @@ class Hub:
 
     def __post_init__(self) -> None:
         """Start with no knowledge of hosts."""
-        object.__setattr__(self, "network", Network.of(self.retry))
+        object.__setattr__(self, "network", Network(self.retry.connect))
 
     def state(self, source: str) -> Statement | None:
         """Return what the hub states about the file of an ``hf://`` source; None if there is no such file.
