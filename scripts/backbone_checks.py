@@ -212,17 +212,13 @@ def layer_decay(name: str) -> None:
     assert len(network.group_matcher(coarse=True)["blocks"]) < len(network.group_matcher()["blocks"])
 
 
-def run_check(title: str, name: str) -> None:
-    CHECKS[title](name)
-
-
 def check(names: Sequence[str], titles: Sequence[str]) -> dict[str, set[str]]:
     """Run checks and return the columns that each network has passed; a failing check ends the script."""
     passed: dict[str, set[str]] = {}
     for name in names:
         for title in titles:
             torch.manual_seed(0)
-            run_check(title, name)
+            CHECKS[title](name)
             passed.setdefault(name, set()).add(title)
             print(f"{name}: {title}", flush=True)
     return passed

@@ -124,9 +124,8 @@ def _calibrate(model: nn.Module, x: Tensor) -> None:
     def adopt(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
         if isinstance(norm.running_var, Tensor):
             power = args[0].square().transpose(0, 1).flatten(1).mean(1)
-            norm.running_var.copy_(
-                power.clamp_min(power.mean() / 10)
-            )  # a channel that is zero here may not be zero later
+            # A channel that is zero here may not be zero later.
+            norm.running_var.copy_(power.clamp_min(power.mean() / 10))
             norm.running_mean.normal_(0, 0.01)
 
     hooks = [

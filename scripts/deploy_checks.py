@@ -31,6 +31,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deploy_tables import LIBRARIES, put_tables
+
 from antialiased_zoo.cli.numbers import above_zero, positive
 from antialiased_zoo.training import write_json
 
@@ -39,7 +41,6 @@ RECORD = ROOT / "results" / "deploy" / "checks.json"
 LATENCY = RECORD.with_name("latency.json")
 INT8 = RECORD.with_name("int8.json")
 PAGE = ROOT / "docs" / "deploy.md"
-LIBRARIES = ("antialiased-zoo", "antialiased-cnns", "torchvision")
 # Eight bits are less precise, and random weights add up the errors: the table shows torchvision's beside PT2E's.
 TOLERANCE = {"PT2E int8": 0.6, "torchao int8": 0.1}
 #: The networks that all libraries have.
@@ -183,8 +184,6 @@ def states(row: dict[str, Any] | None, facts: dict[str, Any]) -> bool:
 
 def write_page(rows: Rows) -> None:
     """Write the records' tables into the page."""
-    from deploy_tables import put_tables
-
     PAGE.write_text(put_tables(PAGE.read_text(), rows, read(LATENCY), read(INT8)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 Checks = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]  # network -> check -> library -> row
 
-_LIBRARIES = ("antialiased-zoo", "antialiased-cnns", "torchvision")
+LIBRARIES = ("antialiased-zoo", "antialiased-cnns", "torchvision")
 _HEADINGS = {
     "export": "export",
     "export dynamic": "dynamic",
@@ -55,27 +55,27 @@ def differences(checks: Checks) -> list[str]:
 
 def _result(check: str, row: Mapping[str, Mapping[str, Any]]) -> str:
     """The difference; for PT2E, whose values are coarse, with torchvision's network's in brackets."""
-    cell = _difference(row.get(_LIBRARIES[0]))
-    return f"{cell} ({_difference(row[_LIBRARIES[2]])})" if check == "PT2E int8" and _LIBRARIES[2] in row else cell
+    cell = _difference(row.get(LIBRARIES[0]))
+    return f"{cell} ({_difference(row[LIBRARIES[2]])})" if check == "PT2E int8" and LIBRARIES[2] in row else cell
 
 
 def costs(checks: Checks) -> list[str]:
     """The times of each library, where the peer was measured in the same process."""
-    lines = _head("network", "check", *_LIBRARIES, "zoo / cnns")
+    lines = _head("network", "check", *LIBRARIES, "zoo / cnns")
     for name, found in sorted(checks.items()):
         for check, rows in sorted(found.items()):
-            if all(row.get("right") for row in rows.values()) and set(_LIBRARIES[:2]) <= set(rows):
-                ours, theirs = (rows[library]["seconds"] for library in _LIBRARIES[:2])
-                cells = [_cost(rows[library]) if library in rows else "" for library in _LIBRARIES]
+            if all(row.get("right") for row in rows.values()) and set(LIBRARIES[:2]) <= set(rows):
+                ours, theirs = (rows[library]["seconds"] for library in LIBRARIES[:2])
+                cells = [_cost(rows[library]) if library in rows else "" for library in LIBRARIES]
                 lines.append(_line(name, check, *cells, f"{ours / theirs:.2f}" if theirs else ""))
     return lines
 
 
 def latencies(rows: Mapping[str, Any]) -> list[str]:
     """One row per network: nodes and milliseconds of each library."""
-    lines = _head("network", *_LIBRARIES, "zoo / cnns")
+    lines = _head("network", *LIBRARIES, "zoo / cnns")
     for name, row in sorted(rows.items()):
-        cells = [f"{row[library]['nodes']} nodes, {row[library]['milliseconds']} ms" for library in _LIBRARIES]
+        cells = [f"{row[library]['nodes']} nodes, {row[library]['milliseconds']} ms" for library in LIBRARIES]
         lines.append(_line(name, *cells, f"{row['ratio']:.2f}"))
     return lines
 

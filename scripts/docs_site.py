@@ -16,6 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from antialiased_zoo.weights import TIMM, Entry, Manifest, manifest
+from antialiased_zoo.weights.fallbacks import call_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
@@ -119,7 +120,7 @@ def _network_page(name: str, entries: Sequence[Entry]) -> str:
 ```python
 import antialiased_zoo as az
 
-{plain}model = {_call(best)}
+{plain}model = {call_of(best)}
 ```
 
 Top-1 accuracy and crop consistency in percent, as published or as measured here.
@@ -147,12 +148,6 @@ def _row(entry: Entry) -> str:
 
 def _host(source: str) -> str:
     return next(name for start, name in _HOSTS.items() if source.startswith(start))
-
-
-def _call(entry: Entry) -> str:
-    if entry.model.startswith(TIMM):
-        return f'az.create_model("{entry.model}", pretrained="{entry.recipe}")'
-    return f'az.{entry.model}(filter_size={entry.filter_size}, pretrained="{entry.recipe}")'
 
 
 def _preprocessing(entry: Entry) -> str:

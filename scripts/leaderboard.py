@@ -43,6 +43,7 @@ from antialiased_zoo.evaluation import (
     prepare,
 )
 from antialiased_zoo.training import tensors_digest
+from antialiased_zoo.weights import replacing
 from antialiased_zoo.zoo import fingerprint_of
 
 #: Columns known before a network is measured. A row in which they are unchanged is not measured again.
@@ -95,13 +96,8 @@ def main(argv: Sequence[str]) -> int:
     for listed in models:
         try:
             row = measured(listed, rows.get(listed.spec), images, data, options, not args.no_speed)
-        except (
-            ZooError,
-            ValueError,
-            RuntimeError,
-            OSError,
-            ImportError,
-        ) as error:  # one failure must not end the others
+        except (ZooError, ValueError, RuntimeError, OSError, ImportError) as error:
+            # One failure must not end the others.
             say(f"not measured: {' '.join(str(error).split())}")
             failed += 1
             continue
@@ -154,12 +150,10 @@ def write_rows(path: Path, models: Sequence[Listed], rows: Mapping[str, Row]) ->
     """Write all rows atomically, those of the models file first and in its order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     order = dict.fromkeys([*(listed.spec for listed in models), *rows])
-    temporary = path.with_name(f"{path.name}.part")
-    with open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[spec] for spec in order if spec in rows)
-    temporary.replace(path)
 
 
 def measured(

@@ -21,9 +21,9 @@ def alternatives(entry: Entry) -> str:
     """
     others = [other for other in manifest.load() if other is not entry]
     hosts = _hosts(entry)
-    lines = [f"  az.{_call(other)}  # on this machine" for other in others if _is_here(other)]
+    lines = [f"  {call_of(other)}  # on this machine" for other in others if _is_here(other)]
     lines += [
-        f"  az.{_call(other)}  # from {', '.join(sorted(_hosts(other)))}"
+        f"  {call_of(other)}  # from {', '.join(sorted(_hosts(other)))}"
         for other in others
         if other.model == entry.model and not _is_here(other) and _hosts(other) - hosts
     ]
@@ -36,10 +36,11 @@ def alternatives(entry: Entry) -> str:
     return "\n".join(["Available instead:", *lines, doctor] if lines else [doctor])
 
 
-def _call(entry: Entry) -> str:
+def call_of(entry: Entry) -> str:
+    """Return the call that makes the entry's network with its weights."""
     if entry.model.startswith(TIMM):
-        return f'create_model("{entry.model}", pretrained="{entry.recipe}")'
-    return f'{entry.model}(filter_size={entry.filter_size}, pretrained="{entry.recipe}")'
+        return f'az.create_model("{entry.model}", pretrained="{entry.recipe}")'
+    return f'az.{entry.model}(filter_size={entry.filter_size}, pretrained="{entry.recipe}")'
 
 
 def _hosts(entry: Entry) -> set[str]:

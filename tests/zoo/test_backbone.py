@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from backbone_checks import CHECKS, run_check
+from backbone_checks import CHECKS
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.segmentation import DeepLabV3
@@ -44,7 +44,7 @@ def cases() -> Iterator[object]:
 def test_each_family_passes_the_tables_checks(name: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backbone_checks.SIZES", ((64, 64), (65, 98)))
     torch.manual_seed(0)
-    run_check(check, name)
+    CHECKS[check](name)
 
 
 @torch.inference_mode()
