@@ -214,8 +214,8 @@ def test_the_readmes_caption_says_what_its_picture_shows() -> None:
     pattern = rf"change the answer: {pair}.*probability: {pair}.*\((\d+) photos"
     plain, antialiased, *steps, photos = re.search(pattern, title, re.DOTALL).groups()
     prose = " ".join(README.split())
-    assert f"on {photos} photos, a shift of one pixel changes the answer of the plain one in {plain}" in prose
-    assert f"that of the antialiased one in {antialiased}" in prose
+    assert f"On {photos} photos, a shift of one pixel changes the plain network's answer in {plain}" in prose
+    assert f"the antialiased network's in {antialiased}" in prose
     assert f"the probability by {steps[0]} and {steps[1]} on average" in prose
 
 
