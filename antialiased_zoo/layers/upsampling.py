@@ -39,10 +39,6 @@ class Interpolation(Blur):
         taps = tuple(_unit_gain(taps, s) for taps, s in zip(blur.taps, blur.stride, strict=True))
         return cls(taps, blur.stride, padding, blur.mode, crop, extra)
 
-    def out_size(self, size: Sequence[int]) -> list[int]:
-        """Spatial size of the result for an input of the given spatial size."""
-        return [n * s for n, s in zip(size, self.stride, strict=True)]
-
 
 def _unit_gain(taps: tuple[float, ...], stride: int) -> tuple[float, ...]:
     """Normalise each set of taps that contributes to the same output."""

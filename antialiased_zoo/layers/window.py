@@ -54,11 +54,6 @@ class Window:
         axes = zip(size, self.size, self.padding, self.dilation, strict=True)
         return [n + 2 * p - d * (k - 1) for n, k, p, d in axes]
 
-    def out_size(self, size: Sequence[int], stride: Sequence[int]) -> list[int]:
-        """Spatial size of torch's pool with this window and stride."""
-        axes = zip(size, stride, range(len(self.size)), strict=True)
-        return [self.last_start(n, s, axis) // s + 1 for n, s, axis in axes]
-
     def last_start(self, size: int, stride: int, axis: int) -> int:
         """Largest distance from the first to the last window of torch's pool, not yet rounded to the stride."""
         padding = self.padding[axis]
