@@ -25,12 +25,23 @@ from torch.utils.data import DataLoader, Subset
 from antialiased_zoo import antialias, recalibrate
 from antialiased_zoo.cli.adapt_run import check_plain
 from antialiased_zoo.cli.numbers import filter_size, natural, positive
-from antialiased_zoo.evaluation import GRAMMAR, NamedModel, class_index, load_named, torch_seed
-from antialiased_zoo.evaluation.data import ImageFiles, open_images
-from antialiased_zoo.evaluation.loop import Options, evaluate
-from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Probe
-from antialiased_zoo.evaluation.protocols import protocol_for
-from antialiased_zoo.evaluation.reports import markdown_table, result_notes
+from antialiased_zoo.evaluation import (
+    GRAMMAR,
+    Accuracy,
+    Consistency,
+    ImageFiles,
+    NamedModel,
+    Options,
+    Probe,
+    class_index,
+    evaluate,
+    load_named,
+    markdown_table,
+    open_images,
+    protocol_for,
+    result_notes,
+    torch_seed,
+)
 from antialiased_zoo.training import write_json
 from antialiased_zoo.training.runs import versions
 from antialiased_zoo.weights.preprocessing import Preprocessing

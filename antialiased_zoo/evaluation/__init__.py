@@ -10,24 +10,14 @@ from .decoding import Options
 from .devices import find_device
 from .images import CorruptImageError, LabelledImages
 from .loop import Evaluation, bare_seconds, count_outputs, evaluate
+from .measures import PAPER_PAIRS, Accuracy, Consistency, Corruptions, Diagonal
 from .model_sources import MODEL_SOURCES, Built, Request, register_model_source
 from .modelspec import GRAMMAR, NamedModel, load_named, new_model, split_label
 from .photo import PhotoError, read_photo
 from .plots import shift_curves
 from .prediction import Described as Described
 from .prediction import Prediction, class_labels, predict
-from .probes import (
-    PAPER_PAIRS,
-    PROBES,
-    Accuracy,
-    Consistency,
-    Corruptions,
-    Diagonal,
-    Probe,
-    Settings,
-    find_probe,
-    register_probe,
-)
+from .probes import PROBES, Probe, Settings, find_probe, register_probe
 from .protocols import PROTOCOL_VERSION, ShiftProtocol, cifar, imagenet, protocol_for, with_room
 from .reports import markdown_table, result_notes
 from .robustness import imagenet_c, imagenet_p, perturbation_folders

@@ -28,7 +28,8 @@ from .data import open_images
 from .decoding import Options
 from .images import DECODING_ERRORS, IMAGE_SUFFIXES, CorruptImageError
 from .loop import evaluate
-from .probes import Accuracy, Probe
+from .measures import Accuracy
+from .probes import Probe
 from .protocols import ShiftProtocol, cifar
 from .views import centre_view
 

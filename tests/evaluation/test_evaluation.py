@@ -17,7 +17,7 @@ from antialiased_zoo.evaluation import PhotoBatches, bare_seconds, decoding, pre
 from antialiased_zoo.evaluation.cifar10 import Cifar10
 from antialiased_zoo.evaluation.data import open_images
 from antialiased_zoo.evaluation.loop import Options, evaluate
-from antialiased_zoo.evaluation.probes import Accuracy, Consistency, Corruptions, Diagonal
+from antialiased_zoo.evaluation.measures import Accuracy, Consistency, Corruptions, Diagonal
 from antialiased_zoo.evaluation.protocols import cifar, imagenet, protocol_for
 from antialiased_zoo.metrics import circular_consistency
 from antialiased_zoo.metrics.corruptions import CORRUPTIONS, corrupt
