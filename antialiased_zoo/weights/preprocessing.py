@@ -88,42 +88,27 @@ class Preprocessing:
         The image may have any mode; 16 bits are scaled to 8. The transform raises `ValueError` for floating-point
         values, whose range is unknown.
         """
-        import torch
         from torchvision.transforms import v2
 
-        steps: Callable[[Any], Tensor] = v2.Compose(
-            [
-                *self._colours(),
-                v2.Resize(self.resize, interpolation=v2.InterpolationMode(self.interpolation), antialias=True),
-                v2.CenterCrop(self.crop),
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(list(self.mean), list(self.std)),
-            ]
-        )
-        return steps
+        return self._transform(v2.Resize(self.resize, **self._resampling()), v2.CenterCrop(self.crop))
 
     def build_training(self) -> Callable[[Any], Tensor]:
         """Return a transform for training, with a random resized crop and flip instead of the centre crop."""
+        from torchvision.transforms import v2
+
+        return self._transform(v2.RandomResizedCrop(self.crop, **self._resampling()), v2.RandomHorizontalFlip())
+
+    def _resampling(self) -> dict[str, Any]:
+        from torchvision.transforms import v2
+
+        return {"interpolation": v2.InterpolationMode(self.interpolation), "antialias": True}
+
+    def _transform(self, *crop: Callable[[Any], Any]) -> Callable[[Any], Tensor]:
+        """Convert to greyscale (1 channel) or RGB (3 channels), crop, scale and normalise."""
         import torch
         from torchvision.transforms import v2
 
-        mode = v2.InterpolationMode(self.interpolation)
-        steps: Callable[[Any], Tensor] = v2.Compose(
-            [
-                *self._colours(),
-                v2.RandomResizedCrop(self.crop, interpolation=mode, antialias=True),
-                v2.RandomHorizontalFlip(),
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(list(self.mean), list(self.std)),
-            ]
-        )
-        return steps
-
-    def _colours(self) -> list[Callable[[Any], Any]]:
-        """Steps that convert an image to greyscale (1 channel) or RGB (3 channels)."""
-        from torchvision.transforms import v2
-
         kinds: dict[int, list[Callable[[Any], Any]]] = {1: [v2.Grayscale()], 3: [v2.RGB()]}
-        return [eight_bits, *kinds.get(len(self.mean), [])]
+        scale = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(self.mean), list(self.std))]
+        steps: Callable[[Any], Tensor] = v2.Compose([eight_bits, *kinds.get(len(self.mean), []), *crop, *scale])
+        return steps

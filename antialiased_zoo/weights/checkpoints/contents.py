@@ -91,10 +91,7 @@ class Contents:
         Raises:
             CheckpointError: If they do not fit, or are not finite. The model is then unchanged.
         """
-        try:
-            state = fitted(self.tensors, model.state_dict())
-        except CheckpointError as error:
-            raise type(error)(f"{self.path}: {error}") from None
+        state = fitted(self.path, self.tensors, model.state_dict())
         model.load_state_dict(state, strict=False, assign=True)
 
 

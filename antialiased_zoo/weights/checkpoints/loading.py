@@ -113,14 +113,11 @@ def read_state(
             tensor.
     """
     path = Path(path)
-    found = read_tensors(path)
-    try:
-        return fitted(found, wanted, omit=omit, known_finite=known_finite)
-    except CheckpointError as error:
-        raise type(error)(f"{path}: {error}") from None
+    return fitted(path, read_tensors(path), wanted, omit=omit, known_finite=known_finite)
 
 
 def fitted(
+    path: Path,
     found: Mapping[str, torch.Tensor],
     wanted: Mapping[str, torch.Tensor],
     *,
@@ -129,10 +126,13 @@ def fitted(
 ) -> dict[str, torch.Tensor]:
     """Return a file's tensors under the names and in the dtypes of ``wanted``; see `read_state`."""
     kept = tuple(omit)
-    state = _renamed(found, wanted, omit)
-    state = {name: _as(tensor, wanted[name], name) for name, tensor in state.items() if not name.startswith(kept)}
-    if not known_finite:
-        check_finite(state)
+    try:
+        state = _renamed(found, wanted, omit)
+        state = {name: _as(tensor, wanted[name], name) for name, tensor in state.items() if not name.startswith(kept)}
+        if not known_finite:
+            check_finite(state)
+    except CheckpointError as error:
+        raise type(error)(f"{path}: {error}") from None
     return state
 
 
