@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from forked import free_port, of_two, run_two
-from PIL import Image
+from noisy_images import write_images
 from torch import nn
 
 from antialiased_zoo.evaluation import class_index, load_named
@@ -24,15 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """23 noisy PNGs in three classes."""
-    root = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for index in range(23):
-        place = root / "abc"[index % 3]
-        place.mkdir(exist_ok=True)
-        pixels = generator.integers(0, 256, (50, 60, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / f"{index:02}.png")
-    return root
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 MODELS = """
