@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tool_table import IMAGES, Block, Branches
+from tool_network import IMAGES, Block, Branches
 from torch import Tensor, fx, nn
 
 import antialiased_zoo as az

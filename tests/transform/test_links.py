@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tool_table import IMAGES, Wrapper, network
+from tool_network import IMAGES, Wrapper, network
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import tool_table
 import torch
-from tool_table import IMAGES, TOOLS, Block, network, outcomes
+from tool_network import IMAGES, Block, network
+from tool_table import TOOLS, outcomes
 from torch import Tensor, nn
 
 import antialiased_zoo as az
