@@ -6,9 +6,8 @@
 Each file is fetched and verified first. Of weights that exist as several files, the first that can be had is published,
 under its own name. Files that are already there are skipped, so the same command resumes an interrupted run. Weights
 that cannot be fetched or uploaded are listed at the end; the others are uploaded anyway. The card lists all of the
-manifest's files that are there, also from earlier runs. To load
-the published files, set ANTIALIASED_ZOO_MIRROR to the folder's address, or to
-https://huggingface.co/OWNER/NAME/resolve/main
+manifest's files that are there, those of earlier runs included. To load the published files, set
+ANTIALIASED_ZOO_MIRROR to the folder's address, or to https://huggingface.co/OWNER/NAME/resolve/main
 
 The card states the full SHA-256 of each file. For most, the author published only eight hex digits: enough against
 accidents, not against a forger, who can make another file with the same eight within minutes. Such rows are marked:

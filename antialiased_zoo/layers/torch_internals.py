@@ -96,7 +96,7 @@ def is_operator(target: object) -> bool:
 
 
 def storage_key(tensor: Tensor) -> int:
-    """What tells a tensor's storage from others, also on the meta device, where none has an address."""
+    """An identity of a tensor's storage, on the meta device too, where storages have no address."""
     return cast(int, tensor.untyped_storage()._cdata)
 
 
@@ -108,7 +108,7 @@ def set_call(module: nn.Module, call: Callable[..., Any]) -> None:
 
 
 def own_call(module: nn.Module) -> Callable[..., Any]:
-    """What a module's call is without `set_call`: its hooks and its forward."""
+    """A module's call as it is without `set_call`: its hooks and its forward."""
     return functools.partial(nn.Module._call_impl, module)
 
 

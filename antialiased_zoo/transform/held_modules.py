@@ -134,7 +134,7 @@ class _Reader:
             self._bind(target.value, _Value(inside=value.all))
 
     def _variable(self, name: str) -> _Value:
-        """A function's own variable, or one of that name in another function, which may be around it."""
+        """A function's own variable, else those of that name in other functions, one of which may enclose it."""
         if (self._where, name) in self._variables:
             return self._variables[self._where, name]
         outer = _Value(frozenset([self.model])) if name in _SELF else _NOTHING

@@ -17,7 +17,7 @@ _ACTS = ("STORE", "DELETE", "IMPORT", "POP_TOP")  # of a statement before the ch
 
 
 def passing_answer(frame: FrameType) -> bool | None:
-    """The truth of the condition that a frame asks for with which its check raises no error; None if it is no check."""
+    """The answer to a frame's condition with which its check raises no error; None if the frame is at no check."""
     steps = steps_of(frame.f_code)
     at = next((i for i, step in enumerate(steps) if step.offset == frame.f_lasti), None)
     if at is None or _catches(frame.f_code):

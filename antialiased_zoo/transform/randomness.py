@@ -59,7 +59,7 @@ class _OwnRandomNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextlib.contextmanager
 def trial() -> Iterator[None]:
-    """A context for real tensors on the CPU without gradients, whatever the model is being built of around it."""
+    """A context for real tensors on the CPU without gradients, even while a model is built of fake or meta tensors."""
     with without_dispatch_modes(), torch.no_grad(), torch.device("cpu"):
         yield
 

@@ -114,7 +114,7 @@ def is_self(step: dis.Instruction, name: str = "self") -> bool:
 
 
 def _global_values(function: FunctionType, code: CodeType) -> Iterator[Any]:
-    """The values of the global names in a function's code, and what modules among them have under its names."""
+    """The values of the global names in a function's code, and what Python modules among them hold under its names."""
     for value in [function.__globals__.get(name) for name in code.co_names]:
         yield value
         if isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in _LIBRARIES:
@@ -122,7 +122,7 @@ def _global_values(function: FunctionType, code: CodeType) -> Iterator[Any]:
 
 
 def _methods(module: nn.Module) -> dict[str, list[Any]]:
-    """What a module and its classes hold, by the names: several values where classes override one another."""
+    """The attributes of a module and its classes by name: several values where classes override one another."""
     methods: dict[str, list[Any]] = {}
     for holder in (vars(module), *map(vars, own_classes(module))):
         for name, value in holder.items():

@@ -17,7 +17,7 @@ from .reached_code import held_attribute, held_functions, reached_functions
 
 _CONTAINERS = (dict, list, set, deque, WeakKeyDictionary, WeakValueDictionary, WeakSet)
 _KINDS = (MutableMapping, MutableSequence, MutableSet)
-# Code of these keeps nothing of a trace and draws no numbers that are no tensors.
+# Code of these keeps nothing of a trace, and draws random numbers by torch alone.
 _KNOWN = ("torch.", "torchvision.", "antialiased_zoo.", "builtins.")
 _MOST_NESTED = 256  # values of a container that are looked into
 _DEEPEST = 3
@@ -67,11 +67,10 @@ class PutBack:
 
 
 def replacements(namespace: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the global names that must not be called in a trace, each with what stands for its value.
+    """Yield the global names that a trace must not call, each with a substitute for its value.
 
-    Caches of results would keep the trace's values. Generators of numbers that are no tensors would
-    be drawn from, and what the code then runs may depend on chance. Other threads get what they
-    would get from the values themselves.
+    A cache would keep the trace's values. A generator outside torch would be drawn from, and the
+    code that then runs may depend on chance. In other threads a substitute does what the value does.
     """
     for name, value in [*namespace.items()]:
         if is_cache(value):
@@ -81,7 +80,7 @@ def replacements(namespace: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def stand_in(value: Any) -> Any:
-    """What stands in a trace for a value that draws numbers which are no tensors; others stay."""
+    """The substitute, in a trace, for a value that draws random numbers outside torch; other values stay."""
     if isinstance(value, ModuleType):
         return _Draws(value) if value.__name__ in ("random", "numpy", "numpy.random") else value
     if _is_generator(value):
@@ -114,7 +113,7 @@ class _Draws:
 
 
 def _is_generator(value: Any) -> bool:
-    """True for a generator of random numbers that are no tensors: Python's or NumPy's."""
+    """True for a generator of random numbers of Python's or NumPy's."""
     cls = type(value)
     return issubclass(cls, random.Random) or (
         cls.__name__ in ("Generator", "RandomState") and cls.__module__.startswith("numpy.")
@@ -122,7 +121,7 @@ def _is_generator(value: Any) -> bool:
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise RuntimeError("draws random numbers that are no tensors, so what it runs may depend on chance")
+    raise RuntimeError("draws random numbers by Python or NumPy, so what it runs may depend on chance")
 
 
 def _is_known(cls: type) -> bool:
@@ -140,7 +139,7 @@ def _is_plain_object(value: Any) -> bool:
 
 
 def _kept_by(function: FunctionType) -> dict[str, Any]:
-    """What a function keeps between its calls, by any name."""
+    """What a function keeps between its calls: attributes, defaults and the variables of its closure."""
     cells = {f"cell {i}": _content(cell) for i, cell in enumerate(function.__closure__ or ())}
     defaults = {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
     return {"own": vars(function), "keywords": function.__kwdefaults__, **defaults, **cells}
@@ -169,9 +168,9 @@ def _containers(roots: Iterable[Any]) -> Iterator[Any]:
 
 
 def _container_in(value: Any) -> Any:
-    """A value that is a container; of a container of somebody's own class, what it keeps; else None.
+    """The value if it is a container; the attributes of a container of another class; else None.
 
-    The items of the latter are not asked for: they may be read from a file.
+    A container of another class is not asked for its items: it may read them from a file.
     """
     if isinstance(value, _CONTAINERS):
         return value

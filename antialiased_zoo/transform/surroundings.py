@@ -1,4 +1,4 @@
-"""What surrounds an op while a model runs, and a graph does not record."""
+"""The surroundings of an op that a graph does not record: contexts and switches that are active when it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def surroundings() -> dict[str, object]:
-    """What is active now, by what sets it."""
+    """The current state of each context and switch."""
     autocast = [device for device in _DEVICES if torch.amp.is_autocast_available(device)]
     cudnn = torch.backends.cudnn
     return {

@@ -125,7 +125,7 @@ class TracedModel:
             return False
 
     def other_readings(self) -> Iterator[dict[str, Any]]:
-        """What else decides which ops run: the mode, if code reads it, each optional argument, and all at once."""
+        """Yield the other ways to read the model: the other mode, if code reads it, and optional arguments given."""
         modes = self._other_modes()
         yield from ({**self._reading, "training": mode} for mode in modes)
         names = [name for name in choices(self.model) if name not in self.given]

@@ -1,4 +1,4 @@
-"""What tells whether a network was changed: the fingerprint of its blurs and strides, the names of its tensors."""
+"""Whether a network was changed: the fingerprint of its blurs and strides, and the names of its tensors."""
 
 from __future__ import annotations
 

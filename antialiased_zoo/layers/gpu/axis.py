@@ -1,4 +1,4 @@
-"""The compile-time description of one axis of the kernel, which is compiled once for each."""
+"""The compile-time description of one axis: the kernel is compiled once for each description."""
 
 from __future__ import annotations
 
