@@ -43,7 +43,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
 }
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--parts", nargs="+", choices=(*PARTS, "gpu"), help="default: all except gpu; on a GPU only gpu"
@@ -72,13 +72,17 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="a folder for PART.json and PART.md")
     options = parser.parse_args()
-    options.device = torch.device(options.device)
     options.contestants = together if options.one_process else each_apart
-    torch.set_num_threads(options.threads)
     if options.short:
         options.networks, options.turns = list(SHORT), 5
     options.parts = options.parts or (["gpu"] if options.device.type == "cuda" else list(PARTS))
     options.batch = options.batch or (128 if "gpu" in options.parts else 8)
+    return options
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
     if "gpu" in options.parts:
         options.parts.remove("gpu")
