@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 from antialiased_zoo.weights import hub
+from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.hub.retry import Retry
 from antialiased_zoo.weights.weights_file import WeightsFile
 
@@ -26,6 +27,15 @@ def get(*sources: str, name: str = NAME, full: bool = True) -> Path:
 def part_of(source: str, name: str = NAME, suffix: str = ".part") -> str:
     """Return the name of the part, or of its note, of a download from one address."""
     return f"{name}.{hashlib.sha256(source.encode()).hexdigest()[:8]}{suffix}"
+
+
+def cached_names(content: bytes = CONTENT) -> set[str]:
+    """Return the cache's names, after making sure that what stands under the weights' own name is right."""
+    folder = cache.folder()
+    names = {path.name for path in folder.glob("*")} if folder.is_dir() else set()
+    if NAME in names:
+        assert (folder / NAME).read_bytes() == content
+    return names
 
 
 def flip(path: Path, *, at: int = 1000, quietly: bool = False) -> None:

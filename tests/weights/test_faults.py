@@ -1,26 +1,22 @@
-"""Faults of the network, over plain HTTP and as an hf:// source, and what comes of each."""
+"""Faults of the network, over plain HTTP and as an hf:// source, and what comes of each, and of sources in turn."""
 
 import dataclasses
 import hashlib
-import json
-import os
 import random
 import re
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fault_handler import COMMIT
 from fault_server import FaultServer
-from fault_table import write
+from fault_table import plain, write
 from faults import FAULTS
-from fetching import part_of
+from fetching import cached_names
 
-from antialiased_zoo.errors import FetchError, SourcesFailedError
+from antialiased_zoo.errors import SourcesFailedError
 from antialiased_zoo.weights import hub
-from antialiased_zoo.weights.hub import cache, stamps
-from antialiased_zoo.weights.hub.part import Note
+from antialiased_zoo.weights.hub import cache
 from antialiased_zoo.weights.hub.retry import Retry
 from antialiased_zoo.weights.weights_file import WeightsFile
 
@@ -127,7 +123,6 @@ def _table() -> Iterator[None]:
     yield
     write("Network", ("fault", "what the server does", "outcome over HTTP and as an hf:// source"), ROWS, len(NETWORK))
     write("Sources", ("sources in turn", "outcome"), SOURCE_ROWS, len(SOURCES))
-    write("Cache", ("what is in the cache before", "outcome with a good source"), CACHE_ROWS, len(CACHE))
 
 
 @pytest.fixture(autouse=True)
@@ -147,12 +142,7 @@ def get(*sources: str, **changes: str) -> Path:
 
 
 def shown() -> set[str]:
-    """Return the cache's names, after making sure that what stands under the weights' own name is right."""
-    folder = cache.folder()
-    names = {path.name for path in folder.glob("*")} if folder.is_dir() else set()
-    if NAME in names:
-        assert (folder / NAME).read_bytes() == CONTENT
-    return names
+    return cached_names(CONTENT)
 
 
 def outcome(source: str) -> str:
@@ -205,18 +195,6 @@ def test_network(fault: str, server: FaultServer, tmp_path: Path, monkeypatch: p
     ROWS[fault] = (FAULTS[fault].__doc__ or "" if fault in FAULTS else f"status {fault}", both)
 
 
-def plain(text: str) -> str:
-    """Return an outcome without what differs from run to run and from system to system."""
-    for pattern, instead in (
-        (r"\b[0-9a-f]{64}\b", "..."),
-        (r":\d{4,5}/", ":PORT/"),
-        (r"HTTPS?Connection\(.*?\): |\[Errno -?\d+\] ", ""),
-        (r"(TLS failed|Failed to resolve '\S+').*", r"\1"),
-    ):
-        text = re.sub(pattern, instead, text)
-    return text
-
-
 # Lists of sources, and what must come of each; addresses of the server are written as faults.
 SOURCES = {
     "nobody listens": (["http://127.0.0.1:1/x"], "refused: .*refused"),
@@ -248,106 +226,3 @@ def test_sources(case: str, server: FaultServer) -> None:
         assert all(".part" in name for name in shown())
     assert re.search(expected, result), result
     SOURCE_ROWS[case] = (plain(result),)
-
-
-# What the cache can look like before a fetch, and what must come of it with a good source.
-def wrong_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """a wrong file under the name"""
-    (folder / NAME).write_bytes(CONTENT[:-1] + b"?")
-
-
-def empty_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """an empty file under the name"""
-    (folder / NAME).touch()
-
-
-def right_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """a right file, put in by hand"""
-    (folder / NAME).write_bytes(CONTENT)
-
-
-def flipped_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """a bit flipped after the file was verified"""
-    (folder / NAME).write_bytes(CONTENT)
-    stamps.stamp(folder / NAME, finite=False)
-    (folder / NAME).write_bytes(bytes([CONTENT[0] ^ 1]) + CONTENT[1:])
-    os.utime(folder / NAME, ns=(1, 1))
-
-
-def garbage_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """a part of another file"""
-    (folder / part_of(SOURCE[0])).write_bytes(b"garbage")
-
-
-def lying_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """a damaged part whose note says that it can be continued"""
-    (folder / part_of(SOURCE[0])).write_bytes(bytes(1000))
-    note = Note.of(SOURCE[0], f'"{DIGEST}"', len(CONTENT))
-    (folder / part_of(SOURCE[0], suffix=".part.json")).write_text(json.dumps(dataclasses.asdict(note)))
-
-
-def stale_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """a lock file that nobody holds"""
-    (folder / f"{NAME}.lock").touch()
-
-
-def torn_stamp(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """a right file with half a stamp"""
-    (folder / NAME).write_bytes(CONTENT)
-    (folder / f"{NAME}.verified").write_text('{"sha256": "')
-
-
-def folder_in_the_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """a folder under the name"""
-    (folder / NAME).mkdir()
-
-
-def full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """no room on the disk"""
-    monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=1000))
-
-
-def offline(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """nothing, and the network forbidden"""
-    monkeypatch.setenv("ANTIALIASED_ZOO_OFFLINE", "1")
-
-
-SOURCE = [""]
-QUARANTINED = "the right file; the other one is kept as net.pth.bad"
-CACHE: dict[Callable[[Path, pytest.MonkeyPatch], None], str] = {
-    wrong_copy: QUARANTINED,
-    empty_copy: QUARANTINED,
-    right_copy: GOOD,
-    flipped_bit: QUARANTINED,
-    garbage_part: GOOD,
-    lying_part: GOOD,
-    stale_lock: GOOD,
-    torn_stamp: GOOD,
-    folder_in_the_way: "CacheError: cannot read CACHE/net.pth: Is a directory",
-    full_disk: "CacheError: CACHE has 1,000 bytes free, but net.pth.PART needs 300,000.",
-    offline: "OfflineError: net.pth (SHA-256 ...) is not in the cache,",
-}
-CACHE_ROWS: dict[str, tuple[str, ...]] = {}
-
-
-@pytest.mark.parametrize("state", CACHE, ids=lambda state: state.__name__)
-@pytest.mark.filterwarnings("ignore:.*had the wrong digest")
-def test_cache(
-    state: Callable[[Path, pytest.MonkeyPatch], None], server: FaultServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    SOURCE[0] = f"{server.url}/good/{NAME}"
-    cache.make(cache.folder())
-    state(cache.folder(), monkeypatch)
-    before = {path.name for path in cache.folder().iterdir()}
-    try:
-        result = GOOD if get(SOURCE[0]).read_bytes() == CONTENT else "a wrong file"
-    except FetchError as error:
-        result = f"{type(error).__name__}: {error}"
-        assert {path.name for path in cache.folder().iterdir()} == before
-    else:
-        names = shown()
-        assert names - {f"{NAME}.bad"} == {NAME, f"{NAME}.verified"}
-        result += "; the other one is kept as net.pth.bad" if f"{NAME}.bad" in names else ""
-    result = plain(result.replace(str(cache.folder()), "CACHE").replace(part_of(SOURCE[0]), "net.pth.PART"))
-    assert result.startswith(CACHE[state])
-    CACHE_ROWS[state.__doc__ or ""] = (result.splitlines()[0].split(". ")[0],)
