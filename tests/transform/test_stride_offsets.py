@@ -91,7 +91,7 @@ def test_an_own_forward_is_treated_where_it_subsamples(make: object) -> None:
     assert repr(mine) == before
 
 
-def test_the_phases_are_those_of_the_formula() -> None:
+def test_the_offsets_are_those_of_the_formula() -> None:
     for k, s, d in ((3, 2, 1), (5, 2, 1), (3, 3, 2), (7, 4, 1)):
         conv = SameConv(2, 2, k, s, dilation=d)
         wanted = tuple(same_pads(n, k, 1, d)[0] - same_pads(n, k, s, d)[0] for n in range(100 * s, 101 * s))
@@ -99,7 +99,7 @@ def test_the_phases_are_those_of_the_formula() -> None:
 
 
 def test_a_model_that_is_built_without_data_is_treated_alike() -> None:
-    """The phases are found by running a copy, which needs values wherever the default device is."""
+    """The offsets are found by running a copy, which needs values wherever the default device is."""
     with torch.device("meta"):
         conv = SameConv(2, 2, 3, 2)
         assert find_stride_offsets(conv, read_module(conv), (1, 1)) == ((1, 0), (1, 0))
@@ -141,14 +141,14 @@ def test_trying_leaves_everything_as_it_was() -> None:
 
 
 def test_an_aligned_blur_is_the_dense_blur_at_those_places() -> None:
-    for phases, n in (((1, 0), 10), ((1, 0), 11), ((0, 1), 11), ((2, 0, 1), 12), ((2, 0, 1), 14)):
-        stride = len(phases)
+    for offsets, n in (((1, 0), 10), ((1, 0), 11), ((0, 1), 11), ((2, 0, 1), 12), ((2, 0, 1), 14)):
+        stride = len(offsets)
         x = torch.randn(2, 3, n, dtype=torch.float64)
-        layer = OffsetDownsample((phases,), (stride,), filt_size=4).double()
+        layer = OffsetDownsample((offsets,), (stride,), filt_size=4).double()
         dense = az.Downsample1d(3, filt_size=4, stride=1).double()(x)
-        torch.testing.assert_close(layer(x), dense[..., phases[n % stride] :: stride])
+        torch.testing.assert_close(layer(x), dense[..., offsets[n % stride] :: stride])
 
 
-def test_phases_that_do_not_fit_are_refused() -> None:
+def test_offsets_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="each remainder"):
         OffsetDownsample(((1, 0, 0),), (2,))
