@@ -34,6 +34,7 @@ from antialiased_zoo.evaluation import (
     open_data,
     prepare,
 )
+from antialiased_zoo.evaluation.robustness import Predictions
 from antialiased_zoo.metrics import Meter
 from antialiased_zoo.training import write_json
 
@@ -101,7 +102,8 @@ def _measure(spec: str, images: LabelledImages, others: LabelledImages, ways: Se
 def _figures(found: Evaluation, way: str, reference: str) -> dict[str, Any]:
     meters = {name: meter for probe in found.probes[way].values() for name, meter in probe.meters.items()}
     same = Meter()
-    same.update(meters["answers"].rows == found.probes[reference]["answers"].meters["answers"].rows)
+    own, other = (found.probes[label]["answers"].meters["prediction"].rows[:, 1] for label in (way, reference))
+    same.update(own == other)
     chosen = {"top1": meters["top1"], "crop_consistency": meters["crop_consistency"], "same": same}
     return {name: meter.figure().times(100).as_dict() for name, meter in chosen.items()}
 
@@ -116,26 +118,8 @@ def _hidden(network: Network) -> Network:
     return lambda x: network(x)
 
 
-class Answers(Probe):
-    """The class of each centre crop."""
-
-    needs_targets = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.meters["answers"] = Meter()
-
-    def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
-        """Return the centre crop."""
-        return Accuracy().views(indices, protocol)
-
-    def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch."""
-        self.meters["answers"].update(logits[:, 0].argmax(-1))
-
-
 def _probes() -> dict[str, Probe]:
-    return {"accuracy": Accuracy(), "crop": Consistency("crop"), "answers": Answers()}
+    return {"accuracy": Accuracy(), "crop": Consistency("crop"), "answers": Predictions()}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import fnmatch
 import functools
 import json
 import multiprocessing
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -225,11 +226,11 @@ def distance_totals(found: dict[str, dict[str, Any]]) -> list[str]:
     every = [pair for layers in pairs.values() for pair in layers]
     falls = sum(after < before for before, after in every)
     whole = sum(all(after < before for before, after in layers) for layers in pairs.values())
-    ratios = sorted(after / before for before, after in every)
+    ratio = statistics.median(after / before for before, after in every)
     return [
         f"- falls after {falls} of {len(every)} downsamplings",
         f"- falls after every downsampling in {whole} of {len(pairs)} networks",
-        f"- antialiased / original, median over the downsamplings: {ratios[len(ratios) // 2]:.2f}",
+        f"- antialiased / original, median over the downsamplings: {ratio:.2f}",
     ]
 
 
