@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
+import adapt
 import pytest
 import torch
 from tiny_training import make_images
@@ -20,16 +19,6 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "adapting" / "results.json"
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("adapt_script", ROOT / "scripts" / "adapt.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def weights(folder: Path) -> Path:
     """A network of two classes, its preprocessing in the record beside it, as training leaves it."""
     torch.manual_seed(0)
@@ -41,12 +30,12 @@ def weights(folder: Path) -> Path:
     return path
 
 
-def test_every_stage_is_measured_and_the_page_shows_it(script: ModuleType, tmp_path: Path) -> None:
+def test_every_stage_is_measured_and_the_page_shows_it(tmp_path: Path) -> None:
     data, path, page = make_images(tmp_path / "data", train=12, val=5), weights(tmp_path / "run"), tmp_path / "page.md"
     page.write_text("before\n<!-- adapting -->\nold\n<!-- /adapting -->\nafter\n")
     options = ["--data", str(data), "--out", str(tmp_path / "out"), "--page", str(page), "--device", "cpu"]
     model = f"mobilenet_v2:baseline:{path}"
-    script.main([model, f"again={model}", *options, "--images", "16", "--batch-size", "8", "--limit", "8"])
+    adapt.main([model, f"again={model}", *options, "--images", "16", "--batch-size", "8", "--limit", "8"])
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(record["models"]) == ["as trained, no blur", "right after antialias()", "after recalibrate()", "again"]
     assert record["data"]["val_images"] == 8
@@ -60,25 +49,25 @@ def test_every_stage_is_measured_and_the_page_shows_it(script: ModuleType, tmp_p
     text = page.read_text()
     assert text.startswith("before\n<!-- adapting -->\n\n| model | top-1 (%) |")
     assert text.endswith("\n<!-- /adapting -->\nafter\n")
-    assert script.table(record) in text
+    assert adapt.table(record) in text
     assert "old" not in text
 
 
-def test_an_antialiased_network_is_not_measured_as_one_without_blur(script: ModuleType, tmp_path: Path) -> None:
+def test_an_antialiased_network_is_not_measured_as_one_without_blur(tmp_path: Path) -> None:
     data = make_images(tmp_path / "data", train=4, val=2)
     with pytest.raises(ValueError, match="mobilenet_v2:lpf4 is antialiased already"):
-        script.main(["mobilenet_v2:lpf4", "--data", str(data), "--device", "cpu"])
+        adapt.main(["mobilenet_v2:lpf4", "--data", str(data), "--device", "cpu"])
 
 
-def test_a_page_without_a_place_for_the_table_is_left_alone(script: ModuleType, tmp_path: Path) -> None:
+def test_a_page_without_a_place_for_the_table_is_left_alone(tmp_path: Path) -> None:
     data, path, page = make_images(tmp_path / "data", train=4, val=2), weights(tmp_path / "run"), tmp_path / "page.md"
     page.write_text("nothing\n")
     with pytest.raises(ValueError, match="has no <!-- adapting -->"):
-        script.main([f"mobilenet_v2:baseline:{path}", "--data", str(data), "--page", str(page), "--device", "cpu"])
+        adapt.main([f"mobilenet_v2:baseline:{path}", "--data", str(data), "--page", str(page), "--device", "cpu"])
     assert page.read_text() == "nothing\n"
 
 
 @pytest.mark.parametrize("record", [RESULTS, RESULTS.with_name("without_labels.json")])
-def test_the_page_shows_the_record(script: ModuleType, record: Path) -> None:
-    shown, page = script.table(json.loads(record.read_text())), (ROOT / "docs" / "adapting.md").read_text()
+def test_the_page_shows_the_record(record: Path) -> None:
+    shown, page = adapt.table(json.loads(record.read_text())), (ROOT / "docs" / "adapting.md").read_text()
     assert " ".join(shown.split()) in " ".join(page.split())  # the page breaks long lines

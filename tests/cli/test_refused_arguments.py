@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from antialiased_zoo import cli
 from antialiased_zoo.cli import command
 
-ROOT = Path(__file__).parents[2]
 ADAPT = ["adapt", "resnet50", "--images", "photos", "--out", "out"]
 INTEGER, RANGED = "expected an integer of at least ", "expected a number "
 FOLDER = "expected a file in an existing folder"
@@ -60,15 +57,6 @@ def test_what_is_out_of_range_is_refused(
     assert shown.endswith(f", got {wrong!r}\n")
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_numbers", ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 TRAIN = ["resnet50", "--filter-size", "4", "--preset", "cifar10", "--data", "d", "--out", "o"]
 
 
@@ -87,7 +75,7 @@ def test_a_script_refuses_it_too(
     name: str, words: list[str], option: str, wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        script(name).parse([*words, f"{option}={wrong}"])
+        importlib.import_module(name).parse([*words, f"{option}={wrong}"])
     assert ended.value.code == 2
     assert re.search(rf"argument .*{option}.*: expected .*, got ", capsys.readouterr().err)
 

@@ -1,7 +1,6 @@
 """scripts/evaluate.py as a user runs it, alone and as one of torchrun's processes, and how it names models."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import runpy
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluate import main
 from forked import free_port, of_two, run_two
 from noisy_images import write_images
 from torch import nn
@@ -50,11 +50,8 @@ def script(tmp_path, monkeypatch):
     (tmp_path / "mymodels.py").write_text(MODELS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "mymodels", raising=False)
-    spec = importlib.util.spec_from_file_location("evaluate_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     threads = torch.get_num_threads()
-    yield module.main
+    yield main
     torch.set_num_threads(threads)
 
 

@@ -2,12 +2,12 @@
 
 import csv
 import hashlib
-import importlib.util
 import json
 import sys
 import time
 from pathlib import Path
 
+import evaluate
 import leaderboard
 import leaderboard_page
 import numpy as np
@@ -107,14 +107,9 @@ def test_the_packaged_pairs_figures_are_those_of_evaluate(folder: Path, tmp_path
     common = ["--data", str(folder), "--limit", "2", "--device", "cpu", "--workers", "0", "--no-progress"]
     options = ["--models", str(tmp_path / "pair.txt"), "--out", str(tmp_path / "pair.csv"), "-b", "4"]
     assert leaderboard.main([*options, *common]) == 0
-    spec = importlib.util.spec_from_file_location("evaluate_for_leaderboard", ROOT / "scripts" / "evaluate.py")
-    assert spec
-    assert spec.loader
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     names = ["plain=mobilenet_v2:baseline:cifar10", "k4=mobilenet_v2:lpf4:cifar10"]
     metrics = ["--metrics", "accuracy", "crop", "circular", "diagonal", "-b", "4", "--no-digest"]
-    script.main([*names, *common, *metrics, "--out", str(tmp_path / "evaluate")])
+    evaluate.main([*names, *common, *metrics, "--out", str(tmp_path / "evaluate")])
     expected = json.loads((tmp_path / "evaluate" / "results.json").read_text())["models"]
     rows = rows_of(tmp_path / "pair.csv")
     assert [row["group"] for row in rows] == ["plain", "blurred"]

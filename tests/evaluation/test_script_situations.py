@@ -1,6 +1,5 @@
 """Situations that a researcher meets with scripts/evaluate.py: each ends in the right figure or in one line."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluate import main
 from forked import of_script, run_code
 from PIL import Image
 
@@ -78,10 +78,7 @@ def script(tmp_path, monkeypatch):
     (tmp_path / "situations.py").write_text(MODELS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "situations", raising=False)
-    spec = importlib.util.spec_from_file_location("evaluate_situations", ROOT / "scripts" / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return main
 
 
 FEW = ["--resize", "80", "--crop", "40", "--device", "cpu", "--workers", "0", "--no-progress"]

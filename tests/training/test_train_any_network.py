@@ -1,27 +1,22 @@
 """scripts/train.py with networks of other libraries: it trains, and evaluate.py measures what it wrote."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+import train
 from tiny_training import make_images
 
 from antialiased_zoo.evaluation import Accuracy, Options, cifar, evaluate, load_named, match_classes, open_images
 from antialiased_zoo.training import PRESETS
 
-ROOT = Path(__file__).parents[2]
 TINY = ["--eval-resize", "32", "--eval-crop", "32", "--batch-size", "4", "--workers", "0", "--device", "cpu"]
 
 
 @pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location("train_any", ROOT / "scripts" / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
+    yield train
     torch.set_flush_denormal(False)  # the script sets it for its process
 
 

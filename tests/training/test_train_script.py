@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import shutil
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import train
 from forked import of_script, run_code
 from tiny_training import CPU, make_images
 
@@ -22,66 +22,58 @@ from antialiased_zoo.weights.preprocessing import Preprocessing
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("train_script", ROOT / "scripts" / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def parsed(*options):
+    return train.parse(["resnet18", "--data", "data.zip", "--out", "runs/x", *options])
 
 
-def parsed(script, *options):
-    return script.parse(["resnet18", "--data", "data.zip", "--out", "runs/x", *options])
-
-
-def test_options_change_the_preset(script):
-    plain = parsed(script, "--filter-size", "3", "--preset", "imagenet-resnet")
-    assert script.recipe_of(plain) == PRESETS["imagenet-resnet"]
+def test_options_change_the_preset():
+    plain = parsed("--filter-size", "3", "--preset", "imagenet-resnet")
+    assert train.recipe_of(plain) == PRESETS["imagenet-resnet"]
     assert plain.filter_size == 3
     options = ["--sizes", "128x3,224x2", "--lr", "0.3", "--nesterov", "--no-decay-norms", "--schedule", "cosine"]
-    changed = parsed(script, "--filter-size", "none", "--preset", "imagenet-resnet", *options)
+    changed = parsed("--filter-size", "none", "--preset", "imagenet-resnet", *options)
     assert changed.filter_size is None
-    assert script.recipe_of(changed) == dataclasses.replace(
+    assert train.recipe_of(changed) == dataclasses.replace(
         PRESETS["imagenet-resnet"], sizes=((128, 3), (224, 2)), lr=0.3, nesterov=True, decay_norms=False,
         schedule="cosine",
     )  # fmt: skip
     computing = ["--amp", "bfloat16", "--accumulate", "4", "--no-channels-last"]
-    args = parsed(script, "--filter-size", "2", "--preset", "cifar10", *computing)
-    how = script.execution_of(args, CPU, 1, 2)
+    args = parsed("--filter-size", "2", "--preset", "cifar10", *computing)
+    how = train.execution_of(args, CPU, 1, 2)
     assert (how.amp, how.accumulate, how.rank, how.world) == (torch.bfloat16, 4, 1, 2)
     assert how.memory_format is torch.contiguous_format
 
 
-def test_fine_tuning_starts_from_given_weights(script, tmp_path):
+def test_fine_tuning_starts_from_given_weights(tmp_path):
     from antialiased_zoo import create_model
 
     torch.manual_seed(5)
     trained = create_model("mobilenet_v2", filter_size=None, num_classes=4, width_mult=0.1).state_dict()
     path = RunFolder(tmp_path).save_weights(trained, "net_test", Preprocessing())
     options = ["--filter-size", "4", "--preset", "imagenet-mobilenet-finetune", "--init", str(path)]
-    args = script.parse(["mobilenet_v2", "--data", "d", "--out", "o", *options, "--model-args", "width_mult=0.1"])
-    named = script.build(args, 4)
+    args = train.parse(["mobilenet_v2", "--data", "d", "--out", "o", *options, "--model-args", "width_mult=0.1"])
+    named = train.build(args, 4)
     assert "saved from mobilenet_v2(filter_size=None), but the network is mobilenet_v2(filter_size=4)" in named.remark
     loaded = named.model.state_dict()
     assert loaded.keys() == trained.keys()
     for name, tensor in trained.items():
         torch.testing.assert_close(loaded[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
     assert all(tensor.dtype is not torch.float16 for tensor in loaded.values())
-    assert script.build(args, 7).model.classifier[1].out_features == 7  # a new head for other data
+    assert train.build(args, 7).model.classifier[1].out_features == 7  # a new head for other data
 
 
-def test_the_recorded_command_repeats_the_run(script, tmp_path, monkeypatch):
+def test_the_recorded_command_repeats_the_run(tmp_path, monkeypatch):
     argv = ["mobilenet_v2", "--data", "my data.zip"]
-    assert script.command(argv) == "python scripts/train.py mobilenet_v2 --data 'my data.zip'"
+    assert train.command(argv) == "python scripts/train.py mobilenet_v2 --data 'my data.zip'"
     (tmp_path / "first.json").write_text('{"entry": {"command": "python scripts/train.py first"}}')
-    second = script.command(["second"], str(tmp_path / "first.safetensors"))
+    second = train.command(["second"], str(tmp_path / "first.safetensors"))
     assert second == "python scripts/train.py first && python scripts/train.py second"
-    assert script.command(["second"], "torchvision") == "python scripts/train.py second"
+    assert train.command(["second"], "torchvision") == "python scripts/train.py second"
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    assert script.command(argv).startswith("torchrun --nproc-per-node 8 scripts/train.py mobilenet_v2")
+    assert train.command(argv).startswith("torchrun --nproc-per-node 8 scripts/train.py mobilenet_v2")
     monkeypatch.setenv("WORLD_SIZE", "16")
-    assert script.command(argv).startswith("torchrun --nnodes 2 --nproc-per-node 8 scripts/train.py mobilenet_v2")
+    assert train.command(argv).startswith("torchrun --nnodes 2 --nproc-per-node 8 scripts/train.py mobilenet_v2")
 
 
 def command(data, out, *options):
@@ -112,20 +104,20 @@ def kill_in_mid_epoch(arguments, out):
     assert (position["epoch"], position["step"]) == (1, 3)
 
 
-def run_here(script, monkeypatch, *arguments):
+def run_here(monkeypatch, *arguments):
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     try:
-        script.main(command(*arguments))
+        train.main(command(*arguments))
     finally:
         torch.set_flush_denormal(False)
 
 
-def test_sigkill_and_resume_gives_the_same_weights(script, tmp_path, monkeypatch):
+def test_sigkill_and_resume_gives_the_same_weights(tmp_path, monkeypatch):
     data = make_images(tmp_path / "data", train=16)
     kill_in_mid_epoch(command(data, tmp_path / "killed"), tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("*.safetensors"))
-    run_here(script, monkeypatch, data, tmp_path / "killed")
-    run_here(script, monkeypatch, data, tmp_path / "alone", "--tensorboard")
+    run_here(monkeypatch, data, tmp_path / "killed")
+    run_here(monkeypatch, data, tmp_path / "alone", "--tensorboard")
     (killed,), (alone,) = (list((tmp_path / out).glob("*.safetensors")) for out in ("killed", "alone"))
     assert killed.name == alone.name
     assert killed.read_bytes() == alone.read_bytes()
@@ -180,69 +172,69 @@ def parse_preprocessing(record):
     return Preprocessing(resize=record["entry"]["preprocessing"]["resize"], crop=16)
 
 
-def refused(script, monkeypatch, *arguments):
+def refused(monkeypatch, *arguments):
     """What the script says in one line, and before it trains."""
-    monkeypatch.setattr(script.Trainer, "fit", None)
+    monkeypatch.setattr(train.Trainer, "fit", None)
     with pytest.raises(SystemExit) as raised:
-        run_here(script, monkeypatch, *arguments)
+        run_here(monkeypatch, *arguments)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
 
-def test_a_run_does_not_go_on_with_other_images_of_the_same_names(script, tmp_path, monkeypatch):
+def test_a_run_does_not_go_on_with_other_images_of_the_same_names(tmp_path, monkeypatch):
     data = make_images(tmp_path / "data", train=4, val=2)
     one = ["--sizes", "12x1", "--batch-size", "8"]
-    run_here(script, monkeypatch, data, tmp_path / "out", *one)
+    run_here(monkeypatch, data, tmp_path / "out", *one)
     (record,) = (tmp_path / "out").glob("*.json")
     content = record.read_text()
     shutil.rmtree(data)
     make_images(data, train=4, val=2, seed=1)
-    assert "is of another run (images.train: " in refused(script, monkeypatch, data, tmp_path / "out", *one)
+    assert "is of another run (images.train: " in refused(monkeypatch, data, tmp_path / "out", *one)
     assert record.read_text() == content
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: b"", lambda content: b"text"])
-def test_a_broken_checkpoint_is_named(script, tmp_path, monkeypatch, damage):
+def test_a_broken_checkpoint_is_named(tmp_path, monkeypatch, damage):
     data, run = make_images(tmp_path / "data", train=4, val=2), RunFolder(tmp_path / "out")
     run.save_checkpoint({"identity": {}, "model": {"weight": torch.ones(3)}})
     run.checkpoint.write_bytes(damage(run.checkpoint.read_bytes()))
-    said = refused(script, monkeypatch, data, run.path, "--sizes", "12x1", "--batch-size", "8")
+    said = refused(monkeypatch, data, run.path, "--sizes", "12x1", "--batch-size", "8")
     assert f"{run.checkpoint} is not a whole checkpoint" in said
     assert "delete it to start the run again" in said
 
 
-def test_sizes_that_a_network_cannot_take_are_refused(script, tmp_path, monkeypatch):
+def test_sizes_that_a_network_cannot_take_are_refused(tmp_path, monkeypatch):
     data = make_images(tmp_path / "data", train=4, val=2)
     options = ["resnet18", "--preset", "cifar10", "--sizes", "1x2", "--batch-size", "8", "--filter-size", "4"]
     options += ["--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "0"]
-    monkeypatch.setattr(script.Trainer, "fit", None)
+    monkeypatch.setattr(train.Trainer, "fit", None)
     with pytest.raises(SystemExit, match="resnet18 does not map an image of 1 pixels to logits"):
-        script.main(options)
+        train.main(options)
     torch.set_flush_denormal(False)
 
 
-def test_any_seed_trains(script, tmp_path, monkeypatch):
+def test_any_seed_trains(tmp_path, monkeypatch):
     data = make_images(tmp_path / "data", train=4, val=2)
     for augment, cutout in (("pad-crop", "0.3"), ("resized-crop", "0")):
         options = ["--sizes", "12x1", "--batch-size", "8", "--augment", augment, "--cutout", cutout]
-        run_here(script, monkeypatch, data, tmp_path / augment, *options, "--seed", str(2**130 + 1))
+        run_here(monkeypatch, data, tmp_path / augment, *options, "--seed", str(2**130 + 1))
         assert list((tmp_path / augment).glob("*.safetensors"))
 
 
-def test_a_damaged_image_is_one_line_from_a_worker_too(script, tmp_path, monkeypatch):
+def test_a_damaged_image_is_one_line_from_a_worker_too(tmp_path, monkeypatch):
     data = make_images(tmp_path / "data", train=4, val=2)
     bad = data / "train" / "red" / "1.png"
     bad.write_bytes(b"no image")
     for augment, workers in (("resized-crop", "1"), ("resized-crop", "0"), ("pad-crop", "0")):
         options = ["--sizes", "12x1", "--batch-size", "8", "--augment", augment, "--cutout", "0", "--workers", workers]
         with pytest.raises(SystemExit) as raised:
-            run_here(script, monkeypatch, data, tmp_path / "out", *options)
+            run_here(monkeypatch, data, tmp_path / "out", *options)
         assert str(raised.value).startswith(f"train.py: cannot decode {data}/train/red/1.png")
         assert "\n" not in str(raised.value)
 
 
-def test_classes_must_agree(script, tmp_path, monkeypatch):
+def test_classes_must_agree(tmp_path, monkeypatch):
     data = make_images(tmp_path / "data", train=4, val=1)
     (data / "val" / "red").rename(data / "val" / "green")
     with pytest.raises((ValueError, SystemExit), match="same classes; only one has green, red"):
-        run_here(script, monkeypatch, data, tmp_path / "out")
+        run_here(monkeypatch, data, tmp_path / "out")
