@@ -44,9 +44,9 @@ def build(name: str, **options: Any) -> Any:
     return az.create_model(name, **options)
 
 
-def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
-    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max().clamp(min=1e-3)
+    assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max().clamp(min=1e-3)
 
 
 @column("features")

@@ -85,16 +85,13 @@ class HubRepository:
         )
 
 
-def publish(
-    target: Target, entries: Sequence[Entry], known: Iterable[Entry] = (), progress: bool = True
-) -> dict[str, str]:
+def publish(target: Target, entries: Sequence[Entry], known: Iterable[Entry] = ()) -> dict[str, str]:
     """Upload the missing files, then a card that lists all that are there.
 
     Args:
         target: Where to.
         entries: The weights to publish.
         known: Other weights, which the card lists if they are there from earlier runs.
-        progress: Show a progress bar, on a terminal.
 
     Returns:
         For each entry of which no file could be uploaded, by its first file, the reason.
@@ -102,9 +99,9 @@ def publish(
     listed = list({entry.key: entry for entry in (*known, *entries)}.values())
     there = target.digests([file.file for entry in listed for file in entry.files])
     failed = {}
-    for entry in tqdm(entries, unit="file", disable=None if progress else True):
+    for entry in tqdm(entries, unit="file", disable=None):
         try:
-            file, path, digest = _fetched(entry, progress)
+            file, path, digest = _fetched(entry)
             if there.get(file.file) != digest:
                 target.put(path, file.file)
                 there[file.file] = digest
@@ -116,9 +113,9 @@ def publish(
     return failed
 
 
-def _fetched(entry: Entry, progress: bool) -> tuple[WeightsFile, Path, str]:
+def _fetched(entry: Entry) -> tuple[WeightsFile, Path, str]:
     """The file of an entry that could be fetched, which is told by its digest, its path and its SHA-256."""
-    path = hub.fetch(entry, progress=progress)
+    path = hub.fetch(entry)
     digest = digest_of(path)
     file = next((file for file in entry.files if file.accepts(digest)), None)
     if file is None:

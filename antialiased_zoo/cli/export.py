@@ -108,10 +108,10 @@ def _compare(name: str, images: Tensor, model: nn.Module, exported: Exported) ->
         }
 
 
-def _milliseconds(network: Exported | nn.Module, images: Tensor, rounds: int = 5) -> float:
+def _milliseconds(network: Exported | nn.Module, images: Tensor) -> float:
     """Median time of a call, until its result is on the CPU."""
     times = []
-    for _ in range(rounds):
+    for _ in range(5):
         start = time.perf_counter()
         network(images).cpu()
         times.append(1e3 * (time.perf_counter() - start))

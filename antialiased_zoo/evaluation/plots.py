@@ -65,8 +65,6 @@ def shift_curves(
 
 def accuracy_consistency(
     points: Mapping[str, tuple[float, float]],
-    title: str = "",
-    xlabel: str = "top-1 accuracy (%)",
     ylabel: str = "consistency (%)",
     errors: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] | None = None,
     groups: Mapping[str, str] | None = None,
@@ -77,8 +75,6 @@ def accuracy_consistency(
 
     Args:
         points: Label -> (accuracy, consistency).
-        title: Title of the plot.
-        xlabel: Label of the x axis.
         ylabel: Label of the y axis; state whether crop or circular.
         errors: Label -> ((lowest, highest accuracy), (lowest, highest consistency)), drawn as error
             bars.
@@ -114,7 +110,7 @@ def accuracy_consistency(
             axes.scatter([], [], s=60, color=colour, marker=shape, label=name)
         figure.legend(loc="outside upper right", ncols=len(kinds), frameon=False)
     axes.margins(0.18)
-    _label(axes, title, xlabel, ylabel)
+    _label(axes, "", "top-1 accuracy (%)", ylabel)
     figure.supxlabel("filled, dashed: Pareto front", x=0.98, ha="right", color="#666666", fontsize="small")
     named = [label for label in points if len(points) <= _NAMED or label in front]
     _name_points(figure, axes, points, {label: COLOURS[kinds.index(kind_of[label]) % len(COLOURS)] for label in named})

@@ -151,17 +151,17 @@ def _small(shape: tuple[int, ...], layout: str, options: argparse.Namespace) -> 
     return found
 
 
-def _called(run: Callable[[], Any], options: argparse.Namespace, calls: int = 100) -> float:
-    """Microseconds of a call, the mean of many and of the wait for the last."""
+def _called(run: Callable[[], Any], options: argparse.Namespace) -> float:
+    """Microseconds of a call, the mean of a hundred and of the wait for the last."""
     is_gpu = options.device.type == "cuda"
     if is_gpu:
         torch.cuda.synchronize(options.device)
     start = time.perf_counter()
-    for _ in range(calls):
+    for _ in range(100):
         run()
     if is_gpu:
         torch.cuda.synchronize(options.device)
-    return (time.perf_counter() - start) * 1e6 / calls
+    return (time.perf_counter() - start) * 1e6 / 100
 
 
 def _layer(

@@ -24,12 +24,12 @@ def peer(name: str) -> Any:
     return None
 
 
-def peer_network(name: str, filter_size: int = 4) -> nn.Module | None:
+def peer_network(name: str) -> nn.Module | None:
     published = peer("antialiased_cnns")
     if published is None:
         return None
     with contextlib.redirect_stdout(io.StringIO()):
-        return getattr(published, name)(pretrained=False, filter_size=filter_size)
+        return getattr(published, name)(pretrained=False, filter_size=4)
 
 
 def layer_peer(name: str, layer: nn.Module, channels: int) -> nn.Module | None:

@@ -45,7 +45,7 @@ def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[manifest.En
     monkeypatch.setenv("ANTIALIASED_ZOO_MANIFEST", str(listed))
     found = [entry for entry in manifest.load() if entry.recipe == "tiny"]
     fetched = {entry.file: tmp_path / "sources" / entry.file for entry in found}
-    monkeypatch.setattr(publish, "hub", SimpleNamespace(fetch=lambda entry, progress: fetched[entry.file]))
+    monkeypatch.setattr(publish, "hub", SimpleNamespace(fetch=lambda entry: fetched[entry.file]))
     return found
 
 
@@ -91,7 +91,7 @@ def test_a_file_has_its_own_name_and_the_card_lists_what_is_there(
     also = replace(entries[0].files[0], file=other.name, sha256=None, sha256_prefix=digest[:8])
     entry = replace(entries[0], files=(*entries[0].files, also))
     fetched = {entry.file: other, entries[1].file: tmp_path / "sources" / entries[1].file}
-    monkeypatch.setattr(publish.hub, "fetch", lambda entry, progress: fetched[entry.file])
+    monkeypatch.setattr(publish.hub, "fetch", lambda entry: fetched[entry.file])
     target = publish.Folder(tmp_path / "mirror")
     assert publish.publish(target, [entry]) == {}
     assert (tmp_path / "mirror" / other.name).read_bytes() == other.read_bytes()
@@ -138,10 +138,10 @@ def test_a_file_that_cannot_be_had_is_named_and_the_others_are_uploaded(
 ) -> None:
     fetch = publish.hub.fetch
 
-    def fail_once(entry: manifest.Entry, progress: bool) -> Path:
+    def fail_once(entry: manifest.Entry) -> Path:
         if entry is entries[1]:
             raise az.errors.FetchError("no source\ngave it")
-        return fetch(entry, progress)
+        return fetch(entry)
 
     monkeypatch.setattr(publish.hub, "fetch", fail_once)
     monkeypatch.setattr(publish.manifest, "load", lambda: entries)

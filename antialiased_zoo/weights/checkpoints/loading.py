@@ -14,7 +14,6 @@ from ..atomic_files import replacing
 from ..hub import cache, stamps
 from ..hub.fetching import DEFAULT_RETRY
 from ..hub.locks import exclusive
-from ..hub.retry import Retry
 from ..regular import create
 from .names import COUNTER, match
 from .pickles import read_pickle
@@ -36,7 +35,6 @@ def load_entry(
     *,
     omit: Sequence[str] = (),
     progress: bool = True,
-    retry: Retry = DEFAULT_RETRY,
 ) -> Path:
     """Fetch and verify an entry's file, and load its tensors into a model.
 
@@ -49,7 +47,6 @@ def load_entry(
         wanted: The manifest's entry.
         omit: Name prefixes (``"fc."``) of tensors to keep unchanged, for a head of another size.
         progress: Show a progress bar during downloads, on a terminal.
-        retry: Timeouts and retries.
 
     Returns:
         The file that the tensors are mapped from.
@@ -65,9 +62,9 @@ def load_entry(
         ...     model = torchvision.models.resnet50()
         >>> path = load_entry(model, manifest.load().find("resnet50", 4))  # doctest: +SKIP
     """
-    path = hub.fetch(wanted, progress=progress, retry=retry)
+    path = hub.fetch(wanted, progress=progress)
     if not is_safetensors(path):
-        path = _converted(path, model, stamps.read(path), omit, retry.lock) or path
+        path = _converted(path, model, stamps.read(path), omit, DEFAULT_RETRY.lock) or path
     load_into(model, path, omit=omit, known_finite=stamps.is_finite(path))
     if not omit:
         stamps.mark_finite(path)
