@@ -82,12 +82,11 @@ def _probe_url(source: str, url: str, file: WeightsFile, retry: Retry, network: 
                 raise (_OtherFileError(str(error)) if answer.status < 400 else error) from None
 
     token = authorization(url)
-    for method, headers in (("HEAD", token), ("GET", {**token, "Range": "bytes=0-0"})):
-        with request(url, retry, network, headers, method=method, inspect=inspect) as answer:
-            if method == "HEAD" and answer.status in _NO_HEAD:
-                continue
+    with request(url, retry, network, token, method="HEAD", inspect=inspect) as answer:
+        if answer.status not in _NO_HEAD:
             return Finding.of(source, "alive", _described(answer, file))
-    raise AssertionError("the second method always answers")
+    with request(url, retry, network, {**token, "Range": "bytes=0-0"}, inspect=inspect) as answer:
+        return Finding.of(source, "alive", _described(answer, file))
 
 
 def _described(answer: Answer, file: WeightsFile) -> str:
