@@ -133,6 +133,8 @@ _SMALL = 2 << 20
 def _pools_densely(x: Tensor, window: Window, blur: Blur) -> bool:
     if not is_onednn_map(x) or max(window.size) == 1:
         return False
+    if min(window.dense_size(x.shape[2:])) < 1:  # smaller than the window: torch's pool says so
+        return False
     if layout_of(x) == torch.contiguous_format:
         return True
     return max(x.shape[2:]) > _SMALL_WITH_GRAD if needs_grad(x) else x.numel() * x.element_size() > _SMALL

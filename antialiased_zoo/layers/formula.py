@@ -11,6 +11,7 @@ from torch import Tensor
 from .eligibility import layout_of
 from .filters import CONVOLUTIONS, Blur
 from .padding import padded
+from .torch_internals import is_jit_tracing
 from .window import Window
 
 #: torch's maximum pools for maps with one, two and three spatial axes.
@@ -38,7 +39,8 @@ def sliced(x: Tensor, blur: Blur, kernel: Tensor | None = None) -> Tensor:
 def dense_maximum(x: Tensor, window: Window, blur: Blur) -> Tensor:
     """Max pooling at stride 1, extended as ``ceil_mode`` needs; padding is never the maximum."""
     missing = window.missing(x.shape[2:], blur.stride)
-    if window.ceil_mode and (torch.compiler.is_compiling() or any(missing)):  # compiled: one graph for all sizes
+    for_all_sizes = torch.compiler.is_compiling() or is_jit_tracing()
+    if window.ceil_mode and (for_all_sizes or any(missing)):
         x = F.pad(x, [p for more in reversed(missing) for p in (0, more)], value=float("-inf"))
     pool = MAX_POOLS[len(window.size) - 1]
     return pool(x, window.size, 1, window.padding, window.dilation)

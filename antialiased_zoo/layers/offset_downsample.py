@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from .dispatch import blur_pool, check_map
 from .filters import FilterSize
 from .modules import Downsample
 from .padding import padded
-from .torch_internals import traced_size
+from .torch_internals import at_most
 
 #: For each spatial axis, and each remainder of the dense map's size by the blur's stride, the first
 #: position to keep.
@@ -68,7 +67,7 @@ class OffsetDownsample(Downsample):
         check_map(x, self.blur)
         if x.dim() == self.ndim + 1:
             return self._resample(x.unsqueeze(0)).squeeze(0)
-        sizes, around = [traced_size(n) for n in x.shape[2:]], self.blur.padding
+        sizes, around = x.shape[2:], self.blur.padding
         first = [_at(places, n % len(places)) for n, places in zip(sizes, self.offsets, strict=True)]
         # Dynamo calls symbolic sizes integers too.
         known = not torch.compiler.is_dynamo_compiling() and all(isinstance(n, int) for n in first)
@@ -105,6 +104,6 @@ def _at(places: Sequence[int], remainder: int) -> int:
     """``places[remainder]`` as arithmetic, so that compiled code is one graph for all sizes."""
     place, last = places[0], len(places) - 1
     for r in range(1, len(places)):
-        reached = remainder // r if 2 * r > last else cast(int, torch.sym_min(1, remainder // r))
+        reached = remainder // r if 2 * r > last else at_most(1, remainder // r)
         place += (places[r] - places[r - 1]) * reached
     return place

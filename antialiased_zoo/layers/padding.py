@@ -20,9 +20,9 @@ def padded_indices(n: int, pad: tuple[int, int], mode: str) -> Tensor:
     if mode == "replicate":
         return i.clamp(0, n - 1)
     if mode == "reflect":
-        period = max(2 * (n - 1), 1)
+        period = 2 * (n - 1) + 1 // n  # of one pixel, 1: without a branch, which a trace would keep for all sizes
         i = i % period
-        return torch.minimum(i, period - i) if n > 1 else i
+        return torch.minimum(i, period - i)
     raise ValueError(f"padded_indices() does not define the padding {mode}")
 
 

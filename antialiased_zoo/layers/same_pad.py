@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .torch_internals import traced_size
+from .torch_internals import at_least
 
 
 class SamePadConv2d(nn.Conv2d):
@@ -38,8 +36,7 @@ class SamePadConv2d(nn.Conv2d):
         elif stride == 1:
             total = reach
         else:  # no branch on the size, so that compiled code is one graph for all sizes
-            size = traced_size(size)
             total = (size - 1) // stride * stride + 1 + reach - size
             if reach < stride - 1:  # otherwise it is never negative, and a simpler size keeps compiling fast
-                total = cast(int, torch.sym_max(0, total))
+                total = at_least(0, total)
         return total // 2, total - total // 2

@@ -23,9 +23,14 @@ def is_jit_tracing() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
-def traced_size(size: int) -> int:
-    """A map's size; while TorchScript traces, its value: sizes are tensors then, which `torch.sym_max` refuses."""
-    return int(size) if is_jit_tracing() else size
+def at_least(least: int, size: int) -> int:
+    """`torch.sym_max`, also of sizes that TorchScript traces: these are tensors, which it refuses."""
+    return cast(int, size.clamp(min=least) if isinstance(size, Tensor) else torch.sym_max(least, size))
+
+
+def at_most(most: int, size: int) -> int:
+    """`torch.sym_min`, also of sizes that TorchScript traces."""
+    return cast(int, size.clamp(max=most) if isinstance(size, Tensor) else torch.sym_min(most, size))
 
 
 def is_dispatch_mode_active() -> bool:

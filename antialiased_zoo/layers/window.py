@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
-import torch
-
-from .torch_internals import traced_size
+from .torch_internals import at_least
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,11 @@ class Window:
         """Positions to add at the end of the dense pool, along each axis, for the last window of ``ceil_mode``."""
         if not self.ceil_mode:
             return [0] * len(size)
-        size = [traced_size(n) for n in size]
         missing = []
         for axis, (n, dense, s) in enumerate(zip(size, self.dense_size(size), stride, strict=True)):
             more = self.last_start(n, s, axis) // s * s + 1 - dense
             if self._past_end(s, axis) > 0:  # otherwise it is never negative, and a simpler size keeps compiling fast
-                more = cast(int, torch.sym_max(0, more))
+                more = at_least(0, more)
             missing.append(more)
         return missing
 

@@ -192,3 +192,10 @@ def test_pools_keep_the_dtype(dtype: torch.dtype) -> None:
         assert y.dtype == dtype
         tolerance = 8 * torch.finfo(dtype).eps
         torch.testing.assert_close(y.double(), function(x.double(), 2, (1, 1, 1)), rtol=tolerance, atol=tolerance)
+
+
+def test_a_map_smaller_than_the_window_gives_what_torch_gives() -> None:
+    x = torch.randn(1, 3, 2, 2)
+    assert torch.equal(max_blur_pool2d(x, 3, 1, 2, ceil_mode=True), F.max_pool2d(x, 3, 2, ceil_mode=True))
+    with pytest.raises(RuntimeError, match="Output size is too small"):
+        max_blur_pool2d(x, 3)

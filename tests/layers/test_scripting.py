@@ -44,10 +44,25 @@ def test_every_layer_scripts(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("name", ["offset", "offset of three", "same", "max ceil", "average of more than the blur"])
-def test_layers_whose_sums_depend_on_the_size_are_traced(name: str) -> None:
-    x = torch.randn(1, 4, 17, 15)
-    torch.testing.assert_close(torch.jit.trace(LAYERS[name], x)(x), LAYERS[name](x))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_is_traced_for_all_sizes(name: str, dtype: torch.dtype) -> None:
+    layer = copy.deepcopy(LAYERS[name]).to(dtype)
+    axes = getattr(layer, "ndim", 2)
+    traced = torch.jit.trace(layer, torch.randn(1, 4, *(17, 15, 16)[:axes], dtype=dtype), check_trace=False)
+    for size in ((17, 15, 16), (16, 16, 13), (12, 13, 21), (21, 18, 9), (14, 22, 10)):
+        x = torch.randn(2, 4, *size[:axes], dtype=dtype)
+        torch.testing.assert_close(traced(x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_what_is_traced_on_a_map_smaller_than_its_padding_is_right_on_larger_ones(size: int) -> None:
+    layer = az.Downsample(4, filt_size=7)
+    traced = torch.jit.trace(layer, torch.randn(1, 4, size, size), check_trace=False)
+    for other in (1, 2, 5, 8):
+        x = torch.randn(1, 4, other, other + 1)
+        torch.testing.assert_close(traced(x), layer(x))
 
 
 def test_what_has_no_average_is_refused() -> None:

@@ -25,6 +25,12 @@ def test_is_jit_tracing() -> None:
     assert not torch_internals.is_jit_tracing()
 
 
+def test_limits_of_sizes() -> None:
+    for size in (2, torch.tensor(2)):
+        assert torch_internals.at_least(3, size) == 3 == torch_internals.at_least(1, size) + 1
+        assert torch_internals.at_most(1, size) == 1 == torch_internals.at_most(3, size) - 1
+
+
 def test_is_dispatch_mode_active() -> None:
     assert not torch_internals.is_dispatch_mode_active()
     with FakeTensorMode():
