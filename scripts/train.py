@@ -39,7 +39,8 @@ from antialiased_zoo.training.batches import FileBatches, MemoryBatches, epoch_o
 from antialiased_zoo.training.execution import Execution, launcher, processes
 from antialiased_zoo.training.loop import TrainBatches, Trainer, top1
 from antialiased_zoo.training.recipes import Recipe
-from antialiased_zoo.training.runs import RunFolder, State, load_weights, manifest_entry, tensors_digest, versions
+from antialiased_zoo.training.runs import RunFolder, load_weights, manifest_entry, tensors_digest, versions
+from antialiased_zoo.training.settings import State
 from antialiased_zoo.weights import Preprocessing
 from antialiased_zoo.zoo import ARCHITECTURES
 

@@ -6,14 +6,13 @@ from .loop import TrainBatches, Trainer, ValBatches, top1
 from .recipes import PRESETS, Recipe
 from .runs import (
     RunFolder,
-    check_settings,
     load_weights,
     manifest_entry,
-    merge_settings,
     tensors_digest,
     versions,
     write_json,
 )
+from .settings import check_settings, merge_settings
 
 __all__ = [
     "PRESETS",

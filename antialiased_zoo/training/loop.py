@@ -19,7 +19,8 @@ from ..evaluation import torch_seed
 from .batches import epoch_order
 from .execution import Execution
 from .recipes import Recipe
-from .runs import RunFolder, State, merge_settings
+from .runs import RunFolder
+from .settings import State, merge_settings
 
 
 class TrainBatches(Protocol):
@@ -75,12 +76,13 @@ class Trainer:
         execution: Execution | None = None,
         report: Callable[[State], None] | None = None,
     ) -> None:
-        self.recipe, self.train, self.val, self.run, self.seed = recipe, train, val, run, seed
+        self.recipe, self.train, self.val, self.run = recipe, train, val, run
         self.how = execution or Execution()
         own = {"seed": seed, "recipe": recipe.as_json()}
         # Batch norm sees a process's part of a batch, so these change more than the rounding.
         own |= {"amp": str(self.how.amp), "accumulate": self.how.accumulate, "world": self.how.world}
         self.identity = merge_settings(own, identity)
+        self.seed: int = self.identity["seed"]
         self.report = report or (lambda entry: None)
         self.model = model.to(self.how.device).to(memory_format=self.how.memory_format)
         averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]  # untyped in torch

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .settings import plain
+
 Schedule = Literal["step", "cosine", "one-cycle"]
 Augment = Literal["pad-crop", "resized-crop"]
 
@@ -58,7 +60,9 @@ class Recipe:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        """Rejects invalid settings."""
+        """Rejects invalid settings; NumPy's numbers become Python's."""
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, plain(getattr(self, field.name), field.name))
         if not self.sizes or any(size < 1 or epochs < 1 for size, epochs in self.sizes):
             raise ValueError(f"sizes must be one or more SIZExEPOCHS of at least 1, got {self.sizes}")
         if self.schedule not in ("step", "cosine", "one-cycle"):

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ..errors import MalformedFileError
 from ..weights import NetworkConfig, Preprocessing, replacing
-
-State = dict[str, Any]
+from .settings import State, check_settings
 
 
 class RunFolder:
@@ -123,47 +122,6 @@ class RunFolder:
         path = weights.with_suffix(".json")
         write_json(path, record, indent=2)
         return path
-
-
-def check_settings(file: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Lets a run go on from a file only if the file is of a run with the same settings.
-
-    Args:
-        file: What holds the other run's state or results.
-        saved: The settings that the file states.
-        now: The settings of this run.
-
-    Raises:
-        ValueError: They differ; the message names each setting that does, and both values.
-    """
-    saved, now = _flat(saved), _flat(now)
-    keys = [key for key in {**saved, **now} if saved.get(key, "unstated") != now.get(key, "unstated")]
-    if keys:
-        changes = "; ".join(
-            f"{key}: {saved.get(key, 'unstated')} there, {now.get(key, 'unstated')} now" for key in keys
-        )
-        raise ValueError(f"{file} is of another run ({changes}); repeat its command or choose another folder or file")
-
-
-def _flat(settings: Mapping[str, Any]) -> State:
-    """Settings with those of a recipe, of preprocessing ... as ``recipe.lr``."""
-    flat: State = {}
-    for key, value in settings.items():
-        inner = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, Mapping) else {}
-        flat |= inner or {key: value}
-    return flat
-
-
-def merge_settings(own: Mapping[str, Any], more: Mapping[str, Any] | None) -> State:
-    """Returns a run's own settings and those that its caller adds.
-
-    Raises:
-        ValueError: Both have a setting of the same name, of which only one would be compared.
-    """
-    more = more or {}
-    if both := sorted(own.keys() & more.keys()):
-        raise ValueError(f"identity must not have the names of the run's own settings: rename {', '.join(both)}")
-    return {**more, **own}
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from taught_pair import IMAGES, bits, pair, tiny
@@ -40,6 +42,26 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path: Path, after: in
     again = pair()[0]  # a finished run is not run again
     az.distill(again, teacher, dying(0), **options, folder=tmp_path)
     assert bits(again) == bits(whole)
+
+
+SETTINGS = {"lr": np.float64(1e-3), "ema": np.float32(0.5), "seed": np.int64(3), "circular": np.float64(0.5)}
+MORE = {"photos": Path("photos"), "sizes": np.array([3, 4]), "inner": {"count": np.int64(7)}, "dtype": torch.float32}
+
+
+def test_a_run_goes_on_whatever_types_its_settings_have(tmp_path: Path) -> None:
+    options: dict[str, Any] = {**SETTINGS, "identity": MORE, "steps": 2, "folder": tmp_path}
+    for _ in range(2):
+        student, teacher = pair()
+        az.distill(student, teacher, IMAGES, **options)
+    with pytest.raises(ValueError, match=r"inner\.count: 7 there, 8 now"):
+        az.distill(student, teacher, IMAGES, **{**options, "identity": {**MORE, "inner": {"count": 8}}})
+
+
+def test_what_no_checkpoint_can_hold_is_refused_before_the_work(tmp_path: Path) -> None:
+    student, teacher = pair()
+    for value in (date(2026, 1, 1), {"inner": [date(2026, 1, 1)]}):
+        with pytest.raises(ValueError, match=r"identity's day.* is a date, which no checkpoint can hold"):
+            az.distill(student, teacher, dying(0), steps=1, folder=tmp_path, identity={"day": value})
 
 
 def _frozen(student: nn.Module) -> nn.Module:

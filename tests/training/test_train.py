@@ -248,6 +248,12 @@ def test_an_error_of_the_gpu_is_not_taken_for_a_full_disk(tmp_path):
         RunFolder(tmp_path).save_checkpoint({"model": Lost()})
 
 
+def test_a_recipe_of_numpys_numbers_can_be_resumed(folder, tmp_path):
+    numbers = {"lr": np.float64(0.05), "batch_size": np.int64(8), "ema": np.float32(0.5)}
+    for _ in range(2):
+        trainer(folder, tmp_path, dataclasses.replace(TINY, **numbers), seed=np.int64(1)).fit()
+
+
 def test_a_changed_recipe_is_named_by_what_changed(folder, tmp_path):
     trainer(folder, tmp_path).fit()
     other = dataclasses.replace(TINY, lr=0.7)
