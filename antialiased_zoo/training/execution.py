@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +73,12 @@ class Execution:
         total = sums.to(self.device, copy=True)  # some backends send only from there
         dist.all_reduce(total)
         return total.to(sums.device)
+
+    def give_firsts(self, tensors: Iterable[Tensor]) -> None:
+        """Replaces tensors by those of the first process, in place; every process must call it."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
 
 def launcher() -> list[str]:

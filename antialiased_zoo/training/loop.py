@@ -163,6 +163,8 @@ class Trainer:
         self.epoch, self.step = self.epoch + 1, 0
         self._sums.zero_()
         if self.epoch % self.recipe.eval_every == 0 or self.epoch == self.recipe.epochs:
+            # What is saved: each process's batch norms have statistics of its own since the last step.
+            self.how.give_firsts(self.result.buffers())
             entry["val_top1"] = round(top1(self.result, self.val, self.how), 2)
         self._tick()
         entry["seconds"] = round(self.seconds, 1)

@@ -293,9 +293,12 @@ def _one_of_two(rank, folder, out, port):
         how = Execution(device, rank=number, world=world, accumulate=2, checkpoint_every=3)
         work = trainer(folder, out, PAIR, execution=how)
         torch.save((work.fit().state_dict(), work.log), out / f"{number}.pt")
+        recipe = dataclasses.replace(PAIR, ema=0.5)
+        normed = trainer(folder, out / "normed", recipe, small_net(norm=True), execution=how)
+        torch.save(normed.fit().state_dict(), out / f"{number} normed.pt")
 
 
-def test_two_processes_equal_one(folder, tmp_path):
+def test_two_processes_equal_one_and_measure_one_network(folder, tmp_path):
     alone = trainer(folder, tmp_path / "alone", PAIR)
     expected = alone.fit().state_dict()
     run_two(_one_of_two, folder, tmp_path, free_port())
@@ -305,6 +308,7 @@ def test_two_processes_equal_one(folder, tmp_path):
             torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
         assert [entry["val_top1"] for entry in log] == [entry["val_top1"] for entry in alone.log]
         assert [entry["loss"] for entry in log] == pytest.approx([e["loss"] for e in alone.log], abs=2e-4)
+    assert equal(*(torch.load(tmp_path / f"{rank} normed.pt") for rank in range(2)))
 
 
 def test_what_killed_runs_left_of_a_checkpoint_goes_with_the_next(tmp_path):
