@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ _RESIZE = "resizes: if it downsamples, pass antialias=True to interpolate, which
 _UNSHUFFLE = "moves pixels into channels: none is dropped, so there is no place for a blur"
 QUANTIZED = "quantized: antialias the network first, then quantize it"
 _DEFORMED = "deformable: its offsets belong to the strided map, so it cannot be evaluated densely"
+_UNKNOWN = "its window or stride is known only while the model runs"
 _WINDOWS = "pools windows that a view makes: there is no op with a stride to change"
 _SPLITS = ("view", "reshape", "unflatten", "_unsafe_view")
 _REORDERINGS = ("transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims", "t")
@@ -36,9 +38,14 @@ _POOLS: dict[str, tuple[type[nn.Module], ...]] = {
 
 def read_conv(module: _ConvNd) -> Op:
     """Read a convolution module."""
-    padding = module.padding if isinstance(module.padding, tuple) else tuple(0 for _ in module.stride)
-    window = Window(module.kernel_size, padding, module.dilation)
-    return Op("conv", module.stride, window, module.in_channels, module.out_channels)
+    ndim = len(module.kernel_size)
+    size, stride, padding, dilation = (
+        each(value, ndim) for value in (module.kernel_size, module.stride, module.padding, module.dilation)
+    )
+    if size is None or stride is None or dilation is None:
+        return Op("conv", (), left=_UNKNOWN)
+    window = Window(size, padding or (0,) * ndim, dilation)  # the padding may be a word
+    return Op("conv", stride, window, module.in_channels, module.out_channels)
 
 
 def call_conv(given: dict[str, Any], name: str) -> Op | None:
@@ -46,8 +53,10 @@ def call_conv(given: dict[str, Any], name: str) -> Op | None:
     transposed = name == "convolution" and given.get("transposed", False)  # other functions have groups there
     ndim = int(name[4]) if name[4:5].isdigit() else len(given.get("stride", (1, 1)))
     stride, padding, dilation = (each(given.get(key, default), ndim) for key, default in _CONV_DEFAULTS)
-    if transposed or stride is None:
+    if transposed:
         return None
+    if stride is None:
+        return Op("conv", (), left=_UNKNOWN)
     # The graph does not show the weight's size: 2 means "may be larger than 1".
     return Op("conv", stride, Window((2,) * ndim, padding or (0,) * ndim, dilation or (1,) * ndim))
 
@@ -77,7 +86,7 @@ def _pool(kind: str, ndim: int, facts: dict[str, Any]) -> Op | None:
     stride = each(facts["stride"], ndim) or size  # None and () mean the kernel's size
     padding, dilation = each(facts["padding"], ndim), each(facts["dilation"], ndim)
     if size is None or stride is None or padding is None or dilation is None:
-        return Op(kind, (), left="its window or stride is known only while the model runs")
+        return Op(kind, (), left=_UNKNOWN)
     found = Op(kind, stride, Window(size, padding, dilation, bool(facts["ceil_mode"])))
     if facts.get("return_indices"):
         return replace(found, left="returns the indices of the maxima, which a blurred map does not have")
@@ -111,10 +120,9 @@ def call_resize(given: dict[str, Any], _: str) -> Op | None:
     return None if given.get("antialias") else resize(given.get("size"), given.get("scale_factor"))
 
 
-def unshuffle(step: Any) -> Op | None:
+def unshuffle(step: Any) -> Op:
     """An op that moves pixels or patches into channels."""
-    steps = each(step, 2)
-    return None if steps is None else Op("unshuffle", steps, left=_UNSHUFFLE)
+    return Op("unshuffle", each(step, 2) or (), left=_UNSHUFFLE)
 
 
 def call_window(given: dict[str, Any], _: str) -> Op | None:
@@ -229,11 +237,15 @@ def of_getitem(node: fx.Node) -> Op | None:
 
 
 def each(value: Any, ndim: int) -> tuple[int, ...] | None:
-    """One integer for each axis, or None if they are missing or computed in the graph."""
+    """One integer for each axis, or None if they are missing or computed in the graph.
+
+    Torch's ops take NumPy's integers too; here they become Python's.
+    """
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * ndim
     if len(values) == 1:
         values *= ndim
-    return values if len(values) == ndim and all(type(v) is int for v in values) else None
+    known = len(values) == ndim and all(isinstance(v, numbers.Integral) for v in values)
+    return tuple(map(int, values)) if known else None
 
 
 def named_arguments(node: fx.Node, names: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ replaced. Code that checks a module's class sees the real class, and no class is
 
 from __future__ import annotations
 
+import numbers
 import operator
 import sys
 import threading
@@ -272,9 +273,10 @@ class Tracer(fx.Tracer):
         return self._parameters[value]
 
     def create_arg(self, a: Any) -> Any:
-        """Turn parameters of modules that are not registered children into constants of the graph."""
+        """Turn parameters of modules that are not registered children into constants, NumPy's numbers into Python's."""
         if not isinstance(a, nn.Parameter):
-            return super().create_arg(a)
+            is_numpy = isinstance(a, numbers.Number) and type(a).__module__ == "numpy"
+            return super().create_arg(a.item() if is_numpy else a)
         if a in self._parameter_names:
             return self.create_node("get_attr", self._parameter_names[a], (), {})
         if a not in self.tensor_attrs:

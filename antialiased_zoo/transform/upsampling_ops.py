@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from .op_readers import named_arguments
+from .op_readers import each, named_arguments
 from .ops import Op
 
 #: The kinds of ops read here: transposed convolutions; nearest-neighbour interpolation and pixel
@@ -31,8 +32,8 @@ def read_upsampling(node: fx.Node, module: nn.Module | None, ndim: int | None) -
     if node.op != "call_function":
         return None
     if node.target in _TRANSPOSED:
-        given = named_arguments(node, ("input", "weight", "bias", "stride"))
-        return _transposed(given.get("stride", 1), _TRANSPOSED[node.target])
+        stride = named_arguments(node, ("input", "weight", "bias", "stride")).get("stride", 1)
+        return Op("convtranspose", each(stride, _TRANSPOSED[node.target]) or ())
     if node.target is F.pixel_shuffle:
         return _whole(named_arguments(node, ("input", "upscale_factor")).get("upscale_factor"), 2)
     if node.target is F.interpolate:
@@ -45,7 +46,8 @@ def read_upsampling(node: fx.Node, module: nn.Module | None, ndim: int | None) -
 def read_upsampling_module(module: nn.Module, ndim: int | None) -> Op | None:
     """Return the `Op` of a module that upsamples by other than linear or cubic interpolation, else None."""
     if isinstance(module, _ConvTransposeNd):
-        return Op("convtranspose", module.stride, None, module.in_channels, module.out_channels)
+        stride = each(module.stride, len(module.kernel_size)) or ()
+        return Op("convtranspose", stride, None, module.in_channels, module.out_channels)
     if isinstance(module, nn.PixelShuffle):
         return _whole(module.upscale_factor, 2)
     if isinstance(module, nn.Upsample) and module.mode in _NEAREST and module.size is None:
@@ -53,17 +55,13 @@ def read_upsampling_module(module: nn.Module, ndim: int | None) -> Op | None:
     return None
 
 
-def _transposed(stride: Any, ndim: int) -> Op:
-    strides = tuple(stride) if isinstance(stride, (tuple, list)) else (stride,)
-    strides = strides * ndim if len(strides) == 1 else strides
-    return Op("convtranspose", strides if all(type(s) is int for s in strides) else ())
 
 
 def _whole(factor: Any, ndim: int | None) -> Op | None:
     """An op that repeats pixels; its stride is empty if a factor is not an integer or the axes are unknown."""
     factors = tuple(factor) if isinstance(factor, (tuple, list)) else (factor,) * (ndim or 1)
-    if any(isinstance(f, (int, float)) and f < 1 for f in factors):
+    if any(isinstance(f, numbers.Real) and f < 1 for f in factors):
         return None
     known = isinstance(factor, (tuple, list)) or ndim is not None
-    whole = known and all(isinstance(f, (int, float)) and f == int(f) for f in factors)
+    whole = known and all(isinstance(f, numbers.Real) and f % 1 == 0 for f in factors)
     return Op("upsample", tuple(map(int, factors)) if whole else ())

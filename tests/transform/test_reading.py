@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable
 from types import MethodType
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from strided_ops import strided_ops
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d, deform_conv2d
-from transforming import Calls
+from transforming import Calls, assert_same_places
 
 import antialiased_zoo as az
 from antialiased_zoo.transform import Op
@@ -44,6 +45,9 @@ STRIDED: dict[str, Callable[[Tensor], Tensor]] = {
     "strides": lambda x: x.as_strided((1, 4, 8, 8), (1024, 256, 32, 2)),
     "deformed": lambda x: deform_conv2d(x, torch.zeros(1, 18, 8, 8), torch.ones(4, 4, 3, 3), stride=2, padding=1),
     "keywords": lambda x: F.max_pool2d(input=x, kernel_size=2),
+    "computed stride": lambda x: F.conv2d(x, torch.ones(4, 4, 3, 3), stride=x.shape[1] // 2),
+    "computed patches": lambda x: F.unfold(x, 2, stride=x.shape[1] // 2),
+    "stride of NumPy": lambda x: F.max_pool2d(x, 2, np.int64(2)),
 }
 
 
@@ -55,6 +59,17 @@ def test_every_strided_function_is_in_the_plan_and_seen_by_the_recorder(
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Calls(function))
     _, ran = strided_ops(net, torch.randn(1, 3, 16, 16))
     assert {op.kind for op in ran} == {site.kind for site in az.plan(net, graph=graph).sites} != set()
+
+
+def test_strides_may_be_numpys_and_changed_afterwards() -> None:
+    two = np.int64(2)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, (two, two), 1), nn.ReLU())
+    net.extend([nn.MaxPool2d(two, two), nn.AvgPool2d(two), nn.Conv2d(4, 4, 1), nn.ReLU()])
+    net[5].stride = net[5].padding = 2  # torch takes one number for all axes, and a list
+    net[1].dilation = [1, 1]
+    assert {site.name: site.stride for site in az.plan(net).treated} == dict.fromkeys("1345", (2, 2))
+    assert_same_places(net[:4], torch.randn(1, 3, 31, 32))
+    assert_same_places(net[5:], torch.randn(1, 4, 31, 32))
 
 
 def test_a_deformable_convolution_is_in_the_plan() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -197,6 +198,23 @@ def test_a_module_in_code_that_cannot_be_traced() -> None:
     assert mine(torch.ones(1, 3, 4, 4)).shape == (1, 3, 16, 16)
     assert isinstance(mine.up.blur_after, az.Downsample)
     assert not az.plan(Branching()).sites
+
+
+def test_numpys_integers_are_factors_too() -> None:
+    two = np.int64(2)
+    net = nn.Sequential(nn.ConvTranspose2d(48, 48, two, (two, two)), nn.PixelShuffle(two), Shuffle(two))
+    plan = az.plan(net, graph=True, upsample=3)
+    assert [site.stride for site in plan.treated] == [(2, 2)] * 3
+    assert az.antialias(net, graph=True, upsample=3)(torch.randn(1, 48, 4, 4)).shape == (1, 3, 32, 32)
+
+
+class Shuffle(nn.Module):
+    def __init__(self, factor: object) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(x, self.factor)
 
 
 def test_a_network_without_convolutions_does_not_tell_its_axes() -> None:
