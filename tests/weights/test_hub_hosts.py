@@ -142,7 +142,13 @@ class TestHosts:
         context.load_cert_chain(certificate, tmp_path / "key.pem")
         with FaultServer(server.folder, tls=context) as secure:
             source = f"https://localhost:{secure.port}/good/{NAME}"
-            with pytest.raises(SourcesFailedError, match=r"TLS failed.*certificate"):
+            with pytest.raises(SourcesFailedError, match=r"TLS failed.*; give the file .* in SSL_CERT_FILE"):
+                get(source)
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            with pytest.raises(SourcesFailedError, match=r"TLS failed: [^;]*127\.0\.0\.1[^;]*\n"):
+                get(source.replace("localhost", "127.0.0.1"))  # no advice: a name that does not match
+            monkeypatch.setenv("SSL_CERT_FILE", "/no/such.pem")
+            with pytest.raises(SourcesFailedError, match=r"TLS failed.*; SSL_CERT_FILE names /no/such.pem, .* missing"):
                 get(source)
             monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
             assert get(source).read_bytes() == CONTENT

@@ -57,7 +57,7 @@ class Stream:
             self.clock.left()
             raise SourceError("no connection in time") from None
         except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise SourceError(f"TLS failed: {printable(error)}") from None
+            raise SourceError(f"TLS failed: {printable(error)}{_advice(error)}") from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -261,6 +261,21 @@ def head(method: str, target: str, headers: dict[str, str]) -> bytes:
             raise SourceError(f"the header {name} contains characters that cannot be sent")
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode("ascii")
+
+
+# OpenSSL's errors of a certificate whose issuer is not among those to trust.
+_UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
+
+
+def _advice(error: Exception) -> str:
+    """Say what to do about an issuer that this machine does not trust, such as that of a firewall; else ""."""
+    if getattr(error, "verify_code", None) not in _UNKNOWN_ISSUER:
+        return ""
+    name = "REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "SSL_CERT_FILE"
+    path = os.environ.get(name)
+    if path and not os.path.exists(path):
+        return f"; {name} names {printable(path)}, which is missing"
+    return f"; give the file of the issuer's certificate in {name}"
 
 
 def ssl_context() -> ssl.SSLContext:
