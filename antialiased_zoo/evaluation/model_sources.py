@@ -172,9 +172,7 @@ def torchvision(request: Request) -> Built:
     models = _library("torchvision.models")
     choices = models.get_model_weights(request.name)
     if request.weights == "none":
-        first = next(iter(choices))  # for its preprocessing
-        model = models.get_model(request.name, weights=None, **request.arguments())
-        return Built(model, from_torchvision(first.transforms()), f"torchvision's {first.name}")
+        return _untrained(models.get_model_builder(request.name), request, next(iter(choices)))
     weights = choices[request.weights] if request.weights else choices.DEFAULT
     model = models.get_model(request.name, weights=weights, progress=request.progress, **request.options)
     classes: Sequence[str] | None = weights.meta["categories"]
@@ -182,6 +180,17 @@ def torchvision(request: Request) -> Built:
         _replace_head(model, len(weights.meta["categories"]), request.num_classes)
         classes = None
     return Built(model, from_torchvision(weights.transforms()), f"torchvision's {weights.name}", classes)
+
+
+def _untrained(builder: Callable[..., nn.Module], request: Request, weights: Any) -> Built:
+    """Builds a network of torchvision with random weights, and the preprocessing of some weights of it."""
+    # Detectors and segmenters would fetch the weights of their backbone.
+    parts = {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
+    model = builder(weights=None, **parts, **request.arguments())
+    try:
+        return Built(model, from_torchvision(weights.transforms()), f"torchvision's {weights.name}")
+    except ValueError:  # they are for another task, which is measured elsewhere: such a network can be planned
+        return Built(model)
 
 
 def _replace_head(model: nn.Module, old: int, new: int | None) -> None:

@@ -1,6 +1,7 @@
 """``antialiased-zoo compare`` and ``plan``: what they print is what the library computes."""
 
 import json
+import operator
 import sys
 from pathlib import Path
 
@@ -143,6 +144,18 @@ def test_plan_downloads_nothing(
     assert cli.main(["plan", spec]) == 0
     model = getattr(torchvision.models, network)()
     assert capsys.readouterr().out.startswith(str(az.plan(model, **options)))
+
+
+def test_plan_reads_torchvisions_other_networks_and_fetches_no_backbone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It fetched the weights of the backbone, and then refused the network for not being a classifier."""
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda url, *_, **__: pytest.fail(f"fetches {url}"))
+    for name in ("segmentation.lraspp_mobilenet_v3_large", "video.mc3_18"):
+        assert cli.main(["plan", f"torchvision:{name.partition('.')[2]}"]) == 0
+        network = operator.attrgetter(name)(torchvision.models)
+        model = network(weights_backbone=None) if name.startswith("segmentation") else network()
+        assert capsys.readouterr().out.startswith(str(az.plan(model)))
 
 
 def test_plan_says_what_is_wrong(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
