@@ -55,8 +55,6 @@ def read_upsampling_module(module: nn.Module, ndim: int | None) -> Op | None:
     return None
 
 
-
-
 def _whole(factor: Any, ndim: int | None) -> Op | None:
     """An op that repeats pixels; its stride is empty if a factor is not an integer or the axes are unknown."""
     factors = tuple(factor) if isinstance(factor, (tuple, list)) else (factor,) * (ndim or 1)
