@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 
 import antialiased_zoo as az
 from antialiased_zoo.transform import structures
-from antialiased_zoo.weights import NetworkConfig
+from antialiased_zoo.weights import DEFAULTS, NetworkConfig
 from antialiased_zoo.zoo import ARCHITECTURES
 
 
@@ -108,6 +109,12 @@ def test_a_network_of_the_zoo_in_a_host(tmp_path: Path) -> None:
     az.antialias(torchvision.models.resnet18(num_classes=5), 4, like="resnet18").load_state_dict(state)
     with pytest.raises(RuntimeError, match="stem_pool='max2', here 'max'"):
         az.antialias(torchvision.models.resnet18(num_classes=5), 4).load_state_dict(state)
+
+
+def test_the_records_of_the_zoo_have_the_transforms_defaults() -> None:
+    """They stand in two rooms, neither of which imports the other."""
+    model = az.antialias(small())
+    assert json.loads(model.state_dict()._metadata[""][structures.RECORD])["structure"] == DEFAULTS
 
 
 def test_a_registered_structure() -> None:
