@@ -12,8 +12,8 @@ from ...errors import CacheError, CheckpointError, NonFiniteError, TensorMismatc
 from .. import hub
 from ..atomic_files import replacing
 from ..hub import cache, stamps
-from ..hub.fetching import DEFAULT_RETRY
 from ..hub.locks import exclusive
+from ..hub.retry import DEFAULT_RETRY
 from ..regular import create
 from .names import COUNTER, match
 from .pickles import read_pickle

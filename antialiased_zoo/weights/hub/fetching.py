@@ -21,14 +21,13 @@ from .connection import Network
 from .locks import exclusive
 from .part import remove_all
 from .redaction import printable, redacted
-from .retry import Retry, SourceError
+from .retry import DEFAULT_RETRY, Retry, SourceError
 from .sources import Job, obtain
 
 _log = logging.getLogger(__name__)
 MIRROR = "ANTIALIASED_ZOO_MIRROR"
 OFFLINE = ("HF_HUB_OFFLINE", "ANTIALIASED_ZOO_OFFLINE")
 _TRUE = ("1", "ON", "YES", "TRUE")
-DEFAULT_RETRY = Retry()
 
 
 class Fetchable(Protocol):

@@ -72,6 +72,9 @@ class Retry:
             time.sleep(pause)
 
 
+DEFAULT_RETRY = Retry()
+
+
 class SourceError(Exception):
     """A source did not provide the file.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ...errors import DigestError, FetchError
@@ -17,7 +17,7 @@ from .exchange import Answer, request
 from .huggingface import refusal, stated_digest, url_of
 from .redaction import printable, redacted
 from .responses import check_status, content_length, describe
-from .retry import Retry, SourceError
+from .retry import DEFAULT_RETRY, Retry, SourceError
 from .tokens import authorization
 
 _ABSENT = (404, 410)
@@ -42,21 +42,15 @@ class _StatedError(Exception):
     """The hub has stated all: no need to follow its redirect to where the bytes are."""
 
 
-@dataclass(frozen=True)
 class Hub:
     """The hub that ``HF_ENDPOINT`` names, with the loader's own limits of time.
 
-    Attributes:
+    Args:
         retry: Timeouts and retries.
-        network: What is known about hosts.
     """
 
-    retry: Retry = field(default_factory=Retry)
-    network: Network = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Start with no knowledge of hosts."""
-        object.__setattr__(self, "network", Network(self.retry.connect))
+    def __init__(self, retry: Retry = DEFAULT_RETRY) -> None:
+        self.retry, self.network = retry, Network(retry.connect)
 
     def state(self, source: str) -> Statement | None:
         """Return what the hub states about the file of an ``hf://`` source; None if there is no such file.
