@@ -30,12 +30,12 @@ blur. An antialiased model checks this before each forward, and puts the blur ba
 `LostBlurError` says what was lost. `plan(model)` lists what is missing, and a second
 `antialias_(model)` puts it back without a forward.
 
-The table gives both orders: the tool before `antialias`, or after it. *Right*
-means that both orders give the same outputs (int8: to a tenth of the largest output). An adapter
-that comes after gives the same as the plain network with the adapter's weights merged. An exported
-graph has no modules to treat, and `antialias_` warns about it: antialias the network before you
-export it. `scripts/tool_table.py` writes this page, and `tests/transform/test_tools.py` checks
-it.
+The table gives both orders: the tool before `antialias`, or after it. *Right* means that both
+orders give the same outputs (int8: to a tenth of the largest output). An adapter that is added
+after `antialias` gives the outputs of the plain network with the adapter's weights merged and then
+antialiased. An exported graph has no modules to treat, and `antialias_` warns about it: antialias
+the network before you export it. `scripts/tool_table.py` writes this page, and
+`tests/transform/test_tools.py` checks it.
 """
 
 
