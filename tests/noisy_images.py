@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import Dataset
 
 from antialiased_zoo.evaluation import Accuracy, Consistency, Corruptions, Diagonal
 from antialiased_zoo.weights import Preprocessing
@@ -21,6 +22,20 @@ def write_images(root):
         pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(place / f"{index:02}.png")
     return root
+
+
+class Counting(Dataset):
+    """Images that remember which of them were read."""
+
+    def __init__(self, images):
+        self.images, self.asked, self.classes = images, [], images.classes
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        return self.images[index]
 
 
 def make_model(seed: int = 0, classes: int = 3) -> nn.Module:

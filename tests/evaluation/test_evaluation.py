@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from noisy_images import SMALL, consistency, everything, make_model, write_images
+from noisy_images import SMALL, Counting, consistency, everything, make_model, write_images
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -135,18 +135,6 @@ def test_differences_are_paired(folder):
     )
     same = found.differences("one", "one")["crop_consistency"]
     assert same.low < same.value == 0 < same.high
-
-
-class Counting(torch.utils.data.Dataset):
-    def __init__(self, images):
-        self.images, self.asked, self.classes = images, [], images.classes
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        self.asked.append(index)
-        return self.images[index]
 
 
 def test_an_image_is_decoded_once_and_a_view_seen_once(folder):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from evaluate import main
 from forked import of_script, run_code
+from noisy_images import Counting
 from PIL import Image
 
 from antialiased_zoo.evaluation import PROBES, Accuracy, Consistency, cifar, evaluate, imagenet, loop, open_images
@@ -296,24 +297,12 @@ def test_models_of_several_protocols_share_one_decoding(folder, script):
     """The figures of models together are those of each alone, and no image is decoded twice."""
     from situations import net, stated
 
-    class Counting(torch.utils.data.Dataset):
-        classes = IDS
-        images = open_images(folder)
-        asked: list[int] = []  # noqa: RUF012
-
-        def __len__(self):
-            return len(self.images)
-
-        def __getitem__(self, index):
-            self.asked.append(index)
-            return self.images[index]
-
     def probes():
         return {"accuracy": Accuracy(), "crop": Consistency("crop")}
 
     protocols = {"a": imagenet(Preprocessing(80, 40)), "b": imagenet(Preprocessing(90, 40)), "c": cifar()}
     models = {"a": net().eval(), "b": stated().eval(), "c": net().eval()}
-    data = Counting()
+    data = Counting(open_images(folder))
     together = evaluate(models, data, probes, protocols)
     assert sorted(data.asked) == list(range(12))
     for label in models:
