@@ -9,6 +9,7 @@ import antialiased_cnns
 import torch
 import torchvision
 from fault_server import FaultServer
+from manifests import text_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -64,8 +65,7 @@ def entry_for(path: Path, server: FaultServer, model: str, **facts: object) -> m
         "preprocessing": {},
         **facts,
     }
-    licenses = {"MIT": {"url": "https://opensource.org/license/mit", "commercial_use": True}}
-    return manifest.parse(json.dumps({"schema": 1, "licenses": licenses, "entries": [record]})).entries[0]
+    return manifest.parse(text_of(record)).entries[0]
 
 
 def write(state: dict[str, Tensor], path: Path, kind: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from manifests import text_of
 from tiny_training import make_images
 from torch import nn
 
@@ -55,8 +56,7 @@ def test_it_writes_weights_that_load_with_their_record(
     assert shlex.split(entry["command"]) == ["antialiased-zoo", "adapt", baseline, *options, "--quiet"]
     assert f"`{entry['command']}`" in (out / "card.md").read_text()
     # The entry is one that a manifest takes, once its licence is stated.
-    licence = {"MIT": {"url": "https://example.org", "commercial_use": True}}
-    parse(json.dumps({"schema": 1, "licenses": licence, "entries": [{**entry, "license": "MIT"}]}))
+    parse(text_of({**entry, "license": "MIT"}))
     assert set(record["figures"]) == {"before", "antialiased", "recalibrated", "after"}
     assert record["figures"]["before"]["top1"]["value"] == 100  # it agrees with itself
     assert record["data"] == {"images": 40, "held_out": 8, "measured": 8, "skipped": 0}

@@ -18,6 +18,7 @@ import pytest
 import torch
 import torchvision
 from fetching import part_of
+from manifests import text_of
 from PIL import Image
 from safetensors.torch import save
 
@@ -47,15 +48,14 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "format": "safetensors",
         "sha256": digest,
         "sources": ["https://example.invalid/mine.safetensors"],
-        "license": "own",
+        "license": "MIT",
         "dataset": "pets",
         "num_classes": 3,
         "classes": ["cat", "dog", "horse"],
         "preprocessing": {"resize": 64, "crop": 64},
     }
-    licenses = {"own": {"url": "https://example.com/licence", "commercial_use": True}}
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": [entry]}))
+    manifest.write_text(text_of(entry))
     monkeypatch.setenv("ANTIALIASED_ZOO_MANIFEST", str(manifest))
     return path
 

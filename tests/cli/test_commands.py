@@ -14,6 +14,7 @@ import torch
 from fault_server import FaultServer
 from fault_table import write
 from fetching import CONTENT, DIGEST, NAME
+from manifests import text_of
 from PIL import Image
 
 import antialiased_zoo as az
@@ -62,9 +63,8 @@ def listed(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ]
     (server.folder / "sized.pth").write_bytes(CONTENT)
     (server.folder / "dead.pth").write_bytes(CONTENT)
-    licenses = {"MIT": {"url": "https://opensource.org/license/mit", "commercial_use": True}}
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": entries}))
+    path.write_text(text_of(*entries))
     monkeypatch.setattr("antialiased_zoo.weights.manifest.own_path", lambda: path)
 
 

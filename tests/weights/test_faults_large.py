@@ -16,6 +16,7 @@ import pytest
 import torch
 import torchvision
 from forked import run_code
+from manifests import text_of
 
 from antialiased_zoo.weights.hub.digest import sha256
 
@@ -98,8 +99,7 @@ def listed(folder: Path) -> Iterator[Path]:
         "num_classes": 1000,
         "preprocessing": {},
     }
-    licenses = {"MIT": {"url": "https://opensource.org/license/mit", "commercial_use": True}}
-    (folder / "m.json").write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": [record]}))
+    (folder / "m.json").write_text(text_of(record))
     yield folder / "m.json"
     server.shutdown()
 

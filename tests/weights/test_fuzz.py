@@ -92,7 +92,7 @@ def test_fuzz_safetensors_headers(tmp_path: Path, value: object) -> None:
     JSON,
 )
 def test_fuzz_manifest_fields(field: str, value: object) -> None:
-    from test_manifest import FACTS, text_of
+    from manifests import FACTS, text_of
 
     entries: tuple[manifest.Entry, ...] = ()
     refusal = "fuzzed"

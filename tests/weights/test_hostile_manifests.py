@@ -1,13 +1,12 @@
 """Manifests written to harm: what they claim, how large they are, what they would print."""
 
-import json
 import time
 from collections.abc import Iterator
 
 import pytest
 from fault_table import write
-from test_manifest import FACTS as ENTRY
-from test_manifest import LICENSES
+from manifests import FACTS as ENTRY
+from manifests import text_of
 
 from antialiased_zoo.errors import ManifestError
 from antialiased_zoo.weights import manifest
@@ -30,7 +29,7 @@ def refused(made: str, match: str = "") -> tuple[str]:
 
 
 def text(**top: object) -> str:
-    return json.dumps({"schema": 1, "licenses": LICENSES, "entries": [ENTRY], **top})
+    return text_of(ENTRY, **top)
 
 
 @pytest.mark.parametrize("name", ["~", "~root", "-rf", "x.pth.converted.safetensors", "x.CONVERTED.safetensors"])

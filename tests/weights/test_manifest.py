@@ -1,33 +1,13 @@
 """The manifest: the shipped one holds every fact, and nothing hostile or careless gets past the parser."""
 
-import json
 from pathlib import Path
 
 import pytest
+from manifests import FACTS, text_of
 
 from antialiased_zoo.errors import ManifestError, UnknownWeightsError
 from antialiased_zoo.weights import manifest
 from antialiased_zoo.weights.preprocessing import Preprocessing
-
-FACTS = {
-    "model": "resnet18",
-    "filter_size": 4,
-    "recipe": "mine",
-    "file": "mine.safetensors",
-    "format": "safetensors",
-    "sha256": "ab" * 32,
-    "sources": ["https://example.org/mine.safetensors"],
-    "license": "MIT",
-    "dataset": "photos",
-    "num_classes": 2,
-    "classes": ["cat", "dog"],
-    "preprocessing": {"resize": 256, "crop": 224},
-}
-LICENSES = {"MIT": {"url": "https://opensource.org/license/mit", "commercial_use": True}}
-
-
-def text_of(*records: object, **top: object) -> str:
-    return json.dumps({"schema": 1, "licenses": LICENSES, "entries": list(records), **top})
 
 
 def parse(**changes: object) -> manifest.Manifest:

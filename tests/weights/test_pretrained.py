@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import logging
 import threading
 import warnings
@@ -18,6 +17,7 @@ import antialiased_cnns
 import pytest
 import torch
 import torchvision
+from manifests import text_of
 from safetensors.torch import save_file
 from torch import nn
 
@@ -93,15 +93,14 @@ def publish(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "format": "pickle",
             "sha256_prefix": digest[:8],
             "sources": [server.url + source.format(file=file) for source in sources],
-            "license": "own",
+            "license": "MIT",
             "dataset": "noise",
             "num_classes": 1000,
             "preprocessing": {},
             **facts,
         }
-        licenses = {"own": {"url": "https://example.com/licence", "commercial_use": True}}
         manifest = tmp_path / "manifest.json"
-        manifest.write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": [entry]}))
+        manifest.write_text(text_of(entry))
         monkeypatch.setenv("ANTIALIASED_ZOO_MANIFEST", str(manifest))
         return peer.eval()
 

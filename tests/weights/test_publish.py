@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from fake_hub import FakeHub
 from huggingface_hub import HfApi
+from manifests import text_of
 from plain_server import served
 from safetensors.torch import save_file
 
@@ -40,8 +40,7 @@ def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[manifest.En
             }
         )  # fmt: skip
     listed = tmp_path / "manifest.json"
-    mit = {"MIT": {"url": "https://opensource.org/license/mit", "commercial_use": True}}
-    listed.write_text(json.dumps({"schema": 1, "licenses": mit, "entries": records}))
+    listed.write_text(text_of(*records))
     monkeypatch.setenv("ANTIALIASED_ZOO_MANIFEST", str(listed))
     found = [entry for entry in manifest.load() if entry.recipe == "tiny"]
     fetched = {entry.file: tmp_path / "sources" / entry.file for entry in found}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import math
 import sys
 import warnings
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from manifests import text_of
 from plain_server import served
 from safetensors.torch import save_file
 from torch import nn
@@ -23,7 +23,6 @@ from antialiased_zoo.errors import CheckpointError, ManifestError, UnknownWeight
 from antialiased_zoo.weights import TIMM, manifest
 
 NAME = "timm:densenetblur121d"
-LICENSES = {"MIT": {"url": "https://opensource.org/license/mit", "commercial_use": True}}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def listed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
             for path in sorted(folder.iterdir())
         ]
         own = tmp_path / "manifest.json"
-        own.write_text(json.dumps({"schema": 1, "licenses": LICENSES, "entries": entries}))
+        own.write_text(text_of(*entries))
         monkeypatch.setenv("ANTIALIASED_ZOO_MANIFEST", str(own))
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
         yield
@@ -163,4 +162,4 @@ def test_entries_state_what_timm_states() -> None:
 def test_a_filter_size_contradicts_it() -> None:
     record = {"model": NAME, "filter_size": 3, "recipe": "x"}
     with pytest.raises(ManifestError, match="no blurs are added to timm's networks: write null"):
-        manifest.parse(json.dumps({"schema": 1, "licenses": LICENSES, "entries": [record]}))
+        manifest.parse(text_of(record))
