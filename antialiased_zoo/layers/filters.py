@@ -225,6 +225,8 @@ class Blur:
         channels, dtype, device = x.shape[1], x.dtype, x.device
         if is_jit_tracing():  # ONNX refuses a weight whose shape depends on a traced size
             channels = int(channels)
+        if kernel is not None and kernel.is_meta and not x.is_meta:  # load_state_dict(assign=True) leaves it there
+            kernel = None
         if kernel is None or (kernel.dtype != dtype and torch.promote_types(kernel.dtype, dtype) != kernel.dtype):
             kernel = self.kernel(dtype)
         if kernel.dtype != dtype or kernel.device != device:

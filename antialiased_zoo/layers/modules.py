@@ -52,6 +52,8 @@ class Blurred(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         # Compute the kernel again: to_empty() and FSDP's materialisation leave it uninitialised, and
         # checkpoints do not hold it.
+        if self.kernel.device.type == "meta":  # torch cannot move it, and load_state_dict(assign=True) leaves it there
+            self.kernel = torch.empty_like(self.kernel, device="cpu")
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # untyped in torch
         self.kernel = _made(self.blur, len(self.kernel), self.kernel.dtype, self.kernel.device)
         return self

@@ -131,3 +131,15 @@ def test_eager_int8_quantisation_says_what_to_use_instead() -> None:
         quantisation.convert(quantisation.prepare(net.eval(), inplace=True), inplace=True)
     with pytest.raises(TypeError, match=r"got torch.quint8: antialias first, then quantise by FX or PT2E, not eagerly"):
         net(torch.randn(1, 3, 9, 9))
+
+
+@pytest.mark.parametrize("move", [lambda net: net, lambda net: net.double(), lambda net: net.to("cpu")])
+def test_a_network_of_the_meta_device_is_whole_with_the_tensors_that_are_assigned(move: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), az.Downsample(6), az.MaxBlurPool2d(2), az.AvgBlurPool2d(2))
+    net.append(az.BlurUpsample(6))
+    with torch.device("meta"):
+        other = copy.deepcopy(net).to("meta")
+    other.load_state_dict(net.state_dict(), assign=True)
+    other = move(other)
+    x = torch.randn(1, 3, 33, 32, dtype=other[0].weight.dtype)
+    torch.testing.assert_close(other(x), net.to(x)(x))
