@@ -60,13 +60,13 @@ def share(values: Sequence[float], trials: int = 1) -> Figure:
         trials: Number of trials per image.
 
     Raises:
-        ValueError: No values.
+        ValueError: No values, or one is out of range.
 
     Example:
         >>> str(share([1] * 9 + [0]).times(100))
         '90.00 [55.50, 99.75] (n=10)'
     """
-    mean, variance = _moments(values)
+    mean, variance = _moments(values, 0.0, 1.0)
     effective = _independent_trials(mean, variance, len(values), trials)
     hits, misses = mean * effective, (1 - mean) * effective
     low = beta_quantile(0.025, hits, misses + 1) if mean > 0 else 0.0
@@ -97,13 +97,13 @@ def average(values: Sequence[float], lowest: float = 0.0, highest: float = 1.0) 
         highest: Largest possible number, a limit of the interval.
 
     Raises:
-        ValueError: No values.
+        ValueError: No values, or one is out of range.
 
     Example:
         >>> str(average([0.1, 0.2, 0.3]))
         '0.20 [0.00, 0.45] (n=3)'
     """
-    mean, variance = _moments(values)
+    mean, variance = _moments(values, lowest, highest)
     count = len(values)
     if count == 1:
         return Figure(mean, 1, lowest, highest)
@@ -122,14 +122,14 @@ def share_difference(values: Sequence[float]) -> Figure:
         values: Each image's difference, -1..1.
 
     Raises:
-        ValueError: No values.
+        ValueError: No values, or one is out of range.
 
     Example:
         >>> str(share_difference([0.0] * 10).times(100))
         '0.00 [-23.10, 23.10] (n=10)'
     """
-    mean, _ = _moments(values)
-    shrunk, variance = _moments([*values, 1.0, -1.0])
+    mean, _ = _moments(values, -1.0, 1.0)
+    shrunk, variance = _moments([*values, 1.0, -1.0], -1.0, 1.0)
     half = _Z95 * math.sqrt(variance / (len(values) + 2))
     return Figure(mean, len(values), max(min(shrunk - half, mean), -1.0), min(max(shrunk + half, mean), 1.0))
 
@@ -137,9 +137,18 @@ def share_difference(values: Sequence[float]) -> Figure:
 _Z95 = 1.959963984540054  # 97.5% quantile of the normal distribution
 
 
-def _moments(values: Sequence[float]) -> tuple[float, float]:
+_ROUNDING = 1e-6  # by which a mean of probabilities may exceed 1
+
+
+def _moments(values: Sequence[float], lowest: float, highest: float) -> tuple[float, float]:
     """Returns the mean and the population variance; with fsum they do not depend on the values' order."""
     if not values:
         raise ValueError("no values to average: update the meter with at least one image first")
+    for value in values:
+        if not lowest - _ROUNDING <= value <= highest + _ROUNDING:
+            raise ValueError(
+                f"expected numbers from {lowest:g} to {highest:g}, got {value:g}: divide percent by 100; "
+                "average(values, lowest, highest) takes other limits"
+            )
     mean = math.fsum(values) / len(values)
     return mean, math.fsum((value - mean) ** 2 for value in values) / len(values)

@@ -63,7 +63,7 @@ class Meter:
         """Returns the mean over images; an image's row is averaged first.
 
         Raises:
-            ValueError: There are no values.
+            ValueError: There are no values, or an image's number is not in 0..1.
         """
         rows = self.rows
         return self._summary(self.per_image, rows.shape[1] if rows.dim() == 2 else 1)

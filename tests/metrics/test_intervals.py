@@ -91,8 +91,19 @@ def test_share_difference_is_bonett_and_prices_interval():
     assert (figure.low, figure.high) == (pytest.approx(p - q - half), pytest.approx(p - q + half))
 
 
+def test_numbers_outside_the_limits_have_no_interval():
+    for figure, values in ((share, [1.0, 87.5]), (average, [120.0, 130.0]), (share_difference, [0.0, -2.0])):
+        with pytest.raises(ValueError, match=r"expected numbers from -?[01] to 1, got"):
+            figure(values)
+    assert average([120.0, 130.0], 0, 200).value == 125
+    meter = Meter()
+    meter.update(torch.tensor([1.0, 87.5]))
+    with pytest.raises(ValueError, match=r"from 0 to 1, got 87\.5: divide percent by 100"):
+        meter.figure()
+
+
 def test_meters_merge_in_any_order_bit_for_bit():
-    rows = noise(50, 3).flatten(1)
+    rows = noise(50, 3).flatten(1).sigmoid()
     whole, parts = Meter("mean"), [Meter("mean") for _ in range(3)]
     whole.update(rows)
     for part, meter in zip(rows.split(17), parts, strict=True):
