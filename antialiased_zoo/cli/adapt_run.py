@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import os
 import shlex
@@ -156,6 +157,9 @@ def _stages(
     structure = architecture.structure if architecture else {"downsampler": "alternating"}
     settings = _settings(options, photos, preprocessing, size)
     settings |= {"structure": dict(structure), "smallest": smallest, **asdict(augmentation)}
+    # What the run was trained on must not choose its weights, and what it held out must stay so.
+    numbers = hashlib.sha256(str(held_out).encode()).hexdigest()
+    settings["held_out_photos"] = f"{len(held_out)} (digest {numbers[:16]})"
     RunFolder(options.out).check(settings)  # before the work
     training = sorted(set(range(len(photos))).difference(held_out))
     batch, seed = options.batch_size, options.seed

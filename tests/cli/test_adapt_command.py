@@ -80,6 +80,10 @@ def test_it_writes_weights_that_load_with_their_record(
     assert cli.main(["adapt", baseline, *photos, *options[2:], "--quiet"]) == 1
     assert "is of another run (images: train (40 photos, digest " in capsys.readouterr().err
     assert json.loads(file.with_suffix(".json").read_text()) == record
+    with pytest.MonkeyPatch.context() as patch:  # as an older version chose them
+        patch.setattr(adapt_run, "_held_out", lambda _: list(range(32, 40)))
+        assert cli.main(["adapt", baseline, *options, "--quiet"]) == 1
+    assert "is of another run (held_out_photos: 8 (digest " in capsys.readouterr().err
     for option, there, now in (("filter-size", 4, 3), ("batch-size", 32, 16), ("size", 24, 16)):
         assert cli.main(["adapt", baseline, *options, f"--{option}", str(now), "--quiet"]) == 1
         name = option.replace("-", "_")
