@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from torch import nn
@@ -13,7 +14,7 @@ from ..transform import forget_structure
 from ..weights import NetworkConfig
 from .backbone import Backbone, BackboneType
 from .fingerprint import fingerprint_of, tensor_names
-from .registry import Layout
+from .registry import ARCHITECTURES, Layout
 
 _CLASSES: dict[type[nn.Module], type[Backbone]] = {}
 
@@ -81,7 +82,12 @@ def _check_structure(
     stated, backbone = metadata.get(NetworkConfig.KEY), cast(Backbone, module)
     if stated is None or backbone._fingerprint != fingerprint_of(module):
         return  # for a network changed since it was built, the transform compares its own record
-    if difference := NetworkConfig.from_json(stated).difference(backbone._config):
+    if difference := named_alike(NetworkConfig.from_json(stated), backbone._config).difference(backbone._config):
         errors.append(
             f"{difference}. Build the same network; load_state_dict(dict(state)) loads the tensors without this check"
         )
+
+
+def named_alike(stated: NetworkConfig, own: NetworkConfig) -> NetworkConfig:
+    """A record of tensors, with this network's name if it has the class of a user's model: the tensors decide then."""
+    return stated if stated.model in ARCHITECTURES else replace(stated, model=own.model)

@@ -15,9 +15,9 @@ from ..layers import FilterSize
 from ..transform import Options, antialias_new
 from ..weights import DEFAULTS, Entry, NetworkConfig, Weights, checkpoints, class_names, imagenet_names, jsonable
 from .backbone import Backbone
-from .binding import bind
+from .binding import bind, named_alike
 from .heads import first_conv, fit_ends, head_sizes, renew_head, set_in_channels
-from .registry import ARCHITECTURES, Architecture
+from .registry import Architecture
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,7 @@ def network_config(
 
 
 def _config_of_file(contents: checkpoints.Contents, config: NetworkConfig, kwargs: Mapping[str, Any]) -> NetworkConfig:
-    own = cast(NetworkConfig, contents.config)
-    if own.model not in ARCHITECTURES:  # the class of a user's model: the tensors' names decide whether it fits
-        own = replace(own, model=config.model)
+    own = named_alike(cast(NetworkConfig, contents.config), config)
     if difference := own.difference(config):
         raise StructureMismatchError(
             f"{contents.path}: {difference}. Omit the options to build the file's network; to use its tensors in "

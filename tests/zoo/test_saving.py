@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from fake_hub import FakeHub
 from forked import run_code
 from hypothesis import given, settings
@@ -151,6 +152,17 @@ def test_another_structure_never_passes_in_silence(saved: dict[str, object], wan
     else:
         with pytest.raises(RuntimeError, match="the tensors were saved from resnet18"):
             network.load_state_dict(state, assign=True)
+
+
+def test_the_tensors_of_torchvisions_network_with_the_same_structure_are_taken() -> None:
+    mine, net = torchvision.models.resnet18(num_classes=3), az.resnet18(4, num_classes=3)
+    same = az.antialias(mine, 4, like="resnet18")
+    net.load_state_dict(same.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(net.eval()(x), same.eval()(x))
+    for other in (az.antialias(mine, 4), az.antialias(mine, 3, like="resnet18")):
+        with pytest.raises(RuntimeError, match="the tensors were saved from resnet18"):
+            net.load_state_dict(other.state_dict())
 
 
 @settings(max_examples=100, deadline=None)
