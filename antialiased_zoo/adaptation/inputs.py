@@ -28,25 +28,31 @@ def repeated(loader: Iterable[Any], skip: int) -> Iterator[Any]:
     """Yield a loader's batches, again and again, without the first ``skip``.
 
     Raises:
-        ValueError: If the loader gives no batches.
+        ValueError: If the loader gives no batches, the first time or again.
     """
     if hasattr(loader, "skip"):  # skips batches without loading them
         loader, skip = loader.skip(skip), 0
 
     def rounds() -> Iterator[Any]:
-        while True:
+        for turn in itertools.count():
             count = 0
             for batch in loader:
                 count += 1
                 yield batch
             if not count:
-                raise ValueError("the loader gave no batches")
+                raise ValueError(no_batches("the loader", turn > 0))
 
     return itertools.islice(rounds(), skip, None)
 
 
+def no_batches(what: str, again: bool) -> str:
+    """What an error says of a loader that gave no batches, the first time or when it was read again."""
+    advice = " when read again: give a list or a DataLoader, not a generator" if again else ""
+    return f"{what} gave no batches{advice}"
+
+
 def check_size(images: Tensor, reach: int) -> None:
-    """Check that images are large enough for shifts of ``reach`` pixels in both directions.
+    """Check that there are images, large enough for shifts of ``reach`` pixels in both directions.
 
     Raises:
         ValueError: If they are not.
@@ -56,3 +62,5 @@ def check_size(images: Tensor, reach: int) -> None:
             f"images of shape {tuple(images.shape)} are too small for shifts of {reach} pixels: give (N, C, H, W) with "
             f"sides above {2 * reach}, or a smaller reach"
         )
+    if not len(images):
+        raise ValueError("the loader gave an empty batch: leave it out, or drop the last batch (drop_last=True)")

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..errors import DivergedError
 from ..training import Execution, RunFolder
-from .inputs import check_size, inputs_of, repeated
+from .inputs import check_size, inputs_of, no_batches, repeated
 from .matching import Match, find_matches, run_with_maps, shifted, target
 
 # Share of the steps in which the learning rate rises.
@@ -195,7 +195,7 @@ class Distillation:
             sums += torch.stack([same, divergence, same.new_tensor(len(images))]).float()
         agreeing, divergence, count = self.how.total(sums).tolist()
         if not count:
-            raise ValueError("held_out gave no batches")
+            raise ValueError(no_batches("held_out", bool(of_teacher)))
         return 100 * agreeing / count, divergence / count
 
     @torch.no_grad()

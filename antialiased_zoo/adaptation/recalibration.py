@@ -135,6 +135,8 @@ def _run(model: nn.Module, loader: Iterable[Any], progress: bool) -> int:
     # iter(), since tqdm.auto would create two iterators of a DataLoader, which would start its
     # workers twice.
     for batch in tqdm(iter(loader), "recalibrate", total=total, disable=hide, leave=False):
-        model(inputs_of(batch).to(device))
-        batches += 1
+        inputs = inputs_of(batch)
+        if len(inputs):  # an empty one has no statistics
+            model(inputs.to(device))
+            batches += 1
     return batches

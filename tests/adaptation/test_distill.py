@@ -187,6 +187,12 @@ def test_a_pair_that_does_not_match() -> None:
         az.distill(teacher, teacher, IMAGES, steps=1)
     with pytest.raises(ValueError, match="no batch"):
         az.distill(student, pair()[1], [], steps=1)
+    with pytest.raises(ValueError, match="the loader gave no batches when read again: give a list"):
+        az.distill(student, pair()[1], (images for images in IMAGES), steps=4)
+    with pytest.raises(ValueError, match="held_out gave no batches when read again: give a list"):
+        az.distill(student, pair()[1], IMAGES, steps=2, held_out=(images for images in IMAGES), check_every=1)
+    with pytest.raises(ValueError, match="the loader gave an empty batch"):
+        az.distill(student, pair()[1], [IMAGES[0][:0]], steps=1)
     with pytest.raises(TypeError, match="got dict"):
         az.distill(student, pair()[1], [{"image": IMAGES[0]}], steps=1)
     with pytest.raises(FloatingPointError, match="loss is"):

@@ -37,6 +37,13 @@ def test_one_layer_measures_everything_at_once() -> None:
     assert net.training
 
 
+def test_an_empty_batch_changes_nothing() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(3))
+    az.recalibrate(net, [IMAGES[:0], *batches(), IMAGES[:0]])
+    close(net[0], IMAGES)
+    assert net[0].num_batches_tracked == 3
+
+
 def test_a_loader_is_read_once() -> None:
     begun = []
 
@@ -136,6 +143,7 @@ def broken() -> Iterator[Tensor]:
     ("loader", "error", "message"),
     [
         ([], ValueError, "no batch"),
+        ([IMAGES[:0]], ValueError, "no batch"),
         (broken(), OSError, "the disk is gone"),
         ([IMAGES, IMAGES * torch.inf], ValueError, "batch norm '1' read infinities or NaNs"),
         ([IMAGES, {"pixel_values": IMAGES}], TypeError, r"got dict; .*pixel_values"),
