@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -43,16 +43,29 @@ def read_plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOp
     Raises:
         ValueError: If an option is out of range.
     """
-    placing = read_placing(options)
+    work = _Work(read_placing(options))
     _check_initialised(model)
     with searching_once():
-        found = _plan(model, placing, graph)
+        found = _plan(model, work, graph)
     seen: set[int] = set()
     sites = [
         s for s in found.sites if (s.node and graph) or _is_new(model.get_submodule(s.name.split(":")[0]), s, seen)
     ]
     notes = (f"{name or type(model).__name__}: {what}; antialias_() restores it" for name, what in lost_blurs(model))
     return replace(found, sites=tuple(sites), notes=(*found.notes, *notes))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What planning one model needs everywhere.
+
+    Attributes:
+        options: Where blurs go.
+        parts: The plans of parts, which several readings of the model around them ask for.
+    """
+
+    options: Placing
+    parts: dict[tuple[object, ...], Plan] = field(default_factory=dict)
 
 
 def _check_initialised(model: nn.Module) -> None:
@@ -75,7 +88,7 @@ def _is_new(module: nn.Module, site: Site, seen: set[int]) -> bool:
 
 def _plan(
     model: nn.Module,
-    options: Placing,
+    work: _Work,
     graph: bool,
     image: int | None = None,
     hidden: frozenset[int] = frozenset(),
@@ -85,19 +98,20 @@ def _plan(
 
     Args:
         model: The model or part.
-        options: Where blurs go.
+        work: The options, and the plans of parts.
         graph: Plan for a graph.
         image: Most channels of a part's input that is taken for an image; None for the model itself.
         hidden: Ids of modules that code which cannot be traced may call too.
         attends: Whether the model that a part belongs to has attention.
     """
     known = _IMAGE_CHANNELS if image is None else image
+    if image is not None and _is_container(model):
+        return _plan_parts(model, work, known, hidden, attends)
     try:
         flow = _first_reading(model, hidden, part=image is not None)
     except UntraceableError as error:
-        note = f"cannot be traced ({error}): its parts were read one by one"
-        return _plan_parts(model, options, note, known, hidden, attends)
-    found = _plan_reading(flow, options, graph, image, hidden, attends)
+        return _with_note(model, error, _plan_parts(model, work, known, hidden, attends))
+    found = _plan_reading(flow, work, graph, image, hidden, attends)
     if graph:  # it does what the model does now
         return found
     flows, plans = [flow], [found]
@@ -111,7 +125,7 @@ def _plan(
             continue
         if all(other.structure() != known_flow.structure() for known_flow in flows):
             flows.append(other)
-            plans.append(_plan_reading(other, options, graph, image, hidden, attends))
+            plans.append(_plan_reading(other, work, graph, image, hidden, attends))
     return agreed(model, plans, [each.calls for each in flows]) if len(plans) > 1 else plans[0]
 
 
@@ -127,22 +141,21 @@ def _first_reading(model: nn.Module, hidden: frozenset[int], part: bool) -> Data
 
 
 def _plan_reading(
-    flow: Dataflow, options: Placing, graph: bool, image: int | None, hidden: frozenset[int], attends: bool
+    flow: Dataflow, work: _Work, graph: bool, image: int | None, hidden: frozenset[int], attends: bool
 ) -> Plan:
     known = _IMAGE_CHANNELS if image is None else image
     unread = flow.unread().items()
     notes = (f"{', '.join(paths)}: calls {name}, which cannot be traced" for name, paths in unread)
-    walk = Walk(flow, options, graph, image, attends)
+    walk = Walk(flow, work.options, graph, image, attends)
     sites = walk.sites() if graph else _unread(walk.sites(), flow)
     if image is None and not graph:
-        sites = _with_graph_mentioned(sites, flow, options)
+        sites = _with_graph_mentioned(sites, flow, work.options)
     found = Plan(tuple(sites), tuple(notes), graph)
     for path, why in flow.opaque.items():
-        note = f"cannot be traced ({why}): its parts were read one by one"
         limit = 0 if path in walk.past_image else known
         inner = flow.model.get_submodule(path)
-        part = _plan_parts(inner, options, note, limit, hidden | flow.called, attends or flow.has_attention)
-        found = _joined(found, part, path)
+        part = _plan_parts(inner, work, limit, hidden | flow.called, attends or flow.has_attention)
+        found = _joined(found, _with_note(inner, why, part), path)
     return found
 
 
@@ -183,11 +196,29 @@ def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -
     ]
 
 
-def _plan_parts(
-    model: nn.Module, options: Placing, note: str, image: int, hidden: frozenset[int], attends: bool
-) -> Plan:
+def _with_note(model: nn.Module, why: object, found: Plan) -> Plan:
+    note = f"{type(model).__name__} cannot be traced ({why}): its parts were read one by one"
+    return replace(found, notes=(note, *found.notes))
+
+
+def _is_container(module: nn.Module) -> bool:
+    """True for torch's containers, which have no forward."""
+    return isinstance(module, (nn.ModuleList, nn.ModuleDict)) and type(module).forward is nn.Module.forward
+
+
+def _plan_parts(model: nn.Module, work: _Work, image: int, hidden: frozenset[int], attends: bool) -> Plan:
+    """Plan the parts of a model that cannot be traced, once for all readings of what is around it."""
+    inside = hidden.intersection(map(id, model.modules()))
+    asked = (model, image, inside, attends)
+    if asked not in work.parts:
+        work.parts[asked] = _read_parts(model, work, image, inside, attends)
+    return work.parts[asked]
+
+
+def _read_parts(model: nn.Module, work: _Work, image: int, hidden: frozenset[int], attends: bool) -> Plan:
+    options = work.options
     attends = attends or any(map(has_attention, model.modules()))
-    found = Plan(notes=(f"{type(model).__name__} {note}",))
+    found = Plan()
     parts = Counter(id(module) for child in model.children() for module in child.modules())
     hidden |= {module for module, count in parts.items() if count > 1}
     for name, held in vars(model).items():
@@ -201,9 +232,9 @@ def _plan_parts(
             site = Site(name, up.kind, up.stride, up.stride, 1, up.out_channels, None, "")
             site = upsampled(child, up, site, options, hasattr(child, "blur_after"), Placement(name, "after"))
             found = Plan((*found.sites, site) if up.strides else found.sites, found.notes, found.graph)
-        elif op is None:
-            found = _joined(found, _plan(child, options, False, image, hidden, attends), name)
-        elif op.strides:
+        elif op is None and not _is_torchs(child):
+            found = _joined(found, _plan(child, work, False, image, hidden, attends), name)
+        elif op is not None and op.strides:
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
@@ -213,6 +244,13 @@ def _plan_parts(
     if may_read_strides(model):
         sites = [_left(site, _MAY_READ) if site.keep != site.stride else site for site in sites]
     return replace(found, sites=tuple(sites))
+
+
+def _is_torchs(module: nn.Module) -> bool:
+    """True for a single module of torch without hooks, such as a linear layer: there is nothing in it to read."""
+    return type(module).__module__.startswith("torch.nn.modules.") and not (
+        module._modules or "forward" in vars(module) or any(hooks(module))
+    )
 
 
 def _called_one_by_one(model: nn.Module, found: Plan) -> Plan:

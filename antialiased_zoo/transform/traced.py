@@ -81,11 +81,9 @@ class TracedModel:
                     fixed = True
                     continue
                 if not path or type(module) in classes:
-                    raise UntraceableError(
-                        f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                    ) from error
+                    raise UntraceableError(_said(error)) from error
                 classes |= {type(module)}
-                self.opaque |= {p: str(error) for p, m in self._modules.items() if p and type(m) is type(module)}
+                self.opaque |= {p: _said(error) for p, m in self._modules.items() if p and type(m) is type(module)}
         # The modules of these nodes return a value that is read under another name, so a blur can
         # only go before its readers.
         self.rebound = _rebind_in_place(self.graph, self.module)
@@ -280,6 +278,12 @@ def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
     return node.kwargs.get("inplace") is True or (
         node.op in ("call_function", "call_method") and name.endswith("_") and not name.endswith("__")
     )
+
+
+def _said(error: Exception) -> str:
+    """An error's class and first sentence; torch's go on with where to read more."""
+    (first, *_) = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {first.partition('. ')[0]}"
 
 
 def _name(hook: Any) -> str:
