@@ -17,7 +17,8 @@ from . import activations
 from .activations import function_name, is_map_norm
 from .following import Following
 from .own_code import are_attentions, has_attention
-from .traced import TracedModel
+from .signatures import choices
+from .traced import TracedModel, UntraceableError
 
 _AVERAGES = (_AvgPoolNd, _AdaptiveAvgPoolNd)
 
@@ -117,3 +118,14 @@ class Dataflow(TracedModel):
         """Class name of the node's module, or name of its function."""
         module = self.module(node)
         return type(module).__name__ if module is not None else str(getattr(node.target, "__name__", node.target))
+
+
+def first_reading(model: nn.Module, hidden: frozenset[int] = frozenset(), *, part: bool) -> Dataflow:
+    """Read a model as it is called without optional arguments or, if it cannot be, with those that are None."""
+    try:
+        return Dataflow(model, hidden=hidden, part=part)
+    except UntraceableError:
+        needed = [name for name, default in choices(model).items() if default is None]
+        if not needed:
+            raise
+        return Dataflow(model, hidden=hidden, part=part, given=tuple(needed))

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from typing_extensions import Unpack
 
-from .graph import Dataflow
+from .graph import Dataflow, first_reading
 from .held_modules import taken_apart
+from .inner_ops import inner_ops
 from .links import lost_blurs
 from .op_table import read_module
 from .options import Placing, PlanOptions, read_placing
@@ -19,7 +20,6 @@ from .own_code import has_attention, hook_may_read_strides, hooks, may_read_clas
 from .plans import Placement, Plan, Site
 from .reached_code import searching_once
 from .readings import agreed, alone, is_alone
-from .signatures import choices
 from .sites import LOOSE, Walk, upsampled
 from .traced import UntraceableError
 from .upsampling_ops import read_upsampling_module
@@ -108,7 +108,7 @@ def _plan(
     if image is not None and _is_container(model):
         return _plan_parts(model, work, known, hidden, attends)
     try:
-        flow = _first_reading(model, hidden, part=image is not None)
+        flow = first_reading(model, hidden, part=image is not None)
     except UntraceableError as error:
         return _with_note(model, error, _plan_parts(model, work, known, hidden, attends))
     found = _plan_reading(flow, work, graph, image, hidden, attends)
@@ -129,17 +129,6 @@ def _plan(
     return agreed(model, plans, [each.calls for each in flows]) if len(plans) > 1 else plans[0]
 
 
-def _first_reading(model: nn.Module, hidden: frozenset[int], part: bool) -> Dataflow:
-    """Read a model as it is called without optional arguments or, if it cannot be, with those that are None."""
-    try:
-        return Dataflow(model, hidden=hidden, part=part)
-    except UntraceableError:
-        needed = [name for name, default in choices(model).items() if default is None]
-        if not needed:
-            raise
-        return Dataflow(model, hidden=hidden, part=part, given=tuple(needed))
-
-
 def _plan_reading(
     flow: Dataflow, work: _Work, graph: bool, image: int | None, hidden: frozenset[int], attends: bool
 ) -> Plan:
@@ -151,6 +140,8 @@ def _plan_reading(
     if image is None and not graph:
         sites = _with_graph_mentioned(sites, flow, work.options)
     found = Plan(tuple(sites), tuple(notes), graph)
+    for path in dict.fromkeys(str(node.target) for node in flow.graph.nodes if node.op == "call_module"):
+        found = _joined(found, inner_ops(flow.model.get_submodule(path)), path)
     for path, why in flow.opaque.items():
         limit = 0 if path in walk.past_image else known
         inner = flow.model.get_submodule(path)
@@ -238,6 +229,7 @@ def _read_parts(model: nn.Module, work: _Work, image: int, hidden: frozenset[int
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
+        found = _joined(found, inner_ops(child), name)
     found = _called_one_by_one(model, found)
     # Code that cannot be traced may read a pool's class or stride: pools stay.
     sites = [_within(site, "'s own code may read") or site for site in found.sites]

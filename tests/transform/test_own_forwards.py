@@ -153,3 +153,69 @@ def test_a_replaced_forward_with_a_stride_of_its_own_is_left() -> None:
     expected = net(IMAGES)
     assert "own forward" in az.plan(net).sites[0].reason
     torch.testing.assert_close(az.antialias_(net)(IMAGES), expected)
+
+
+class Averaging(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.avg_pool2d(x, 2))
+
+
+class Literal(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, 2, 1)
+
+
+class Slicing(nn.MaxPool2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[..., ::2, ::2])
+
+
+class Holding(nn.Conv2d):
+    def __init__(self, *args: int) -> None:
+        super().__init__(*args)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor, low: Tensor | None = None) -> Tensor:
+        return self.pool(super().forward(x) if low is None else super().forward(x) + low)
+
+
+class TwoMaps(nn.Conv2d):
+    """Needs its second argument, as octave convolutions do."""
+
+    def forward(self, x: Tensor, low: Tensor | None = None) -> Tensor:
+        return super().forward(x) + F.avg_pool2d(low, 2)
+
+
+class Undecided(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.avg_pool2d(x, 2) if x.sum() > 0 else x)
+
+
+INSIDE = {
+    Averaging: ("1:avg_pool2d", "avgpool"),
+    Literal: ("1:conv2d", "conv"),
+    Slicing: ("1:getitem", "slice"),
+    Holding: ("1.pool", "maxpool"),
+    TwoMaps: ("1:avg_pool2d", "avgpool"),
+}
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize(("make", "found"), INSIDE.items())
+def test_what_strides_inside_a_forward_of_its_own_is_listed(
+    make: type[nn.Module], found: tuple[str, str], traced: bool
+) -> None:
+    class Net(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if traced or x.sum() > 0 else x
+
+    op = make(2, 1) if make is Slicing else make(4, 4, 3)
+    (site,) = az.plan(Net(nn.Conv2d(3, 4, 1), op)).sites
+    assert (site.name, site.kind, site.placement) == (*found, None)
+    assert f"inside the forward of a {make.__name__}" in site.reason
+
+
+def test_a_forward_of_its_own_that_cannot_be_traced_is_noted_if_it_may_stride() -> None:
+    plan = az.plan(nn.Sequential(nn.Conv2d(3, 4, 1), Undecided(4, 4, 3)))
+    assert not plan.sites
+    assert plan.notes[0].startswith("1: Undecided cannot be traced")
