@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd
 
 from .activations import ACTIVATIONS, NORMS, function_name
 
@@ -56,7 +54,8 @@ _ATTRIBUTES: dict[str, type] = {
     "dtype": torch.dtype,
     **dict.fromkeys(("T", "mT", "H", "mH", "data", "real", "imag"), torch.Tensor),
 }
-_MODULES = (_ConvNd, _AvgPoolNd, _AdaptiveAvgPoolNd, nn.Linear, nn.Upsample, *NORMS, *ACTIVATIONS)
+# Torch's modules that return several tensors, and those that may.
+_SEVERAL_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.AdaptiveLogSoftmaxWithLoss)
 
 
 def asks_class(real: Callable[..., bool], class_of: Callable[[fx.Node], type | None]) -> Callable[..., bool]:
@@ -108,10 +107,18 @@ def value_class(
     if node.op == "get_attr":
         return type(attribute(node))
     if node.op == "call_module":
-        return torch.Tensor if isinstance(module(node), _MODULES) else None
+        return torch.Tensor if _returns_tensor(module(node)) else None
     if node.op == "call_method":
         return _of_method(str(node.target), len(node.args), of(node.args[0]))
     return _of_function(node, of)
+
+
+def _returns_tensor(module: nn.Module) -> bool:
+    """True for torch's own layers that return one tensor; a class derived from one may return anything."""
+    if isinstance(module, (*NORMS, *ACTIVATIONS)):
+        return True
+    plain = "forward" not in vars(module) and str(type(module).forward.__module__).startswith("torch.nn.modules.")
+    return plain and not isinstance(module, _SEVERAL_MODULES) and not getattr(module, "return_indices", False)
 
 
 def _of_method(name: str, arguments: int, owner: type | None) -> type | None:

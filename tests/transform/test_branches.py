@@ -155,3 +155,38 @@ def test_where_the_class_is_not_known_the_parts_are_read() -> None:
     plan, net = az.plan(Outer()), Outer()
     assert any("is not known" in note for note in plan.notes)
     assert isinstance(net(X), Tensor)
+
+
+class WithMask(nn.Conv2d):
+    """Returns two maps, as partial convolutions do."""
+
+    def forward(self, x: Tensor) -> Any:
+        x = super().forward(x)
+        return x, x.abs()
+
+
+class TakesBoth(Net):
+    def forward(self, x: Any) -> Tensor:
+        if isinstance(x, tuple):
+            return self.down(x[0])
+        return self.act(self.down(x))
+
+
+def test_a_convolution_with_a_forward_of_its_own_may_return_anything() -> None:
+    net = nn.Sequential(WithMask(3, 8, 3, padding=1), TakesBoth())
+    assert az.antialias(net)(X).shape == net(X).shape
+    assert "asks whether _0 is a tuple, which is not known" in az.plan(net).notes[0]
+
+
+LAYERS = [nn.LayerNorm(8), nn.Dropout(), nn.MaxPool2d(2), nn.Identity(), nn.ZeroPad2d(1), nn.AdaptiveMaxPool2d(1)]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_torchs_layers_return_a_tensor(layer: nn.Module) -> None:
+    plan = az.plan(nn.Sequential(nn.Conv2d(3, 8, 1), layer, TakesBoth()))
+    assert str(plan.sites[-1].placement) == "after 2.act"
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2, return_indices=True), nn.GRU(8, 8)])
+def test_some_of_torchs_layers_return_several(layer: nn.Module) -> None:
+    assert "which is not known" in az.plan(nn.Sequential(nn.Conv2d(3, 8, 1), layer, TakesBoth())).notes[0]
