@@ -7,12 +7,13 @@ replaced. Code that checks a module's class sees the real class, and no class is
 
 from __future__ import annotations
 
+import builtins
 import numbers
 import operator
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from .side_effects import PutBack, replacements
 from .signatures import arguments, forward_of
 from .stand_ins import Replaced, StandIns
 from .surroundings import surroundings
-from .value_classes import asks_class, value_class
+from .value_classes import asks_class, class_questions, split_count, value_class
 
 # Modules that the plan looks for or knows, so they need not be traced into.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
@@ -132,8 +133,8 @@ class Tracer(fx.Tracer):
         args, kwargs = self._arguments(forward, given, fixed)
         with _ONE_TRACE, PutBack(model) as outside, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
-            self._answers = self._class_questions(model, None if part else torch.Tensor)
-            self._patcher.patch(vars(torch), "is_tensor", self._answers[_IS_TENSOR])
+            self._prepare_answers(model, None if part else torch.Tensor)
+            self._patcher.patch(vars(torch), "is_tensor", self._is_tensor)
             for namespace in outside.namespaces:
                 self.wrap_math(namespace)
                 for name, value in replacements(namespace):
@@ -148,13 +149,13 @@ class Tracer(fx.Tracer):
             self.create_node("output", "output", (self.create_arg(result),), {})
         return self.graph
 
-    def _class_questions(self, model: nn.Module, given: type | None) -> dict[Any, Callable[..., bool]]:
-        """What answers for `isinstance` and `torch.is_tensor`."""
+    def _prepare_answers(self, model: nn.Module, given: type | None) -> None:
+        """Make what answers for `isinstance`, `torch.is_tensor` and the like."""
 
         def class_of(node: fx.Node) -> type | None:
             return value_class(node, lambda n: model.get_submodule(str(n.target)), self._attribute, given)
 
-        return {function: asks_class(function, class_of) for function in (isinstance, _IS_TENSOR)}
+        self._answers, self._is_tensor = class_questions(class_of), asks_class(_IS_TENSOR, class_of)
 
     def _attribute(self, node: fx.Node) -> Any:
         return operator.attrgetter(str(node.target))(self.root)
@@ -186,10 +187,11 @@ class Tracer(fx.Tracer):
     def wrap_math(self, namespace: dict[str, Any]) -> None:
         """Let the ``math`` functions in a namespace, `len`, and questions for a value's class, take proxies."""
         if id(namespace) not in self._wrapped and not str(namespace.get("__name__")).startswith("torch."):
-            self._patcher.patch(namespace, "isinstance", self._answers[isinstance])
-            self._patcher.patch(namespace, "len", _length)
+            for name, answer in {**self._answers, "len": _length}.items():
+                if namespace.get(name, builtin := getattr(builtins, name)) is builtin:  # not a name of the code's own
+                    self._patcher.patch(namespace, name, answer)
             for name in [name for name, value in namespace.items() if value is _IS_TENSOR]:
-                self._patcher.patch(namespace, name, self._answers[_IS_TENSOR])
+                self._patcher.patch(namespace, name, self._is_tensor)
         self._wrapped.add(id(namespace))
         wrap_functions(self._patcher, namespace, self._autowrap_function_ids)
 
@@ -253,6 +255,11 @@ class Tracer(fx.Tracer):
             self.failure = self.undecided = (error, self._inside[-1])
             raise error
         return answer
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        """Iterate over a value, if it is known how many parts it has."""
+        count = split_count(obj.node)
+        return super().iter(obj) if count is None else iter([obj[i] for i in range(count)])
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Record the module whose forward runs the op."""

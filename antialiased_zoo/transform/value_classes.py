@@ -58,8 +58,27 @@ _ATTRIBUTES: dict[str, type] = {
 _SEVERAL_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.AdaptiveLogSoftmaxWithLoss)
 
 
-def asks_class(real: Callable[..., bool], class_of: Callable[[fx.Node], type | None]) -> Callable[..., bool]:
-    """`isinstance` as it would answer for the values that proxies stand for.
+ClassOf = Callable[[fx.Node], type | None]
+
+
+def class_questions(class_of: ClassOf) -> dict[str, Any]:
+    """Builtin functions that ask for a value's class, by name, as they would answer for what proxies stand for.
+
+    Args:
+        class_of: Returns the class of a node's value; None if it is not known.
+    """
+    return {
+        "isinstance": asks_class(builtins.isinstance, class_of),
+        "hasattr": lambda value, name: _has(value, name, class_of),
+        "getattr": lambda value, name, *default: (
+            builtins.getattr(value, name) if not default or _has(value, name, class_of) else default[0]
+        ),
+        "type": _Type(class_of),
+    }
+
+
+def asks_class(real: Callable[..., bool], class_of: ClassOf) -> Callable[..., bool]:
+    """`isinstance` or `torch.is_tensor`, as it would answer for the values that proxies stand for.
 
     Args:
         real: The function for other values.
@@ -71,14 +90,45 @@ def asks_class(real: Callable[..., bool], class_of: Callable[[fx.Node], type | N
             return real(value, asked) if real is builtins.isinstance else real(value)
         if builtins.isinstance(value, asked) or _is_never(asked):
             return builtins.isinstance(value, asked)
-        found = class_of(value.node)
-        if found is None:
-            raise TypeError(
-                f"asks whether {value.node.name} is a {getattr(asked, '__name__', asked)}, which is not known"
-            )
-        return issubclass(found, asked)
+        return issubclass(_known(value, f"is a {getattr(asked, '__name__', asked)}", class_of), asked)
 
     return answer
+
+
+class _Type:
+    """`type`, which may also be asked about, as in ``isinstance(value, type)``."""
+
+    def __init__(self, class_of: ClassOf) -> None:
+        self._class_of = class_of
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and builtins.isinstance(args[0], fx.Proxy):
+            return _known(args[0], "is of some class", self._class_of)
+        return builtins.type(*args, **kwargs)
+
+    def __instancecheck__(self, value: Any) -> bool:
+        return builtins.isinstance(value, type)
+
+    def __subclasscheck__(self, value: Any) -> bool:
+        return issubclass(value, type)
+
+    def __getattr__(self, name: str) -> Any:
+        return builtins.getattr(type, name)
+
+
+def _has(value: Any, name: str, class_of: ClassOf) -> bool:
+    if not builtins.isinstance(value, fx.Proxy):
+        return hasattr(value, name)
+    if name in vars(value) and name not in ("node", "tracer"):  # the model's code has set it
+        return True
+    return hasattr(_known(value, f"has {name}", class_of), name)
+
+
+def _known(value: fx.Proxy, question: str, class_of: ClassOf) -> type:
+    found = class_of(value.node)
+    if found is None:
+        raise TypeError(f"asks whether {value.node.name} {question}, which is not known")
+    return found
 
 
 def _is_never(asked: Any) -> bool:
@@ -157,3 +207,11 @@ def _of_numbers(operands: list[Any], of: Callable[[Any], type | None]) -> type |
     if any(cls is not None and issubclass(cls, torch.Tensor) for cls in classes):
         return torch.Tensor
     return int if all(cls is int for cls in classes) else None
+
+
+def split_count(node: fx.Node) -> int | None:
+    """The number of parts of a split by given sizes; None for other values."""
+    if function_name(node.target) not in ("split", "split_with_sizes"):
+        return None
+    given = [*node.args[1:2], *(value for name, value in node.kwargs.items() if name.startswith("split_size"))]
+    return len(given[0]) if given and isinstance(given[0], (tuple, list)) else None

@@ -166,8 +166,14 @@ class WithMask(nn.Conv2d):
 
 
 class TakesBoth(Net):
+    """Takes a map, or two without a nonlinearity; tells them apart in a way given to it."""
+
+    def __init__(self, question: Callable[[Any], bool] = lambda x: isinstance(x, tuple)) -> None:
+        super().__init__()
+        self.question = question
+
     def forward(self, x: Any) -> Tensor:
-        if isinstance(x, tuple):
+        if self.question(x):
             return self.down(x[0])
         return self.act(self.down(x))
 
@@ -176,6 +182,38 @@ def test_a_convolution_with_a_forward_of_its_own_may_return_anything() -> None:
     net = nn.Sequential(WithMask(3, 8, 3, padding=1), TakesBoth())
     assert az.antialias(net)(X).shape == net(X).shape
     assert "asks whether _0 is a tuple, which is not known" in az.plan(net).notes[0]
+
+
+TUPLE_OR_NOT: dict[str, Callable[[Any], bool]] = {
+    "type": lambda x: type(x) is tuple,
+    "types": lambda x: type(x) in (list, tuple),
+    "attribute": lambda x: not hasattr(x, "shape"),
+    "attribute or default": lambda x: getattr(x, "shape", None) is None,
+}
+
+
+@pytest.mark.parametrize("question", TUPLE_OR_NOT.values(), ids=TUPLE_OR_NOT)
+def test_types_and_attributes_are_questions_for_the_class_too(question: Callable[[Any], bool]) -> None:
+    unknown = nn.Sequential(WithMask(3, 8, 3, padding=1), TakesBoth(question))
+    assert az.antialias(unknown)(X).shape == unknown(X).shape
+    assert "which is not known" in az.plan(unknown).notes[0]
+    known = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), TakesBoth(question))
+    assert str(az.plan(known).treated[0].placement) == "after 1.act"
+
+
+def test_a_tensor_has_the_attributes_that_code_gave_it_and_no_others() -> None:
+    class Reads(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            x = x.logits if hasattr(x, "logits") else x
+            x = self.down(x if getattr(x, "mask", None) is None else self.act(x))
+            x.label = "a"  # type: ignore[attr-defined]
+            kind = type("Kind", (), {}) if isinstance(type(self), type) else type
+            return self.act(x) if hasattr(x, "label") and type(kind()).__name__ == "Kind" else x
+
+    net = Reads()
+    assert [str(site.placement) for site in az.plan(net).treated] == ["after act"]
+    torch.testing.assert_close(az.antialias(net, 1)(X), net(X))
 
 
 LAYERS = [nn.LayerNorm(8), nn.Dropout(), nn.MaxPool2d(2), nn.Identity(), nn.ZeroPad2d(1), nn.AdaptiveMaxPool2d(1)]

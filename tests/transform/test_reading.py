@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MethodType
 
 import numpy as np
@@ -59,6 +59,34 @@ def test_every_strided_function_is_in_the_plan_and_seen_by_the_recorder(
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Calls(function))
     _, ran = strided_ops(net, torch.randn(1, 3, 16, 16))
     assert {op.kind for op in ran} == {site.kind for site in az.plan(net, graph=graph).sites} != set()
+
+
+class Mixed(nn.Module):
+    """One convolution for each part of the channels."""
+
+    def __init__(self, split: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        super().__init__()
+        self.split, self.act = split, nn.ReLU()
+        self.convs = nn.ModuleList(nn.Conv2d(2, 2, size, 2, size // 2, groups=2) for size in (3, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(torch.cat([conv(part) for conv, part in zip(self.convs, self.split(x), strict=True)], dim=1))
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        lambda x: torch.split(x, [2, 2], 1),
+        lambda x: x.split((2, 2), dim=1),
+        lambda x: torch.split(x, split_size_or_sections=[2, 2], dim=1),
+        lambda x: x.split_with_sizes([2, 2], 1),
+    ],
+)
+def test_code_may_go_over_the_parts_of_a_split(split: Callable[[Tensor], Sequence[Tensor]]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Mixed(split))
+    plan = az.plan(net)
+    assert (len(plan.treated), plan.notes) == (2, ())
+    assert_same_places(net, torch.randn(1, 3, 16, 17))
 
 
 def test_strides_may_be_numpys_and_changed_afterwards() -> None:
