@@ -254,6 +254,14 @@ def test_links_lead_somewhere(name: str) -> None:
         assert target.startswith("http") or (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_every_path_of_the_repository_exists(name: str) -> None:
+    """Also in commands; ``NAME`` stands for any."""
+    text = (ROOT / name).read_text()
+    for path in re.findall(r"(?<![\w/.-])((?:antialiased_zoo|examples|scripts|tests)/[\w/.*-]*[\w/])", text):
+        assert "NAME" in path or any(ROOT.glob(path)), path
+
+
 @pytest.mark.parametrize("name", [*PAGES, "results/ablation/README.md"])
 def test_prose_has_at_most_100_columns(name: str) -> None:
     """Except code, tables, HTML, lines that are one link, and what scripts write between two comments."""
