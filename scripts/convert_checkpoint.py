@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from torchvision.models import get_model
 
+from antialiased_zoo.cli.files import new_file
 from antialiased_zoo.cli.numbers import positive
+from antialiased_zoo.errors import ZooError
 from antialiased_zoo.weights.checkpoints.loading import convert
 from antialiased_zoo.weights.hub.digest import sha256
 
@@ -23,16 +25,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="torchvision's name of the network, such as resnet50")
     parser.add_argument("checkpoint", type=Path, help="a torch pickle, old or new")
-    parser.add_argument("output", type=Path, help="the safetensors file to write")
+    parser.add_argument("output", type=new_file, help="the safetensors file to write")
     parser.add_argument("--num-classes", type=positive, default=1000)
     options = parser.parse_args(arguments)
     if options.output.exists() and options.output.samefile(options.checkpoint):
         parser.error(f"{options.output} is the checkpoint itself: give the new file another name")
-    with torch.device("meta"):
-        model = get_model(options.model, weights=None, num_classes=options.num_classes)
-    with options.checkpoint.open("rb", buffering=0) as file:
-        digest = sha256(file)
-    convert(options.checkpoint, options.output, model.state_dict(), source_sha256=digest)
+    try:
+        with torch.device("meta"):
+            model = get_model(options.model, weights=None, num_classes=options.num_classes)
+        with options.checkpoint.open("rb", buffering=0) as file:
+            digest = sha256(file)
+        convert(options.checkpoint, options.output, model.state_dict(), source_sha256=digest)
+    except (ZooError, ValueError, OSError) as error:
+        raise SystemExit(f"convert_checkpoint.py: {error}") from error
     print(f"{options.output}: {len(model.state_dict())} tensors from {digest}")
 
 

@@ -168,7 +168,10 @@ def main(arguments: list[str] | None = None) -> None:
     if not entries:
         raise SystemExit("publish.py: the manifest has no such weights; antialiased-zoo list shows them")
     name = options.target.removeprefix(repository.PREFIX)
-    target: Target = Folder(Path(name)) if name == options.target else HubRepository(name, HfApi())
+    try:
+        target: Target = Folder(Path(name)) if name == options.target else HubRepository(name, HfApi())
+    except Exception as error:  # as in `publish`
+        raise SystemExit(f"publish.py: cannot use {options.target}: {_reason(error)}") from error
     failed = publish(target, entries, known)
     for file, reason in failed.items():
         print(f"{file}: {reason}", file=sys.stderr)

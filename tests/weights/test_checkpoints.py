@@ -221,6 +221,13 @@ class TestConversion:
         with pytest.raises(SystemExit):
             runpy.run_path(str(script))["main"](["resnet18", str(served[1]), str(served[1])])
         assert served[1].read_bytes() == before
+        for network, file, message in (
+            ("resnet50", served[1], "missing from the file: layer1.0.bn3"),
+            ("resnet19", served[1], "Unknown model resnet19"),
+            ("resnet18", "no.pth", "No such file"),
+        ):
+            with pytest.raises(SystemExit, match=rf"convert_checkpoint\.py: .*{message}"):
+                runpy.run_path(str(script))["main"]([network, str(file), str(tmp_path / "other.safetensors")])
 
 
 def test_nan_in_a_head_that_was_once_left_out(server: FaultServer) -> None:
