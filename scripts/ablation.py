@@ -102,7 +102,7 @@ def earlier(file: Path, facts: dict[str, Any]) -> list[dict[str, Any]]:
     """
     if not file.exists():
         return []
-    found = json.loads(file.read_text())
+    found = json.loads(file.read_text(encoding="utf-8"))
     rows: list[dict[str, Any]] = found.pop("rows")
     check_settings(file, found, facts)
     return rows
@@ -154,7 +154,7 @@ def main() -> None:
     for case in tqdm([case for case in cases if case not in done], disable=None):
         rows.append(measure(case, options.turns, CLOCKS[options.clock]))
         write_json(file, {**facts, "rows": rows})
-        file.with_suffix(".md").write_text(tables(rows))
+        file.with_suffix(".md").write_text(tables(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

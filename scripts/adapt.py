@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Subset
 from antialiased_zoo import antialias, recalibrate
 from antialiased_zoo.cli.adapt_run import check_plain
 from antialiased_zoo.cli.numbers import filter_size, natural, positive
+from antialiased_zoo.cli.output import say
 from antialiased_zoo.evaluation import (
     GRAMMAR,
     Accuracy,
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.page and not TABLE.search(args.page.read_text()):
+    if args.page and not TABLE.search(args.page.read_text(encoding="utf-8")):
         raise ValueError(f"{args.page} has no <!-- adapting --> and <!-- /adapting --> around a place for the table")
     train, val = (open_images(args.data / part) for part in ("train", "val"))
     val.thin_out(args.limit)
@@ -151,13 +152,14 @@ def table(record: Mapping[str, Any]) -> str:
 
 def report(record: Mapping[str, Any], args: argparse.Namespace) -> None:
     text = table(record)
-    print(text)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "results.json", record)
-        (args.out / "table.md").write_text(text)
+        (args.out / "table.md").write_text(text, encoding="utf-8")
     if args.page:
-        args.page.write_text(TABLE.sub(lambda _: f"\n{text}\n", args.page.read_text()))
+        page = args.page.read_text(encoding="utf-8")
+        args.page.write_text(TABLE.sub(lambda _: f"\n{text}\n", page), encoding="utf-8")
+    say(text)  # last, since the output may be closed
 
 
 if __name__ == "__main__":

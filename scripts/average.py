@@ -74,7 +74,7 @@ def average(models: Sequence[str], out: Path, own: str) -> Path:
     run, stem = RunFolder(out), files[0].stem.rpartition("-")[0] or files[0].stem
     path = run.save_weights(model.state_dict(), stem, config.preprocessing, **facts)
     beside = [file.with_suffix(".json") for file in files]
-    records = [json.loads(file.read_text()) for file in beside if file.exists()]
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in beside if file.exists()]
     entries = [record.get("entry", record) for record in records]
     command = " && ".join([*(entry["command"] for entry in entries if "command" in entry), own])
     stated = {name: value for name, value in (entries[0] if entries else {}).items() if name != "metrics"}

@@ -226,7 +226,7 @@ def check(names: Sequence[str], titles: Sequence[str]) -> dict[str, set[str]]:
 
 def write(passed: dict[str, set[str]]) -> None:
     """Write the passed checks into the page's table, in the zoo's order; other cells stay."""
-    before, rest = PAGE.read_text().split("<!-- networks -->\n")
+    before, rest = PAGE.read_text(encoding="utf-8").split("<!-- networks -->\n")
     table, after = rest.split("<!-- /networks -->")
     head, _, *lines = (line.strip("| ").split(" | ") for line in table.splitlines())
     known = {cells[0].strip("`"): {title for title, cell in zip(head, cells, strict=True) if cell} for cells in lines}
@@ -235,7 +235,7 @@ def write(passed: dict[str, set[str]]) -> None:
     rows = ["| network | " + " | ".join(CHECKS) + " |", "| --- " * (len(CHECKS) + 1) + "|"]
     for name in (name for name in az.list_models() if name in known):
         rows.append(f"| `{name}` | " + " | ".join("yes" if title in known[name] else "" for title in CHECKS) + " |")
-    PAGE.write_text(f"{before}<!-- networks -->\n" + "\n".join(rows) + f"\n<!-- /networks -->{after}")
+    PAGE.write_text(f"{before}<!-- networks -->\n" + "\n".join(rows) + f"\n<!-- /networks -->{after}", encoding="utf-8")
 
 
 def main() -> None:

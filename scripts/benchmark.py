@@ -114,7 +114,7 @@ def earlier(part: str, options: argparse.Namespace) -> list[Row]:
     file = options.out / f"{part}.json" if options.out and part in ("networks", "training") else None
     if file is None or not file.exists():
         return []
-    found = json.loads(file.read_text())
+    found = json.loads(file.read_text(encoding="utf-8"))
     saved, now = {**found["machine"], "arguments": found["arguments"]}, machine(options.device)
     check_settings(file, saved, {**now, "arguments": sys.argv[1:]})
     return [Row(**row) for row in found["rows"]]
@@ -130,7 +130,7 @@ def keep(part: str, rows: list[Row], options: argparse.Namespace) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         found = {"machine": machine(options.device), "arguments": sys.argv[1:], "rows": [asdict(row) for row in rows]}
         write_json(options.out / f"{part}.json", found)
-        (options.out / f"{part}.md").write_text(report(rows, options))
+        (options.out / f"{part}.md").write_text(report(rows, options), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def main(argv: Sequence[str]) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         facts = {"images": args.images, "side": args.side, "rounds": args.rounds, "versions": versions(), "rows": rows}
         write_json(args.out / "data_path.json", facts)
-        (args.out / "data_path.md").write_text("\n".join(lines) + "\n")
+        (args.out / "data_path.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

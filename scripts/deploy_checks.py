@@ -105,7 +105,7 @@ def _measure(name: str, jobs: list[tuple[str, ...]], turns: int) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     # Exporters print to the standard output, which is reserved for the results.
-    out = os.fdopen(os.dup(1), "w")
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     models = {library: build(library, name) for library in dict.fromkeys(library for _, library in jobs)}
     for check, group in itertools.groupby(jobs, key=lambda job: job[0]):
@@ -184,12 +184,12 @@ def states(row: dict[str, Any] | None, facts: dict[str, Any]) -> bool:
 
 def write_page(rows: Rows) -> None:
     """Write the records' tables into the page."""
-    PAGE.write_text(put_tables(PAGE.read_text(), rows, read(LATENCY), read(INT8)))
+    PAGE.write_text(put_tables(PAGE.read_text(encoding="utf-8"), rows, read(LATENCY), read(INT8)), encoding="utf-8")
 
 
 def read(record: Path) -> Any:
     """A record; empty if there is none yet."""
-    return json.loads(record.read_text()) if record.exists() else {}
+    return json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def on_files(files: Files, config: Any) -> Files:
         if _missing(files, source):
             files.append(File.generated(config, _site_path(source), abs_src_path=str(source)))
         if source.suffix == ".md":
-            linked = [(source.parent / target).resolve() for target in _LINK.findall(source.read_text())]
+            linked = [
+                (source.parent / target).resolve() for target in _LINK.findall(source.read_text(encoding="utf-8"))
+            ]
             waiting += [path for path in linked if path.is_file() and _missing(files, path)]
     return files
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from antialiased_zoo.cli import output
 from antialiased_zoo.evaluation import (
     PAPER_PAIRS,
     ClassMap,
@@ -86,13 +87,14 @@ def report(
     notes += [one.note() for one in subjects]
     notes += [note for label, result in results.items() for note in result_notes(label, result)]
     table = markdown_table(figures, notes)
-    print(table)
+    if args.out:  # first, since the output may be closed
+        (args.out / "table.md").write_text(table, encoding="utf-8")
+        write(results, images, args)
+    output.say(table)
     for error in errors:
-        print(f"skipped: {error}", file=sys.stderr)
+        say(f"skipped: {error}")
     if args.out is None:
         return
-    (args.out / "table.md").write_text(table)
-    write(results, images, args)
     if digest:  # it reads all data once more: what is measured is on the disk before
         write(results, images, args, {"sha256": images.digest(hide_bar(args))})
     draw(results, args.out)

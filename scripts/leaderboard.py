@@ -136,7 +136,7 @@ def read_rows(path: Path, data: Mapping[str, str]) -> dict[str, Row]:
     """
     if not path.exists():
         return {}
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if not {"spec", "data_sha256"} <= set(reader.fieldnames or ()) <= set(COLUMNS):
             raise ValueError(f"{path} is not a leaderboard: give another --out")
@@ -150,7 +150,7 @@ def write_rows(path: Path, models: Sequence[Listed], rows: Mapping[str, Row]) ->
     """Write all rows atomically, those of the models file first and in its order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     order = dict.fromkeys([*(listed.spec for listed in models), *rows])
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[spec] for spec in order if spec in rows)

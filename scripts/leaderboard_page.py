@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antialiased_zoo.evaluation import plots
+from antialiased_zoo.evaluation.text_file import read_text_file
 
 MEASURES = ("top1", "crop_consistency", "circular_consistency", "worst_shift_top1", "wobble")
 SPEED = "images_per_second"
@@ -51,7 +52,7 @@ def read_models(path: Path) -> list[Listed]:
     """
     found: dict[str, Listed] = {}
     group = ""
-    for line in path.read_text().splitlines():
+    for line in read_text_file(path).splitlines():
         words = line.partition("#")[0].split()
         if len(words) == 1 and words[0].startswith("[") and words[0].endswith("]"):
             group = words[0][1:-1]
@@ -68,11 +69,11 @@ def write(results: Path, models: Path, page: Path) -> None:
     Raises:
         ValueError: If the page has no such markers, or the rows are not comparable.
     """
-    with open(results, newline="") as file:
+    with open(results, newline="", encoding="utf-8") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: -float(row["crop_consistency"]))
     if len({row["model"] for row in rows}) < len(rows):
         raise ValueError(f"{results} has two networks with the same label: name them apart with LABEL=SPEC")
-    name, text = results.stem, page.read_text()
+    name, text = results.stem, page.read_text(encoding="utf-8")
     place = re.compile(rf"(?<=<!-- leaderboard {re.escape(name)} -->\n).*?(?=<!-- /leaderboard)", re.DOTALL)
     if not place.search(text):
         raise ValueError(f"{page} has no <!-- leaderboard {name} --> and <!-- /leaderboard {name} -->")
@@ -82,7 +83,7 @@ def write(results: Path, models: Path, page: Path) -> None:
     parts.append(missing(rows, read_models(models), models.name))
     body = "\n\n".join(parts)
     draw(rows, picture)
-    page.write_text(place.sub(lambda _: f"\n{body}\n\n", text))
+    page.write_text(place.sub(lambda _: f"\n{body}\n\n", text), encoding="utf-8")
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -131,7 +131,7 @@ def earlier(path: Path, facts: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The earlier results with the same versions and photos; each states its commit."""
     if not path.exists():
         return {}
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     found: dict[str, dict[str, Any]] = record.pop("networks")
     check_settings(path, record, facts)
     return found
@@ -254,11 +254,11 @@ def main(argv: Sequence[str]) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.feature_distance:
         found = survey(functools.partial(measured, args.feature_distance), args.out / "distance.json", args)
-        (args.out / "distance.md").write_text(distance_table(found))
+        (args.out / "distance.md").write_text(distance_table(found), encoding="utf-8")
         print("\n".join(distance_totals(found)))
     else:
         found = survey(checked, args.out / "coverage.json", args)
-        (args.out / "coverage.md").write_text(markdown(found))
+        (args.out / "coverage.md").write_text(markdown(found), encoding="utf-8")
         print("\n".join(totals(found)))
     wrong = {name: result["faults"] for name, result in found.items() if result["faults"]}
     for name, faults in wrong.items():

@@ -107,7 +107,7 @@ def command(argv: list[str], init: str | None = None) -> str:
     this = shlex.join([*(launcher() or ["python"]), "scripts/train.py", *argv])
     record = Path(init).with_suffix(".json") if init else None
     if record and record.is_file():
-        return json.loads(record.read_text())["entry"]["command"] + " && " + this
+        return json.loads(record.read_text(encoding="utf-8"))["entry"]["command"] + " && " + this
     return this
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 from forked import run_code
+
+ROOT = Path(__file__).parents[1]
 
 # Importing torch and its companions changes some of this, so they come first.
 CODE = """
@@ -51,3 +54,24 @@ def test_nothing_in_the_process_changes(tmp_path: Path) -> None:
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import sys, antialiased_zoo; assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_text_files_do_not_depend_on_the_machines_language() -> None:
+    """Without an encoding Python uses the machine's: Windows could not write a label in Japanese."""
+    files = [path for folder in ("antialiased_zoo", "scripts", "examples") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    found = [
+        f"{path}:{call.lineno}"
+        for path in files
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and opens_text(call) and "encoding" not in {word.arg for word in call.keywords}
+    ]
+    assert not found
+
+
+def opens_text(call: ast.Call) -> bool:
+    """Whether it is ``read_text``, ``write_text``, or the builtin ``open`` of text."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr in ("read_text", "write_text")
+    modes = [*call.args[1:2], *(word.value for word in call.keywords if word.arg == "mode")]
+    return ast.unparse(call.func) == "open" and not any("b" in ast.unparse(mode) for mode in modes)

@@ -40,5 +40,5 @@ def _streams() -> Iterator[None]:
         redirects = ((sys.stdout, contextlib.redirect_stdout), (sys.stderr, contextlib.redirect_stderr))
         for stream, redirect in redirects:
             if stream is None:
-                stack.enter_context(redirect(stack.enter_context(open(os.devnull, "w"))))
+                stack.enter_context(redirect(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         yield

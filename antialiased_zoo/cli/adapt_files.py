@@ -48,7 +48,7 @@ def write(
     run.save_record({**record, "curve": curve, "versions": versions(), "data": data}, file)
     table = _table(figures, changes)
     title = f"{entry['model']}, filter size {entry['filter_size']}, distilled without labels"
-    (out / "card.md").write_text(f"# {title}\n\n{table}\n\n`{entry['command']}`\n")
+    (out / "card.md").write_text(f"# {title}\n\n{table}\n\n`{entry['command']}`\n", encoding="utf-8")
     return f"{table}\nweights: {file}"
 
 

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..weights import imagenet_names
+from .text_file import read_text_file
 
 SAME_ORDER = "same-order"
 
@@ -30,7 +31,7 @@ class ClassMap:
 @cache
 def imagenet_ids() -> tuple[str, ...]:
     """Returns the WordNet ids of ImageNet-1k's classes in the order of the outputs."""
-    text = files(__package__).joinpath("imagenet_wnids.txt").read_text()
+    text = files(__package__).joinpath("imagenet_wnids.txt").read_text(encoding="utf-8")
     return tuple(text.split())
 
 
@@ -149,7 +150,7 @@ def read_classes(path: Path) -> list[str] | dict[str, int]:
         FileNotFoundError: There is no such file.
         ValueError: The JSON has another form.
     """
-    text = path.read_text()
+    text = read_text_file(path)
     if path.suffix != ".json":
         return [line.strip() for line in text.splitlines() if line.strip()]
     found = json.loads(text)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from .images import IMAGE_SUFFIXES
+from .text_file import read_text_file
 
 _BOXES = re.compile(r"(\S+)( \d+){4}( \S+( \d+){4})*")  # Kaggle's LOC_val_solution.csv: a label and a box, repeated
 
@@ -24,7 +25,7 @@ def read_label_file(path: Path, samples: Sequence[str]) -> list[str]:
         ValueError: A line has another form, an image has no label or several, or the labels are
             numbers of unknown meaning.
     """
-    lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text_file(path).splitlines() if line.strip()]
     rows = [_fields(line) for line in lines]
     if all(len(row) == 1 for row in rows):
         return _in_order(path, lines, samples)

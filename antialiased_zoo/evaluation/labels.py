@@ -35,7 +35,7 @@ def read_labels(path: Path, samples: Sequence[str]) -> list[str]:
 
 def _devkit(folder: Path, samples: Sequence[str]) -> list[str]:
     data = folder / "data" if (folder / "data").is_dir() else folder
-    numbers = [int(line) for line in (data / _TRUTH).read_text().split()]
+    numbers = [int(line) for line in (data / _TRUTH).read_text(encoding="utf-8").split()]
     ids = _wordnet_ids(data / "meta.mat")
     found = [_NUMBER.search(name) for name in samples]
     strange = [name for name, match in zip(samples, found, strict=True) if not match or int(match[1]) > len(numbers)]

@@ -69,7 +69,7 @@ def from_file(weights: Path) -> Stated:
     """
     record = weights.with_suffix(".json")
     if record.is_file():
-        entry = json.loads(record.read_text()).get("entry", {})
+        entry = json.loads(record.read_text(encoding="utf-8")).get("entry", {})
         if stated := entry.get("preprocessing"):
             facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
             return Stated(Preprocessing(**facts), entry.get("classes"), "the record next to its weights")

@@ -193,4 +193,4 @@ def write_json(path: Path, record: Any, *, indent: int = 1, sort_keys: bool = Fa
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=indent, sort_keys=sort_keys) + "\n")
+        temporary.write_text(json.dumps(record, indent=indent, sort_keys=sort_keys) + "\n", encoding="utf-8")

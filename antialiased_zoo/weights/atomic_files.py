@@ -50,7 +50,7 @@ def _machine() -> str:
     """
     facts = [socket.gethostname()]
     with contextlib.suppress(OSError):
-        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
         facts.append(os.readlink("/proc/self/ns/pid"))
     return hashlib.sha256("/".join(facts).encode()).hexdigest()[:16]
 

@@ -73,11 +73,11 @@ def gpu(options: argparse.Namespace) -> None:
 
 def _begun(record: Path, facts: Mapping[str, Any]) -> list[Any]:
     """The rows of a record, without one that was being written; a new one begins with these facts."""
-    text = record.read_text() if record.exists() else ""
+    text = record.read_text(encoding="utf-8") if record.exists() else ""
     whole = text[: text.rfind("\n") + 1] or json.dumps(facts) + "\n"
     if whole != text:
         with replacing(record) as temporary:
-            temporary.write_text(whole)
+            temporary.write_text(whole, encoding="utf-8")
     return [json.loads(line) for line in whole.splitlines()]
 
 

@@ -70,7 +70,7 @@ def bench_weights(name: str, folder: Path) -> tuple[Mapping[str, str], str]:
     entry |= {"license": "own", "dataset": "noise", "num_classes": 1000, "preprocessing": {}}
     licenses = {"own": {"url": "https://localhost/", "commercial_use": True}}
     manifest = folder / "manifest.json"
-    manifest.write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": [entry]}))
+    manifest.write_text(json.dumps({"schema": 1, "licenses": licenses, "entries": [entry]}), encoding="utf-8")
     return {**os.environ, "TORCH_HOME": str(folder), "ANTIALIASED_ZOO_MANIFEST": str(manifest)}, str(path)
 
 

@@ -136,6 +136,24 @@ def test_the_script_says_what_is_wrong(folder, tmp_path, script, model, data, me
         script([model, "--data", str(place), *SMALL_SIZES])
 
 
+def test_a_label_that_the_output_cannot_show_is_escaped(folder, tmp_path, script):
+    """An error after the measurement left neither table.md nor pictures."""
+    pytest.importorskip("matplotlib")
+    with (tmp_path / "out.txt").open("w", encoding="ascii") as printed, contextlib.redirect_stdout(printed):
+        script(["größer=mymodels:small", "--data", str(folder), *SMALL_SIZES, "--out", str(tmp_path / "out")])
+    assert "| gr\\xf6\\xdfer |" in (tmp_path / "out.txt").read_text()
+    assert "| größer |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "accuracy-crop.png").exists()
+
+
+def test_a_closed_output_loses_no_figures(folder, tmp_path, script):
+    with (tmp_path / "out.txt").open("w") as closed:
+        pass
+    with contextlib.redirect_stdout(closed), pytest.raises(ValueError, match="closed file"):
+        script(["mymodels:small", "--data", str(folder), *SMALL_SIZES, "--out", str(tmp_path / "out")])
+    assert "| mymodels:small |" in (tmp_path / "out" / "table.md").read_text()
+
+
 def test_models_are_named_with_what_training_recorded(tmp_path):
     from safetensors.torch import save_file
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from antialiased_zoo.evaluation.classes import match_classes, read_classes
 from antialiased_zoo.evaluation.label_file import read_label_file
 
 
@@ -64,3 +65,17 @@ def test_boxes_after_a_label_are_left_out(tmp_path):
 def test_what_has_no_single_label_is_an_error(tmp_path, text, samples, message):
     with pytest.raises(ValueError, match=message):
         labels(tmp_path, text, *samples)
+
+
+def test_class_names_and_labels_are_utf_8_with_or_without_a_mark_or_an_error_names_the_file(tmp_path):
+    """The first class was called "\\ufeffÄffin", and no folder of that name was found."""
+    for mark in ("", "\ufeff"):
+        (tmp_path / "names.txt").write_text(f"{mark}Äffin\nBär\n", encoding="utf-8")
+        (tmp_path / "names.json").write_text(f'{mark}["Äffin", "Bär"]', encoding="utf-8")
+        for name in ("names.txt", "names.json"):
+            assert match_classes(["Bär", "Äffin"], 2, given=str(tmp_path / name)).index == [1, 0]
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "names.txt").write_text("Äffin\nBär\n", encoding=encoding)
+        for read in (read_classes, lambda path: read_label_file(path, ["1.jpg", "2.jpg"])):
+            with pytest.raises(ValueError, match=r"names\.txt is not text in UTF-8 .*save it as UTF-8"):
+                read(tmp_path / "names.txt")
