@@ -42,6 +42,7 @@ from .value_classes import asks_class, class_questions, split_count, value_class
 # Modules that the plan looks for or knows, so they need not be traced into.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
 _IS_TENSOR = torch.is_tensor  # while a trace replaces the name
+_SIZED = ("empty", "ones", "rand", "randn", "zeros")  # torch's functions that take sizes one by one
 _KNOWN_FORWARDS = frozenset(vars(cls).get("forward") for cls in ACTIVATIONS)
 # Wrappers that call the module they hold, and the name of the attribute that holds it.
 _WRAPPERS: dict[type[nn.Module], str] = {
@@ -135,6 +136,8 @@ class Tracer(fx.Tracer):
             patch_wrapped_functions(self._patcher)
             self._prepare_answers(model, None if part else torch.Tensor)
             self._patcher.patch(vars(torch), "is_tensor", self._is_tensor)
+            for name in _SIZED:
+                self._patcher.patch(vars(torch), name, _with_sizes(getattr(torch, name)))
             for namespace in outside.namespaces:
                 self.wrap_math(namespace)
                 for name, value in replacements(namespace):
@@ -295,6 +298,16 @@ class Tracer(fx.Tracer):
 def _length(value: Any) -> Any:
     """`len`; of a proxy it is a node of the graph, which a check may ask for."""
     return value.tracer.create_proxy("call_function", len, (value,), {}) if isinstance(value, fx.Proxy) else len(value)
+
+
+def _with_sizes(make: Callable[..., Any]) -> Callable[..., Any]:
+    """One of torch's functions that make a tensor; with several sizes it takes proxies only as a tuple."""
+
+    def call(*sizes: Any, **kwargs: Any) -> Any:
+        several = len(sizes) > 1 and any(isinstance(size, fx.Proxy) for size in sizes)
+        return make(sizes, **kwargs) if several else make(*sizes, **kwargs)
+
+    return call
 
 
 def read_by_hooks(value: Any) -> Any:

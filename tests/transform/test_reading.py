@@ -89,6 +89,20 @@ def test_code_may_go_over_the_parts_of_a_split(split: Callable[[Tensor], Sequenc
     assert_same_places(net, torch.randn(1, 3, 16, 17))
 
 
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("make", ["empty", "ones", "rand", "randn", "zeros"])
+def test_tensors_are_made_with_sizes_of_the_input(make: str, graph: bool) -> None:
+    def add(x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        return x + 0 * getattr(torch, make)(b, c, h, w, device=x.device).nan_to_num(0, 0, 0) + torch.ones(x.shape)
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Calls(add), nn.Conv2d(4, 4, 3, 2, 1), Calls(add), nn.ReLU())
+    plan = az.plan(net, graph=graph)
+    assert (len(plan.treated), plan.notes) == (1, ())
+    assert_same_places(net, torch.randn(1, 3, 16, 17), graph=graph)
+    assert getattr(torch, make) is getattr(torch._C._VariableFunctions, make)  # torch's own again
+
+
 def test_strides_may_be_numpys_and_changed_afterwards() -> None:
     two = np.int64(2)
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, (two, two), 1), nn.ReLU())
