@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,10 +10,12 @@ from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .activations import function_name, is_activation, is_pointwise
+from .op_readers import view_sizes
 from .ops import Op
 
 _SWAPS = ("transpose", "swapaxes", "swapdims")
 _SAME = ("contiguous", "clone", "relu", "relu6", "gelu", "silu", "leaky_relu", "elu", "sigmoid", "tanh", "hardswish")
+_VIEWS = ("view", "reshape")
 _REDUCTIONS = ("mean", "sum", "amax", "amin")
 _CHANNELS = 1
 
@@ -62,9 +65,36 @@ def _before(node: fx.Node, axis: int, rank: int) -> tuple[int | None, int]:
     if name == "unsqueeze" and len(given) == 1:
         new = given[0] % rank
         return None if axis == new else axis - (axis > new), rank - 1
+    if name in ("squeeze", "select") and given and given[0] >= 0 and (name == "select" or len(given) == 1):
+        return axis + (axis >= given[0]), rank + 1
+    if node.target is operator.getitem and isinstance(node.args[1], tuple):
+        return _before_index(node.args[1], axis, rank)
+    if name in _VIEWS and all(_is_size(size, index) for index, size in enumerate(view_sizes(node)[: axis + 1])):
+        return axis, rank  # as for a flattened map
     if name in ("flatten", *_REDUCTIONS) and given and axis < min(given):
         return axis, rank  # which is not the rank any more: from here on, only axes counted from the front are read
     return None, rank
+
+
+def _before_index(index: Sequence[Any], axis: int, rank: int) -> tuple[int | None, int]:
+    """`_before` for an indexing expression of slices, integers and new axes."""
+    if not all(part is None or isinstance(part, (slice, int)) for part in index):
+        return None, rank
+    taken = [part for part in index if part is not None]
+    kept = iter([at for at, part in enumerate(taken) if isinstance(part, slice)])
+    axes = [None if part is None else next(kept) for part in index if not isinstance(part, int)]
+    axes += range(len(taken), len(taken) + rank)
+    return axes[axis], rank + len(taken) - len(index) + sum(isinstance(part, int) for part in index)
+
+
+def _is_size(value: Any, axis: int) -> bool:
+    """True for a node that reads a map's size along an axis."""
+    if not isinstance(value, fx.Node):
+        return False
+    if value.target is operator.getitem:
+        sizes = function_name(getattr(value.args[0], "target", "")) in ("getattr", "size")
+        return sizes and value.args[1:] == (axis,)
+    return function_name(value.target) == "size" and value.args[1:] == (axis,)
 
 
 def _numbers(node: fx.Node) -> Sequence[int]:

@@ -162,7 +162,7 @@ def _reduces_windows(source: Any, dims: Sequence[int]) -> bool:
 
     This is for sequences, ``x.view(n, c, -1, 2)``, and for tokens, ``x.transpose(1, 2).reshape(n, -1, 2, c)``.
     """
-    sizes = _sizes(source) if _is_split(source) else ()
+    sizes = view_sizes(source) if _is_split(source) else ()
     axes = [dim % len(sizes) for dim in dims] if len(sizes) > 3 else []
     first = 2 if axes and _is_call(source.args[0], _REORDERINGS) else 3
     return any(
@@ -205,10 +205,10 @@ def _is_split(value: Any, whole: bool = False) -> bool:
     """
     if not _is_call(value, _SPLITS):
         return False
-    return not whole or function_name(value.target) == "unflatten" or len(_sizes(value)) > 4
+    return not whole or function_name(value.target) == "unflatten" or len(view_sizes(value)) > 4
 
 
-def _sizes(view: fx.Node) -> Sequence[Any]:
+def view_sizes(view: fx.Node) -> Sequence[Any]:
     """The sizes that a view is given."""
     sizes: Any = view.args[1:]
     return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes

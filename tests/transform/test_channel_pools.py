@@ -31,6 +31,13 @@ CONV = nn.Conv2d(3, 8, 3, padding=1)
         (nn.MaxPool1d(2), lambda x: x.flatten(2).transpose(1, 2)),
         (nn.MaxPool2d((1, 2)), lambda x: x.permute(0, 2, 3, 1)),
         (nn.AvgPool1d(2), lambda x: x.mean((2, 3)).unsqueeze(1)),
+        (nn.MaxPool1d(2), lambda x: x.view(x.size(0), x.size(1), -1).permute(0, 2, 1)),
+        (nn.MaxPool1d(2), lambda x: x.reshape((x.shape[0], x.shape[1], -1)).transpose(1, 2)),
+        (nn.MaxPool1d(2), lambda x: x.mean(2, keepdim=True).squeeze(2).permute(0, 2, 1)),
+        (nn.MaxPool1d(2), lambda x: x.select(2, 0).permute(0, 2, 1)),
+        (nn.MaxPool1d(2), lambda x: x[:, :, 0].permute(0, 2, 1)),
+        (nn.MaxPool3d((2, 1, 1)), lambda x: x[:, None]),
+        (nn.MaxPool2d((2, 1)), lambda x: x[:, None, :, 1]),
     ],
 )
 def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor], Tensor]) -> None:
@@ -45,6 +52,12 @@ def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor]
     [
         (CONV, nn.MaxPool3d((1, 2, 2)), lambda x: x.unsqueeze(1)),
         (CONV, nn.MaxPool1d(2), lambda x: x.flatten(2)),
+        (CONV, nn.MaxPool1d(2), lambda x: x.view(x.size(0), x.size(1), -1)),
+        (CONV, nn.MaxPool1d(2), lambda x: x[:, :, 0]),
+        (CONV, nn.MaxPool2d((1, 2)), lambda x: x[:, None, :, 1]),
+        (CONV, nn.MaxPool2d(2), lambda x: x[:, :4]),
+        (CONV, nn.MaxPool1d(2), lambda x: x.select(2, 0)),
+        (CONV, nn.MaxPool1d(2), lambda x: x.view(2, 4, -1).permute(0, 2, 1)),  # which axis is not known
         (CONV, nn.MaxPool2d(2), lambda x: x.transpose(2, 3)),
         (nn.Linear(8, 8), nn.MaxPool1d(2), lambda x: x.transpose(1, 2)),  # tokens
         (nn.Identity(), nn.MaxPool2d(2), lambda x: x.unsqueeze(1)),  # a spectrogram
