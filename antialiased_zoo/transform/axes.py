@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .activations import function_name, is_activation, is_pointwise
-from .op_readers import view_sizes
+from .op_readers import given_numbers
 from .ops import Op
 
 _SWAPS = ("transpose", "swapaxes", "swapdims")
@@ -69,7 +69,7 @@ def _before(node: fx.Node, axis: int, rank: int) -> tuple[int | None, int]:
         return axis + (axis >= given[0]), rank + 1
     if node.target is operator.getitem and isinstance(node.args[1], tuple):
         return _before_index(node.args[1], axis, rank)
-    if name in _VIEWS and all(_is_size(size, index) for index, size in enumerate(view_sizes(node)[: axis + 1])):
+    if name in _VIEWS and all(_is_size(size, index) for index, size in enumerate(given_numbers(node)[: axis + 1])):
         return axis, rank  # as for a flattened map
     if name in ("flatten", *_REDUCTIONS) and given and axis < min(given):
         return axis, rank  # which is not the rank any more: from here on, only axes counted from the front are read

@@ -149,6 +149,7 @@ def call_reduction(given: dict[str, Any], name: str) -> Op | None:
     dims = dims if isinstance(dims, (tuple, list)) else (dims,)
     if not all(isinstance(dim, int) for dim in dims):
         return None
+    source, dims = _before_permutation(source, dims)
     behind = all(dim < 0 or dim > 2 for dim in dims) and (
         _is_call(source, ("unfold",)) or _is_split(source, whole=True)
     )
@@ -157,12 +158,20 @@ def call_reduction(given: dict[str, Any], name: str) -> Op | None:
     return Op("avgpool" if name in ("mean", "sum") else "maxpool", (), left=_WINDOWS)
 
 
+def _before_permutation(source: Any, dims: Sequence[int]) -> tuple[Any, Sequence[int]]:
+    """What a permutation of axes reads, and its axes that became ``dims``; the same without one."""
+    order: Any = given_numbers(source) if _is_call(source, ("permute",)) else ()
+    if not order or not all(type(axis) is int for axis in order):
+        return source, dims
+    return source.args[0], [order[dim] % len(order) for dim in dims]
+
+
 def _reduces_windows(source: Any, dims: Sequence[int]) -> bool:
     """True if an axis that is reduced has a given length, and seems to be split off the axis before it.
 
     This is for sequences, ``x.view(n, c, -1, 2)``, and for tokens, ``x.transpose(1, 2).reshape(n, -1, 2, c)``.
     """
-    sizes = view_sizes(source) if _is_split(source) else ()
+    sizes = given_numbers(source) if _is_split(source) else ()
     axes = [dim % len(sizes) for dim in dims] if len(sizes) > 3 else []
     first = 2 if axes and _is_call(source.args[0], _REORDERINGS) else 3
     return any(
@@ -205,11 +214,11 @@ def _is_split(value: Any, whole: bool = False) -> bool:
     """
     if not _is_call(value, _SPLITS):
         return False
-    return not whole or function_name(value.target) == "unflatten" or len(view_sizes(value)) > 4
+    return not whole or function_name(value.target) == "unflatten" or len(given_numbers(value)) > 4
 
 
-def view_sizes(view: fx.Node) -> Sequence[Any]:
-    """The sizes that a view is given."""
+def given_numbers(view: fx.Node) -> Sequence[Any]:
+    """The numbers that a view or a permutation is given."""
     sizes: Any = view.args[1:]
     return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
 
