@@ -70,9 +70,7 @@ def class_questions(class_of: ClassOf) -> dict[str, Any]:
     return {
         "isinstance": asks_class(builtins.isinstance, class_of),
         "hasattr": lambda value, name: _has(value, name, class_of),
-        "getattr": lambda value, name, *default: (
-            builtins.getattr(value, name) if not default or _has(value, name, class_of) else default[0]
-        ),
+        "getattr": lambda value, name, *default: _get(value, name, default, class_of),
         "type": _Type(class_of),
     }
 
@@ -122,6 +120,12 @@ def _has(value: Any, name: str, class_of: ClassOf) -> bool:
     if name in vars(value) and name not in ("node", "tracer"):  # the model's code has set it
         return True
     return hasattr(_known(value, f"has {name}", class_of), name)
+
+
+def _get(value: Any, name: str, default: tuple[Any, ...], class_of: ClassOf) -> Any:
+    if not default or not builtins.isinstance(value, fx.Proxy):
+        return getattr(value, name, *default)
+    return getattr(value, name) if _has(value, name, class_of) else default[0]
 
 
 def _known(value: fx.Proxy, question: str, class_of: ClassOf) -> type:

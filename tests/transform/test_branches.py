@@ -216,6 +216,23 @@ def test_a_tensor_has_the_attributes_that_code_gave_it_and_no_others() -> None:
     torch.testing.assert_close(az.antialias(net, 1)(X), net(X))
 
 
+def test_attributes_of_other_objects_are_asked_for_once() -> None:
+    class Reads(Net):
+        asked = traced = 0
+
+        @property
+        def scale(self) -> float:
+            type(self).asked += 1
+            return 2.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            type(self).traced += 1
+            return self.act(self.down(self.stem(x))) * getattr(self, "scale", 1.0)
+
+    az.plan(Reads())
+    assert Reads.asked == Reads.traced > 0
+
+
 LAYERS = [nn.LayerNorm(8), nn.Dropout(), nn.MaxPool2d(2), nn.Identity(), nn.ZeroPad2d(1), nn.AdaptiveMaxPool2d(1)]
 
 
