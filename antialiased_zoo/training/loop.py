@@ -110,8 +110,8 @@ class Trainer:
             :attr:`result`, in evaluation mode.
 
         Raises:
-            ValueError: There are fewer images than one batch, or the batch cannot be divided equally
-                among the processes.
+            ValueError: There are fewer images than one batch, the batch cannot be divided equally
+                among the processes, or the network returns no tensor.
             DivergedError: The loss is no longer finite.
         """
         while self.epoch < self.recipe.epochs:
@@ -140,7 +140,7 @@ class Trainer:
         for part, (some, answers) in enumerate(parts):
             with self._without_sync(part < len(parts) - 1):
                 with self.how.autocast():
-                    outputs = self._wrapped(some.contiguous(memory_format=self.how.memory_format))
+                    outputs = _logits(self._wrapped(some.contiguous(memory_format=self.how.memory_format)))
                     loss = self.loss(outputs, answers)
                 self.scaler.scale(loss * (len(some) / len(images))).backward()
             right = (outputs.detach().argmax(1) == answers).sum()
@@ -242,6 +242,15 @@ class Trainer:
         self.log = state["log"]
         if self.how.first:
             self._sums.copy_(state["sums"])
+
+
+def _logits(outputs: Any) -> Tensor:
+    if isinstance(outputs, Tensor):
+        return outputs
+    raise ValueError(
+        f"in training the network returns an object of type {type(outputs).__name__}, not a tensor of logits: build it "
+        "without auxiliary classifiers (GoogLeNet, Inception: --model-args aux_logits=False)"
+    )
 
 
 @torch.no_grad()  # not inference_mode: what a network keeps from such a pass could not be trained with

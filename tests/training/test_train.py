@@ -254,6 +254,16 @@ def test_a_recipe_of_numpys_numbers_can_be_resumed(folder, tmp_path):
         trainer(folder, tmp_path, dataclasses.replace(TINY, **numbers), seed=np.int64(1)).fit()
 
 
+def test_a_network_with_more_outputs_in_training_is_refused(folder, tmp_path):
+    class Auxiliary(nn.Sequential):
+        def forward(self, x):
+            logits = super().forward(x)
+            return (logits, logits) if self.training else logits
+
+    with pytest.raises(ValueError, match=r"in training the network returns an object of type tuple.*aux_logits=False"):
+        trainer(folder, tmp_path, TINY, Auxiliary(*small_net())).fit()
+
+
 def test_a_changed_recipe_is_named_by_what_changed(folder, tmp_path):
     trainer(folder, tmp_path).fit()
     other = dataclasses.replace(TINY, lr=0.7)
