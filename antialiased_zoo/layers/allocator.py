@@ -29,7 +29,7 @@ def keep_freed_memory(keep: bool = True) -> bool:
             off until the process ends.)
 
     Returns:
-        True if the settings were made; False if there is no ``mallopt`` (macOS, Windows, musl).
+        True if the settings were made; False if ``mallopt`` refuses them or is missing (macOS, Windows, musl).
 
     Example:
         >>> keep_freed_memory() == keep_freed_memory(False)
