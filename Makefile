@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 # The oldest packages that setup.cfg allows, in an environment of their own; but for huggingface_hub, since no version of
-# transformers, which the tests need too, takes the oldest. Of two processes with torch 2.6, one now and then does not end.
+# transformers, which the tests need too, takes the oldest. Without the tests of two processes, which torch 2.6 may not
+# end (docs/deploy.md).
 OLDEST = .venv-oldest
 CORE = tests/layers tests/inference/test_folding.py tests/inference/test_packed_conv.py tests/transform/test_transform.py \
 	tests/transform/test_planner.py tests/transform/test_reasons.py tests/transform/test_following.py \
