@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .activations import ACTIVATIONS, NORMS, function_name
+from .activations import function_name, registered_activations
 
 _SEVERAL = frozenset(
     [
         "aminmax",
+        "broadcast_tensors",
         "chunk",
         "cummax",
         "cummin",
@@ -35,10 +36,10 @@ _SEVERAL = frozenset(
         "std_mean",
         "svd",
         "tensor_split",
-        "tolist",
         "topk",
         "unbind",
         "unique",
+        "unique_consecutive",
         "unsafe_chunk",
         "unsafe_split",
         "var_mean",
@@ -46,7 +47,7 @@ _SEVERAL = frozenset(
     ]
 )
 _NUMBERS = frozenset(["dim", "element_size", "ndimension", "nelement", "numel", "storage_offset"])
-_OTHER = frozenset(["get_device", "is_complex", "is_contiguous", "is_floating_point", "item", "stride", "type"])
+_OTHER = frozenset(["allclose", "equal", "get_device", "item", "numpy", "stride", "tolist", "type"])
 _ATTRIBUTES: dict[str, type] = {
     "shape": torch.Size,
     "ndim": int,
@@ -54,9 +55,9 @@ _ATTRIBUTES: dict[str, type] = {
     "dtype": torch.dtype,
     **dict.fromkeys(("T", "mT", "H", "mH", "data", "real", "imag"), torch.Tensor),
 }
+_LIBRARIES = ("torch.nn.modules.", "antialiased_zoo.layers.")
 # Torch's modules that return several tensors, and those that may.
 _SEVERAL_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.AdaptiveLogSoftmaxWithLoss)
-
 
 ClassOf = Callable[[fx.Node], type | None]
 
@@ -67,8 +68,10 @@ def class_questions(class_of: ClassOf) -> dict[str, Any]:
     Args:
         class_of: Returns the class of a node's value; None if it is not known.
     """
+    asks = asks_class(builtins.isinstance, class_of)
     return {
-        "isinstance": asks_class(builtins.isinstance, class_of),
+        "isinstance": asks,
+        "callable": lambda value: asks(value, Callable),
         "hasattr": lambda value, name: _has(value, name, class_of),
         "getattr": lambda value, name, *default: _get(value, name, default, class_of),
         "type": _Type(class_of),
@@ -86,8 +89,11 @@ def asks_class(real: Callable[..., bool], class_of: ClassOf) -> Callable[..., bo
     def answer(value: Any, asked: Any = torch.Tensor) -> bool:
         if not builtins.isinstance(value, fx.Proxy):
             return real(value, asked) if real is builtins.isinstance else real(value)
-        if builtins.isinstance(value, asked) or _is_never(asked):
-            return builtins.isinstance(value, asked)
+        classes = asked if builtins.isinstance(asked, tuple) else (asked,)
+        if fx.Proxy in classes:  # asks whether it is traced
+            return True
+        if all(map(_is_never, classes)):
+            return False
         return issubclass(_known(value, f"is a {getattr(asked, '__name__', asked)}", class_of), asked)
 
     return answer
@@ -119,7 +125,8 @@ def _has(value: Any, name: str, class_of: ClassOf) -> bool:
         return hasattr(value, name)
     if name in vars(value) and name not in ("node", "tracer"):  # the model's code has set it
         return True
-    return hasattr(_known(value, f"has {name}", class_of), name)
+    # Not hasattr(): a class also has the attributes of `type`, which its objects lack.
+    return any(name in vars(cls) for cls in _known(value, f"has {name}", class_of).__mro__)
 
 
 def _get(value: Any, name: str, default: tuple[Any, ...], class_of: ClassOf) -> Any:
@@ -136,9 +143,8 @@ def _known(value: fx.Proxy, question: str, class_of: ClassOf) -> type:
 
 
 def _is_never(asked: Any) -> bool:
-    """True for classes that no value of a graph has."""
-    asked = asked if builtins.isinstance(asked, tuple) else (asked,)
-    return all(builtins.isinstance(cls, type) and issubclass(cls, (nn.Module, str)) for cls in asked)
+    """True for a class that no value of a graph has."""
+    return builtins.isinstance(asked, type) and issubclass(asked, (nn.Module, str, fx.Proxy))
 
 
 def value_class(
@@ -161,26 +167,39 @@ def value_class(
     if node.op == "get_attr":
         return type(attribute(node))
     if node.op == "call_module":
-        return torch.Tensor if _returns_tensor(module(node)) else None
+        called = module(node)
+        if isinstance(called, nn.Identity):
+            return of(node.args[0]) if node.args else None
+        return torch.Tensor if _returns_tensor(called) else None
     if node.op == "call_method":
-        return _of_method(str(node.target), len(node.args), of(node.args[0]))
+        return _of_method(node, of(node.args[0]))
     return _of_function(node, of)
 
 
 def _returns_tensor(module: nn.Module) -> bool:
-    """True for torch's own layers that return one tensor; a class derived from one may return anything."""
-    if isinstance(module, (*NORMS, *ACTIVATIONS)):
+    """True for layers of torch and this package that return one tensor; one derived from them may return anything."""
+    if isinstance(module, registered_activations()):
         return True
-    plain = "forward" not in vars(module) and str(type(module).forward.__module__).startswith("torch.nn.modules.")
+    plain = "forward" not in vars(module) and str(type(module).forward.__module__).startswith(_LIBRARIES)
     return plain and not isinstance(module, _SEVERAL_MODULES) and not getattr(module, "return_indices", False)
 
 
-def _of_method(name: str, arguments: int, owner: type | None) -> type | None:
-    if owner is None or not issubclass(owner, torch.Tensor) or name in _SEVERAL | _OTHER:
+def _of_method(node: fx.Node, owner: type | None) -> type | None:
+    name = str(node.target)
+    if owner is None or not issubclass(owner, torch.Tensor):
         return None
     if name == "size":
-        return torch.Size if arguments == 1 else int
-    return int if name in _NUMBERS else torch.Tensor
+        return torch.Size if len(node.args) == 1 else int
+    return _returned(name, node)
+
+
+def _returned(name: str, node: fx.Node) -> type | None:
+    """The class of what a function or method of torch returns."""
+    if name in _NUMBERS:
+        return int
+    several = name in _SEVERAL or name.endswith("_with_indices") or "as_tuple" in node.kwargs
+    positions = name == "where" and len(node.args) + len(node.kwargs) == 1  # along each axis
+    return None if several or positions or name in _OTHER or name.startswith("is_") else torch.Tensor
 
 
 def _of_function(node: fx.Node, of: Callable[[Any], type | None]) -> type | None:
@@ -189,11 +208,13 @@ def _of_function(node: fx.Node, of: Callable[[Any], type | None]) -> type | None
         owner = of(first)
         return _ATTRIBUTES.get(str(rest[0])) if owner and issubclass(owner, torch.Tensor) else None
     if str(getattr(node.target, "__module__", "")) == "_operator":
-        return _of_item(first, rest[0], of) if node.target is operator.getitem else _of_numbers([first, *rest], of)
+        if node.target is operator.getitem:
+            return _of_item(first, rest[0], of)
+        return _of_numbers([first, *rest], float if node.target is operator.truediv else int, of)
     if getattr(node.target, "__name__", "") == "read_by_hooks":
         return of(first)
     name = function_name(node.target)
-    return torch.Tensor if name and name not in _SEVERAL and str(node.target.__module__).startswith("torch") else None
+    return _returned(name, node) if name and str(node.target.__module__).startswith("torch") else None
 
 
 def _of_item(whole: Any, index: Any, of: Callable[[Any], type | None]) -> type | None:
@@ -206,11 +227,11 @@ def _of_item(whole: Any, index: Any, of: Callable[[Any], type | None]) -> type |
     return torch.Tensor if issubclass(owner, torch.Tensor) else None
 
 
-def _of_numbers(operands: list[Any], of: Callable[[Any], type | None]) -> type | None:
+def _of_numbers(operands: list[Any], number: type, of: Callable[[Any], type | None]) -> type | None:
     classes = [of(value) for value in operands]
     if any(cls is not None and issubclass(cls, torch.Tensor) for cls in classes):
         return torch.Tensor
-    return int if all(cls is int for cls in classes) else None
+    return number if all(cls is int for cls in classes) else None
 
 
 def split_count(node: fx.Node) -> int | None:
