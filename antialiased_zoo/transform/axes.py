@@ -1,9 +1,10 @@
-"""Which axis of a convolution's map a pool strides along, read back through the ops that move axes."""
+"""Which axis of a convolution's map a pool strides along, followed through the ops that move axes."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from torch import fx, nn
@@ -14,13 +15,18 @@ from .op_readers import given_numbers
 from .ops import Op
 
 _SWAPS = ("transpose", "swapaxes", "swapdims")
+_MOVES = ("movedim", "moveaxis")
 _SAME = ("contiguous", "clone", "relu", "relu6", "gelu", "silu", "leaky_relu", "elu", "sigmoid", "tanh", "hardswish")
 _VIEWS = ("view", "reshape")
 _REDUCTIONS = ("mean", "sum", "amax", "amin")
 _CHANNELS = 1
 
+# For each axis of a value, the axis of the nearest convolution's map that it is; None for another axis.
+Axes = list[int | None]
+Modules = Callable[[fx.Node], nn.Module | None]
 
-def pools_channels(node: fx.Node, op: Op, module: Callable[[fx.Node], nn.Module | None]) -> bool:
+
+def pools_channels(node: fx.Node, op: Op, module: Modules) -> bool:
     """True if a pool strides along the channels of a convolution's map, as a maxout does.
 
     Args:
@@ -28,73 +34,94 @@ def pools_channels(node: fx.Node, op: Op, module: Callable[[fx.Node], nn.Module 
         op: The pool's `Op`.
         module: Returns the module that a node calls, or None.
     """
-    rank = len(op.stride) + 2
-    source = node.all_input_nodes[0] if node.all_input_nodes else None
-    return any(
-        stride > 1 and _axis_of_map(source, 2 + axis, rank, module) == _CHANNELS
-        for axis, stride in enumerate(op.stride)
-    )
+    axes = _axes(node.all_input_nodes[0], module) if node.all_input_nodes else []
+    spatial = axes[-len(op.stride) :] if op.stride else []
+    return any(stride > 1 and axis == _CHANNELS for stride, axis in zip(op.stride, spatial, strict=False))
 
 
-def _axis_of_map(
-    node: fx.Node | None, axis: int | None, rank: int, module: Callable[[fx.Node], nn.Module | None]
-) -> int | None:
-    """The axis of the nearest convolution's map that became an axis of a node's value; None if that is not known."""
-    while node is not None and axis is not None:
-        called = module(node)
-        if isinstance(called, _ConvNd):
-            return axis
-        if called is None:
-            axis, rank = _before(node, axis, rank)
-        elif not (is_activation(called) or is_pointwise(called)):
-            return None
-        node = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-    return None
+def _axes(node: fx.Node, module: Modules) -> Axes:
+    """The axes of a node's value; empty if they are not known."""
+    passed: list[fx.Node] = []
+    while not isinstance(called := module(node), _ConvNd):
+        moves = called is None or is_activation(called) or is_pointwise(called)
+        if not moves or not node.args or not isinstance(node.args[0], fx.Node):
+            return []
+        passed.append(node)
+        node = node.args[0]
+    axes: Axes = [*range(2 + len(called.kernel_size))]
+    for function in (node for node in reversed(passed) if module(node) is None):
+        axes = _moved(function, axes, module)
+    return axes
 
 
-def _before(node: fx.Node, axis: int, rank: int) -> tuple[int | None, int]:
-    """The axis of a function's input that became an axis of its value, and the input's rank; None if unknown."""
+def _moved(node: fx.Node, axes: Axes, module: Modules) -> Axes:
+    """The axes of a function's value, told from those of its input."""
     name, given = function_name(node.target), _numbers(node)
     if name in _SAME:
-        return axis, rank
-    if name in _SWAPS and len(given) == 2:
-        one, other = (dim % rank for dim in given)
-        return {one: other, other: one}.get(axis, axis), rank
-    if name == "permute" and len(given) == rank:
-        return given[axis] % rank, rank
-    if name == "unsqueeze" and len(given) == 1:
-        new = given[0] % rank
-        return None if axis == new else axis - (axis > new), rank - 1
-    if name in ("squeeze", "select") and given and given[0] >= 0 and (name == "select" or len(given) == 1):
-        return axis + (axis >= given[0]), rank + 1
+        return axes
     if node.target is operator.getitem and isinstance(node.args[1], tuple):
-        return _before_index(node.args[1], axis, rank)
-    if name in _VIEWS and all(_is_size(size, index) for index, size in enumerate(given_numbers(node)[: axis + 1])):
-        return axis, rank  # as for a flattened map
-    if name in ("flatten", *_REDUCTIONS) and given and axis < min(given):
-        return axis, rank  # which is not the rank any more: from here on, only axes counted from the front are read
-    return None, rank
+        return _indexed(node.args[1], axes)
+    if name in _VIEWS:
+        return _viewed([_axis_of_size(size, module) for size in given_numbers(node)], axes)
+    given = given[:1] if name == "select" else given  # the other is the position
+    rank = len(axes) + (name == "unsqueeze")
+    if not given or not all(-rank <= axis < rank for axis in given):
+        return []
+    one, *others = dims = [axis % rank for axis in given]
+    if name == "permute" and len(dims) == rank:
+        return [axes[axis] for axis in dims]
+    if name in _SWAPS and len(dims) == 2:
+        swapped = {one: others[0], others[0]: one}
+        return [axes[swapped.get(axis, axis)] for axis in range(rank)]
+    if name in _MOVES and len(dims) == 2:
+        rest = axes[:one] + axes[one + 1 :]
+        return [*rest[: others[0]], axes[one], *rest[others[0] :]]
+    if name == "unsqueeze":
+        return [*axes[:one], None, *axes[one:]]
+    if name == "flatten":
+        return [*axes[:one], None, *axes[(others[0] if others else rank - 1) + 1 :]]
+    if name not in ("squeeze", "select", *_REDUCTIONS):
+        return []
+    if node.kwargs.get("keepdim"):
+        return [None if axis in dims else of for axis, of in enumerate(axes)]
+    return [of for axis, of in enumerate(axes) if axis not in dims]
 
 
-def _before_index(index: Sequence[Any], axis: int, rank: int) -> tuple[int | None, int]:
-    """`_before` for an indexing expression of slices, integers and new axes."""
-    if not all(part is None or isinstance(part, (slice, int)) for part in index):
-        return None, rank
-    taken = [part for part in index if part is not None]
-    kept = iter([at for at, part in enumerate(taken) if isinstance(part, slice)])
-    axes = [None if part is None else next(kept) for part in index if not isinstance(part, int)]
-    axes += range(len(taken), len(taken) + rank)
-    return axes[axis], rank + len(taken) - len(index) + sum(isinstance(part, int) for part in index)
+def _indexed(index: Sequence[Any], axes: Axes) -> Axes:
+    """`_moved` for an indexing expression of slices, integers, new axes and an ellipsis."""
+    if not all(part is None or type(part) in (slice, int, type(...)) for part in index):
+        return []
+    at = index.index(...) if ... in index else len(index)
+    whole = [slice(None)] * (len(axes) - sum(type(part) in (slice, int) for part in index))
+    left = iter(axes)
+    found = [(part, None if part is None else next(left)) for part in (*index[:at], *whole, *index[at + 1 :])]
+    return [axis for part, axis in found if type(part) is not int]
 
 
-def _is_size(value: Any, axis: int) -> bool:
-    """True for a node that reads a map's size along an axis."""
-    if not isinstance(value, fx.Node):
-        return False
-    if value.target is operator.getitem:
-        sizes = function_name(getattr(value.args[0], "target", "")) in ("getattr", "size")
-        return sizes and value.args[1:] == (axis,)
-    return function_name(value.target) == "size" and value.args[1:] == (axis,)
+def _viewed(sizes: Sequence[int | None], axes: Axes) -> Axes:
+    """`_moved` for a view to sizes of these axes: it keeps the first and the last axes whose sizes it is given."""
+    first = _same(sizes, axes)
+    last = _same(sizes[first:][::-1], axes[first:][::-1])
+    return [*sizes[:first], *[None] * (len(sizes) - first - last), *sizes[len(sizes) - last :]]
+
+
+def _same(sizes: Sequence[int | None], axes: Axes) -> int:
+    """How many of the first sizes are those of the first axes."""
+    return len([*takewhile(lambda pair: pair[0] is not None and pair[0] == pair[1], zip(sizes, axes, strict=False))])
+
+
+def _axis_of_size(value: Any, module: Modules) -> int | None:
+    """The axis of a convolution's map whose size a node reads; None if that is not known."""
+    shape = value.args[0] if getattr(value, "target", None) is operator.getitem else value
+    if not isinstance(shape, fx.Node) or function_name(shape.target) not in ("getattr", "size"):
+        return None
+    (source, *_), axis = shape.args, value.args[-1]
+    if not isinstance(source, fx.Node) or type(axis) is not int:
+        return None
+    axes = _axes(source, module)
+    if not axes:  # batches keep their size
+        return 0 if axis == 0 else None
+    return axes[axis] if -len(axes) <= axis < len(axes) else None
 
 
 def _numbers(node: fx.Node) -> Sequence[int]:

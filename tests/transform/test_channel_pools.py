@@ -38,12 +38,22 @@ CONV = nn.Conv2d(3, 8, 3, padding=1)
         (nn.MaxPool1d(2), lambda x: x[:, :, 0].permute(0, 2, 1)),
         (nn.MaxPool3d((2, 1, 1)), lambda x: x[:, None]),
         (nn.MaxPool2d((2, 1)), lambda x: x[:, None, :, 1]),
+        (nn.MaxPool1d(2), lambda x: x[..., 0].permute(0, 2, 1)),
+        (nn.MaxPool1d(2), lambda x: x.mean(-1, keepdim=True).squeeze(-1).transpose(1, 2)),
+        (nn.MaxPool1d(2), lambda x: x.transpose(-1, -2).flatten(2).transpose(1, 2)),
+        (nn.MaxPool1d(2), lambda x: x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1])),
+        (nn.MaxPool2d((1, 2)), lambda x: x.movedim(1, -1)),
+        (nn.MaxPool2d((1, 2)), lambda x: x.movedim(-1, 1).movedim(2, -1)),
     ],
 )
 def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor], Tensor]) -> None:
     net, x = Pooled(CONV, pool, before), torch.randn(2, 3, 8, 8)
     (site,) = az.plan(net).sites
     assert site.reason == "pools over channels, not along an image axis"
+    number = before(torch.arange(8.0).view(1, 8, 1, 1).expand(2, 8, 8, 8))  # each value is its channel's number
+    strides = pool.stride
+    strides = strides if isinstance(strides, tuple) else (strides,)
+    assert any(stride > 1 and number.diff(dim=axis - len(strides)).any() for axis, stride in enumerate(strides))
     assert torch.equal(az.antialias(net)(x), net(x))
 
 
@@ -59,6 +69,11 @@ def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor]
         (CONV, nn.MaxPool1d(2), lambda x: x.select(2, 0)),
         (CONV, nn.MaxPool1d(2), lambda x: x.view(2, 4, -1).permute(0, 2, 1)),  # which axis is not known
         (CONV, nn.MaxPool2d(2), lambda x: x.transpose(2, 3)),
+        (CONV, nn.MaxPool1d(2), lambda x: x.transpose(-1, -2).mean(3)),
+        (CONV, nn.MaxPool1d(2), lambda x: x.reshape(x.shape[0], -1, x.shape[1])),  # no permutation: mixed axes
+        (CONV, nn.MaxPool1d(2), lambda x: x.permute(0, 1, 3, 2).reshape(x.size(0), -1, x.size(2))),
+        (CONV, nn.MaxPool2d(2), lambda x: x.movedim(2, 3)),
+        (CONV, nn.MaxPool2d(2), lambda x: x[..., 1:, :]),
         (nn.Linear(8, 8), nn.MaxPool1d(2), lambda x: x.transpose(1, 2)),  # tokens
         (nn.Identity(), nn.MaxPool2d(2), lambda x: x.unsqueeze(1)),  # a spectrogram
     ],
