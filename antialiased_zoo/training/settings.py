@@ -57,7 +57,7 @@ def merge_settings(own: Mapping[str, Any], more: Mapping[str, Any] | None) -> St
 
 
 def plain(value: Any, name: str) -> Any:
-    """Returns a setting as a checkpoint can hold it: NumPy's numbers become Python's, and paths text.
+    """Returns a setting as a checkpoint can hold it: numbers of NumPy and tensors become Python's, and paths text.
 
     Args:
         value: The setting.
@@ -67,13 +67,13 @@ def plain(value: Any, name: str) -> Any:
         ValueError: A checkpoint cannot hold it.
     """
     if isinstance(value, Mapping):
-        return {key: plain(one, f"{name}[{key!r}]") for key, one in value.items()}
+        return {plain(key, f"a key of {name}"): plain(one, f"{name}[{key!r}]") for key, one in value.items()}
     if type(value) in (list, tuple):
         return type(value)(plain(one, name) for one in value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if type(value).__module__ == "numpy":
-        return value.tolist()
+    if hasattr(value, "tolist") and not isinstance(value, type):
+        value = value.tolist()  # NumPy's dates become dates, which are refused below
     stored = io.BytesIO()
     try:
         torch.save(value, stored)

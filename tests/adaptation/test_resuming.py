@@ -46,6 +46,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path: Path, after: in
 
 SETTINGS = {"lr": np.float64(1e-3), "ema": np.float32(0.5), "seed": np.int64(3), "circular": np.float64(0.5)}
 MORE = {"photos": Path("photos"), "sizes": np.array([3, 4]), "inner": {"count": np.int64(7)}, "dtype": torch.float32}
+MORE |= {"weights": torch.tensor([0.5, 1.5]), "classes": {np.int64(1): "cat"}}
 
 
 def test_a_run_goes_on_whatever_types_its_settings_have(tmp_path: Path) -> None:
@@ -59,8 +60,9 @@ def test_a_run_goes_on_whatever_types_its_settings_have(tmp_path: Path) -> None:
 
 def test_what_no_checkpoint_can_hold_is_refused_before_the_work(tmp_path: Path) -> None:
     student, teacher = pair()
-    for value in (date(2026, 1, 1), {"inner": [date(2026, 1, 1)]}):
-        with pytest.raises(ValueError, match=r"identity's day.* is a date, which no checkpoint can hold"):
+    day = date(2026, 1, 1)
+    for value in (day, {"inner": [day]}, {day: 1}, np.datetime64(day), np.array([day]), np.float32):
+        with pytest.raises(ValueError, match=r"identity's day.* is a (date|list|type), which no checkpoint can hold"):
             az.distill(student, teacher, dying(0), steps=1, folder=tmp_path, identity={"day": value})
 
 
