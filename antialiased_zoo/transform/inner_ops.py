@@ -26,14 +26,18 @@ def inner_ops(module: nn.Module) -> Plan:
         return Plan()
     own, reason = read_module(module), _REASON.format(type(module).__name__)
     try:
-        ops = list(_traced(first_reading(module, part=True), own))
-        note = ""
+        flow = first_reading(module, part=True)
+        ops, unread = [*_traced(flow, own)], flow.opaque
     except UntraceableError as error:
-        ops = [(name, op) for name, inner in module.named_modules() if name and (op := read_module(inner)) is not None]
-        note = f"{type(module).__name__} cannot be traced ({error}): only the modules in it were read"
-        note = note if _names_striding(module) else ""
+        ops, unread = [], {"": str(error)}
+    notes = []
+    for path, why in unread.items():
+        part, prefix = module.get_submodule(path), f"{path}: " if path else ""
+        ops += _held(part, path)
+        if _names_striding(part):
+            notes.append(f"{prefix}{type(part).__name__} cannot be traced ({why}): only the modules in it were read")
     sites = (Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason) for name, op in ops)
-    return Plan(tuple(site for site in sites if max(site.stride, default=2) > 1), (note,) if note else ())
+    return Plan(tuple(site for site in sites if max(site.stride, default=2) > 1), tuple(notes))
 
 
 def _traced(flow: Dataflow, own: Op | None) -> Iterator[tuple[str, Op]]:
@@ -46,6 +50,13 @@ def _traced(flow: Dataflow, own: Op | None) -> Iterator[tuple[str, Op]]:
             yield str(node.target), op
         elif own is None or (op.kind, op.stride) != (own.kind, own.stride):
             yield f"{flow.owner(node)}:{node.name}", op
+
+
+def _held(module: nn.Module, path: str) -> Iterator[tuple[str, Op]]:
+    for name, inner in module.named_modules(prefix=path):
+        op = read_module(inner) if inner is not module else None
+        if op is not None:
+            yield name, op
 
 
 def _names_striding(module: nn.Module) -> bool:

@@ -229,7 +229,8 @@ def _read_parts(model: nn.Module, work: _Work, image: int, hidden: frozenset[int
             reason = "called by code that cannot be traced: what follows it is not known"
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
-        found = _joined(found, inner_ops(child), name)
+        if op is not None or up is not None:  # otherwise it has been read
+            found = _joined(found, inner_ops(child), name)
     found = _called_one_by_one(model, found)
     # Code that cannot be traced may read a pool's class or stride: pools stay.
     sites = [_within(site, "'s own code may read") or site for site in found.sites]

@@ -179,6 +179,26 @@ class Holding(nn.Conv2d):
         return self.pool(super().forward(x) if low is None else super().forward(x) + low)
 
 
+class Attention(nn.Module):
+    """Cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x) if x.sum() > 0 else x
+
+
+class Attending(nn.Conv2d):
+    def __init__(self, *args: int) -> None:
+        super().__init__(*args)
+        self.attention = Attention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.attention(x))
+
+
 class TwoMaps(nn.Conv2d):
     """Needs its second argument, as octave convolutions do."""
 
@@ -197,6 +217,7 @@ INSIDE = {
     Slicing: ("1:getitem", "slice"),
     Holding: ("1.pool", "maxpool"),
     TwoMaps: ("1:avg_pool2d", "avgpool"),
+    Attending: ("1.attention.pool", "avgpool"),
 }
 
 
@@ -213,6 +234,21 @@ def test_what_strides_inside_a_forward_of_its_own_is_listed(
     (site,) = az.plan(Net(nn.Conv2d(3, 4, 1), op)).sites
     assert (site.name, site.kind, site.placement) == (*found, None)
     assert f"inside the forward of a {make.__name__}" in site.reason
+
+
+@pytest.mark.parametrize("upsample", [None, 3])
+@pytest.mark.parametrize("traced", [True, False])
+def test_what_strides_inside_a_transposed_convolution_is_listed_once(traced: bool, upsample: int | None) -> None:
+    class Reduces(nn.ConvTranspose2d):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(F.avg_pool2d(x, 2))
+
+    class Net(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if traced or x.sum() > 0 else x
+
+    sites = az.plan(Net(nn.Conv2d(3, 4, 1), Reduces(4, 4, 2, 2)), upsample=upsample).sites
+    assert [site.name for site in sites if site.kind == "avgpool"] == ["1:avg_pool2d"]
 
 
 def test_a_forward_of_its_own_that_cannot_be_traced_is_noted_if_it_may_stride() -> None:
