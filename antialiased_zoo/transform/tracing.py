@@ -41,8 +41,9 @@ from .value_classes import asks_class, class_questions, split_count, value_class
 
 # Modules that the plan looks for or knows, so they need not be traced into.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
-_IS_TENSOR = torch.is_tensor  # while a trace replaces the name
 _SIZED = ("empty", "ones", "rand", "randn", "zeros")  # torch's functions that take sizes one by one
+# The names of torch's functions that a trace replaces, by the ids of the functions themselves.
+_REPLACED = {id(getattr(torch, name)): name for name in ("is_tensor", *_SIZED)}
 _KNOWN_FORWARDS = frozenset(vars(cls).get("forward") for cls in ACTIVATIONS)
 # Wrappers that call the module they hold, and the name of the attribute that holds it.
 _WRAPPERS: dict[type[nn.Module], str] = {
@@ -135,9 +136,8 @@ class Tracer(fx.Tracer):
         with _ONE_TRACE, PutBack(model) as outside, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
             self._prepare_answers(model, None if part else torch.Tensor)
-            self._patcher.patch(vars(torch), "is_tensor", self._is_tensor)
-            for name in _SIZED:
-                self._patcher.patch(vars(torch), name, _with_sizes(getattr(torch, name)))
+            for name, answer in self._torchs.items():
+                self._patcher.patch(vars(torch), name, answer)
             for namespace in outside.namespaces:
                 self.wrap_math(namespace)
                 for name, value in replacements(namespace):
@@ -153,12 +153,14 @@ class Tracer(fx.Tracer):
         return self.graph
 
     def _prepare_answers(self, model: nn.Module, given: type | None) -> None:
-        """Make what answers for `isinstance`, `torch.is_tensor` and the like."""
+        """Make what answers for `isinstance` and the like, and for functions of torch, by their names."""
 
         def class_of(node: fx.Node) -> type | None:
             return value_class(node, lambda n: model.get_submodule(str(n.target)), self._attribute, given)
 
-        self._answers, self._is_tensor = class_questions(class_of), asks_class(_IS_TENSOR, class_of)
+        self._answers = class_questions(class_of)
+        self._torchs = {name: _with_sizes(getattr(torch, name)) for name in _SIZED}
+        self._torchs["is_tensor"] = asks_class(torch.is_tensor, class_of)
 
     def _attribute(self, node: fx.Node) -> Any:
         return operator.attrgetter(str(node.target))(self.root)
@@ -188,13 +190,14 @@ class Tracer(fx.Tracer):
         return args, kwargs
 
     def wrap_math(self, namespace: dict[str, Any]) -> None:
-        """Let the ``math`` functions in a namespace, `len`, and questions for a value's class, take proxies."""
+        """Let a namespace's questions for a value's class, `len`, and functions of ``math`` and torch take proxies."""
         if id(namespace) not in self._wrapped and not str(namespace.get("__name__")).startswith("torch."):
             for name, answer in {**self._answers, "len": _length}.items():
                 if namespace.get(name, builtin := getattr(builtins, name)) is builtin:  # not a name of the code's own
                     self._patcher.patch(namespace, name, answer)
-            for name in [name for name, value in namespace.items() if value is _IS_TENSOR]:
-                self._patcher.patch(namespace, name, self._is_tensor)
+            imported = [(name, _REPLACED[id(value)]) for name, value in namespace.items() if id(value) in _REPLACED]
+            for name, function in imported:
+                self._patcher.patch(namespace, name, self._torchs[function])
         self._wrapped.add(id(namespace))
         wrap_functions(self._patcher, namespace, self._autowrap_function_ids)
 
