@@ -13,9 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 from .activations import function_name, is_activation, is_pointwise
 from .op_readers import given_numbers
 from .ops import Op
+from .reorderings import reordered
 
-_SWAPS = ("transpose", "swapaxes", "swapdims")
-_MOVES = ("movedim", "moveaxis")
 _SAME = ("contiguous", "clone", "relu", "relu6", "gelu", "silu", "leaky_relu", "elu", "sigmoid", "tanh", "hardswish")
 _VIEWS = ("view", "reshape")
 _REDUCTIONS = ("mean", "sum", "amax", "amin")
@@ -68,20 +67,12 @@ def _moved(node: fx.Node, axes: Axes, module: Modules) -> Axes:
     if not given or not all(-rank <= axis < rank for axis in given):
         return []
     one, *others = dims = [axis % rank for axis in given]
-    if name == "permute" and len(dims) == rank:
-        return [axes[axis] for axis in dims]
-    if name in _SWAPS and len(dims) == 2:
-        swapped = {one: others[0], others[0]: one}
-        return [axes[swapped.get(axis, axis)] for axis in range(rank)]
-    if name in _MOVES and len(dims) == 2:
-        rest = axes[:one] + axes[one + 1 :]
-        return [*rest[: others[0]], axes[one], *rest[others[0] :]]
     if name == "unsqueeze":
         return [*axes[:one], None, *axes[one:]]
     if name == "flatten":
         return [*axes[:one], None, *axes[(others[0] if others else rank - 1) + 1 :]]
     if name not in ("squeeze", "select", *_REDUCTIONS):
-        return []
+        return reordered(name, given, axes)
     if node.kwargs.get("keepdim"):
         return [None if axis in dims else of for axis, of in enumerate(axes)]
     return [of for axis, of in enumerate(axes) if axis not in dims]

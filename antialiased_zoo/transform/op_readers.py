@@ -14,6 +14,7 @@ from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 from ..layers import Window
 from .activations import function_name
 from .ops import Op
+from .reorderings import reordered
 
 _ADAPTIVE = "pools to a given size: its windows depend on the input's size"
 _SLICE = "selects positions by index, perhaps not along an image axis"
@@ -149,7 +150,7 @@ def call_reduction(given: dict[str, Any], name: str) -> Op | None:
     dims = dims if isinstance(dims, (tuple, list)) else (dims,)
     if not all(isinstance(dim, int) for dim in dims):
         return None
-    source, dims = _before_permutation(source, dims)
+    source, dims = _before_reordering(source, dims)
     behind = all(dim < 0 or dim > 2 for dim in dims) and (
         _is_call(source, ("unfold",)) or _is_split(source, whole=True)
     )
@@ -158,12 +159,15 @@ def call_reduction(given: dict[str, Any], name: str) -> Op | None:
     return Op("avgpool" if name in ("mean", "sum") else "maxpool", (), left=_WINDOWS)
 
 
-def _before_permutation(source: Any, dims: Sequence[int]) -> tuple[Any, Sequence[int]]:
-    """What a permutation of axes reads, and its axes that became ``dims``; the same without one."""
-    order: Any = given_numbers(source) if _is_call(source, ("permute",)) else ()
-    if not order or not all(type(axis) is int for axis in order):
+def _before_reordering(source: Any, dims: Sequence[int]) -> tuple[Any, Sequence[int]]:
+    """What a function that reorders axes reads, and its axes that became ``dims``; the same without one."""
+    if not _is_call(source, _REORDERINGS):
         return source, dims
-    return source.args[0], [order[dim] % len(order) for dim in dims]
+    given, name, before = given_numbers(source), function_name(source.target), source.args[0]
+    rank = len(given) if name == "permute" else len(given_numbers(before)) if _is_split(before) else 0
+    order = reordered(name, given, range(rank)) if all(type(axis) is int for axis in given) else []
+    known = all(-len(order) <= dim < len(order) for dim in dims)
+    return (before, [order[dim] for dim in dims]) if known else (source, dims)
 
 
 def _reduces_windows(source: Any, dims: Sequence[int]) -> bool:

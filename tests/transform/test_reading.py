@@ -36,6 +36,7 @@ STRIDED: dict[str, Callable[[Tensor], Tensor]] = {
     "mean of a view": lambda x: x.view(1, 4, 8, 2, 8, 2).mean((3, 5)),
     "maximum of a view": lambda x: x.reshape(1, 4, 8, 2, 16).max(3).values,
     "maximum of a permuted view": lambda x: x.view(1, 4, 8, 2, 8, 2).permute(0, 1, 2, 4, 3, 5).amax((4, 5)),
+    "maximum of a transposed view": lambda x: x.view(1, 4, 8, 2, 8, 2).transpose(3, -2).amax((-2, -1)),
     "one of a view": lambda x: x.view(1, 4, 16, 8, 2).select(-1, 0),
     "all of a view": lambda x: x.view(1, 4, 16, 8, 2).unbind(-1)[0],
     "narrowed view": lambda x: x.view(1, 4, 16, 8, 2).narrow(-1, 0, 1),
