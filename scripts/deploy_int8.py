@@ -102,7 +102,7 @@ def _measure(spec: str, images: LabelledImages, others: LabelledImages, ways: Se
 def _figures(found: Evaluation, way: str, reference: str) -> dict[str, Any]:
     meters = {name: meter for probe in found.probes[way].values() for name, meter in probe.meters.items()}
     same = Meter()
-    own, other = (found.probes[label]["answers"].meters["prediction"].rows[:, 1] for label in (way, reference))
+    own, other = (found.probes[label]["answers"].rows[:, 1] for label in (way, reference))
     same.update(own == other)
     chosen = {"top1": meters["top1"], "crop_consistency": meters["crop_consistency"], "same": same}
     return {name: meter.figure().times(100).as_dict() for name, meter in chosen.items()}

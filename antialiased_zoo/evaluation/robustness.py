@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -104,7 +104,7 @@ def imagenet_p(
         frames = Frames(folder)
         found = evaluate(models, frames, lambda: {"seen": Predictions()}, _uncropped(preprocessing), options)
         for label in models:
-            predictions = found.probes[label]["seen"].meters["prediction"].rows
+            predictions = cast(Predictions, found.probes[label]["seen"]).rows
             rates[label][folder.name] = _clip_rates(predictions, frames, "noise" in folder.name)
     return {
         label: {**{name: dict(rate.as_dict()) for name, rate in of_model.items()}, "mean": _mean(of_model)}
@@ -130,7 +130,7 @@ def _mean(rates: Mapping[str, Figure]) -> float:
 
 def _clip_rates(predictions: Tensor, frames: Frames, noise: bool) -> Figure:
     """Returns the mean flip rate of clips, in percent, from rows (frame number, class) in any order."""
-    ordered = predictions[predictions[:, 0].argsort()].long()
+    ordered = predictions[predictions[:, 0].argsort()]
     meter = Meter("mean")
     for clip in range(len(frames.clips)):
         classes = ordered[frames.clip_of[ordered[:, 0]] == clip, 1]
@@ -142,13 +142,17 @@ def _clip_rates(predictions: Tensor, frames: Frames, noise: bool) -> Figure:
 
 
 class Predictions(Probe):
-    """Records each image's target and predicted class."""
+    """Records each image's target and predicted class.
+
+    Attributes:
+        rows: The targets and predicted classes, int64 ``(N, 2)``.
+    """
 
     needs_targets = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.meters["prediction"] = Meter("mean")
+        self.rows = torch.empty(0, 2, dtype=torch.int64)
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
         """Returns the centre crop."""
@@ -156,7 +160,11 @@ class Predictions(Probe):
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch; see :class:`Probe`."""
-        self.meters["prediction"].update(torch.stack([targets, predicted(logits[:, 0])], dim=1))
+        self.rows = torch.cat([self.rows, torch.stack([targets, predicted(logits[:, 0])], dim=1).cpu()])
+
+    def merge(self, other: Probe) -> None:
+        """Adds another process's predictions."""
+        self.rows = torch.cat([self.rows, cast(Predictions, other).rows])
 
 
 class Frames(Dataset[tuple[Image.Image, int]]):

@@ -135,9 +135,7 @@ def share_difference(values: Sequence[float]) -> Figure:
 
 
 _Z95 = 1.959963984540054  # 97.5% quantile of the normal distribution
-
-
-_ROUNDING = 1e-6  # by which a mean of probabilities may exceed 1
+ROUNDING = 1e-6  # by which a probability may exceed 1
 
 
 def _moments(values: Sequence[float], lowest: float, highest: float) -> tuple[float, float]:
@@ -145,7 +143,7 @@ def _moments(values: Sequence[float], lowest: float, highest: float) -> tuple[fl
     if not values:
         raise ValueError("no values to average: update the meter with at least one image first")
     for value in values:
-        if not lowest - _ROUNDING <= value <= highest + _ROUNDING:
+        if not lowest - ROUNDING <= value <= highest + ROUNDING:
             raise ValueError(
                 f"expected numbers from {lowest:g} to {highest:g}, got {value:g}: divide percent by 100; "
                 "average(values, lowest, highest) takes other limits"

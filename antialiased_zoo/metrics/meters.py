@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .intervals import Figure, average, share, share_difference
+from .intervals import ROUNDING, Figure, average, share, share_difference
 
 
 class Meter:
@@ -35,7 +35,7 @@ class Meter:
         """Adds the values of images: ``(N,)`` or ``(N, K)``, any real dtype, with the same K in every update.
 
         Raises:
-            ValueError: The values have another shape, or one is NaN.
+            ValueError: The values have another shape, or one is NaN or not in 0..1.
         """
         rows = values.detach().cpu().double()  # first the device: mps has no float64
         if rows.dim() not in (1, 2) or (self._rows and rows.shape[1:] != self._rows[0].shape[1:]):
@@ -43,6 +43,9 @@ class Meter:
             raise ValueError(f"expected values (N,) or (N, K), always with the same K, got {tuple(rows.shape)}{before}")
         if bool(rows.isnan().any()):
             raise ValueError("one of the values is NaN, which has no mean")
+        outside = rows[(rows < -ROUNDING) | (rows > 1 + ROUNDING)]
+        if len(outside):
+            raise ValueError(f"a meter takes numbers from 0 to 1, got {outside[0]:g}: divide percent by 100")
         self._rows.append(rows)
 
     def merge(self, other: Meter) -> None:
@@ -63,7 +66,7 @@ class Meter:
         """Returns the mean over images; an image's row is averaged first.
 
         Raises:
-            ValueError: There are no values, or an image's number is not in 0..1.
+            ValueError: There are no values.
         """
         rows = self.rows
         return self._summary(self.per_image, rows.shape[1] if rows.dim() == 2 else 1)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from antialiased_zoo.evaluation.reports import result_notes
-from antialiased_zoo.evaluation.robustness import imagenet_c, imagenet_p
+from antialiased_zoo.evaluation.robustness import Predictions, imagenet_c, imagenet_p
 from antialiased_zoo.metrics.consistency import flip_rate
 from antialiased_zoo.metrics.corruptions import (
     ALEXNET_ERRORS,
@@ -193,6 +193,14 @@ def test_imagenet_p_folders(tmp_path, name):
     assert found[name]["value"] == pytest.approx(expected)
     assert found["mean"] == pytest.approx(expected)
     assert found[name]["n"] == 3
+
+
+def test_predictions_of_two_processes_are_joined():
+    parts = [Predictions(), Predictions()]
+    for number, part in enumerate(parts):
+        part.update(torch.eye(3)[:, None], torch.arange(3) + 3 * number)
+    parts[0].merge(parts[1])
+    assert parts[0].rows.tolist() == [[0, 0], [1, 1], [2, 2], [3, 0], [4, 1], [5, 2]]
 
 
 def test_clips_of_one_frame_have_no_flip_rate(tmp_path):

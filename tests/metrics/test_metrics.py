@@ -198,6 +198,7 @@ def test_meters_take_numbers_of_images_only():
         (torch.ones(2, 3, 4), r"got \(2, 3, 4\)"),
         (torch.tensor(1.0), r"got \(\)"),
         (torch.tensor([1.0, math.nan]), "is NaN"),
+        (torch.tensor([1.0, 87.5]), r"takes numbers from 0 to 1, got 87\.5: divide percent by 100"),
     ):
         with pytest.raises(ValueError, match=message):
             meter.update(values)
