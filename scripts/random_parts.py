@@ -7,14 +7,13 @@ functions, wrap parts, and run their children in turn. Every map has four channe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-_T = TypeVar("_T")
 Choose = Callable[[Sequence[Any]], Any]
 CHANNELS = 4
 
