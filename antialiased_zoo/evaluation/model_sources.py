@@ -15,12 +15,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import hub as torch_hub
 from torch import nn
 
-from ..errors import ZooError
-from ..weights import Preprocessing, class_names, imagenet_names, manifest
+from ..errors import OfflineError, ZooError
+from ..weights import Preprocessing, class_names, hub, imagenet_names, manifest
 from ..zoo import create_model
 from .stated import from_timm, from_torchvision
+
+_FORBIDDEN = f"{' or '.join(hub.OFFLINE)} forbids the network"
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def timm(request: Request) -> Built:
     library = _library("timm")
     random = request.weights == "none"
     name = f"{request.name}.{request.weights}" if request.weights and not random else request.name
-    with _hub_bars(request.progress):
+    with _hub_bars(request.progress), _hub_offline(name):
         model = library.create_model(name, pretrained=not random, **request.arguments())
     # With num_classes the classifier may be new, so its class names are unknown.
     classes = None if request.num_classes or random else _timm_classes(library, model)
@@ -130,18 +133,34 @@ def timm(request: Request) -> Built:
 def _hub_bars(shown: bool) -> Iterator[None]:
     """Hides the bars of the Hugging Face hub's library, from which timm fetches; its builder has no option for them."""
     try:
-        hub: Any = importlib.import_module("huggingface_hub.utils")
+        bars: Any = importlib.import_module("huggingface_hub.utils")
     except ImportError:
         yield
         return
-    if shown or hub.are_progress_bars_disabled():
+    if shown or bars.are_progress_bars_disabled():
         yield
         return
-    hub.disable_progress_bars()
+    bars.disable_progress_bars()
     try:
         yield
     finally:
-        hub.enable_progress_bars()
+        bars.enable_progress_bars()
+
+
+@contextmanager
+def _hub_offline(name: str) -> Iterator[None]:
+    """Keeps the hub's library off the network if it is forbidden, also by the variable that it does not know."""
+    constants: Any = importlib.import_module("huggingface_hub.constants")
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or hub.is_offline()
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not hub.is_offline():
+            raise
+        raise OfflineError(f"{name} is not in the Hugging Face hub's cache, and {_FORBIDDEN}") from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _timm_classes(library: ModuleType, model: nn.Module) -> Sequence[str] | None:
@@ -174,12 +193,20 @@ def torchvision(request: Request) -> Built:
     if request.weights == "none":
         return _untrained(models.get_model_builder(request.name), request, next(iter(choices)))
     weights = choices[request.weights] if request.weights else choices.DEFAULT
+    _check_offline(weights.url)
     model = models.get_model(request.name, weights=weights, progress=request.progress, **request.options)
     classes: Sequence[str] | None = weights.meta["categories"]
     if request.num_classes not in (None, len(weights.meta["categories"])):
         _replace_head(model, len(weights.meta["categories"]), request.num_classes)
         classes = None
     return Built(model, from_torchvision(weights.transforms()), f"torchvision's {weights.name}", classes)
+
+
+def _check_offline(url: str) -> None:
+    """Refuses a file that torchvision would fetch although a variable forbids the network."""
+    file = Path(torch_hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if hub.is_offline() and not file.exists():
+        raise OfflineError(f"{file.name} is not in {file.parent}, and {_FORBIDDEN}: put a copy there")
 
 
 def _untrained(builder: Callable[..., nn.Module], request: Request, weights: Any) -> Built:

@@ -3,13 +3,14 @@
 import json
 import sys
 
+import huggingface_hub
 import pytest
 import torch
 from torch import nn
 
 import antialiased_zoo as az
 from antialiased_zoo import antialias
-from antialiased_zoo.errors import CheckpointError
+from antialiased_zoo.errors import CheckpointError, OfflineError
 from antialiased_zoo.evaluation import (
     MODEL_SOURCES,
     Built,
@@ -238,6 +239,20 @@ def test_progress_false_silences_the_hubs_bars(monkeypatch):
             load_named(spec, progress=progress)
     assert shown == [True, False, True, False]
     assert not are_progress_bars_disabled()
+
+
+def test_other_libraries_stay_offline_too(tmp_path, monkeypatch):
+    """torchvision downloaded, and the hub's library, which does not know the variable, tried for a minute."""
+    monkeypatch.setenv("ANTIALIASED_ZOO_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("asks for an address"))
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    names = {"torchvision:resnet18": "resnet18-f37072fd.pth", "timm:resnet10t": "resnet10t", "hf-hub:a/b": "hf-hub:a/b"}
+    for spec, name in names.items():
+        with pytest.raises(OfflineError, match=rf"^{name} is not in .*OFFLINE forbids the network"):
+            load_named(spec)
+    assert before == huggingface_hub.constants.HF_HUB_OFFLINE
 
 
 def test_classes_match_by_name_id_and_file(tmp_path):
