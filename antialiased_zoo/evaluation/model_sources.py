@@ -6,6 +6,7 @@ name, and all scripts then accept ``NAME:...`` as a model.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from torch import nn
 
 from ..errors import OfflineError, ZooError
 from ..weights import Preprocessing, class_names, hub, imagenet_names, manifest
-from ..zoo import create_model
+from ..zoo import ARCHITECTURES, create_model
 from .stated import from_timm, from_torchvision
 
 _FORBIDDEN = f"{' or '.join(hub.OFFLINE)} forbids the network"
@@ -243,7 +244,8 @@ def python(request: Request) -> Built:
     try:
         found = getattr(importlib.import_module(place), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import {name} from module {place}: {error}") from error
+        hint = similar(place) if isinstance(error, ModuleNotFoundError) and error.name == place else ""
+        raise ValueError(f"cannot import {name} from module {place}: {error}{hint}") from error
     if callable(found) and not isinstance(found, nn.Module):
         arguments = request.arguments()
         if "num_classes" in arguments and "num_classes" not in inspect.signature(found).parameters:
@@ -257,6 +259,12 @@ def python(request: Request) -> Built:
             stated, unlike = from_timm(config)
             return Built(found, stated, f"its {attribute}{unlike}")
     return Built(found)
+
+
+def similar(name: str) -> str:
+    """Asks in an error whether a network of the zoo with a similar name was meant, or returns ""."""
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), ARCHITECTURES, cutoff=0.7)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def _library(name: str) -> ModuleType:

@@ -14,7 +14,7 @@ from ..errors import TensorMismatchError
 from ..transform import antialias_
 from ..weights import NetworkConfig, Preprocessing, checkpoints
 from ..zoo import ARCHITECTURES, create_model
-from .model_sources import MODEL_SOURCES, Built, Request, existing_file, one_line
+from .model_sources import MODEL_SOURCES, Built, Request, existing_file, one_line, similar
 from .stated import from_file
 
 GRAMMAR = (
@@ -108,7 +108,7 @@ def _named(rest: str, text: str) -> tuple[str, str, str]:
             raise ValueError(f"{text!r} names no model of {first}; expected {GRAMMAR}")
         return first, second, tail
     if not second.isidentifier():
-        raise ValueError(f"{text!r} is neither a zoo model nor MODULE:CALLABLE; expected {GRAMMAR}")
+        raise ValueError(f"{text!r} is neither a zoo model{similar(first)} nor MODULE:CALLABLE; expected {GRAMMAR}")
     return "python", f"{first}:{second}", tail
 
 

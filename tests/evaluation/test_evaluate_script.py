@@ -126,7 +126,8 @@ def test_the_script_measures_features_and_paper_mode(folder, tmp_path, script, c
         ("one=mymodels:broken", ".", "of type int"),
         ("one=mymodels:nothing", ".", "cannot import nothing from module mymodels"),
         ("resnet18:lpf9", ".", "names no filter; expected"),
-        ("resnet81", ".", "neither a zoo model nor MODULE:CALLABLE"),
+        ("resnet81", ".", r"neither a zoo model \(did you mean resnet18 .*\) nor MODULE:CALLABLE"),
+        ("resnet81:lpf4", ".", r"cannot import lpf4 from module resnet81: .* \(did you mean resnet18 "),
     ],
 )
 def test_the_script_says_what_is_wrong(folder, tmp_path, script, model, data, message):
