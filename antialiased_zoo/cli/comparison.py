@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from ..errors import ZooError
 from ..evaluation import (
     NamedModel,
+    Options,
     ShiftProtocol,
+    count_outputs,
     load_named,
     protocol_for,
     read_photo,
@@ -96,8 +97,7 @@ def _shifts(wanted: int | None, protocols: Sequence[ShiftProtocol]) -> int:
 
 def _names(model: NamedModel, protocol: ShiftProtocol) -> list[str]:
     """The names of a network's classes, or numbers if they have no names."""
-    with torch.no_grad():
-        outputs = model.model.eval()(torch.zeros(1, 3, protocol.size, protocol.size)).shape[-1]
+    outputs = count_outputs(model.label, model.model, protocol.size, Options())
     return list(model.classes or (f"class {index}" for index in range(outputs)))
 
 

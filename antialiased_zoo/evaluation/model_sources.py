@@ -188,19 +188,20 @@ def hf_hub(request: Request) -> Built:
 
 
 def torchvision(request: Request) -> Built:
-    """Builds a classifier of torchvision; its weights are named like IMAGENET1K_V2."""
+    """Builds a classifier of torchvision with weights named like IMAGENET1K_V2, or any network without weights."""
     models = _library("torchvision.models")
     choices = models.get_model_weights(request.name)
     if request.weights == "none":
         return _untrained(models.get_model_builder(request.name), request, next(iter(choices)))
     weights = choices[request.weights] if request.weights else choices.DEFAULT
+    stated = from_torchvision(weights.transforms())  # before a download: they may be for another task
     _check_offline(weights.url)
     model = models.get_model(request.name, weights=weights, progress=request.progress, **request.options)
     classes: Sequence[str] | None = weights.meta["categories"]
     if request.num_classes not in (None, len(weights.meta["categories"])):
         _replace_head(model, len(weights.meta["categories"]), request.num_classes)
         classes = None
-    return Built(model, from_torchvision(weights.transforms()), f"torchvision's {weights.name}", classes)
+    return Built(model, stated, f"torchvision's {weights.name}", classes)
 
 
 def _check_offline(url: str) -> None:

@@ -25,6 +25,10 @@ def thousand():
     torch.manual_seed(0)
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000))
 
+class Segmenter(nn.Module):
+    def forward(self, x):
+        return {"out": x}
+
 class Edge(nn.Module):
     '''Class 1 if the left column is brighter than a half: its answer changes where an edge passes.'''
     pretrained_cfg = {"input_size": (3, 96, 96), "crop_pct": 0.75, "mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -161,6 +165,12 @@ def test_plan_reads_torchvisions_other_networks_and_fetches_no_backbone(
 def test_plan_says_what_is_wrong(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "nets_of_mine:missing"]) == 1
     assert "cannot import missing from module nets_of_mine" in capsys.readouterr().err
+
+
+def test_compare_says_that_a_network_is_no_classifier(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was an AttributeError: 'dict' object has no attribute 'shape'."""
+    assert cli.main(["compare", "a=nets_of_mine:Segmenter", "b=nets_of_mine:thousand", photo]) == 1
+    assert "a does not map an image of 224 pixels to logits (1, classes): the model" in capsys.readouterr().err
 
 
 def test_a_thousand_outputs_are_not_imagenets_unless_the_weights_say_so(

@@ -195,7 +195,7 @@ def test_imagenet_p_folders(tmp_path, name):
     assert found[name]["n"] == 3
 
 
-def test_predictions_of_two_processes_are_joined():
+def test_predictions_of_other_processes_are_joined():
     parts = [Predictions(), Predictions()]
     for number, part in enumerate(parts):
         part.update(torch.eye(3)[:, None], torch.arange(3) + 3 * number)
