@@ -157,7 +157,7 @@ def _stages(
     structure = architecture.structure if architecture else {"downsampler": "alternating"}
     settings = _settings(options, photos, preprocessing, size)
     settings |= {"structure": dict(structure), "smallest": smallest, **asdict(augmentation)}
-    # A run that resumes with others held out would be measured on photos that it was trained on.
+    # A resumed run must hold out the same photos: those that it was trained on must not choose its weights.
     numbers = hashlib.sha256(str(held_out).encode()).hexdigest()
     settings["held_out_photos"] = f"{len(held_out)} (digest {numbers[:16]})"
     RunFolder(options.out).check(settings)  # before the work

@@ -89,5 +89,5 @@ def _check_structure(
 
 
 def named_alike(stated: NetworkConfig, own: NetworkConfig) -> NetworkConfig:
-    """A record of tensors, with this network's name if it has the class of a user's model: the tensors decide then."""
+    """The record, renamed like this network if it names a user's class: then its tensors decide whether it fits."""
     return stated if stated.model in ARCHITECTURES else replace(stated, model=own.model)

@@ -142,7 +142,7 @@ class TestHosts:
         context.load_cert_chain(certificate, tmp_path / "key.pem")
         with FaultServer(server.folder, tls=context) as secure:
             source = f"https://localhost:{secure.port}/good/{NAME}"
-            with pytest.raises(SourcesFailedError, match=r"TLS failed.*; give the file .* in SSL_CERT_FILE"):
+            with pytest.raises(SourcesFailedError, match=r"TLS failed.*; set SSL_CERT_FILE to a file with"):
                 get(source)
             monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
             with pytest.raises(SourcesFailedError, match=r"TLS failed: [^;]*127\.0\.0\.1[^;]*\n"):

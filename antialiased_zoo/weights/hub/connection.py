@@ -268,14 +268,14 @@ _UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
 
 
 def _advice(error: Exception) -> str:
-    """Say what to do about an issuer that this machine does not trust, such as that of a firewall; else ""."""
+    """Return what to do if this machine does not trust the certificate's issuer, such as a firewall; else ""."""
     if getattr(error, "verify_code", None) not in _UNKNOWN_ISSUER:
         return ""
     name = "REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "SSL_CERT_FILE"
     path = os.environ.get(name)
     if path and not os.path.exists(path):
         return f"; {name} names {printable(path)}, which is missing"
-    return f"; give the file of the issuer's certificate in {name}"
+    return f"; set {name} to a file with the issuer's certificate"
 
 
 def ssl_context() -> ssl.SSLContext:
