@@ -30,6 +30,7 @@ from ..layers import (
     wrap_functions,
 )
 from .activations import ACTIVATIONS, NORMS, registered_activations
+from .class_questions import asks_class, class_questions
 from .input_checks import passing_answer
 from .op_table import registered_ops
 from .randomness import DrawnLater
@@ -37,7 +38,7 @@ from .side_effects import PutBack, replacements
 from .signatures import arguments, forward_of
 from .stand_ins import Replaced, StandIns
 from .surroundings import surroundings
-from .value_classes import asks_class, class_questions, split_count, value_class
+from .value_classes import split_count, value_class
 
 # Modules that the plan looks for or knows, so they need not be traced into.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
