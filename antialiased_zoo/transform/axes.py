@@ -49,7 +49,7 @@ def _axes(node: fx.Node, module: Modules) -> Axes:
         node = node.args[0]
     axes: Axes = [*range(2 + len(called.kernel_size))]
     for function in (node for node in reversed(passed) if module(node) is None):
-        axes = _moved(function, axes, module)
+        axes = _moved(function, axes, module) if axes else []
     return axes
 
 
@@ -83,7 +83,10 @@ def _indexed(index: Sequence[Any], axes: Axes) -> Axes:
     if not all(part is None or type(part) in (slice, int, type(...)) for part in index):
         return []
     at = index.index(...) if ... in index else len(index)
-    whole = [slice(None)] * (len(axes) - sum(type(part) in (slice, int) for part in index))
+    taken = sum(type(part) in (slice, int) for part in index)
+    if taken > len(axes):  # not a batch of maps
+        return []
+    whole = [slice(None)] * (len(axes) - taken)
     left = iter(axes)
     found = [(part, None if part is None else next(left)) for part in (*index[:at], *whole, *index[at + 1 :])]
     return [axis for part, axis in found if type(part) is not int]
@@ -104,7 +107,7 @@ def _same(sizes: Sequence[int | None], axes: Axes) -> int:
 def _axis_of_size(value: Any, module: Modules) -> int | None:
     """The axis of a convolution's map whose size a node reads; None if that is not known."""
     shape = value.args[0] if getattr(value, "target", None) is operator.getitem else value
-    if not isinstance(shape, fx.Node) or function_name(shape.target) not in ("getattr", "size"):
+    if not isinstance(shape, fx.Node) or not shape.args or function_name(shape.target) not in ("getattr", "size"):
         return None
     (source, *_), axis = shape.args, value.args[-1]
     if not isinstance(source, fx.Node) or type(axis) is not int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antialiased_zoo as az
@@ -74,6 +75,10 @@ def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor]
         (CONV, nn.MaxPool1d(2), lambda x: x.permute(0, 1, 3, 2).reshape(x.size(0), -1, x.size(2))),
         (CONV, nn.MaxPool2d(2), lambda x: x.movedim(2, 3)),
         (CONV, nn.MaxPool2d(2), lambda x: x[..., 1:, :]),
+        (CONV, nn.MaxPool1d(2), lambda x: F.pad(x, (1, 1))[:, :, 0]),
+        (CONV, nn.MaxPool2d(2), lambda x: x.flatten(0, 1)[:, :, :, None]),
+        (CONV, nn.MaxPool1d(2), lambda x: F.pad(x, (1, 1)).view(x.size(0), x.size(1), -1)),
+        (nn.Conv1d(3, 8, 1), nn.MaxPool2d(2), lambda x: x[:, :, :, :]),
         (nn.Linear(8, 8), nn.MaxPool1d(2), lambda x: x.transpose(1, 2)),  # tokens
         (nn.Identity(), nn.MaxPool2d(2), lambda x: x.unsqueeze(1)),  # a spectrogram
     ],
@@ -82,3 +87,15 @@ def test_a_pool_over_positions_is_treated(
     first: nn.Module, pool: nn.Module, before: Callable[[Tensor], Tensor]
 ) -> None:
     assert len(az.plan(Pooled(first, pool, before)).treated) == 1
+
+
+def test_a_size_may_be_an_argument() -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = CONV, nn.MaxPool1d(2)
+
+        def forward(self, x: Tensor, size: int) -> Tensor:
+            return self.pool(self.conv(x).view(x.size(dim=0), size, -1))
+
+    assert len(az.plan(Views()).treated) == 1
