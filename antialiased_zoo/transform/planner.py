@@ -13,10 +13,11 @@ from typing_extensions import Unpack
 from .graph import Dataflow, first_reading
 from .held_modules import taken_apart
 from .inner_ops import inner_ops
+from .kept_for_code import kept_for_traced, kept_for_untraced
 from .links import lost_blurs
 from .op_table import read_module
 from .options import Placing, PlanOptions, read_placing
-from .own_code import has_attention, hook_may_read_strides, hooks, may_read_classes, may_read_strides
+from .own_code import has_attention, hooks
 from .plans import Placement, Plan, Site
 from .reached_code import searching_once
 from .readings import agreed, alone, is_alone
@@ -24,10 +25,7 @@ from .sites import LOOSE, Walk, upsampled
 from .traced import UntraceableError
 from .upsampling_ops import read_upsampling_module
 
-_READ = "the model's own code reads its stride, and would behave differently"
-_MAY_READ = "code that cannot be traced may read its stride, and would behave differently"
 _ONE_BY_ONE = "right after the convolution: code that cannot be traced may call the modules around it one by one"
-_STAYS = "the pool stays, since the model{} its class or stride"
 # A part's input with more channels than this is not taken for an image.
 _IMAGE_CHANNELS = 4
 
@@ -133,10 +131,10 @@ def _plan_reading(
     flow: Dataflow, work: _Work, graph: bool, image: int | None, hidden: frozenset[int], attends: bool
 ) -> Plan:
     known = _IMAGE_CHANNELS if image is None else image
-    unread = flow.unread().items()
-    notes = (f"{', '.join(paths)}: calls {name}, which cannot be traced" for name, paths in unread)
+    untraced = flow.unread().items()
+    notes = (f"{', '.join(paths)}: calls {name}, which cannot be traced" for name, paths in untraced)
     walk = Walk(flow, work.options, graph, image, attends)
-    sites = walk.sites() if graph else _unread(walk.sites(), flow)
+    sites = walk.sites() if graph else kept_for_traced(walk.sites(), flow)
     if image is None and not graph:
         sites = _with_graph_mentioned(sites, flow, work.options)
     found = Plan(tuple(sites), tuple(notes), graph)
@@ -148,32 +146,6 @@ def _plan_reading(
         part = _plan_parts(inner, work, limit, hidden | flow.called, attends or flow.has_attention)
         found = _joined(found, _with_note(inner, why, part), path)
     return found
-
-
-def _unread(sites: list[Site], flow: Dataflow) -> list[Site]:
-    """Skip convolutions whose stride the model's own code reads, and keep pools whose class or stride it reads.
-
-    The networks of torch, torchvision and this package read neither.
-    """
-    if flow.is_library_code:
-        return sites
-    asked = any(map(may_read_classes, flow.hooks_of_parts))
-    sites = [_within(s, "'s hook may read") or s if asked or _is_hooked(flow.model, s) else s for s in sites]
-    if any(map(hook_may_read_strides, flow.hooks_of_parts)):
-        sites = [
-            _left(site, _MAY_READ) if site.keep != site.stride and not _is_replaced(site) else site for site in sites
-        ]
-    changes = {
-        site.name: {id(flow.model.get_submodule(site.name)): None if _is_replaced(site) else site.keep}
-        for site in sites
-        if _is_replaced(site) or (site.placement is not None and site.keep != site.stride)
-    }
-    if not changes or flow.stays({key: value for change in changes.values() for key, value in change.items()}):
-        return sites
-    read = {name for name, change in changes.items() if not flow.stays(change)}
-    return [
-        site if site.name not in read else _within(site, "'s own code reads") or _left(site, _READ) for site in sites
-    ]
 
 
 def _with_graph_mentioned(sites: list[Site], flow: Dataflow, options: Placing) -> list[Site]:
@@ -232,11 +204,7 @@ def _read_parts(model: nn.Module, work: _Work, image: int, hidden: frozenset[int
         if op is not None or up is not None:  # otherwise it has been read
             found = _joined(found, inner_ops(child), name)
     found = _called_one_by_one(model, found)
-    # Code that cannot be traced may read a pool's class or stride: pools stay.
-    sites = [_within(site, "'s own code may read") or site for site in found.sites]
-    if may_read_strides(model):
-        sites = [_left(site, _MAY_READ) if site.keep != site.stride else site for site in sites]
-    return replace(found, sites=tuple(sites))
+    return replace(found, sites=tuple(kept_for_untraced(found.sites, model)))
 
 
 def _is_torchs(module: nn.Module) -> bool:
@@ -258,26 +226,6 @@ def _called_one_by_one(model: nn.Module, found: Plan) -> Plan:
         for site, is_apart, keeper in zip(found.sites, apart, keepers, strict=True)
     ]
     return replace(found, sites=tuple(sites))
-
-
-def _is_hooked(model: nn.Module, site: Site) -> bool:
-    return ":" not in site.name and any(hooks(model.get_submodule(site.name)))
-
-
-def _is_replaced(site: Site) -> bool:
-    return site.placement is not None and site.placement.where == "instead"
-
-
-def _within(site: Site, reads: str) -> Site | None:
-    """Change a replaced pool's site: the pool stays, its replacement computes its output. None for other sites."""
-    if site.placement is None or site.placement.where != "instead":
-        return None
-    placement = replace(site.placement, where="within")
-    return replace(site, keep=site.stride, placement=placement, reason=f"{site.reason}; {_STAYS.format(reads)}")
-
-
-def _left(site: Site, reason: str) -> Site:
-    return replace(site, keep=site.stride, placement=None, shares="", reason=reason)
 
 
 def _contained(held: object, path: str) -> Iterator[tuple[str, nn.Module]]:
