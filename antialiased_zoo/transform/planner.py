@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from torch import nn
@@ -59,11 +59,21 @@ class _Work:
 
     Attributes:
         options: Where blurs go.
-        parts: The plans of parts, which several readings of the model around them ask for.
+        plans: The plans of parts, which several readings of the model around them ask for.
     """
 
     options: Placing
-    parts: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+    plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+
+    def once(self, asked: tuple[object, ...], make: Callable[[], Plan]) -> Plan:
+        """The plan of what is asked, made the first time."""
+        if asked not in self.plans:
+            self.plans[asked] = make()
+        return self.plans[asked]
+
+    def inner_ops(self, module: nn.Module) -> Plan:
+        """The ops inside a module that the plan reads as one op."""
+        return self.once((module,), lambda: inner_ops(module))
 
 
 def _check_initialised(model: nn.Module) -> None:
@@ -139,7 +149,7 @@ def _plan_reading(
         sites = _with_graph_mentioned(sites, flow, work.options)
     found = Plan(tuple(sites), tuple(notes), graph)
     for path in dict.fromkeys(str(node.target) for node in flow.graph.nodes if node.op == "call_module"):
-        found = _joined(found, inner_ops(flow.model.get_submodule(path)), path)
+        found = _joined(found, work.inner_ops(flow.model.get_submodule(path)), path)
     for path, why in flow.opaque.items():
         limit = 0 if path in walk.past_image else known
         inner = flow.model.get_submodule(path)
@@ -172,10 +182,7 @@ def _is_container(module: nn.Module) -> bool:
 def _plan_parts(model: nn.Module, work: _Work, image: int, hidden: frozenset[int], attends: bool) -> Plan:
     """Plan the parts of a model that cannot be traced, once for all readings of what is around it."""
     inside = hidden.intersection(map(id, model.modules()))
-    asked = (model, image, inside, attends)
-    if asked not in work.parts:
-        work.parts[asked] = _read_parts(model, work, image, inside, attends)
-    return work.parts[asked]
+    return work.once((model, image, inside, attends), lambda: _read_parts(model, work, image, inside, attends))
 
 
 def _read_parts(model: nn.Module, work: _Work, image: int, hidden: frozenset[int], attends: bool) -> Plan:
@@ -202,7 +209,7 @@ def _read_parts(model: nn.Module, work: _Work, image: int, hidden: frozenset[int
             skipped = Site(name, op.kind, op.stride, op.stride, 1, op.out_channels, None, reason)
             found = Plan((*found.sites, skipped), found.notes, found.graph)
         if op is not None or up is not None:  # otherwise it has been read
-            found = _joined(found, inner_ops(child), name)
+            found = _joined(found, work.inner_ops(child), name)
     found = _called_one_by_one(model, found)
     return replace(found, sites=tuple(kept_for_untraced(found.sites, model)))
 
