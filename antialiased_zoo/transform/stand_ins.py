@@ -127,7 +127,7 @@ class StandIns:
 
     def _call(self, twin: nn.Module) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            self._tracer.wrap_math(getattr(type(twin).forward, "__globals__", {}))
+            self._tracer.wrap_names(getattr(type(twin).forward, "__globals__", {}))
             return self._tracer.call_module(twin, _own_call(twin), args, kwargs)
 
         return call
@@ -137,7 +137,7 @@ class StandIns:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             tracer = self._tracer
-            tracer.wrap_math(getattr(type(twin).forward, "__globals__", {}))
+            tracer.wrap_names(getattr(type(twin).forward, "__globals__", {}))
             before, tracer.is_loose = tracer.is_loose, True
             try:
                 return _own_call(twin)(*args, **kwargs)

@@ -7,7 +7,6 @@ replaced. Code that checks a module's class sees the real class, and no class is
 
 from __future__ import annotations
 
-import builtins
 import numbers
 import operator
 import sys
@@ -30,7 +29,7 @@ from ..layers import (
     wrap_functions,
 )
 from .activations import ACTIVATIONS, NORMS, registered_activations
-from .class_questions import asks_class, class_questions
+from .answers import Answers
 from .input_checks import passing_answer
 from .op_table import registered_ops
 from .randomness import DrawnLater
@@ -42,9 +41,6 @@ from .value_classes import split_count, value_class
 
 # Modules that the plan looks for or knows, so they need not be traced into.
 _LEAVES = (Blurred, _ConvNd, _MaxPoolNd, _AvgPoolNd, *NORMS, *ACTIVATIONS)
-_SIZED = ("empty", "ones", "rand", "randn", "zeros")  # torch's functions that take sizes one by one
-# The names of torch's functions that a trace replaces, by the ids of the functions themselves.
-_REPLACED = {id(getattr(torch, name)): name for name in ("is_tensor", *_SIZED)}
 _KNOWN_FORWARDS = frozenset(vars(cls).get("forward") for cls in ACTIVATIONS)
 # Wrappers that call the module they hold, and the name of the attribute that holds it.
 _WRAPPERS: dict[type[nn.Module], str] = {
@@ -137,14 +133,14 @@ class Tracer(fx.Tracer):
         with _ONE_TRACE, PutBack(model) as outside, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
             self._prepare_answers(model, None if part else torch.Tensor)
-            for name, answer in self._torchs.items():
+            for name, answer in self._answers.of_torch.items():
                 self._patcher.patch(vars(torch), name, answer)
             for namespace in outside.namespaces:
-                self.wrap_math(namespace)
+                self.wrap_names(namespace)
                 for name, value in replacements(namespace):
                     self._patcher.patch(namespace, name, value)
             for namespace in (forward.__globals__, *(module.__dict__ for module in self._autowrap_search)):
-                self.wrap_math(namespace)
+                self.wrap_names(namespace)
             self.iterated.clear()
             result = forward(root, *args, **kwargs)
             if self.undecided is not None:  # the model's own code caught the error
@@ -154,14 +150,12 @@ class Tracer(fx.Tracer):
         return self.graph
 
     def _prepare_answers(self, model: nn.Module, given: type | None) -> None:
-        """Make what answers for `isinstance` and the like, and for functions of torch, by their names."""
+        """Make what answers for functions that take no proxies."""
 
         def class_of(node: fx.Node) -> type | None:
             return value_class(node, lambda n: model.get_submodule(str(n.target)), self._attribute, given)
 
-        self._answers = class_questions(class_of)
-        self._torchs = {name: _with_sizes(getattr(torch, name)) for name in _SIZED}
-        self._torchs["is_tensor"] = asks_class(torch.is_tensor, class_of)
+        self._answers = Answers(class_of)
 
     def _attribute(self, node: fx.Node) -> Any:
         return operator.attrgetter(str(node.target))(self.root)
@@ -190,15 +184,11 @@ class Tracer(fx.Tracer):
                 args.append(value)  # of ``*args``, if there is nothing else, the first
         return args, kwargs
 
-    def wrap_math(self, namespace: dict[str, Any]) -> None:
-        """Let a namespace's questions for a value's class, `len`, and functions of ``math`` and torch take proxies."""
+    def wrap_names(self, namespace: dict[str, Any]) -> None:
+        """Let functions that code calls by its namespace's names take proxies: `Answers`, and those of ``math``."""
         if id(namespace) not in self._wrapped and not str(namespace.get("__name__")).startswith("torch."):
-            for name, answer in {**self._answers, "len": _length}.items():
-                if namespace.get(name, builtin := getattr(builtins, name)) is builtin:  # not a name of the code's own
-                    self._patcher.patch(namespace, name, answer)
-            imported = [(name, _REPLACED[id(value)]) for name, value in namespace.items() if id(value) in _REPLACED]
-            for name, function in imported:
-                self._patcher.patch(namespace, name, self._torchs[function])
+            for name, answer in self._answers.in_namespace(namespace):
+                self._patcher.patch(namespace, name, answer)
         self._wrapped.add(id(namespace))
         wrap_functions(self._patcher, namespace, self._autowrap_function_ids)
 
@@ -297,21 +287,6 @@ class Tracer(fx.Tracer):
             self.tensor_attrs[a] = f"_loose_parameter{len(self.tensor_attrs)}"
             vars(self.root)[self.tensor_attrs[a]] = a
         return self.create_node("get_attr", self.tensor_attrs[a], (), {})
-
-
-def _length(value: Any) -> Any:
-    """`len`; of a proxy it is a node of the graph, which a check may ask for."""
-    return value.tracer.create_proxy("call_function", len, (value,), {}) if isinstance(value, fx.Proxy) else len(value)
-
-
-def _with_sizes(make: Callable[..., Any]) -> Callable[..., Any]:
-    """One of torch's functions that make a tensor; with several sizes it takes proxies only as a tuple."""
-
-    def call(*sizes: Any, **kwargs: Any) -> Any:
-        several = len(sizes) > 1 and any(isinstance(size, fx.Proxy) for size in sizes)
-        return make(sizes, **kwargs) if several else make(*sizes, **kwargs)
-
-    return call
 
 
 def read_by_hooks(value: Any) -> Any:
