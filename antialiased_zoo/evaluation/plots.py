@@ -57,7 +57,8 @@ def shift_curves(
         _draw_curve(axes, label, _numbers(shifts), _numbers(values), COLOURS[index % len(COLOURS)])
     axes.set_ylim(-0.02, 1.02)
     axes.margins(x=0.02)
-    _label(axes, title, xlabel, ylabel)
+    axes.set_title(title)
+    _label(axes, xlabel, ylabel)
     # Above the curves, so that no line runs under it.
     figure.legend(loc="outside upper right", ncols=min(len(curves), 3), frameon=False)
     return figure
@@ -110,7 +111,7 @@ def accuracy_consistency(
             axes.scatter([], [], s=60, color=colour, marker=shape, label=name)
         figure.legend(loc="outside upper right", ncols=len(kinds), frameon=False)
     axes.margins(0.18)
-    _label(axes, "", "top-1 accuracy (%)", ylabel)
+    _label(axes, "top-1 accuracy (%)", ylabel)
     figure.supxlabel("filled, dashed: Pareto front", x=0.98, ha="right", color="#666666", fontsize="small")
     named = [label for label in points if len(points) <= _NAMED or label in front]
     _name_points(figure, axes, points, {label: COLOURS[kinds.index(kind_of[label]) % len(COLOURS)] for label in named})
@@ -228,8 +229,7 @@ def _draw_curve(axes: Axes, label: str, shifts: list[float], values: list[float]
     axes.plot(shifts, values, color=colour, linewidth=2, marker="o", markersize=3.5, label=text)
 
 
-def _label(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set_title(title)
+def _label(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.25)

@@ -66,6 +66,8 @@ def plain(value: Any, name: str) -> Any:
     Raises:
         ValueError: A checkpoint cannot hold it.
     """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
     if isinstance(value, Mapping):
         return {plain(key, f"a key of {name}"): plain(one, f"{name}[{key!r}]") for key, one in value.items()}
     if type(value) in (list, tuple):
