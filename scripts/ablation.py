@@ -15,7 +15,6 @@ import contextlib
 import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ import torch
 from benchmark import NINE
 from benchmarks.networks import network_forward, training_step
 from benchmarks.report import commit
+from running import run_script
 from torch import nn
 from tqdm import tqdm
 
@@ -158,7 +158,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"ablation: {error}")
+    run_script(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from running import run_script
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
@@ -163,7 +164,4 @@ def report(record: Mapping[str, Any], args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(f"adapt: {error}")
+    run_script(main, sys.argv[1:])

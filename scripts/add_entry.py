@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from running import run_script
 from torch import nn
 
 from antialiased_zoo.weights import manifest, replacing
@@ -41,11 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--source", help="source of the file for others; default: the package")
     parser.add_argument("--replace", action="store_true", help="replace an entry with the same name")
     options = parser.parse_args(arguments)
-    try:
-        facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
-        entry = add_entry(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
-    except (ValueError, OSError, RecursionError) as error:
-        raise SystemExit(f"add_entry.py: {error}") from error
+    facts = json.loads((options.facts or options.weights.with_suffix(".json")).read_text(encoding="utf-8"))
+    entry = add_entry(options.weights, facts, options.manifest, source=options.source, replace=options.replace)
     print(f"{entry.name}: {entry.file}, SHA-256 {entry.files[0].sha256}")
 
 
@@ -103,4 +101,4 @@ def _network(entry: Entry) -> nn.Module:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

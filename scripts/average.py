@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from running import run_script
 from torch import Tensor, nn
 
 from antialiased_zoo.evaluation import load_named
@@ -32,10 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights and their record")
     options = parser.parse_args(arguments)
     own = shlex.join(["python", "scripts/average.py", *(sys.argv[1:] if arguments is None else arguments)])
-    try:
-        print(f"weights: {average(options.models, options.out, own)}")
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"average.py: {error}") from error
+    print(f"weights: {average(options.models, options.out, own)}")
 
 
 def average(models: Sequence[str], out: Path, own: str) -> Path:
@@ -99,4 +97,4 @@ def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from running import network_name, run_script
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -240,10 +241,11 @@ def write(passed: dict[str, set[str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="networks; default: all")
+    parser.add_argument("names", nargs="*", type=network_name, help="networks; default: all")
     parser.add_argument("--columns", nargs="+", choices=CHECKS, default=list(CHECKS), help="default: all")
     parser.add_argument("--write", action="store_true", help="write the passed checks into docs/backbones.md")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     for name in options.names or az.list_models():
         passed = check([name], options.columns)
         if options.write:
@@ -251,5 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()
+    run_script(main)

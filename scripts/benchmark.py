@@ -26,6 +26,7 @@ from benchmarks.loading import imports, load
 from benchmarks.networks import networks, training
 from benchmarks.processes import each_apart, together
 from benchmarks.report import machine, markdown
+from running import run_script
 
 import antialiased_zoo as az
 from antialiased_zoo.cli.numbers import above_zero, positive
@@ -134,7 +135,4 @@ def keep(part: str, rows: list[Row], options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"benchmark: {error}")
+    run_script(main)

@@ -12,11 +12,11 @@ import argparse
 from pathlib import Path
 
 import torch
+from running import run_script
 from torchvision.models import get_model
 
 from antialiased_zoo.cli.files import new_file
 from antialiased_zoo.cli.numbers import positive
-from antialiased_zoo.errors import ZooError
 from antialiased_zoo.weights.checkpoints.loading import convert
 from antialiased_zoo.weights.hub.digest import sha256
 
@@ -30,16 +30,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.output.exists() and options.output.samefile(options.checkpoint):
         parser.error(f"{options.output} is the checkpoint itself: give the new file another name")
-    try:
-        with torch.device("meta"):
-            model = get_model(options.model, weights=None, num_classes=options.num_classes)
-        with options.checkpoint.open("rb", buffering=0) as file:
-            digest = sha256(file)
-        convert(options.checkpoint, options.output, model.state_dict(), source_sha256=digest)
-    except (ZooError, ValueError, OSError) as error:
-        raise SystemExit(f"convert_checkpoint.py: {error}") from error
+    with torch.device("meta"):
+        model = get_model(options.model, weights=None, num_classes=options.num_classes)
+    with options.checkpoint.open("rb", buffering=0) as file:
+        digest = sha256(file)
+    convert(options.checkpoint, options.output, model.state_dict(), source_sha256=digest)
     print(f"{options.output}: {len(model.state_dict())} tensors from {digest}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from running import run_script
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -102,6 +103,8 @@ def compare(root: Path, workers: int, args: argparse.Namespace) -> dict[str, Any
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     torch.set_num_threads(1)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)  # before the work
     with tempfile.TemporaryDirectory() as folder:
         make_images(Path(folder), args.images, args.side)
         rows = [compare(Path(folder), workers, args) for workers in args.workers]
@@ -116,13 +119,12 @@ def main(argv: Sequence[str]) -> None:
         for found in (row["ratio"], row["processor_ratio"]):
             cells.append("{:.2f} ({:.2f}, {:.2f})".format(found["median"], *found["quartiles"]))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    print("\n".join(lines))
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
         facts = {"images": args.images, "side": args.side, "rounds": args.rounds, "versions": versions(), "rows": rows}
         write_json(args.out / "data_path.json", facts)
         (args.out / "data_path.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))  # last, since the output may be closed
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(main, sys.argv[1:])

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy_tables import LIBRARIES, put_tables
+from running import network_name, run_script
 
 from antialiased_zoo.cli.numbers import above_zero, positive
 from antialiased_zoo.training import write_json
@@ -76,7 +77,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     from deploy_ways import CHECKS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="networks; default: all")
+    parser.add_argument("names", nargs="*", type=network_name, help="networks; default: all")
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES[:1])
     parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS))
     parser.add_argument("--limit", type=above_zero, default=1200, help="seconds for a check; default: %(default)s")
@@ -193,4 +194,4 @@ def read(record: Path) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from deploy_checks import INT8, read, states
 from deploy_quantise import WAYS, Network
+from running import run_script
 from torch import Tensor
 
 from antialiased_zoo.cli.numbers import positive
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = list(read(args.record))
     for spec in args.networks:
+        _check_data(spec, args)
+    for spec in args.networks:
         images, others = _data(spec, args)
         facts = {
             "torch": torch.__version__,
@@ -77,6 +80,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--again", action="store_true", help="also measure what the record already holds")
     return parser.parse_args(arguments)
+
+
+def _check_data(spec: str, args: argparse.Namespace) -> None:
+    """Refuse before the work a network whose images are not named.
+
+    Raises:
+        ValueError: If an option is missing.
+    """
+    needed = ["cifar10"] if spec.endswith("cifar10") else ["photos", "calibration_photos"]
+    if missing := [f"--{name.replace('_', '-')}" for name in needed if not getattr(args, name)]:
+        raise ValueError(f"{spec} needs {' and '.join(missing)}; or name other --networks")
 
 
 def _data(spec: str, args: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
@@ -123,4 +137,4 @@ def _probes() -> dict[str, Probe]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

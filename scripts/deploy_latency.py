@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from deploy_checks import LATENCY, LIBRARIES, PUBLISHED, read, states
 from deploy_ways import build
+from running import network_name, run_script
 
 from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.inference import export_model, load_exported
@@ -32,7 +33,7 @@ from antialiased_zoo.training import write_json
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(PUBLISHED), help="networks; default: all")
+    parser.add_argument("names", nargs="*", type=network_name, default=list(PUBLISHED), help="networks; default: all")
     parser.add_argument("--turns", type=positive, default=31, help="calls of each; default: %(default)s")
     parser.add_argument("--record", type=Path, default=LATENCY)
     parser.add_argument("--again", action="store_true", help="also measure what the record already holds")
@@ -74,4 +75,4 @@ def measure(name: str, turns: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -7,7 +7,6 @@ torchrun --nproc-per-node 8 scripts/evaluate.py ...        # the same figures, f
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 import torch
 from evaluate_options import AMP, parse, preprocessing_flags
 from evaluate_report import facts_of, figures_of, first_process, hide_bar, overhead, report, say, write
+from running import run_script
 
-from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import (
     ClassMap,
     CorruptImageError,
@@ -269,8 +268,4 @@ def curves(
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.getcwd())
-    try:
-        main(sys.argv[1:])
-    except (ZooError, ValueError, OSError, ImportError) as error:
-        sys.exit(f"evaluate: {error}")
+    run_script(main, sys.argv[1:])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from running import run_script
 from torch import Tensor
 
 import antialiased_zoo as az
@@ -160,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,6 +20,7 @@ import torch
 from benchmarks.contest import timed
 from benchmarks.layers import LAYOUTS
 from benchmarks.report import machine
+from running import run_script
 from torch import Tensor
 from tqdm import tqdm
 
@@ -118,4 +119,4 @@ def blur_of(case: Map, images: int, options: argparse.Namespace) -> Callable[[],
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -23,6 +23,7 @@ from typing import Any
 import leaderboard_page
 import torch
 from leaderboard_page import MEASURES, SPEED, Listed, Row, read_models
+from running import run_script
 
 from antialiased_zoo import plan
 from antialiased_zoo.cli.numbers import positive
@@ -241,8 +242,4 @@ def timed_on(options: Options) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.getcwd())
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (ZooError, ValueError, OSError, ImportError) as error:
-        sys.exit(f"leaderboard: {error}")
+    run_script(main, sys.argv[1:])

@@ -8,12 +8,15 @@ into the folder ``pictures`` next to the page.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from running import run_script
 
 from antialiased_zoo.evaluation import plots
 from antialiased_zoo.evaluation.text_file import read_text_file
@@ -61,6 +64,14 @@ def read_models(path: Path) -> list[Listed]:
                 raise ValueError(f"{path}: {line.strip()!r} is not a new model, optionally followed by a licence")
             found[words[0]] = Listed(words[0], group, words[1] if len(words) == 2 else "")
     return list(found.values())
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, help in (("results", "the CSV"), ("models", "the models file"), ("page", "the page to change")):
+        parser.add_argument(name, type=Path, help=help)
+    args = parser.parse_args(argv)
+    write(args.results, args.models, args.page)
 
 
 def write(results: Path, models: Path, page: Path) -> None:
@@ -161,7 +172,4 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        write(*map(Path, sys.argv[1:4]))
-    except (TypeError, ValueError, OSError, ImportError) as error:
-        sys.exit(f"leaderboard_page: {error}\n{__doc__}")
+    run_script(main, sys.argv[1:])

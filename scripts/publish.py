@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 from huggingface_hub import HfApi
+from running import run_script
 from tqdm.auto import tqdm
 
 from antialiased_zoo.errors import DigestError
@@ -166,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     of_recipe = [entry for entry in known if fnmatchcase(entry.recipe, options.recipe)]
     entries = [entry for entry in of_recipe if any(fnmatchcase(entry.model, name) for name in options.networks)]
     if not entries:
-        raise SystemExit("publish.py: the manifest has no such weights; antialiased-zoo list shows them")
+        raise ValueError("the manifest has no such weights; antialiased-zoo list shows them")
     name = options.target.removeprefix(repository.PREFIX)
     try:
         target: Target = Folder(Path(name)) if name == options.target else HubRepository(name, HfApi())
@@ -180,4 +181,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

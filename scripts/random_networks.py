@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from coverage_checks import check
 from random_parts import CHANNELS, Net, network
+from running import run_script
 from tool_table import swapped
 from torch import nn
 
@@ -126,4 +127,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_script(main)

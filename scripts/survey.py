@@ -31,6 +31,7 @@ import torchvision
 from benchmarks.report import commit
 from coverage_checks import Coverage, Size, check
 from feature_checks import Distances, distances
+from running import run_script
 from survey_names import FROZEN, HUGGING_FACE, TIMM, TRANSFORMERS
 from torch import nn
 from torchvision.models import detection, segmentation
@@ -267,7 +268,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ValueError as error:
-        sys.exit(f"survey: {error}")
+    run_script(main, sys.argv[1:])

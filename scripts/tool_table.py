@@ -8,9 +8,11 @@ outputs, which differ from the plain network's.
 
 from __future__ import annotations
 
+import argparse
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from running import run_script
 from tool_network import IMAGES, Block, Branches, Wrapper, network
 from torch import Tensor, nn
 
@@ -266,5 +269,14 @@ def table() -> str:
     return "\n".join([INTRO, *rows])
 
 
+def main(argv: Sequence[str]) -> None:
+    """Run the command line."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
+    try:
+        print(table())
+    except ImportError as error:
+        raise ImportError(f"{error}: every tool of the table must be installed, torchao among them") from error
+
+
 if __name__ == "__main__":
-    print(table())
+    run_script(main, sys.argv[1:])

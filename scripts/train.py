@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from running import run_script
 from torch import nn
 from tqdm.auto import tqdm
 from train_options import execution_of, parse, recipe_of
 
-from antialiased_zoo.errors import ZooError
 from antialiased_zoo.evaluation import (
     ImageFiles,
     NamedModel,
@@ -90,7 +90,7 @@ def reporter(tensorboard: bool, folder: Path) -> Callable[[State], None]:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise SystemExit("--tensorboard needs a package: pip install tensorboard") from error
+            raise ImportError("--tensorboard needs a package: pip install tensorboard") from error
         writer = SummaryWriter(folder)
 
     def report(entry: State) -> None:
@@ -196,12 +196,9 @@ def main(argv: list[str]) -> None:
         torch.set_num_threads(args.threads)
     # Denormal floats slow a CPU down a hundredfold and do not matter here.
     torch.set_flush_denormal(True)
-    try:
-        with processes(args.device) as place:
-            train(args, execution_of(args, *place), argv)
-    except (ZooError, ValueError, OSError, ImportError) as error:
-        raise SystemExit(f"train.py: {error}") from error
+    with processes(args.device) as place:
+        train(args, execution_of(args, *place), argv)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(main, sys.argv[1:])

@@ -182,7 +182,7 @@ def test_errors_are_one_line_for_the_user(folder, tmp_path):
     command = ["resnet18:baseline", "--data", str(folder), "--device", "gpu"]
     done = run_code(of_script(ROOT / "scripts" / "evaluate.py", *command), tmp_path)
     assert done.returncode != 0
-    assert done.stderr.startswith("evaluate: device 'gpu' cannot be used here")
+    assert done.stderr.startswith("evaluate.py: device 'gpu' cannot be used here")
     assert done.stderr.count("\n") == 1
 
 

@@ -53,7 +53,7 @@ def test_it_writes_the_mean_with_a_record(tmp_path: Path, capsys: pytest.Capture
 
 def test_it_refuses_what_has_no_mean(tmp_path: Path) -> None:
     spec = saved(tmp_path / "one", 0)
-    with pytest.raises(SystemExit, match="need two models or more, got 1"):
+    with pytest.raises(ValueError, match="need two models or more, got 1"):
         average.main([spec, "--out", str(tmp_path / "mean")])
     renamed = saved(tmp_path / "renamed", 1, {"classes": ("c", "a", "b")})
     resized = saved(tmp_path / "resized", 1, {"preprocessing": Preprocessing(48, 32)})
@@ -67,6 +67,6 @@ def test_it_refuses_what_has_no_mean(tmp_path: Path) -> None:
         ([spec, resized], f"{resized} has other preprocessing than"),
         ([plain, plain], "each file must state its network"),
     ):
-        with pytest.raises(SystemExit, match=message):
+        with pytest.raises(ValueError, match=message):
             average.main([*others, "--out", str(tmp_path / "mean")])
     assert not (tmp_path / "mean").exists()

@@ -97,8 +97,7 @@ def test_what_cannot_be_trained_is_one_line(script, tmp_path, monkeypatch, model
     monkeypatch.delitem(sys.modules, "fixed_head", raising=False)
     data = make_images(tmp_path / "data", train=8)
     common = ["--filter-size", "none", "--preset", "cifar10", "--data", str(data), "--out", str(tmp_path / "run")]
-    with pytest.raises(SystemExit) as raised:
+    with pytest.raises((ValueError, ImportError, OSError)) as raised:
         script.main([model, *common, *TINY, *options, "--no-progress"])
-    assert message in str(raised.value.code)
-    assert str(raised.value.code).startswith("train.py: ")
-    assert "\n" not in str(raised.value.code)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -56,7 +56,7 @@ class TestAddEntry:
         assert entry.sources == ("package:net.safetensors",)
         assert entry.files[0].size == weights.stat().st_size
         assert len(manifest.load([listed])) == len(manifest.load([manifest.own_path()])) + 1
-        with pytest.raises(SystemExit, match="same model"):
+        with pytest.raises(ValueError, match="same model"):
             script["main"]([str(weights), "--manifest", str(listed)])
         script["main"]([str(weights), "--manifest", str(listed), "--replace"])
 
@@ -68,7 +68,7 @@ class TestAddEntry:
     def test_refuses_what_is_no_record(self, facts: object, script: dict, tmp_path: Path) -> None:
         weights = self.weights(tmp_path / "net.safetensors")
         weights.with_suffix(".json").write_text(json.dumps(facts))
-        with pytest.raises(SystemExit, match="is not a JSON object"):
+        with pytest.raises(ValueError, match="is not a JSON object"):
             script["main"]([str(weights)])
 
     def test_refuses_weights_that_do_not_fit(self, script: dict, tmp_path: Path) -> None:

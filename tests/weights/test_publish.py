@@ -149,7 +149,7 @@ def test_a_file_that_cannot_be_had_is_named_and_the_others_are_uploaded(
     out = capsys.readouterr()
     assert f"{entries[1].file}: FetchError: no source\n" in out.err
     assert "2 of 3 files" in out.out
-    with pytest.raises(SystemExit, match="no such weights"):
+    with pytest.raises(ValueError, match="no such weights"):
         publish.main([str(tmp_path / "mirror"), "resnet*", "--recipe", "tiny"])
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"publish\.py: cannot use .*file: FileExistsError"):
