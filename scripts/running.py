@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from antialiased_zoo.cli.output import plain_warnings
 from antialiased_zoo.errors import ZooError
 from antialiased_zoo.zoo import find_architecture
 
@@ -16,12 +17,14 @@ from antialiased_zoo.zoo import find_architecture
 def run_script(main: Callable[..., Any], *arguments: Any) -> NoReturn:
     """Run a script's main function and end the process with what it returns, 130 after Ctrl-C.
 
+    Warnings are shown without their line of code.
     MODULE:CALLABLE may be in the current folder, which Python searches only for ``python -m``.
     """
     name = Path(sys.argv[0]).name
     sys.path.insert(0, os.getcwd())
     try:
-        code = main(*arguments)
+        with plain_warnings():
+            code = main(*arguments)
         sys.stdout.flush()  # so that a closed pipe is noticed here
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

@@ -176,18 +176,19 @@ def finish(
         "metrics": {"acc1": round(accuracy, 2)},
         "command": command(argv, args.init),
     }
+    measured = len(val) - len(val.broken)  # by now, this process has seen all of them
     bars = trainer.how.hide_bars
     record = {
         "entry": manifest_entry(weights, facts),
         **trainer.identity,
         "data": {"train": train_files.digest(bars), "val": val.images.digest(bars)},
-        "val_images": len(val),
+        "val_images": measured,
         "versions": versions(),
         "seconds": round(trainer.seconds, 1),
         "log": trainer.log,
     }
     path = trainer.run.save_record(record, weights)
-    print(f"top-1 {accuracy:.2f}% on {len(val)} images; wrote {weights} and {path}")
+    print(f"top-1 {accuracy:.2f}% on {measured} images; wrote {weights} and {path}")
 
 
 def main(argv: list[str]) -> None:

@@ -68,7 +68,7 @@ def test_a_model_may_be_in_the_current_folder(capsys, monkeypatch, tmp_path):
 
 def test_names_of_networks_are_checked_with_the_arguments():
     assert running.network_name("resnet18") == "resnet18"
-    with pytest.raises(argparse.ArgumentTypeError, match="no network 'resnet19' in the zoo: did you mean|choose one of"):
+    with pytest.raises(argparse.ArgumentTypeError, match="no network 'resnet19' in the zoo"):
         running.network_name("resnet19")
 
 

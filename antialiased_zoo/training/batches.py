@@ -15,8 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm.auto import tqdm
 
+from ..errors import warn
 from ..evaluation import CorruptImageError, ImageFiles, torch_seed
 from ..weights import Preprocessing
+
+_TRIES = 10  # if as many images in a row cannot be decoded, something else is wrong
 
 
 def epoch_order(samples: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> Tensor:
@@ -40,6 +43,8 @@ def epoch_order(samples: int, batch: int, seed: int, rank: int = 0, world: int =
 class MemoryBatches:
     """Images of one size, decoded once, kept in memory and augmented as tensors (``pad-crop``).
 
+    Images that cannot be decoded are left out, with a warning that names each.
+
     Args:
         images: The data; all images must have the same size.
         preprocessing: The normalisation.
@@ -60,8 +65,9 @@ class MemoryBatches:
         hide_bar: bool | None = True,
     ) -> None:
         self.cutout = cutout
-        self.pixels = decode_all(images, hide_bar).to(device)
-        self.targets = torch.tensor(images.targets, device=device)
+        pixels, kept = decode_all(images, hide_bar)
+        self.pixels = pixels.to(device)
+        self.targets = torch.tensor([images.targets[index] for index in kept], device=device)
         self.preprocessing = preprocessing
 
     def __len__(self) -> int:
@@ -89,17 +95,24 @@ class MemoryBatches:
 class FileBatches:
     """Images decoded on demand by worker processes (``resized-crop``), for data sets of any size.
 
+    A warning names each image that cannot be decoded. In training the next one takes its place, so that the
+    batches depend on the data only; in validation it is left out.
+
     Args:
         images: The data; its transform is ignored.
         preprocessing: Normalisation of all batches; resize and crop of validation batches.
         device: Device of the batches.
         workers: Number of worker processes; 0 decodes in this process.
+
+    Attributes:
+        broken: The images that could not be decoded so far, in this process's batches.
     """
 
     def __init__(
         self, images: ImageFiles, preprocessing: Preprocessing, device: torch.device, workers: int = 0
     ) -> None:
         self.images, self.preprocessing, self.device, self.workers = images, preprocessing, device, workers
+        self.broken: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -111,50 +124,70 @@ class FileBatches:
             order: Sample indices, int64 ``(batches, batch)``.
             size: Image size in pixels.
             seed: Seed of the augmentation.
+
+        Raises:
+            CorruptImageError: Many images in a row cannot be decoded.
         """
         from torchvision.transforms import v2
 
         augment = v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()])
-        for images, targets in self._load(_Seeded(self.images, augment, seed), order.tolist()):
+        for images, targets in self._load(_Seeded(self.images, augment, seed, _TRIES), order.tolist()):
+            if len(targets) < order.shape[1]:
+                raise CorruptImageError(f"{_TRIES} images in a row of {self.images.source} cannot be decoded")
             yield normalise(images, self.preprocessing), targets
 
     def whole(self, batch: int, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields batches of every ``world``-th image, starting at ``rank``, resized and centre-cropped."""
         dataset = _Seeded(self.images, self.preprocessing.build(), 0)
-        yield from self._load(dataset, _shares(len(self), batch, rank, world))
+        for images, targets in self._load(dataset, _shares(len(self), batch, rank, world)):
+            if len(targets):
+                yield images, targets
 
     def _load(self, dataset: _Seeded, batches: Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         pin = self.device.type == "cuda"
         own = torch.Generator()  # since the loader would draw a number from torch's
         facts: dict[str, Any] = {"num_workers": self.workers, "pin_memory": pin, "generator": own}
-        for batch in DataLoader(dataset, batch_sampler=batches, collate_fn=_collate, **facts):
-            if isinstance(batch, CorruptImageError):
-                raise batch
-            images, targets = batch
+        for images, targets, errors in DataLoader(dataset, batch_sampler=batches, collate_fn=_collate, **facts):
+            for error in errors:
+                if str(error) not in self.broken:
+                    self.broken.add(str(error))
+                    warn(f"left out: {error}")
             yield images.to(self.device, non_blocking=pin), targets.to(self.device, non_blocking=pin)
 
 
-def _collate(items: list[Any]) -> Any:
-    """A batch, or its first error: raised in a worker, its message would be the worker's whole traceback."""
-    errors = [item for item in items if isinstance(item, CorruptImageError)]
-    return errors[0] if errors else default_collate(items)
+_Item = tuple[Any, int, list[CorruptImageError]]
 
 
-class _Seeded(Dataset[Any]):
-    """Images with a random transform that depends only on the seed and the image's index; or the error of an image."""
+def _collate(items: list[_Item]) -> tuple[Tensor, Tensor, list[CorruptImageError]]:
+    """A batch of the images that could be decoded, and all errors, of which the main process warns."""
+    good = [(image, target) for image, target, _ in items if image is not None]
+    images, targets = default_collate(good) if good else (torch.empty(0), torch.empty(0, dtype=torch.int64))
+    return images, targets, [error for _, _, errors in items for error in errors]
 
-    def __init__(self, images: ImageFiles, transform: Callable[[Any], Any], seed: int) -> None:
-        self.images, self.transform, self.seed = images, transform, seed
 
-    def __getitem__(self, index: int) -> tuple[Any, int] | CorruptImageError:
-        try:
-            image = self.images.image(index)
-        except CorruptImageError as error:
-            return error
-        # torchvision's transforms use the global generator, which the training loop uses too.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch_seed(self.seed * 1_000_003 + index))
-            return self.transform(image), self.images.targets[index]
+class _Seeded(Dataset[_Item]):
+    """Images with a random transform that depends only on the seed and the image's index, and their errors.
+
+    The next image takes the place of one that cannot be decoded, up to ``tries`` in all; then the place is None.
+    """
+
+    def __init__(self, images: ImageFiles, transform: Callable[[Any], Any], seed: int, tries: int = 1) -> None:
+        self.images, self.transform, self.seed, self.tries = images, transform, seed, tries
+
+    def __getitem__(self, index: int) -> _Item:
+        errors: list[CorruptImageError] = []
+        for place in range(index, index + self.tries):
+            place %= len(self.images)
+            try:
+                image = self.images.image(place)
+            except CorruptImageError as error:
+                errors.append(error)
+                continue
+            # torchvision's transforms use the global generator, which the training loop uses too.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(torch_seed(self.seed * 1_000_003 + index))
+                return self.transform(image), self.images.targets[place], errors
+        return None, -1, errors
 
 
 def _shares(samples: int, batch: int, rank: int, world: int) -> list[list[int]]:
@@ -169,23 +202,39 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return (images.float() - mean) / std
 
 
-def decode_all(images: ImageFiles, hide_bar: bool | None = True) -> Tensor:
-    """Decodes every image into one uint8 tensor ``(N, 3, H, W)``.
+def decode_all(images: ImageFiles, hide_bar: bool | None = True) -> tuple[Tensor, list[int]]:
+    """Decodes every image into one uint8 tensor ``(N, 3, H, W)``; a warning names each that cannot be decoded.
+
+    Returns:
+        The tensor, and the indices of its images.
 
     Raises:
+        CorruptImageError: None of the images can be decoded.
         ValueError: The images have different sizes.
     """
-    width, height = images.image(0).size
-    pixels = torch.empty(len(images), height, width, 3, dtype=torch.uint8)
+    kept: list[int] = []
+    pixels = torch.empty(0)
     for index in tqdm(range(len(images)), desc="decode", disable=hide_bar, leave=False):
-        image = images.image(index)
-        if image.size != (width, height):
+        try:
+            image = images.image(index)
+        except CorruptImageError as error:
+            warn(f"left out: {error}")
+            last = error
+            continue
+        width, height = image.size
+        if not kept:
+            pixels = torch.empty(len(images), height, width, 3, dtype=torch.uint8)
+        if (height, width) != pixels.shape[1:3]:
             raise ValueError(
-                f"{images.samples[index]} is {image.size[0]}x{image.size[1]}, but {images.samples[0]} is "
-                f"{width}x{height}; pad-crop needs images of the same size, use resized-crop"
+                f"{images.samples[index]} is {width}x{height}, but {images.samples[kept[0]]} is "
+                f"{pixels.shape[2]}x{pixels.shape[1]}; pad-crop needs images of the same size, use resized-crop"
             )
-        pixels[index] = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, 3)
-    return pixels.permute(0, 3, 1, 2)
+        content = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        pixels[len(kept)] = content.view(height, width, 3)
+        kept.append(index)
+    if not kept:
+        raise last
+    return pixels[: len(kept)].permute(0, 3, 1, 2), kept
 
 
 def resize(images: Tensor, size: int) -> Tensor:

@@ -255,14 +255,22 @@ def _logits(outputs: Any) -> Tensor:
 
 @torch.no_grad()  # not inference_mode: what a network keeps from such a pass could not be trained with
 def top1(model: nn.Module, images: ValBatches, how: Execution) -> float:
-    """Returns a network's top-1 accuracy in percent; each of ``how.world`` processes must call it."""
+    """Returns a network's top-1 accuracy in percent; each of ``how.world`` processes must call it.
+
+    Raises:
+        ValueError: There are no images.
+    """
     model.eval()
-    right = torch.zeros((), dtype=torch.int64, device=how.device)
+    sums = torch.zeros(2, dtype=torch.int64, device=how.device)  # right answers, images
     for batch, targets in images.whole(250, how.rank, how.world):
         with how.autocast():
             outputs = model(batch.contiguous(memory_format=how.memory_format))
-        right += (outputs.argmax(1) == targets).sum()
-    return 100 * int(how.total(right)) / len(images)
+        right = (outputs.argmax(1) == targets).sum()
+        sums += torch.stack([right, right.new_tensor(len(targets))])
+    all_right, count = map(int, how.total(sums))
+    if not count:
+        raise ValueError("no validation image can be decoded")
+    return 100 * all_right / count
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
