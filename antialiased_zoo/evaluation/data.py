@@ -12,7 +12,7 @@ from PIL import Image
 
 from .images import IMAGE_SUFFIXES, LabelledImages
 from .images import CorruptImageError as CorruptImageError
-from .labels import class_order, read_labels
+from .labels import numbered, read_labels
 
 
 class _FolderFiles:
@@ -85,14 +85,14 @@ class ImageFiles(LabelledImages):
         names = files.names()
         samples = sorted(name for name in names if _is_image(name))
         if labels is not None and samples:
-            named = read_labels(labels, samples)
-            classes = class_order(named)
+            classes, targets = numbered(read_labels(labels, samples))
         else:
             named = [_class_of(name) for name in samples]
             classes = sorted(set(named))
+            index = {name: number for number, name in enumerate(classes)}
+            targets = [index[name] for name in named]
             _check_classes(classes, {_class_of(name) for name in names} if labelled else set(), source, labelled)
-        index = {name: number for number, name in enumerate(classes)}
-        super().__init__(source, classes, samples, [index[name] for name in named])
+        super().__init__(source, classes, samples, targets)
 
     def read(self, name: str) -> bytes:
         """Returns the bytes of one image file."""

@@ -13,8 +13,9 @@ from .images import LabelledImages
 from .webdataset import WebDataset
 
 DATA_GRAMMAR = (
-    "a folder of class folders, a zip of one, ZIP/FOLDER, cifar10:FOLDER (its original files), hf:NAME[:SPLIT] (a "
-    "Hugging Face data set, or a folder that its library reads), or wds:SHARDS (WebDataset: val-{0000..0063}.tar)"
+    "a folder of class folders, a zip of one, ZIP/FOLDER, cifar10:FOLDER (its original files), "
+    "hf:NAME[:SPLIT[:COLUMN]] (a Hugging Face data set, or a folder that its library reads; COLUMN has the labels), or "
+    "wds:SHARDS (WebDataset: val-{0000..0063}.tar)"
 )
 DataSource = Callable[..., LabelledImages]
 DATA_SOURCES: dict[str, DataSource] = {"cifar10": Cifar10, "hf": HuggingFaceImages, "wds": WebDataset}
@@ -26,7 +27,7 @@ def register_data_source(name: str, source: DataSource) -> None:
     Args:
         name: The part before the colon.
         source: A function that opens the data set named by the text after the colon. If it takes
-            ``hide_bar``, it gets tqdm's ``disable``.
+            ``hide_bar``, it gets tqdm's ``disable``; if it takes ``labelled``, False where labels are not needed.
 
     Raises:
         ValueError: The name is taken.
@@ -49,8 +50,8 @@ def open_data(
         text: See `DATA_GRAMMAR`.
         labels: Labels of a folder's or zip's images that are not in class folders; see
             `read_labels`.
-        labelled: False accepts a folder's or zip's images anywhere below it; their targets then
-            have no meaning.
+        labelled: False accepts images without labels, in a folder or zip anywhere below it; their
+            targets then have no meaning.
         hide_bar: tqdm's ``disable``, for data sets that must be read to be opened: ``None`` shows a
             bar on a terminal.
 
@@ -64,5 +65,6 @@ def open_data(
     if labels is not None:
         raise ValueError(f"{kind}: has its own labels; do not give others")
     source = DATA_SOURCES[kind]
-    takes_bar = "hide_bar" in inspect.signature(source).parameters
-    return source(place, hide_bar=hide_bar) if takes_bar else source(place)
+    taken = inspect.signature(source).parameters
+    options = {"hide_bar": hide_bar, "labelled": labelled}
+    return source(place, **{name: value for name, value in options.items() if name in taken})

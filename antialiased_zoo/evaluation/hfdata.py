@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .images import LabelledImages
+from .labels import numbered
 
 # Files that ``save_to_disk`` writes for a data set and for a dict of splits.
 _SAVED = ("state.json", "dataset_dict.json")
@@ -14,33 +16,37 @@ _SAVED = ("state.json", "dataset_dict.json")
 class HuggingFaceImages(LabelledImages):
     """One split of a data set with a column of images and one of class labels.
 
+    Images may also be encoded bytes, as pandas writes them. If no column states class names, texts or class numbers
+    are the labels, ordered as those of a label file.
+
     Args:
         name: ``OWNER/NAME`` or a folder (from ``save_to_disk``, or in any layout that
             ``load_dataset`` reads, such as Parquet files), optionally followed by a colon and the
-            split. Default split: ``validation``.
+            split (default: ``validation``), and another with the column of labels.
+        labelled: False needs no labels; the targets then have no meaning.
 
     Raises:
         ImportError: ``datasets`` is not installed.
-        ValueError: There is no such split, or not exactly one column of images and one of labels.
+        FileNotFoundError: There is no such data set.
+        ValueError: It cannot be read, there is no such split, not exactly one column of images or of labels, or an
+            image has no label.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, labelled: bool = True) -> None:
         try:
             import datasets
         except ImportError as error:
             raise ImportError("hf: needs datasets: pip install 'antialiased-zoo[data]'") from error
-        place, _, split = name.partition(":")
-        if any(Path(place, mark).is_file() for mark in _SAVED):
-            found: Any = datasets.load_from_disk(place)
-            table = found if isinstance(found, datasets.Dataset) else _split(found, split or "validation")
-        else:
-            table = datasets.load_dataset(place, split=split or "validation")
-        image = _column(table, datasets.Image, place)
-        label = _column(table, datasets.ClassLabel, place)
-        self._table = table.cast_column(image, datasets.Image(decode=False))
-        self._column = image
-        classes: list[str] = table.features[label].names
-        super().__init__(name, classes, [f"{row:08}" for row in range(len(table))], table[label])
+        place, _, rest = name.partition(":")
+        split, _, column = rest.partition(":")
+        table = _open(datasets, place, split)
+        self._column = _image_column(datasets, table, place)
+        self._table = table.cast_column(self._column, datasets.Image(decode=False))
+        classes, targets = ["0"], [0] * len(table)
+        if labelled:
+            chosen = _label_column(datasets, table, f"hf:{place}:{split or 'SPLIT'}", column)
+            classes, targets = _labels(table, chosen)
+        super().__init__(name, classes, [f"{row:08}" for row in range(len(table))], targets)
 
     def read(self, name: str) -> bytes:
         """Returns the encoded image of one row."""
@@ -49,14 +55,75 @@ class HuggingFaceImages(LabelledImages):
         return content
 
 
-def _split(found: Any, split: str) -> Any:
-    if split not in found:
-        raise ValueError(f"no split {split!r}; there are {', '.join(found)}")
-    return found[split]
+def _open(datasets: Any, place: str, split: str) -> Any:
+    """One split of a data set."""
+    if not place:
+        raise ValueError("hf: names no data set: expected hf:OWNER/NAME or hf:FOLDER")
+    if not any(Path(place, mark).is_file() for mark in _SAVED):
+        try:
+            return datasets.load_dataset(place, split=split or "validation")
+        except FileNotFoundError:
+            raise
+        except (datasets.exceptions.DatasetsError, ValueError) as error:
+            raise ValueError(
+                f"cannot open hf:{place} ({error.__cause__ or error}); expected a data set with the split "
+                f"{split or 'validation'}, or hf:{place}:SPLIT; or load it with the library, and give a folder of its "
+                "save_to_disk"
+            ) from error
+    found = datasets.load_from_disk(place)
+    if isinstance(found, datasets.Dataset):
+        if split and split != str(found.split):
+            raise ValueError(f"hf:{place} holds one split, {found.split or 'without a name'}: leave out :{split}")
+        return found
+    wanted = split or "validation"
+    if wanted not in found:
+        raise ValueError(f"hf:{place} has no split {wanted!r}; there are {', '.join(found)}: give hf:{place}:SPLIT")
+    return found[wanted]
 
 
-def _column(table: Any, kind: type, place: str) -> str:
-    names = [name for name, feature in table.features.items() if isinstance(feature, kind)]
-    if len(names) != 1:
-        raise ValueError(f"{place} has {len(names)} columns of {kind.__name__}, expected one; it has {table.features}")
-    return str(names[0])
+def _image_column(datasets: Any, table: Any, place: str) -> str:
+    def encoded(feature: Any) -> bool:
+        dtype = "" if isinstance(feature, dict) else getattr(feature, "dtype", "")
+        return dtype in ("binary", "large_binary") or (isinstance(feature, dict) and "bytes" in feature)
+
+    return (
+        _only(table, lambda feature: isinstance(feature, datasets.Image))
+        or _only(table, encoded)
+        or _refuse(table, f"hf:{place} has not exactly one column of images")
+    )
+
+
+def _label_column(datasets: Any, table: Any, place: str, column: str) -> str:
+    def plain(feature: Any) -> bool:
+        dtype = str(getattr(feature, "dtype", "")).removeprefix("large_")
+        return isinstance(feature, datasets.Value) and (dtype == "string" or "int" in dtype)
+
+    if column:
+        return column if column in table.features else _refuse(table, f"{place} has no column {column}")
+    named = [name for name, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)]
+    found = named[0] if len(named) == 1 else "" if named else _only(table, plain)
+    return found or _refuse(table, f"{place} has not exactly one column of labels: name one, as in {place}:COLUMN")
+
+
+def _only(table: Any, fits: Callable[[Any], bool]) -> str:
+    """The name of the only column that fits, or nothing."""
+    names = [str(name) for name, feature in table.features.items() if fits(feature)]
+    return names[0] if len(names) == 1 else ""
+
+
+def _refuse(table: Any, what: str) -> str:
+    kinds = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in table.features.items())
+    raise ValueError(f"{what}; it has {kinds}")
+
+
+def _labels(table: Any, column: str) -> tuple[list[str], list[int]]:
+    """The classes, and each image's class number."""
+    labels = list(table[column])
+    if None in labels:
+        raise ValueError(f"image {labels.index(None)} has no label in column {column}: leave out the rows without one")
+    names = getattr(table.features[column], "names", None)
+    if names is not None:
+        return list(names), labels
+    if any(isinstance(label, int) and label < 0 for label in labels):
+        raise ValueError(f"column {column} has class numbers below 0: leave out the rows without a label")
+    return numbered(list(map(str, labels)))

@@ -52,7 +52,7 @@ def _fields(line: str) -> list[str]:
 def _in_order(path: Path, labels: list[str], samples: Sequence[str]) -> list[str]:
     if len(labels) != len(samples):
         raise ValueError(f"{path} has {len(labels)} labels, one per line, for {len(samples)} images")
-    if all(label.isdigit() for label in labels):
+    if all(label.isdecimal() for label in labels):
         raise ValueError(
             f"{path} contains only numbers, and ImageNet's devkit numbers classes differently from its networks: give "
             "the devkit's folder, whose meta.mat defines them, or lines of image and class number"

@@ -10,6 +10,7 @@ from typing import Any
 from .label_file import read_label_file
 
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+_MOST = 1_000_000  # classes
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 
@@ -56,13 +57,27 @@ def _wordnet_ids(path: Path) -> dict[int, str]:
     return {int(synset.ILSVRC2012_ID): str(synset.WNID) for synset in synsets}
 
 
-def class_order(labels: Sequence[str]) -> list[str]:
-    """Returns the classes in labels: sorted, or, if all labels are numbers, all numbers from 0 to the largest.
+def numbered(labels: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Returns the classes in labels, and the class number of each label.
+
+    The classes are sorted or, if all labels are numbers, all numbers from 0 to the largest.
+
+    Raises:
+        ValueError: A number is too large for a class, such as a date or an identifier.
 
     Example:
-        >>> class_order(["2", "0", "2"]), class_order(["dog", "cat"])
-        (['0', '1', '2'], ['cat', 'dog'])
+        >>> numbered(["2", "0", "2"]), numbered(["dog", "cat"])
+        ((['0', '1', '2'], [2, 0, 2]), (['cat', 'dog'], [1, 0]))
     """
-    if all(label.isdigit() for label in labels):
-        return [str(number) for number in range(max(map(int, labels)) + 1)]
-    return sorted(set(labels))
+    if all(label.isdecimal() for label in labels):
+        numbers = [int(label) for label in labels]
+        count = max(numbers, default=-1) + 1
+        if count > _MOST:
+            raise ValueError(
+                f"there is the label {count - 1}, and class numbers start at 0: give class numbers below {_MOST:,}, or "
+                "names"
+            )
+        return [str(number) for number in range(count)], numbers
+    classes = sorted(set(labels))
+    index = {name: number for number, name in enumerate(classes)}
+    return classes, [index[label] for label in labels]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .images import LabelledImages
-from .labels import class_order
+from .labels import numbered
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "ppm")
 _LABELS = ("cls", "cls.txt")
@@ -25,13 +25,14 @@ class WebDataset(LabelledImages):
         shards: A tar, a folder of tars, or a path with a range in braces:
             ``val-{000000..000063}.tar``.
         hide_bar: tqdm's ``disable`` for the bar while headers are read.
+        labelled: False needs no labels; the targets then have no meaning.
 
     Raises:
         FileNotFoundError: There are no shards.
         ValueError: There are no images, an image has no label, a key has two images, or a shard is cut off.
     """
 
-    def __init__(self, shards: str, hide_bar: bool | None = True) -> None:
+    def __init__(self, shards: str, hide_bar: bool | None = True, labelled: bool = True) -> None:
         self._places: dict[str, tuple[Path, int, int]] = {}
         labels: dict[str, str] = {}
         for shard in tqdm(_expanded(shards), desc="shards", disable=hide_bar, leave=False):
@@ -41,14 +42,15 @@ class WebDataset(LabelledImages):
                 raise ValueError(
                     f"{shard} is not a whole, uncompressed tar ({error}): fetch or pack it again"
                 ) from error
+        if not labelled:
+            labels = dict.fromkeys(self._places, "0")
         missing = [name for name in self._places if not labels.get(name)]
         if missing or not self._places:
             what = f"no label for {missing[0]}" if missing else "no images"
             raise ValueError(f"{what} in {shards}; expected KEY.jpg and KEY.cls")
-        classes = class_order(list(labels.values()))
-        place = {name: index for index, name in enumerate(classes)}
         samples = list(self._places)
-        super().__init__(shards, classes, samples, [place[labels[name]] for name in samples])
+        classes, targets = numbered([labels[name] for name in samples])
+        super().__init__(shards, classes, samples, targets)
 
     def _index(self, shard: Path, labels: dict[str, str]) -> None:
         with tarfile.open(shard, "r:") as tar:

@@ -176,13 +176,22 @@ def test_webdataset_keys_with_two_images_are_an_error(tmp_path):
         open_data(f"wds:{tmp_path / 'a.tar'}")
 
 
+def hugging_faces(rows, features):
+    """A table; from_dict() would pickle pyarrow's classes for a fingerprint, which fails with some versions."""
+    import datasets
+    import pyarrow
+
+    table = pyarrow.table(rows, schema=features.arrow_schema)
+    return datasets.Dataset(table, datasets.DatasetInfo(features=features), fingerprint="tests")
+
+
 def test_hugging_faces_data_sets(tmp_path):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"]), "id": datasets.Value("int32")}
     )
     rows = {"image": [{"bytes": picture(n), "path": None} for n in (1, 2, 3)], "label": [1, 0, 1], "id": [7, 8, 9]}
-    table = datasets.Dataset.from_dict(rows, features=features)
+    table = hugging_faces(rows, features)
     datasets.DatasetDict({"validation": table, "test": table.select([2])}).save_to_disk(tmp_path / "pets")
     images = open_data(f"hf:{tmp_path / 'pets'}")
     assert (images.classes, images.targets, colour(images, 1)) == (["cat", "dog"], [1, 0, 1], 2)
@@ -190,9 +199,97 @@ def test_hugging_faces_data_sets(tmp_path):
     assert len(images.digest()) == 64
     with pytest.raises(ValueError, match="no split 'train'; there are validation, test"):
         open_data(f"hf:{tmp_path / 'pets'}:train")
-    table.remove_columns("label").save_to_disk(tmp_path / "bare")
-    with pytest.raises(ValueError, match="0 columns of ClassLabel"):
+    table.remove_columns(["label", "id"]).save_to_disk(tmp_path / "bare")
+    with pytest.raises(ValueError, match="has not exactly one column of labels"):
         open_data(f"hf:{tmp_path / 'bare'}")
+    assert colour(open_data(f"hf:{tmp_path / 'bare'}", labelled=False), 2) == 3
+    with pytest.raises(ValueError, match="holds one split, without a name: leave out :test"):
+        open_data(f"hf:{tmp_path / 'bare'}:test")
+    with pytest.raises(ValueError, match="names no data set"):
+        open_data("hf:")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Saves a table of three images with further columns; returns what names it."""
+    datasets = pytest.importorskip("datasets")
+
+    def save(name, image=None, **columns):
+        rows = {"image": [{"bytes": picture(n), "path": None} for n in (1, 2, 3)]}
+        features = {"image": image or datasets.Image()}
+        for column, values in columns.items():
+            rows[column] = values
+            texts = isinstance(values[0], str)
+            features[column] = datasets.Value("string" if texts else "int64")
+        if isinstance(image, datasets.Value):
+            rows["image"] = [cell["bytes"] for cell in rows["image"]]
+        hugging_faces(rows, datasets.Features(features)).save_to_disk(tmp_path / name)
+        return f"hf:{tmp_path / name}"
+
+    return save
+
+
+def test_labels_of_hugging_faces_data_may_be_texts_or_numbers(saved):
+    images = open_data(saved("texts", kind=["dog", "cat", "dog"]))
+    assert (images.classes, images.targets, colour(images, 1)) == (["cat", "dog"], [1, 0, 1], 2)
+    images = open_data(saved("numbers", label=[2, 0, 2]))
+    assert (images.classes, images.targets) == (["0", "1", "2"], [2, 0, 2])
+    two = saved("two", fine=["dog", "cat", "dog"], coarse=["pet"] * 3)
+    with pytest.raises(ValueError, match=r"name one, as in hf:.*:SPLIT:COLUMN; it has image \(Image\), fine"):
+        open_data(two)
+    images = open_data(f"{two}::coarse")
+    assert (images.classes, images.targets) == (["pet"], [0, 0, 0])
+    with pytest.raises(ValueError, match="has no column medium"):
+        open_data(f"{two}::medium")
+    with pytest.raises(ValueError, match="image 1 has no label in column kind"):
+        open_data(saved("gap", kind=["dog", None, "dog"]))
+    with pytest.raises(ValueError, match="class numbers below 0"):
+        open_data(saved("unknown", label=[-1, 0, -1]))
+
+
+def test_images_of_hugging_faces_data_may_be_bytes(saved):
+    datasets = pytest.importorskip("datasets")
+    for name, kind in (
+        ("bytes", datasets.Value("binary")),
+        ("pandas", {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}),
+    ):
+        images = open_data(saved(name, kind, label=[0, 1, 0]))
+        assert [colour(images, index) for index in range(3)] == [1, 2, 3]
+
+
+def test_hugging_faces_data_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "train.parquet").write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"cannot open hf:.*; expected a data set with the split validation, or hf:"):
+        open_data(f"hf:{tmp_path / 'pets'}")
+
+
+def test_webdataset_without_labels(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        member = tarfile.TarInfo("1.png")
+        member.size = len(picture(7))
+        tar.addfile(member, io.BytesIO(picture(7)))
+    with pytest.raises(ValueError, match="no label for"):
+        open_data(f"wds:{tmp_path / 'a.tar'}")
+    assert colour(open_data(f"wds:{tmp_path / 'a.tar'}", labelled=False), 0) == 7
+
+
+def test_labels_that_are_numbers(flat, tmp_path):
+    lines = tmp_path / "labels.csv"
+    names = sorted(path.name for path in flat.iterdir())
+
+    def opened(*labels):
+        lines.write_text("".join(f"{name},{label}\n" for name, label in zip(names, labels, strict=True)))
+        return open_data(str(flat), labels=lines)
+
+    images = opened("003", "001", "0", "3", "1")  # with leading zeros, as identifiers have
+    assert (images.classes, images.targets) == (["0", "1", "2", "3"], [3, 1, 0, 3, 1])
+    images = opened("²", "1", "1", "1", "1")  # a digit, but no number
+    assert (images.classes, images.targets) == (["1", "²"], [1, 0, 0, 0, 0])
+    with pytest.raises(ValueError, match=r"the label 20261127.*numbers below 1,000,000, or names"):
+        opened("20261127", "1", "1", "1", "1")
 
 
 def test_folders_that_hugging_faces_library_reads(tmp_path, monkeypatch):
@@ -201,7 +298,7 @@ def test_folders_that_hugging_faces_library_reads(tmp_path, monkeypatch):
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     rows = {"image": [{"bytes": picture(n), "path": None} for n in (1, 2, 3)], "label": [1, 0, 1]}
     (tmp_path / "pets" / "data").mkdir(parents=True)
-    table = datasets.Dataset.from_dict(rows, features=features)
+    table = hugging_faces(rows, features)
     table.to_parquet(tmp_path / "pets" / "data" / "validation-00000-of-00001.parquet")
     images = open_data(f"hf:{tmp_path / 'pets'}")
     assert (images.classes, images.targets, colour(images, 2)) == (["cat", "dog"], [1, 0, 1], 3)
