@@ -33,7 +33,7 @@ import antialiased_zoo as az
 from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.inference.packed_conv import PackedConv2d
 from antialiased_zoo.layers import dispatch
-from antialiased_zoo.training import check_settings, write_json
+from antialiased_zoo.training import check_settings, made_folder, write_json
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
 PATHS = ("dense pool",)  # the other rows are for float64 or filter size 1, which no network here has
@@ -139,7 +139,7 @@ def main() -> None:
         az.keep_freed_memory()
     setting = "keep_freed_memory" if options.keep_freed_memory else "default"
     file = options.out / f"{setting}.json"
-    options.out.mkdir(parents=True, exist_ok=True)
+    made_folder(options.out)
     facts = {"allocator": setting, "commit": commit(), "torch": torch.__version__}
     facts |= {"threads": options.threads, "clock": options.clock, "turns": options.turns}
     rows = earlier(file, facts)

@@ -44,7 +44,7 @@ from antialiased_zoo.evaluation import (
     result_notes,
     torch_seed,
 )
-from antialiased_zoo.training import write_json
+from antialiased_zoo.training import made_folder, write_json
 from antialiased_zoo.training.runs import versions
 from antialiased_zoo.weights.preprocessing import Preprocessing
 
@@ -76,6 +76,8 @@ def main(argv: Sequence[str]) -> None:
         torch.set_num_threads(args.threads)
     if args.page and not TABLE.search(args.page.read_text(encoding="utf-8")):
         raise ValueError(f"{args.page} has no <!-- adapting --> and <!-- /adapting --> around a place for the table")
+    if args.out:
+        made_folder(args.out)  # before the work
     train, val = (open_images(args.data / part) for part in ("train", "val"))
     val.thin_out(args.limit)
     named, *others = (load_named(spec, len(val.classes), args.progress) for spec in (args.model, *args.others))
@@ -154,7 +156,6 @@ def table(record: Mapping[str, Any]) -> str:
 def report(record: Mapping[str, Any], args: argparse.Namespace) -> None:
     text = table(record)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "results.json", record)
         (args.out / "table.md").write_text(text, encoding="utf-8")
     if args.page:

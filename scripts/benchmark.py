@@ -30,7 +30,7 @@ from running import run_script
 
 import antialiased_zoo as az
 from antialiased_zoo.cli.numbers import above_zero, positive
-from antialiased_zoo.training import check_settings, write_json
+from antialiased_zoo.training import check_settings, made_folder, write_json
 
 NINE = ("alexnet", "vgg16", "vgg16_bn", "resnet18", "resnet34", "resnet50", "resnet101", "densenet121", "mobilenet_v2")
 SHORT = ("resnet18", "vgg16", "mobilenet_v2")
@@ -83,6 +83,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
+    if options.out:
+        made_folder(options.out)  # before the work
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
     if "gpu" in options.parts:
@@ -128,7 +130,6 @@ def report(rows: list[Row], options: argparse.Namespace) -> str:
 def keep(part: str, rows: list[Row], options: argparse.Namespace) -> None:
     """Write a part's results so far, since the rest may take long."""
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
         found = {"machine": machine(options.device), "arguments": sys.argv[1:], "rows": [asdict(row) for row in rows]}
         write_json(options.out / f"{part}.json", found)
         (options.out / f"{part}.md").write_text(report(rows, options), encoding="utf-8")

@@ -30,7 +30,7 @@ from antialiased_zoo.cli.numbers import natural, positive
 from antialiased_zoo.evaluation import Options, imagenet, open_images
 from antialiased_zoo.evaluation.decoding import batches
 from antialiased_zoo.evaluation.views import ViewMaker, centre_view
-from antialiased_zoo.training import versions, write_json
+from antialiased_zoo.training import made_folder, versions, write_json
 from antialiased_zoo.weights import Preprocessing
 
 BATCH = 32
@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     torch.set_num_threads(1)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)  # before the work
+        made_folder(args.out)  # before the work
     with tempfile.TemporaryDirectory() as folder:
         make_images(Path(folder), args.images, args.side)
         rows = [compare(Path(folder), workers, args) for workers in args.workers]

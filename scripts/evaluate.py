@@ -41,7 +41,7 @@ from antialiased_zoo.evaluation import (
     stability_curves,
 )
 from antialiased_zoo.metrics import corruption_folders
-from antialiased_zoo.training import processes
+from antialiased_zoo.training import made_folder, processes
 
 
 def main(argv: Sequence[str]) -> None:
@@ -171,7 +171,7 @@ def label(images: LabelledImages, original: Subject, options: Options, hidden: b
 def check_extras(subjects: Sequence[Subject], args: argparse.Namespace, options: Options) -> dict[str, Sequence[str]]:
     """Refuse before the work what could not be done after it; return the layers of each protocol's first model."""
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
+        made_folder(args.out)
     if args.imagenet_c:
         first = next(iter(corruption_folders(args.imagenet_c).values()))[0]
         for one in subjects:

@@ -22,6 +22,7 @@ from antialiased_zoo.cli.demo import CURVE, LABELS, MODEL, photo_path
 from antialiased_zoo.evaluation import class_labels, protocol_for, read_photo
 from antialiased_zoo.evaluation.plots import COLOURS
 from antialiased_zoo.metrics import diagonal_stability
+from antialiased_zoo.training import made_folder
 
 PLAIN, BLURRED = COLOURS[:2]
 _FONT = 13  # readable at half the width
@@ -148,7 +149,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--only", nargs="+", choices=PICTURES, default=list(PICTURES))
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    made_folder(options.out)
     for name in options.only:
         drawn = PICTURES[name]()
         if isinstance(drawn, Figure):

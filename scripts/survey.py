@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from antialiased_zoo.cli.numbers import positive
 from antialiased_zoo.evaluation import open_images
-from antialiased_zoo.training import check_settings, write_json
+from antialiased_zoo.training import check_settings, made_folder, write_json
 
 IMAGES: tuple[tuple[Size, ...], ...] = tuple(
     tuple((3, *size) for size in sizes)
@@ -252,7 +252,7 @@ def main(argv: Sequence[str]) -> int:
         "--feature-distance", type=Path, metavar="ZIP", help="measure the internal feature distance on these photos"
     )
     args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
+    made_folder(args.out)
     if args.feature_distance:
         found = survey(functools.partial(measured, args.feature_distance), args.out / "distance.json", args)
         (args.out / "distance.md").write_text(distance_table(found), encoding="utf-8")

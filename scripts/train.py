@@ -47,6 +47,8 @@ from antialiased_zoo.zoo import ARCHITECTURES
 
 def open_data(path: Path) -> tuple[ImageFiles, ImageFiles]:
     train, val = open_images(path / "train"), open_images(path / "val")
+    if len(train.classes) < 2:
+        raise ValueError(f"{path}/train has one class, {train.classes[0]}; expected a folder for each of two or more")
     if train.classes != val.classes:
         differing = sorted(set(train.classes) ^ set(val.classes))
         raise ValueError(f"{path}: train and val must have the same classes; only one has {', '.join(differing)}")
@@ -115,6 +117,7 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
     recipe = recipe_of(args)
     train_files, val_files = open_data(args.data)
     epoch_order(len(train_files), recipe.batch_size, 0, how.rank, how.world)  # before the work: is there a batch?
+    run = RunFolder(args.out)
     named = build(args, len(train_files.classes))
     if named.remark and how.first:
         print(f"{args.init}: {named.remark}", file=sys.stderr)
@@ -135,7 +138,6 @@ def train(args: argparse.Namespace, how: Execution, argv: list[str]) -> None:
         "model_args": dict(args.model_args),
         "images": {"train": train_files.quick_digest(), "val": val_files.quick_digest()},
     }
-    run = RunFolder(args.out)
     report = reporter(args.tensorboard, run.path) if how.first else None
     trainer = Trainer(named.model, recipe, images, val, run, identity, args.seed, how, report)
     result = trainer.fit()

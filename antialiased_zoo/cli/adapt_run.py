@@ -160,7 +160,8 @@ def _stages(
     # A resumed run must hold out the same photos: those that it was trained on must not choose its weights.
     numbers = hashlib.sha256(str(held_out).encode()).hexdigest()
     settings["held_out_photos"] = f"{len(held_out)} (digest {numbers[:16]})"
-    RunFolder(options.out).check(settings)  # before the work
+    own = _own_settings(options, reach)
+    RunFolder(options.out).check(settings | own | {"world": how.world, "amp": str(how.amp)})  # before the work
     training = sorted(set(range(len(photos))).difference(held_out))
     batch, seed = options.batch_size, options.seed
     workers = _workers(options, how.device)
@@ -178,15 +179,8 @@ def _stages(
     student = copy.deepcopy([*starts.values()][-1])
     distill(
         *(student, teacher, crops),
-        steps=options.steps,
-        lr=options.lr,
-        layers=options.layers,
-        reach=reach,
-        circular=options.circular,
-        seed=seed,
-        ema=options.ema,
+        **own,
         held_out=PhotoBatches(photos, held_out[how.rank :: how.world], preprocessing),
-        check_every=max(1, min(50, options.steps // 10)),
         folder=options.out,
         identity=settings,
         execution=how,
@@ -248,6 +242,12 @@ def _settings(
     named = {name: getattr(options, name) for name in ("model", "start", "filter_size", "batch_size")}
     images = f"{options.images.name} ({len(photos)} photos, digest {photos.quick_digest()[:16]})"
     return {**named, "images": images, "size": size, "preprocessing": asdict(preprocessing)}
+
+
+def _own_settings(options: argparse.Namespace, reach: int) -> dict[str, Any]:
+    """The settings that `distill` takes and compares."""
+    named = {name: getattr(options, name) for name in ("steps", "lr", "layers", "circular", "seed", "ema")}
+    return {**named, "reach": reach, "check_every": max(1, min(50, options.steps // 10))}
 
 
 def _entry(

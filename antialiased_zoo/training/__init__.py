@@ -7,6 +7,7 @@ from .recipes import PRESETS, Recipe
 from .runs import (
     RunFolder,
     load_weights,
+    made_folder,
     manifest_entry,
     tensors_digest,
     versions,
@@ -27,6 +28,7 @@ __all__ = [
     "check_settings",
     "launcher",
     "load_weights",
+    "made_folder",
     "manifest_entry",
     "merge_settings",
     "processes",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +26,13 @@ class RunFolder:
 
     Args:
         path: The folder; created if it does not exist.
+
+    Raises:
+        OSError: There is a file in its place, or nothing can be written there.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path = made_folder(path)
 
     @property
     def checkpoint(self) -> Path:
@@ -124,6 +127,26 @@ class RunFolder:
         return path
 
 
+def made_folder(path: str | os.PathLike[str]) -> Path:
+    """Returns a folder for results, made if need be.
+
+    Raises:
+        OSError: There is a file in its place, or nothing can be written there.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise type(error)(f"{folder} must be a folder, but it is a file or in one: choose another name") from error
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"nothing can be written into this folder ({error.strerror})", str(folder)
+        ) from error
+    return folder
+
+
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """Returns the SHA-256 (hex) of tensors with their names, dtypes and shapes, wherever they come from."""
     total = hashlib.sha256()
@@ -191,6 +214,6 @@ def write_json(path: Path, record: Any, *, indent: int = 1, sort_keys: bool = Fa
         indent: Spaces of indentation.
         sort_keys: Sort the keys of dicts.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=indent, sort_keys=sort_keys) + "\n", encoding="utf-8")

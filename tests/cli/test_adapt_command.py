@@ -40,6 +40,29 @@ def baseline(tmp_path: Path) -> str:
     return f"mobilenet_v2:baseline:{path}"
 
 
+def test_a_run_of_other_settings_or_without_a_folder_is_refused_before_the_work(
+    baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapt_run, "_HELD_OUT", 8)
+    images, out = make_images(tmp_path / "data", train=8, val=1) / "train", tmp_path / "out"
+    call = ["adapt", baseline, "--images", str(images), "--device", "cpu", "--quiet", "--steps", "2"]
+    call += ["--batch-size", "4"]
+    assert cli.main([*call, "--out", str(out)]) == 0
+    monkeypatch.setattr(adapt_run, "antialias", None)
+    (tmp_path / "file").touch()
+    for more, said in (
+        (["--seed", "1"], "(seed: 0 there, 1 now)"),
+        (["--steps", "3"], "(steps: 2 there, 3 now)"),
+        (["--lr", "1e-3"], "(lr: 0.0002 there, 0.001 now)"),
+        (["--amp"], "(amp: None there, torch.bfloat16 now)"),
+        (["--layers", "features"], "(layers: None there, ['features'] now)"),
+        (["--out", str(tmp_path / "file")], f"{tmp_path / 'file'} must be a folder, but it is a file or in one"),
+    ):
+        capsys.readouterr()
+        assert cli.main([*call, "--out", str(out), *more]) == 1
+        assert said in capsys.readouterr().err
+
+
 def test_it_writes_weights_that_load_with_their_record(
     baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

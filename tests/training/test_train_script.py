@@ -1,10 +1,12 @@
 """scripts/train.py as a user runs it: options, SIGKILL and resume, the record."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -251,6 +253,26 @@ def test_data_of_which_nothing_can_be_decoded_is_an_error(tmp_path, monkeypatch,
     options = ["--sizes", "12x1", "--batch-size", "8", "--augment", augment, "--cutout", "0", "--workers", "0"]
     with pytest.raises(CorruptImageError, match="decode"):
         run_here(monkeypatch, data, tmp_path / "out", *options)
+
+
+def no_space(dir):
+    raise OSError(errno.EROFS, "Read-only file system", str(dir))
+
+
+def test_results_need_a_folder_and_training_two_classes(tmp_path, monkeypatch):
+    data = make_images(tmp_path / "data", train=8, val=4)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(train, "build", None)  # before the work
+    for folder in ("file", "file/inside"):
+        with pytest.raises(OSError, match="must be a folder, but it is a file or in one: choose another name"):
+            run_here(monkeypatch, data, tmp_path / folder)
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_space)  # chmod does not stop root
+    with pytest.raises(OSError, match=r"nothing can be written into this folder \(Read-only file system\)"):
+        run_here(monkeypatch, data, tmp_path / "out")
+    for part in ("train", "val"):
+        shutil.rmtree(data / part / "red")
+    with pytest.raises(ValueError, match="train has one class, blue; expected a folder for each of two or more"):
+        run_here(monkeypatch, data, tmp_path / "out")
 
 
 def test_classes_must_agree(tmp_path, monkeypatch):
