@@ -19,6 +19,7 @@ from . import formula, gpu
 from .cpu.dense_pool import dense_max_blur_pool
 from .eligibility import has_onednn, is_onednn_map, layout_of, needs_grad
 from .filters import Blur
+from .torch_functions import torch_function
 from .window import Window
 
 _Serves = TypeVar("_Serves", bound=Callable[..., bool])
@@ -70,7 +71,7 @@ def max_blur_pool(x: Tensor, window: Window, blur: Blur, kernel: Tensor | None =
     Integer maps hold labels, which cannot be averaged: they get the maximum without the blur.
     """
     if not x.is_floating_point() and not x.is_quantized:
-        pool = formula.MAX_POOLS[len(window.size) - 1]
+        pool = torch_function("max_pool{}d", len(window.size))
         return pool(x, window.size, blur.stride, window.padding, window.dilation, window.ceil_mode)
     check_map(x, blur)
     if x.dim() == 1 + len(window.size):

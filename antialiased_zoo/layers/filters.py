@@ -27,10 +27,6 @@ PAD_TYPES = {
 #: The length of the binomial taps, or custom taps: any 1-D sequence (a list, a NumPy array, a tensor).
 FilterSize: TypeAlias = int | Sequence[float]
 
-#: torch's convolutions and transposed convolutions for maps with one, two and three spatial axes.
-CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
-TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
-
 
 def binomial_taps(filt_size: int) -> tuple[float, ...]:
     """Binomial low-pass taps of the given length, normalised to sum to one.

@@ -9,18 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .eligibility import layout_of
-from .filters import CONVOLUTIONS, Blur
+from .filters import Blur
 from .padding import padded
+from .torch_functions import torch_function
 from .torch_internals import is_jit_tracing
 from .window import Window
-
-#: torch's maximum pools for maps with one, two and three spatial axes.
-MAX_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 
 
 def convolved(x: Tensor, blur: Blur, kernel: Tensor | None) -> Tensor:
     """Pad, then one strided depthwise convolution."""
-    convolve = CONVOLUTIONS[len(blur.stride) - 1]
+    convolve = torch_function("conv{}d", len(blur.stride))
     return convolve(padded(x, blur), blur.weight(x, kernel), None, blur.stride, 0, 1, x.shape[1])
 
 
@@ -42,7 +40,7 @@ def dense_maximum(x: Tensor, window: Window, blur: Blur) -> Tensor:
     for_all_sizes = torch.compiler.is_compiling() or is_jit_tracing()
     if window.ceil_mode and (for_all_sizes or any(missing)):
         x = F.pad(x, [p for more in reversed(missing) for p in (0, more)], value=float("-inf"))
-    pool = MAX_POOLS[len(window.size) - 1]
+    pool = torch_function("max_pool{}d", len(window.size))
     return pool(x, window.size, 1, window.padding, window.dilation)
 
 

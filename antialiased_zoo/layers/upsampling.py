@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .dispatch import check_map, own_precision
 from .eligibility import layout_of
-from .filters import TRANSPOSED, Blur, FilterSize, read_filter_size
+from .filters import Blur, FilterSize, read_filter_size
 from .padding import padded
+from .torch_functions import torch_function
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def blur_upsample(x: Tensor, interpolation: Interpolation, kernel: Tensor | None
     if x.dim() == 1 + ndim:
         return blur_upsample(x.unsqueeze(0), interpolation, kernel).squeeze(0)
     weight = interpolation.weight(x, kernel)
-    convolve = TRANSPOSED[ndim - 1]
+    convolve = torch_function("conv_transpose{}d", ndim)
     with own_precision(x):
         y = convolve(
             padded(x, interpolation),

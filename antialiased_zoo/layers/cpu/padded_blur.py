@@ -7,8 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..filters import CONVOLUTIONS, TRANSPOSED, Blur
+from ..filters import Blur
 from ..padding import padded_indices
+from ..torch_functions import torch_function
 
 
 class PaddedBlur:
@@ -62,7 +63,7 @@ class PaddedBlur:
 
     def transpose(self, grad: Tensor) -> Tensor:
         """The gradient of the maps, given the gradient of the blurred maps: the interior of a new buffer."""
-        transpose = TRANSPOSED[len(self.size) - 1]
+        transpose = torch_function("conv_transpose{}d", len(self.size))
         grad = grad.contiguous(memory_format=self.memory_format)
         buffer = transpose(grad, self.weight, None, self.blur.stride, 0, self._spare, self.channels)
         for axis, place, source in reversed(self._copies):
@@ -70,7 +71,8 @@ class PaddedBlur:
         return self.inside(buffer)
 
     def _convolved(self, buffer: Tensor) -> Tensor:
-        return CONVOLUTIONS[len(self.size) - 1](buffer, self.weight, None, self.blur.stride, 0, 1, self.channels)
+        convolve = torch_function("conv{}d", len(self.size))
+        return convolve(buffer, self.weight, None, self.blur.stride, 0, 1, self.channels)
 
 
 @lru_cache(maxsize=256)
