@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .torch_internals import is_dispatch_mode_active, is_functorch_active, is_jit_tracing
+from .torch_internals import is_dispatch_mode_active, is_function_mode_active, is_functorch_active, is_jit_tracing
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
@@ -24,10 +24,10 @@ def needs_grad(x: Tensor) -> bool:
 
 
 def is_plain(x: Tensor) -> bool:
-    """True for an ordinary tensor in eager mode: not compiled, traced, fake, or inside a `torch.func` transform."""
+    """True for an ordinary tensor in eager mode: not compiled, traced, recorded, fake or in `torch.func` transforms."""
     if torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter):
         return False
-    if is_jit_tracing() or is_dispatch_mode_active() or is_functorch_active():
+    if is_jit_tracing() or is_dispatch_mode_active() or is_function_mode_active() or is_functorch_active():
         return False
     return forward_ad.unpack_dual(x).tangent is None  # type: ignore[no-untyped-call]
 

@@ -14,6 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.fx import _symbolic_trace
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -36,6 +38,12 @@ def at_most(most: int, size: int) -> int:
 def is_dispatch_mode_active() -> bool:
     """True inside a `TorchDispatchMode`: fake tensors, a FLOP counter, a recorder of operators."""
     return torch._C._len_torch_dispatch_stack() > 0
+
+
+def is_function_mode_active() -> bool:
+    """True inside a `TorchFunctionMode`, such as a recorder of calls, other than the mode of a default device."""
+    modes: Any = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    return any(not isinstance(mode, DeviceContext) for mode in modes)
 
 
 def without_dispatch_modes() -> AbstractContextManager[Any]:

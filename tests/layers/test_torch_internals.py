@@ -37,6 +37,17 @@ def test_is_dispatch_mode_active() -> None:
         assert torch_internals.is_dispatch_mode_active()
 
 
+def test_is_function_mode_active() -> None:
+    class Recorder(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            return func(*args, **(kwargs or {}))
+
+    with torch.device("cpu"):
+        assert not torch_internals.is_function_mode_active()
+        with Recorder():
+            assert torch_internals.is_function_mode_active()
+
+
 def test_without_dispatch_modes() -> None:
     with FakeTensorMode(), torch_internals.without_dispatch_modes():
         assert type(torch.ones(1)) is torch.Tensor

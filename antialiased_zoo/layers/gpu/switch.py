@@ -13,7 +13,12 @@ from torch.autograd import forward_ad
 
 from ...errors import warn
 from ..filters import Blur
-from ..torch_internals import is_dispatch_mode_active, is_functorch_active, is_jit_tracing
+from ..torch_internals import (
+    is_dispatch_mode_active,
+    is_function_mode_active,
+    is_functorch_active,
+    is_jit_tracing,
+)
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MODES = ("reflect", "replicate", "constant")
@@ -77,7 +82,7 @@ def supports(x: Tensor, blur: Blur) -> bool:
     if sum([(n - 1) * s for n, s in zip(x.shape[1:], x.stride()[1:], strict=True)]) >= _MOST_ELEMENTS:
         return False
     if _choice is None:
-        return not _is_exported() and _works(x.device)
+        return not (_is_exported() or _is_recorded()) and _works(x.device)
     return x.device.type in _devices()
 
 
@@ -129,6 +134,11 @@ def _is_exported() -> bool:
     # The compiler must not trace the question: torch 2.11's answers yes for all that it compiles.
     # torch 2.6 cannot say, and its Triton is too old for the kernel.
     return is_jit_tracing() or (hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting())
+
+
+def _is_recorded() -> bool:
+    """True if a tool such as NNCF records the calls of torch's functions: it would not see the kernel's."""
+    return not torch.compiler.is_compiling() and is_function_mode_active()
 
 
 def _is_transformed(x: Tensor) -> bool:
