@@ -13,6 +13,8 @@ def layout_of(x: Tensor) -> torch.memory_format:
     """Channels-last if ``x`` has that layout and is not also contiguous, else contiguous."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     channels_last = formats.get(x.dim())
+    if is_functorch_active():  # vmap knows no other layout, neither to ask for nor to make
+        return torch.contiguous_format
     if channels_last and x.is_contiguous(memory_format=channels_last) and not x.is_contiguous():
         return channels_last
     return torch.contiguous_format

@@ -204,6 +204,21 @@ def test_transforms_of_torch_func() -> None:
     torch.testing.assert_close(tangent, blur_pool2d(x[1]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch_dim", [0, 2, -1])
+def test_vmap_over_any_axis(dtype: torch.dtype, batch_dim: int) -> None:
+    x = torch.randn(3, 2, 4, 6, 8, dtype=dtype)
+    functions = [
+        az.Downsample(4, filt_size=1),
+        az.Downsample(4, filt_size=3),
+        az.MaxBlurPool2d(3, 2, padding=1),
+        az.BlurUpsample(4, filt_size=3),
+    ]
+    for function in functions:
+        y = torch.func.vmap(function, in_dims=batch_dim)(x.movedim(0, batch_dim))
+        torch.testing.assert_close(y, torch.stack([function(one) for one in x]))
+
+
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "blur": lambda x: blur_pool2d(x, 4, 2),
     "wide": lambda x: blur_pool2d(x, 3, (4, 2), wide=True),
