@@ -12,12 +12,16 @@ import runpy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 from unittest import mock
 
 import pytest
+import torch
+import torch.nn.functional as F
 import torchvision
 from forked import run_code
 from PIL import Image
+from torch import Tensor, nn
 
 import antialiased_zoo as az
 from antialiased_zoo import cli
@@ -64,8 +68,26 @@ def test_every_python_block_runs(
     if name == "docs/metrics.md":
         assert f".times(100))  # {capsys.readouterr().out}" in (ROOT / name).read_text()
     if name == "docs/coming-from.md":
-        assert names["composer_like"].layer2[0].conv1.stride == (2, 2)
+        assert_like_composer(names["composer_like"])
+        assert_like_composer(names["pools_only"], convs=False)
         assert names["as_in_the_paper"].layer2[0].conv1.stride == (1, 1)
+
+
+def assert_like_composer(model: nn.Module, *, convs: bool = True) -> None:
+    """Compare a ResNet-18's layers with Composer's formulas: 1-2-1 taps, and zeros around the map."""
+    taps = torch.tensor([0.25, 0.5, 0.25])
+
+    def blurred(x: Tensor, stride: int) -> Tensor:
+        kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 3, 3)
+        return F.conv2d(x, kernel, None, stride, 1, 1, x.shape[1])
+
+    x = torch.randn(2, 64, 15, 16)
+    pool = model.get_submodule("maxpool")
+    torch.testing.assert_close(pool(x), blurred(F.max_pool2d(x, 3, 1, 1), 2))
+    for name in ("layer2.0.conv1", "layer2.0.downsample.0") if convs else ():
+        conv = cast(nn.Conv2d, model.get_submodule(name))
+        expected = F.conv2d(blurred(x, 1), conv.weight, None, 2, conv.padding)
+        torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if commands(name)])
