@@ -40,6 +40,10 @@ that `antialias` leaves the tool's convolutions, for the reason that the plan gi
 first. An exported graph has no modules to treat, and `antialias_` warns about it: antialias the
 network before you export it. `scripts/tool_table.py` writes this page, and
 `tests/transform/test_tools.py` checks it.
+
+Opacus refuses an antialiased model in its default mode ("a trainable layer with buffers"): it reads
+each layer by hooks, and a blur is part of its layer. `make_private(grad_sample_mode="ew",
+poisson_sampling=False)` works, and its gradients per sample are right.
 """
 
 
