@@ -265,7 +265,7 @@ def _load(model: nn.Module, file: Path) -> str:
         checkpoints.load_into(model, file)
         return ""
     except TensorMismatchError as error:
-        found, wanted = checkpoints.read_tensors(file), model.state_dict()
+        found, wanted = checkpoints.read_contents(file).tensors, model.state_dict()
         # The last part of a name is its kind (weight, running_mean ...), which must agree.
         kinds = [[(name.rpartition(".")[2], t.shape) for name, t in state.items()] for state in (found, wanted)]
         if kinds[0] != kinds[1]:

@@ -39,15 +39,6 @@ def read_small(path: Path, most: int) -> bytes:
     return data
 
 
-def create(path: Path) -> io.FileIO:
-    """Create a new file and open it for writing, unbuffered.
-
-    Raises:
-        OSError: It cannot be created, or exists already.
-    """
-    return os.fdopen(_checked(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb", buffering=0)
-
-
 def reopen(path: Path, *, append: bool = False) -> io.FileIO:
     """Open a file for writing without truncating it; create it if it does not exist.
 
@@ -59,14 +50,6 @@ def reopen(path: Path, *, append: bool = False) -> io.FileIO:
         os.close(handle)
         raise OSError(errno.EMLINK, "has a second name (hard link)", str(path))
     return os.fdopen(handle, "ab" if append else "wb", buffering=0)
-
-
-def is_regular(path: Path) -> bool:
-    """True if a path is a regular file, not a link."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def _checked(path: Path, flags: int) -> int:

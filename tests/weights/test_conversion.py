@@ -186,7 +186,7 @@ def test_what_is_checked_is_what_torch_reads(decoy: str, tmp_path: Path) -> None
             content = content[:-22] + b"PK\6\7" + bytes(16) + content[-22:]
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises((UnsafePickleError, MalformedFileError), match=r"creates a bytearray|in two ways|Bad magic"):
-        checkpoints.read_tensors(tmp_path / "w.pth")
+        checkpoints.read_contents(tmp_path / "w.pth")
 
 
 def test_threads_that_read_leave_the_warning_filters_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_threads_that_read_leave_the_warning_filters_alone(tmp_path: Path, monke
 
     monkeypatch.setattr(torch, "load", watched(torch.load))
     monkeypatch.setattr(Image, "open", watched(Image.open))
-    readers = [checkpoints.read_tensors, checkpoints.read_tensors, read_photo, read_photo]
+    readers = [checkpoints.read_contents, checkpoints.read_contents, read_photo, read_photo]
     files = ["new.pth", "old.pth", "photo.png", "photo.png"]
     threads = [
         threading.Thread(target=read, args=(tmp_path / name,)) for read, name in zip(readers, files, strict=True)

@@ -1,8 +1,8 @@
 """Reads weights files and loads their tensors into a model, under torchvision's names."""
 
 from .comparison import holds_same
-from .contents import Contents, read_contents
-from .loading import check_finite, convert, load_entry, load_into, read_state, read_tensors
+from .contents import Contents, check_finite, read_contents
+from .loading import convert, load_entry, load_into
 
 __all__ = [
     "Contents",
@@ -12,6 +12,4 @@ __all__ = [
     "load_entry",
     "load_into",
     "read_contents",
-    "read_state",
-    "read_tensors",
 ]

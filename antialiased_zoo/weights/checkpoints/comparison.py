@@ -28,7 +28,7 @@ def holds_same(made: Path, source: Path) -> bool:
     Raises:
         CheckpointError: One of the files is corrupt.
     """
-    theirs = Counter(_digest(tensor) for tensor in read_pickle(source).values())
+    theirs = Counter(_digest(tensor) for tensor in read_pickle(source)[0].values())
     for name, tensor in read_safetensors(made)[0].items():
         digest = _digest(tensor)
         if theirs[digest]:

@@ -25,21 +25,12 @@ _SLACK = 16 * 1024 * 1024
 _ALIGN = 64
 # A file in the old format starts with five pickles, followed by the data.
 _MOST_PICKLES = 5
-
-
 # Keys under which training code saves a state dict; averaged weights come first, as they are the ones
 # to use.
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "net")
 
 
-def read_pickle(path: Path, scratch: Path | None = None) -> dict[str, torch.Tensor]:
-    """Return the tensors of a torch pickle; see `read_pickle_with_metadata`."""
-    return read_pickle_with_metadata(path, scratch)[0]
-
-
-def read_pickle_with_metadata(
-    path: Path, scratch: Path | None = None
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_pickle(path: Path, scratch: Path | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return the tensors of a torch pickle, in its order and memory-mapped, and the metadata of its modules.
 
     Args:
@@ -54,13 +45,14 @@ def read_pickle_with_metadata(
         MalformedFileError: The file is truncated, corrupt or holds no state dict.
     """
     try:
-        if _starts_with(path, b"PK\x03\x04"):
-            _check_zip(path)
-            content = _load(path, map_location="cpu", mmap=True)
-        else:
-            with path.open("rb") as file:
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                _check_zip(path)
+                content = _load(path, map_location="cpu", mmap=True)
+            else:
+                file.seek(0)
                 _check_opcodes(path, file)
-            content = _load_old(path, scratch)
+                content = _load_old(path, scratch)
     except (UnsafePickleError, MalformedFileError):
         raise
     except pickle.UnpicklingError as error:
@@ -81,11 +73,6 @@ def _state_of(content: Any) -> Any:
             break
         content = found
     return content
-
-
-def _starts_with(path: Path, mark: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(mark)) == mark
 
 
 def _load(path: Path, **options: Any) -> Any:

@@ -8,13 +8,14 @@ import json
 import logging
 import re
 import shutil
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 from ...errors import CacheError
 from ..atomic_files import private_name
-from ..regular import create, is_regular, read_small, reopen
+from ..regular import read_small, reopen
 from .cache import disk_errors
 from .redaction import source_key
 
@@ -97,9 +98,10 @@ class Part:
     def size(self) -> int:
         """Bytes so far."""
         try:
-            return self.path.lstat().st_size if is_regular(self.path) else 0
+            state = self.path.lstat()
         except OSError:
             return 0
+        return state.st_size if stat.S_ISREG(state.st_mode) else 0
 
     def note(self) -> Note | None:
         """Return the note if the part can be resumed, else ``None``."""
@@ -127,9 +129,9 @@ class Part:
                     "space, or set TORCH_HOME to a folder on a larger disk."
                 )
             if note.validator:
-                with create(self._note_path) as file:
+                with self._note_path.open("xb") as file:
                     file.write(json.dumps(asdict(note)).encode())
-            return create(self.path)
+            return self.path.open("xb", buffering=0)
 
     def reopen(self) -> IO[bytes]:
         """Open the part for appending.
