@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
@@ -111,49 +111,48 @@ def parse_entry(record: Any, tables: Mapping[str, Mapping[str, Any]]) -> Entry:
     if not isinstance(record, dict):
         raise ValueError("an entry must be a JSON object")
     known = {f.name for f in fields(Entry)} - {"files"} | set(_FILE_FIELDS) | {"also"}
-    _no_unknown(record, known)
-    also = _typed(record, "also", list, [])
-    citation = _typed(record, "citation", str, "")
+    no_unknown(record, known)
+    also = typed(record, "also", list, [])
+    citation = typed(record, "citation", str, "")
     return Entry(
         model=_name(record, "model"),
         filter_size=_filter_size(record),
         recipe=_name(record, "recipe"),
         files=(_file({k: v for k, v in record.items() if k in _FILE_FIELDS}), *map(_file, also)),
         license=_license(record, tables.get("licenses", {})),
-        dataset=_typed(record, "dataset", str),
+        dataset=typed(record, "dataset", str),
         num_classes=_positive(record, "num_classes"),
         classes=_classes(record),
-        default=_typed(record, "default", bool, False),
+        default=typed(record, "default", bool, False),
         structure=_structure(record),
         preprocessing=_preprocessing(record, tables.get("preprocessing", {})),
-        metrics=_metrics(record),
+        metrics=numbers(record, "metrics"),
         citation=tables.get("citations", {}).get(citation, citation),
-        command=_typed(record, "command", str, ""),
+        command=typed(record, "command", str, ""),
     )
 
 
-def _no_unknown(record: Mapping[str, Any], known: set[str]) -> None:
-    unknown = sorted(set(record) - known)
-    if unknown:
-        raise ValueError(f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+def no_unknown(record: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse a record with other fields than the known ones."""
+    if unknown := sorted(set(record) - set(known)):
+        raise ValueError(f"unknown field {reprlib.repr(unknown[0])}; the fields are {', '.join(sorted(known))}")
 
 
 _REQUIRED = object()
 
 
-def _typed(record: Mapping[str, Any], name: str, kind: type, default: Any = _REQUIRED) -> Any:
+def typed(record: Mapping[str, Any], name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    """Return a field of a record, which must be of this type, or its default."""
     value = record.get(name, default)
     if value is _REQUIRED:
         raise ValueError(f"{name} is missing")
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ValueError(f"{name} is {reprlib.repr(value)}; it must be of type {kind.__name__}")
-    if isinstance(value, str) and not all(c.isprintable() for c in value):
-        raise ValueError(f"{name} holds unprintable characters: {value!r}")
     return value
 
 
 def _name(record: Mapping[str, Any], name: str) -> str:
-    value: str = _typed(record, name, str)
+    value: str = typed(record, name, str)
     plain = value.removeprefix(TIMM) if name == "model" else value
     if not plain.isidentifier() or not value.isascii():
         raise ValueError(f"{name} is {value!r}; it must be letters, digits and underscores")
@@ -161,7 +160,7 @@ def _name(record: Mapping[str, Any], name: str) -> str:
 
 
 def _positive(record: Mapping[str, Any], name: str) -> int:
-    value: int = _typed(record, name, int)
+    value: int = typed(record, name, int)
     if not 1 <= value <= 10**6:
         raise ValueError(f"{name} is {value}; it must be 1 to 1,000,000")
     return value
@@ -181,39 +180,32 @@ def _filter_size(record: Mapping[str, Any]) -> int | None:
 def _file(record: Any) -> WeightsFile:
     if not isinstance(record, dict):
         raise ValueError("also must hold JSON objects")
-    _no_unknown(record, set(_FILE_FIELDS))
-    sources = _typed(record, "sources", list)
-    digests = {name: _typed(record, name, str) for name in ("sha256", "sha256_prefix") if name in record}
-    return WeightsFile(
-        file=_typed(record, "file", str),
-        format=_typed(record, "format", str),
-        sources=tuple(sources),
-        size=record.get("size"),
-        **digests,
-    )
+    no_unknown(record, _FILE_FIELDS)
+    facts: dict[str, Any] = {name: record.get(name) for name in _FILE_FIELDS}  # which WeightsFile checks
+    return WeightsFile(**{**facts, "sources": tuple(typed(record, "sources", list))})
 
 
 def _license(record: Mapping[str, Any], table: Mapping[str, Any]) -> License:
-    name = _typed(record, "license", str)
+    name = typed(record, "license", str)
     facts = table.get(name)
     if facts is None:
         raise ValueError(f"license is {name!r}, which the manifest's table `licenses` does not describe")
-    return License(name, _typed(facts, "url", str), _typed(facts, "commercial_use", bool))
+    return License(name, typed(facts, "url", str), typed(facts, "commercial_use", bool))
 
 
 def _classes(record: Mapping[str, Any]) -> tuple[str, ...] | None:
     if record.get("classes") is None:
         return None
-    classes = _typed(record, "classes", list)
-    if not all(isinstance(c, str) and c.isprintable() for c in classes) or len(set(classes)) != len(classes):
-        raise ValueError("classes must be different names, without unprintable characters")
+    classes = typed(record, "classes", list)
+    if not all(isinstance(c, str) for c in classes) or len(set(classes)) != len(classes):
+        raise ValueError("classes must be different names")
     if len(classes) != record.get("num_classes"):
         raise ValueError(f"classes has {len(classes)} names, but num_classes is {record.get('num_classes')!r}")
     return tuple(classes)
 
 
 def _structure(record: Mapping[str, Any]) -> Mapping[str, str]:
-    structure = _typed(record, "structure", dict, {})
+    structure = typed(record, "structure", dict, {})
     for option, value in structure.items():
         if value not in STRUCTURE.get(option, ()):
             allowed = "; ".join(f"{k}: {', '.join(v)}" for k, v in STRUCTURE.items())
@@ -226,22 +218,17 @@ def _preprocessing(record: Mapping[str, Any], table: Mapping[str, Any]) -> Prepr
     facts = table.get(facts) if isinstance(facts, str) else facts
     if not isinstance(facts, dict):
         raise ValueError("preprocessing must be an object, or the name of one in the manifest's table")
-    _no_unknown(facts, {f.name for f in fields(Preprocessing)})
-    numbers = {name: tuple(map(_number, _typed(facts, name, list))) for name in ("mean", "std") if name in facts}
-    return Preprocessing(**{**facts, **numbers})
+    no_unknown(facts, {f.name for f in fields(Preprocessing)})
+    scales = {name: tuple(map(_number, typed(facts, name, list))) for name in ("mean", "std") if name in facts}
+    return Preprocessing(**{**facts, **scales})
 
 
-def _metrics(record: Mapping[str, Any]) -> Mapping[str, float]:
-    metrics: dict[str, Any] = _typed(record, "metrics", dict, {})
-    return MappingProxyType({name: _number(value) for name, value in metrics.items()})
-
-
-def is_number(value: Any) -> bool:
-    """True if a JSON value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def numbers(record: Mapping[str, Any], name: str) -> Mapping[str, float]:
+    """Return a field of a record that is an object of finite numbers, or none at all."""
+    return MappingProxyType({key: _number(value) for key, value in typed(record, name, dict, {}).items()})
 
 
 def _number(value: Any) -> float:
-    if not is_number(value):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"expected a number, got {value!r}")
     return float(value)

@@ -8,9 +8,6 @@ from ..errors import FetchError
 from . import hub, manifest
 from .entry import TIMM, Entry
 
-#: Scheme of weights inside the package, which need no download.
-_PACKAGED = "package:"
-
 
 def alternatives(entry: Entry) -> str:
     """List alternatives to an entry that no source provides: local weights, other hosts, the baseline.
@@ -49,8 +46,6 @@ def _hosts(entry: Entry) -> set[str]:
 
 
 def _is_here(entry: Entry) -> bool:
-    if any(source.startswith(_PACKAGED) for source in entry.sources):
-        return True
     try:
         return hub.cached(entry) is not None
     except FetchError:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ManifestError, UnknownWeightsError
-from .entry import Entry, is_number, parse_entry
+from .entry import Entry, no_unknown, numbers, parse_entry, typed
 from .hub.redaction import printable
 from .regular import open_regular
 
@@ -169,33 +169,27 @@ def parse(text: str, where: str = "manifest") -> Manifest:
     Raises:
         ManifestError: The text breaks a rule; the message names the entry.
     """
-    top = _json(text, where)
+    try:
+        return _manifest(_json(text))
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ManifestError(f"{where}: {error}") from None
+
+
+def _manifest(top: Any) -> Manifest:
     if not isinstance(top, dict) or top.get("schema") != SCHEMA or type(top["schema"]) is not int:
-        raise ManifestError(f'{where}: not a manifest; it must be a JSON object with "schema": {SCHEMA}')
-    unknown = sorted(set(top) - set(_FIELDS))
-    if unknown:
-        raise ManifestError(f"{where}: unknown field {reprlib.repr(unknown[0])}; the fields are {', '.join(_FIELDS)}")
-    records = top.get("entries")
-    if not isinstance(records, list):
-        raise ManifestError(f"{where}: `entries` must be a list")
-    tables = {name: _table(top, name, where) for name in _TABLES}
-    try:
-        _check_printable({name: value for name, value in top.items() if name != "entries"})
-    except ValueError as error:
-        raise ManifestError(f"{where}: {error}") from None
-    if not isinstance(top.get(_FULL, False), bool):
-        raise ManifestError(f"{where}: `{_FULL}` must be true or false")
-    entries = tuple(_entry(record, tables, index, where) for index, record in enumerate(records))
+        raise ValueError(f'not a manifest; it must be a JSON object with "schema": {SCHEMA}')
+    no_unknown(top, _FIELDS)
+    _check_printable({name: value for name, value in top.items() if name != "entries"})
+    tables = {name: _table(top, name) for name in _TABLES}
+    entries = tuple(_entry(record, tables, index) for index, record in enumerate(typed(top, "entries", list)))
     short = [entry.name for entry in entries if not all(file.sha256 for file in entry.files)]
-    if top.get(_FULL) and short:
-        raise ManifestError(f"{where}: {_FULL} is set, but {short[0]} has a file without all 64 digits in sha256")
-    try:
-        return Manifest(entries, MappingProxyType(_baselines(top, where)))
-    except ManifestError as error:
-        raise ManifestError(f"{where}: {error}") from None
+    if typed(top, _FULL, bool, False) and short:
+        raise ValueError(f"{_FULL} is set, but {short[0]} has a file without all 64 digits in sha256")
+    baselines = typed(top, "baselines", dict, {})
+    return Manifest(entries, MappingProxyType({model: numbers(baselines, model) for model in baselines}))
 
 
-def _json(text: str, where: str) -> Any:
+def _json(text: str) -> Any:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = dict(pairs)
         if len(seen) != len(pairs):
@@ -209,7 +203,7 @@ def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not valid JSON: {error}") from None
+        raise ValueError(f"not valid JSON: {error}") from None
 
 
 def _check_printable(value: Any) -> None:
@@ -223,32 +217,19 @@ def _check_printable(value: Any) -> None:
         raise ValueError(f"{reprlib.repr(value)} holds unprintable characters")
 
 
-def _table(top: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    table = top.get(name, {})
+def _table(top: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table: Mapping[str, Any] = typed(top, name, dict, {})
     kind = str if name == "citations" else dict
-    if not isinstance(table, dict) or not all(isinstance(value, kind) for value in table.values()):
-        raise ManifestError(f"{where}: `{name}` must be an object of {kind.__name__} by name")
+    if not all(isinstance(value, kind) for value in table.values()):
+        raise ValueError(f"{name} must be an object of {kind.__name__} by name")
     return table
 
 
-def _baselines(top: Mapping[str, Any], where: str) -> dict[str, Mapping[str, float]]:
-    baselines = top.get("baselines", {})
-    if not isinstance(baselines, dict):
-        raise ManifestError(f"{where}: `baselines` must be an object of metrics by model")
-    for model, metrics in baselines.items():
-        if not isinstance(metrics, dict) or not all(map(is_number, metrics.values())):
-            raise ManifestError(f"{where}: baseline {model!r} must be an object of numbers")
-    return {model: MappingProxyType(metrics) for model, metrics in baselines.items()}
-
-
-def _entry(record: Any, tables: Mapping[str, Mapping[str, Any]], index: int, where: str) -> Entry:
+def _entry(record: Any, tables: Mapping[str, Mapping[str, Any]], index: int) -> Entry:
     try:
-        entry = parse_entry(record, tables)
         _check_printable(record)
-        return entry
+        return parse_entry(record, tables)
     except (ValueError, OverflowError) as error:
         facts = record if isinstance(record, dict) else {}
-        name = " ".join(
-            printable(facts[key])[:40] for key in ("model", "filter_size", "recipe", "file") if key in facts
-        )
-        raise ManifestError(f"{where}: entry {index} ({name or 'unnamed'}): {error}") from None
+        known = [printable(facts[key])[:40] for key in ("model", "filter_size", "recipe", "file") if key in facts]
+        raise ValueError(f"entry {index} ({' '.join(known) or 'unnamed'}): {error}") from None

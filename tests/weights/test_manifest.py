@@ -165,7 +165,7 @@ def test_refused_with_the_entry_named(case: str) -> None:
         ('{"schema": 2, "entries": []}', '"schema": 1'),
         ('{"schema": true, "entries": []}', '"schema": 1'),
         ('{"schema": 1, "schema": 1, "entries": []}', "'schema' occurs twice"),
-        ('{"schema": 1, "entries": {}}', "must be a list"),
+        ('{"schema": 1, "entries": {}}', "entries is {}; it must be of type list"),
         ('{"schema": 1, "entries": [NaN]}', "NaN is not a number"),
         ('{"schema": 1, "entries": [], "extra": 1}', "unknown field 'extra'"),
         ('{"schema": 1, "entries": [], "licenses": {"MIT": 3}}', "licenses"),
