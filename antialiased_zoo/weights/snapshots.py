@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -22,8 +21,7 @@ from .weights_file import WeightsFile
 _log = logging.getLogger(__name__)
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-# Files that are stored in git itself; the hub allows no larger ones there.
-_MOST_CONFIG, _MOST_WEIGHTS = 1 << 20, 1 << 25
+_MOST_CONFIG = 1 << 20
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -91,22 +89,17 @@ def _ask(name: str, revision: str, known: Snapshot | None) -> Snapshot:
     source = f"hf://{name}/{WEIGHTS}@{revision}"
     stated = asked.state(source)
     if stated is None:
-        raise FetchError(_absent(name, revision))
+        raise FetchError(f"cannot get {WEIGHTS} of {name}: there is none at {revision} (HTTP 404)")
     if known and stated.commit == known.commit:
         return known
+    if len(stated.digest) != 64:
+        raise FetchError(
+            f"cannot verify {source}: it is stored in git itself, not in LFS or Xet, so the hub states no SHA-256 of "
+            "it: download the folder yourself, and give its path"
+        )
     at = stated.commit or revision
-    if len(stated.digest) == 64:
-        weights = _weights_file(name, at, stated.digest, stated.size)
-    else:
-        data = asked.read(f"hf://{name}/{WEIGHTS}@{at}", _MOST_WEIGHTS)
-        if data is None:
-            raise FetchError(_absent(name, at))
-        weights = _keep(name, at, data)
-    return Snapshot(weights, _text(asked.read(f"hf://{name}/{CONFIG}@{at}", _MOST_CONFIG)), at)
-
-
-def _absent(name: str, revision: str) -> str:
-    return f"cannot get {WEIGHTS} of {name}: there is none at {revision} (HTTP 404)"
+    config = asked.read(f"hf://{name}/{CONFIG}@{at}", _MOST_CONFIG)
+    return Snapshot(_weights_file(name, at, stated.digest, stated.size), _text(config), at)
 
 
 def _text(data: bytes | None) -> str | None:
@@ -117,16 +110,6 @@ def _weights_file(name: str, revision: str, digest: str, size: int | None = None
     """The weights, under a name in the cache that no other file has."""
     file = f"hf--{name.replace('/', '--')[:140]}-{digest[:8]}.safetensors"
     return WeightsFile(file, "safetensors", (f"hf://{name}/{WEIGHTS}@{revision}",), sha256=digest, size=size)
-
-
-def _keep(name: str, revision: str, data: bytes) -> WeightsFile:
-    """Put weights into the cache whose SHA-1 in git has been checked; from now on they are known by their SHA-256."""
-    file = _weights_file(name, revision, hashlib.sha256(data).hexdigest())
-    path = cache.folder() / file.file
-    cache.make(path.parent)
-    with cache.disk_errors(path.parent), replacing(path) as temporary:
-        temporary.write_bytes(data)
-    return file
 
 
 def _record_path(name: str, revision: str) -> Path:
@@ -156,26 +139,22 @@ def _remembered(path: Path) -> Snapshot | None:
 def _of_the_clients_cache(name: str, revision: str) -> Snapshot | None:
     """The files in huggingface_hub's own cache, if it names them by their digests, as it does where links work."""
     weights, config = (_held(name, file, revision) for file in (WEIGHTS, CONFIG))
-    if weights is None:
+    if weights is None or len(weights.name) != 64:
         return None
-    text = _text(config and _checked(*config, _MOST_CONFIG))
-    path, stated = weights
-    if len(stated) == 64:  # checked when it is copied
-        return Snapshot(_weights_file(name, revision, stated), text, revision)
-    data = _checked(path, stated, _MOST_WEIGHTS)
-    return None if data is None else Snapshot(_keep(name, revision, data), text, revision)
+    # The weights are checked when they are copied.
+    return Snapshot(_weights_file(name, revision, weights.name), _text(_checked(config) if config else None), revision)
 
 
-def _checked(path: Path, stated: str, most: int) -> bytes | None:
+def _checked(path: Path) -> bytes | None:
     try:
-        data = read_small(path, most)
+        data = read_small(path, _MOST_CONFIG)
     except OSError:
         return None
-    return data if hub.blob_digest(data, stated) == stated else None
+    return data if hub.blob_digest(data, path.name) == path.name else None
 
 
-def _held(name: str, file: str, revision: str) -> tuple[Path, str] | None:
-    """A file in huggingface_hub's cache, and its digest; None if it is not there, or its digest is unknown."""
+def _held(name: str, file: str, revision: str) -> Path | None:
+    """A file in huggingface_hub's cache, named by its digest; None if it is not there, or its digest is unknown."""
     found = hub.HuggingFace().local(f"hf://{name}/{file}@{revision}")
     path = None if found is None else Path(os.path.realpath(found))
-    return (path, path.name) if path and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", path.name) else None
+    return path if path and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", path.name) else None

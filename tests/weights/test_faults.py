@@ -83,7 +83,7 @@ NETWORK = {
     "redirect_unparsable": "cannot be understood",
     "redirect_bytes": "another machine",
     "redirect_elsewhere": "redirects to http on another machine",
-    "redirect_file": "cannot be understood",
+    "redirect_file": r"address file:///etc/passwd is not http",
     "terminal": r"HTTP 418 \(\\x1b",
     "not_http": "invalid HTTP",
     "many_headers": "invalid HTTP",

@@ -57,7 +57,7 @@ def garbage_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def lying_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """a damaged part whose note says that it can be continued"""
     (folder / part_of(SOURCE[0])).write_bytes(bytes(1000))
-    note = Note.of(SOURCE[0], f'"{DIGEST}"', len(CONTENT))
+    note = Note(f'"{DIGEST}"', len(CONTENT))
     (folder / part_of(SOURCE[0], suffix=".part.json")).write_text(json.dumps(dataclasses.asdict(note)))
 
 

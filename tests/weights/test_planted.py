@@ -138,7 +138,7 @@ def test_another_users_part_in_a_shared_folder_is_named_and_passed_by(
     source = f"{server.url}/good/{NAME}"
     part = folder / part_of(source)
     part.write_bytes(CONTENT[:10])
-    note = Note.of(source, f'"{DIGEST}"', len(CONTENT))
+    note = Note(f'"{DIGEST}"', len(CONTENT))
     part.with_name(f"{part.name}.json").write_text(json.dumps(vars(note)))
     child = os.fork()  # the server stays root
     if child == 0:
@@ -183,17 +183,6 @@ def test_a_nan_check_does_not_outlive_its_file(folder: Path, server: FaultServer
     assert next(hub.verify([wanted("https://x.invalid/x")])).status == "ok"
     assert not stamps.is_finite(path)
     ROWS["a newer file under an old stamp"] = ("hashed, and searched for NaN, anew",)
-
-
-def test_stamps_of_older_versions_still_pin(folder: Path, server: FaultServer) -> None:
-    path = get(f"{server.url}/good/{NAME}", full=False)
-    facts = json.loads(path.with_name(f"{NAME}.verified").read_text())
-    del facts["ctime_ns"]
-    path.with_name(f"{NAME}.verified").write_text(json.dumps(facts))
-    stamp = stamps.read(path)
-    assert stamp is not None
-    assert stamp.sha256 == DIGEST
-    assert not stamp.fits(path.stat())
 
 
 def test_short_digests_are_said_once(folder: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:

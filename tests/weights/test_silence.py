@@ -1,9 +1,7 @@
 """Hosts that do not answer: how long they are waited for, all together."""
 
-import os
 import socket
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -79,16 +77,3 @@ def test_certificates_that_are_missing_mean_the_next_source(variable: str, monke
     with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(SourcesFailedError) as caught:
         get(f"https://127.0.0.1:{listening.getsockname()[1]}/x", "http://127.0.0.1:1/x")
     assert len(caught.value.reasons) == 2
-
-
-@pytest.mark.skipif(os.name != "posix", reason="pipes")
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
-def test_certificates_in_a_pipe_are_not_waited_for(
-    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setenv(variable, str(tmp_path / "pipe"))
-    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(SourcesFailedError) as caught:
-        get(f"https://127.0.0.1:{listening.getsockname()[1]}/x", "http://127.0.0.1:1/x")
-    assert f"{variable} names {tmp_path}/pipe, which is a pipe or a device" in caught.value.reasons[0][1]
-    assert "refused" in caught.value.reasons[1][1]

@@ -158,9 +158,9 @@ def place_of(url: SplitResult) -> tuple[str, int]:
     try:
         host, port = (url.hostname or "").encode("idna").decode(), url.port
     except ValueError as error:
-        raise SourceError(f"its address cannot be understood: {printable(error)}") from None
+        raise SourceError(f"an address cannot be understood: {printable(error)}") from None
     if not host or url.scheme not in _PORTS:
-        raise SourceError("its address cannot be understood: it must be http(s)://HOST/...")
+        raise SourceError(f"the address {printable(redacted(url.geturl()))} is not http(s)://HOST/...")
     return host, port or _PORTS[url.scheme]
 
 
@@ -206,8 +206,6 @@ def _resolve(host: str, port: int, clock: Clock) -> list[tuple[Any, ...]]:
             found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except OSError as error:
             failed.append(error)
-        except UnicodeError as error:
-            failed.append(OSError(str(error)))
 
     thread = threading.Thread(target=look_up, daemon=True)
     thread.start()
@@ -285,13 +283,8 @@ def ssl_context() -> ssl.SSLContext:
     OpenSSL itself reads; then the system's certificates, and certifi's if it is installed.
 
     Raises:
-        SourceError: ``REQUESTS_CA_BUNDLE`` cannot be read, or a variable names a pipe or a device,
-            on which OpenSSL could wait forever.
+        SourceError: ``REQUESTS_CA_BUNDLE`` cannot be read.
     """
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-        path = os.environ.get(name, "")
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise SourceError(f"{name} names {printable(path)}, which is a pipe or a device, not a file")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle:

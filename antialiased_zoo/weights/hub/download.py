@@ -87,7 +87,7 @@ class Download:
             if answer.status == 206:
                 note = check_continues(answer, note, self.part)
             else:
-                note, start = Note.of(self.url, validator(answer), content_length(answer)), 0
+                note, start = Note(validator(answer), content_length(answer)), 0
             end = note.total or self.size or end_of(answer, start)
             self._check_total(note.total)
             self.bar.reset(note.total)

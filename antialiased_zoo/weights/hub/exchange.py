@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ssl
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -176,17 +175,11 @@ def target(place: SplitResult, location: str) -> SplitResult:
     Raises:
         SourceError: It must not be followed.
     """
-    try:
-        # http.client decodes all headers as Latin-1.
-        there = urlsplit(urljoin(place.geturl(), quote(location.encode("latin-1"), safe=_SAFE + "#[]")))
-        host, _ = there.hostname, there.port
-    except ValueError as error:
-        raise SourceError(f"redirects to an address that cannot be understood: {printable(error)}") from None
-    if there.scheme not in ("http", "https") or not host:
-        raise SourceError(f"redirects to an address that cannot be understood: {printable(location)}")
+    # http.client decodes all headers as Latin-1.
+    there = urlsplit(urljoin(place.geturl(), quote(location.encode("latin-1"), safe=_SAFE + "#[]")))
     if there.scheme == "http" and place.scheme == "https":
         raise SourceError("redirects from https to http, which is refused")
-    if there.scheme == "http" and not is_loopback(host) and host != place.hostname:
+    if there.scheme == "http" and there.hostname != place.hostname and not is_loopback(there.hostname or ""):
         raise SourceError("redirects to http on another machine, which is refused")
     return there._replace(netloc=there.netloc.rpartition("@")[2])
 
@@ -200,15 +193,11 @@ def network_errors() -> Iterator[None]:
         raise
     except http.client.IncompleteRead:
         raise SourceError("ended early", transient=True) from None
-    except http.client.RemoteDisconnected:
-        raise SourceError("closed the connection without an answer", transient=True) from None
+    except OSError as error:  # including SSLError and RemoteDisconnected
+        raise SourceError(error.strerror or printable(error) or type(error).__name__, transient=True) from None
     except http.client.HTTPException as error:
         raise SourceError(f"sent invalid HTTP: {printable(repr(error))}") from None
     except zlib.error:
         raise SourceError("sent data that does not match its Content-Encoding") from None
-    except ssl.SSLError as error:
-        raise SourceError(f"TLS failed: {printable(error)}", transient=True) from None
-    except OSError as error:
-        raise SourceError(error.strerror or printable(error) or type(error).__name__, transient=True) from None
     except ValueError as error:  # including UnicodeError: an invalid address
-        raise SourceError(f"its address cannot be understood: {printable(error)}") from None
+        raise SourceError(f"an address cannot be understood: {printable(error)}") from None

@@ -26,23 +26,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Note:
-    """The origin of a part.
+    """The version of the file of which a part has the beginning.
 
     Attributes:
-        source: SHA-256 of its URL; not the URL itself, which may contain a password.
         validator: The server's ``ETag`` or ``Last-Modified``, which tells whether the file has
             changed.
         total: Size of the whole file in bytes, if the server states it.
     """
 
-    source: str
     validator: str
     total: int | None
-
-    @classmethod
-    def of(cls, url: str, validator: str, total: int | None) -> Note:
-        """Make the note of a URL."""
-        return cls(source_key(url), validator, total)
 
 
 def remove_all(target: Path) -> None:
@@ -66,18 +59,18 @@ class Part:
     """
 
     def __init__(self, target: Path, url: str, *, private: bool = False) -> None:
-        self.private, self._url = private, url
-        self._name(target)
+        self.private = private
+        self._name(target, url)
         if not private and not self._is_ours():
             _log.warning(
                 "%s belongs to another user, or is a folder: it cannot be resumed or removed; continuing without it",
                 self.path,
             )
             self.private = True
-            self._name(target)
+            self._name(target, url)
 
-    def _name(self, target: Path) -> None:
-        name = f"{target.name}.{source_key(self._url)[:8]}"
+    def _name(self, target: Path, url: str) -> None:
+        name = f"{target.name}.{source_key(url)[:8]}"  # a key, since the address may contain a password
         self.path = target.with_name(f"{name}{private_name() if self.private else ''}{SUFFIX}")
         self._note_path = self.path.with_name(self.path.name + ".json")
 
@@ -107,12 +100,12 @@ class Part:
         """Return the note if the part can be resumed, else ``None``."""
         try:
             facts = json.loads(read_small(self._note_path, _LARGEST_NOTE))
-            note = Note(facts["source"], facts["validator"], facts["total"])
+            note = Note(facts["validator"], facts["total"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         sound = isinstance(note.validator, str) and note.validator.isascii() and note.validator.isprintable()
         sound = sound and (note.total is None or type(note.total) is int)
-        return note if sound and note.source == source_key(self._url) and note.validator and self.size else None
+        return note if sound and note.validator and self.size else None
 
     def begin(self, note: Note) -> IO[bytes]:
         """Empty the part, write its note, and open it.

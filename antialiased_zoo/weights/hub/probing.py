@@ -14,7 +14,7 @@ from .connection import Network
 from .exchange import Answer, request
 from .huggingface import check_stated, url_of
 from .redaction import redacted, source_key
-from .responses import describe, is_page, whole_length
+from .responses import check_status, whole_length
 from .retry import Retry, SourceError
 from .tokens import authorization
 
@@ -90,10 +90,7 @@ def _probe_url(source: str, url: str, file: WeightsFile, retry: Retry, network: 
 
 
 def _described(answer: Answer, file: WeightsFile) -> str:
-    if answer.status not in (200, 206):
-        raise SourceError(describe(answer))
-    if is_page(answer):
-        raise SourceError("sends an HTML page instead of the file")
+    check_status(answer)
     size = whole_length(answer)
     if size is not None and file.size is not None and size != file.size:
         raise _OtherFileError(f"has {size:,} bytes, but the manifest states {file.size:,}")

@@ -7,7 +7,6 @@ import time
 
 from .exchange import Answer
 from .part import Note, Part
-from .redaction import printable
 from .retry import TRANSIENT, SourceError
 
 _MEANING = {401: "unauthorized", 403: "forbidden", 404: "not found", 410: "gone", 429: "too many requests"}
@@ -24,18 +23,11 @@ def check_status(answer: Answer) -> None:
     if status == 416:
         raise SourceError("HTTP 416 (the part no longer fits the file)", transient=True)
     if status not in (200, 206):
-        meaning = _MEANING.get(status, answer.reason)
         pause = _retry_after(answer)
         asks = f", asks to wait {pause:,.0f} s" if pause else ""
-        raise SourceError(f"HTTP {status} ({meaning}{asks})", transient=status in TRANSIENT, pause=pause)
-    if is_page(answer):
+        raise SourceError(f"{describe(answer)}{asks}", transient=status in TRANSIENT, pause=pause)
+    if answer.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml")):
         raise SourceError(_HTML)
-
-
-def is_page(answer: Answer) -> bool:
-    """True if the response's content type is a web page."""
-    kind: str = answer.headers.get("Content-Type", "").lower()
-    return kind.startswith(("text/html", "application/xhtml"))
 
 
 def _retry_after(answer: Answer) -> float | None:
@@ -118,4 +110,4 @@ def check_begins(data: bytes) -> None:
 
 def describe(answer: Answer) -> str:
     """Return an answer's status for messages."""
-    return f"HTTP {answer.status} ({_MEANING.get(answer.status, printable(answer.reason))})"
+    return f"HTTP {answer.status} ({_MEANING.get(answer.status, answer.reason)})"

@@ -64,7 +64,7 @@ class Job:
         with disk_errors(self.target.parent), open_regular(path) as source:
             size = os.fstat(source.fileno()).st_size
             try:
-                with self.part.begin(Note.of("", "", size)) as part:
+                with self.part.begin(Note("", size)) as part:
                     shutil.copyfileobj(source, part, 1024 * 1024)
             except BaseException:
                 self.part.discard()

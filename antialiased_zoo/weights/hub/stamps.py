@@ -32,7 +32,7 @@ class Stamp:
         inode: Inode number.
         mtime_ns: Time of the last modification, in nanoseconds.
         ctime_ns: Time of the last change of the file or its metadata, which cannot be set back, in
-            nanoseconds; 0 in stamps of an older version.
+            nanoseconds.
         finite: True if its tensors were checked to hold no NaN and no infinity.
     """
 
@@ -40,7 +40,7 @@ class Stamp:
     size: int
     inode: int
     mtime_ns: int
-    ctime_ns: int = 0
+    ctime_ns: int
     finite: bool = False
 
     @classmethod
@@ -57,8 +57,8 @@ def read(path: Path) -> Stamp | None:
     """Return a file's stamp, or ``None`` if there is no readable one."""
     try:
         facts = json.loads(read_small(beside(path, STAMP), _LARGEST))
-        stamp = Stamp(**{"ctime_ns": 0, **{f.name: facts[f.name] for f in fields(Stamp) if f.name in facts}})
-    except (OSError, ValueError, TypeError, RecursionError):
+        stamp = Stamp(**{f.name: facts[f.name] for f in fields(Stamp)})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     kinds = [type(value) for value in asdict(stamp).values()]
     return stamp if kinds == [str, int, int, int, int, bool] and len(stamp.sha256) == 64 else None

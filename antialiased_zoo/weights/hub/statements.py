@@ -59,25 +59,8 @@ class Hub:
             FetchError: The hub states no digest.
             SourceError: The hub cannot be reached, or refuses.
         """
-        statement = Statement()
-
-        def inspect(answer: Answer) -> None:
-            _note(statement, answer, url)
-            if statement.digest and answer.status < 400:
-                raise _StatedError
-
-        def attempt() -> Statement | None:
-            try:
-                with request(url, self.retry, self.network, authorization(url), method="HEAD", inspect=inspect) as said:
-                    if said.status in _ABSENT:
-                        return None
-                    check_status(said)
-            except _StatedError:
-                return statement
-            raise FetchError(_unverifiable(source, said))
-
-        url = url_of(source)
-        return self.retry.persist(redacted(url), attempt)
+        found = self._ask(source, "HEAD")
+        return None if found is None else found[0]
 
     def read(self, source: str, most: int) -> bytes | None:
         """Return a small file, verified; None if there is no such file.
@@ -86,26 +69,35 @@ class Hub:
             FetchError: The hub states no digest, or sends another file.
             SourceError: The hub cannot be reached, or refuses.
         """
-        statement = Statement()
-
-        def attempt() -> bytes | None:
-            with request(
-                url, self.retry, self.network, authorization(url), inspect=lambda answer: _note(statement, answer, url)
-            ) as answer:
-                if answer.status in _ABSENT:
-                    return None
-                check_status(answer)
-                if not statement.digest:
-                    raise FetchError(_unverifiable(source, answer))
-                return _body(answer, self.retry, most)
-
-        url = url_of(source)
-        data = self.retry.persist(redacted(url), attempt)
-        if data is None:
+        found = self._ask(source, "GET", most)
+        if found is None:
             return None
+        statement, data = found
         if blob_digest(data, statement.digest) != statement.digest:
-            raise DigestError(f"{redacted(url)} is not the file that the hub states ({statement.digest}): try again")
+            raise DigestError(f"{source} is not the file that the hub states ({statement.digest}): try again")
         return data
+
+    def _ask(self, source: str, method: str, most: int = 0) -> tuple[Statement, bytes] | None:
+        url, statement = url_of(source), Statement()
+
+        def inspect(answer: Answer) -> None:
+            _note(statement, answer, url)
+            if method == "HEAD" and statement.digest and answer.status < 400:
+                raise _StatedError
+
+        def attempt() -> tuple[Statement, bytes] | None:
+            try:
+                with request(url, self.retry, self.network, authorization(url), method=method, inspect=inspect) as said:
+                    if said.status in _ABSENT:
+                        return None
+                    check_status(said)
+                    if not statement.digest:
+                        raise FetchError(_unverifiable(source, said))
+                    return statement, _body(said, self.retry, most)
+            except _StatedError:
+                return statement, b""
+
+        return self.retry.persist(redacted(url), attempt)
 
 
 def _note(statement: Statement, answer: Answer, url: str) -> None:
@@ -116,13 +108,10 @@ def _note(statement: Statement, answer: Answer, url: str) -> None:
         raise SourceError(refusal(answer))
     if answer.status < 400:
         statement.digest = stated_digest(answer) or statement.digest
-        statement.commit = _hex(answer.headers.get("X-Repo-Commit", ""), 40) or statement.commit
+        commit = answer.headers.get("X-Repo-Commit", "")
+        statement.commit = commit if re.fullmatch("[0-9a-f]{40}", commit) else statement.commit
         size = answer.headers.get("X-Linked-Size", "")
         statement.size = int(size) if re.fullmatch("[1-9][0-9]{0,17}", size) else statement.size
-
-
-def _hex(text: str, digits: int) -> str:
-    return text if re.fullmatch(rf"[0-9a-f]{{{digits}}}", text) else ""
 
 
 def _unverifiable(source: str, answer: Answer) -> str:
