@@ -11,7 +11,6 @@ from typing import Any
 from PIL import Image
 
 from .images import IMAGE_SUFFIXES, LabelledImages
-from .images import CorruptImageError as CorruptImageError
 from .labels import numbered, read_labels
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from .images import IMAGE_SUFFIXES
@@ -13,8 +14,6 @@ from .text_file import read_text_file
 _BOXES = re.compile(r"(\S+)( \d+){4}( \S+( \d+){4})*")  # Kaggle's LOC_val_solution.csv: a label and a box, repeated
 
 _SEPARATOR = re.compile(r'(?:"[^"]*")?[^,;]*([,;])')  # that after a name, which may be in quotes
-
-_Parts = tuple[str, ...]  # folders and file
 
 
 def read_label_file(path: Path, samples: Sequence[str]) -> list[str]:
@@ -61,50 +60,32 @@ def _in_order(path: Path, labels: list[str], samples: Sequence[str]) -> list[str
 
 
 def _by_name(path: Path, rows: Sequence[tuple[str, str]], samples: Sequence[str]) -> list[str]:
-    """The label of each image: that of the lines whose name agrees in the file and in the most folders above it."""
-    named: dict[str, list[tuple[_Parts, str]]] = {}
-    for name, label in rows:
-        parts = PurePosixPath(name).parts or (name,)
-        named.setdefault(_stem(parts[-1]), []).append((parts, label))
-    found: list[str] = []
-    missing: list[str] = []
-    owners: dict[_Parts, str] = {}
-    for sample in samples:
-        lines = _nearest(PurePosixPath(sample).parts, named)
-        labels = sorted({label for _, label in lines})
+    """The label of each image: names are compared with as many of the folders above as it takes to tell them apart."""
+    tried: list[list[set[str]]] = []
+    for suffixed, above in itertools.product((False, True), range(max(name.count("/") for name in samples) + 1)):
+        named: dict[tuple[str, ...], set[str]] = {}
+        for name, label in rows:
+            named.setdefault(_key(name, above, suffixed), set()).add(label)
+        keys = [_key(sample, above, suffixed) for sample in samples]
+        if len(set(keys)) == len(keys):
+            tried.append([named.get(key, set()) for key in keys])
+    found = next((labels for labels in tried if all(len(each) == 1 for each in labels)), tried[0])
+    for sample, labels in zip(samples, found, strict=True):
         if len(labels) > 1:
-            raise ValueError(f"{path} has several labels for {sample}: {', '.join(labels)}; expected one")
-        for parts, _ in lines:
-            if owners.setdefault(parts, sample) != sample:
-                raise ValueError(
-                    f"{path}: {'/'.join(parts)} may be {owners[parts]} or {sample}; name images with their folders"
-                )
-        found += labels
-        missing += [] if labels else [sample]
+            raise ValueError(f"{path} has several labels for {sample}: {', '.join(sorted(labels))}; expected one")
+    missing = [sample for sample, labels in zip(samples, found, strict=True) if not labels]
     if missing:
-        raise ValueError(f"{path} has no label for {missing[0]} ({len(missing)} of {len(samples)} images)")
-    return found
+        raise ValueError(
+            f"{path} has no label for {missing[0]} ({len(missing)} of {len(samples)} images); name images of several "
+            "folders with their folders, unless all of their names differ"
+        )
+    return [label for labels in found for label in labels]
 
 
-def _nearest(own: _Parts, named: Mapping[str, list[tuple[_Parts, str]]]) -> list[tuple[_Parts, str]]:
-    """The lines for one image among those of the same name."""
-    lines = named.get(_stem(own[-1]), [])
-    exact = [line for line in lines if line[0] == own]
-    if exact or len(lines) < 2:
-        return exact or lines
-    ranks = [_agreeing(own, parts) for parts, _ in lines]
-    best = max(ranks)
-    return [line for line, rank in zip(lines, ranks, strict=True) if rank == best]
-
-
-def _agreeing(own: _Parts, parts: _Parts) -> tuple[int, bool]:
-    """How many folders above two files agree, and whether their suffixes do."""
-    count = 0
-    for mine, theirs in zip(own[-2::-1], parts[-2::-1], strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count, own[-1] == parts[-1]
+def _key(name: str, above: int, suffixed: bool) -> tuple[str, ...]:
+    """A file's name, with or without an image's suffix, and the names of some folders above it."""
+    *folders, file = PurePosixPath(name).parts or (name,)
+    return (*folders[max(len(folders) - above, 0) :], file if suffixed else _stem(file))
 
 
 def _stem(file: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,8 +61,6 @@ class Consistency(Probe):
         kind: ``crop`` or ``circular``; the two are not comparable.
         pairs: Pairs per image.
         seed: Seed of the offsets, which depend only on it and the image's index.
-        table: A function that returns offsets ``(images of the data set, pairs, 2, 2)`` for the
-            protocol's range, instead of random ones for each image.
     """
 
     needs_targets = False
@@ -70,24 +69,14 @@ class Consistency(Probe):
         "circular_consistency": "circular consistency",
     }
 
-    def __init__(
-        self,
-        kind: Literal["crop", "circular"],
-        pairs: int = 1,
-        seed: int = 0,
-        table: Callable[[range], Tensor] | None = None,
-    ) -> None:
+    def __init__(self, kind: Literal["crop", "circular"], pairs: int = 1, seed: int = 0) -> None:
         super().__init__()
         self.kind, self.pairs, self.seed = kind, pairs, seed
-        self._make_table, self._table = table, torch.empty(0)
+        self._paper_images, self._paper_pairs = 0, torch.empty(0)
         self.meter = self.meters[f"{kind}_consistency"] = Meter()
 
-    def __getstate__(self) -> dict[str, object]:
-        # Processes exchange probes, and a local function cannot be pickled.
-        return {**self.__dict__, "_make_table": None}
-
     @classmethod
-    def paper(cls, images: int, seed: int = 0, batch: int = 8, passes: int = PAPER_PAIRS) -> Consistency:
+    def paper(cls, images: int, seed: int = 0) -> Consistency:
         """Returns the crop consistency of the published script, for a data set with this number of images.
 
         See `draw_paper_pairs`. The script does not seed its generator; here it is NumPy's legacy
@@ -96,28 +85,23 @@ class Consistency(Probe):
         Raises:
             ValueError: That generator does not take the seed.
         """
-        import numpy as np
-
         if not 0 <= seed < 2**32:
             raise ValueError(f"the published script's generator takes seeds from 0 to 2**32 - 1, got {seed}")
-
-        def draw(offsets: range) -> Tensor:
-            return draw_paper_pairs(images, offsets, batch, passes, np.random.RandomState(seed))
-
-        return cls("crop", passes, seed, draw)
+        probe = cls("crop", PAPER_PAIRS, seed)
+        probe._paper_images = images
+        return probe
 
     def views(self, indices: Tensor, protocol: ShiftProtocol) -> Tensor:
         """Returns the views of the pairs in order."""
         kind, offsets, stream = (
             (CROP, protocol.require_room().crop_offsets, 0) if self.kind == "crop" else (ROLL, protocol.roll_offsets, 1)
         )
-        if self._make_table is not None and not len(self._table):
-            self._table = self._make_table(offsets)
-        if len(self._table):
-            drawn = self._table[indices]
-        else:
-            drawn = draw_pairs(indices, offsets, self.pairs, self.seed, stream)
-        return shift_views(kind, drawn.flatten(1, 2))
+        if not self._paper_images:
+            return shift_views(kind, draw_pairs(indices, offsets, self.pairs, self.seed, stream).flatten(1, 2))
+        if not len(self._paper_pairs):  # all images' at once, since the script draws them in order
+            generator = np.random.RandomState(self.seed)
+            self._paper_pairs = draw_paper_pairs(self._paper_images, offsets, passes=self.pairs, generator=generator)
+        return shift_views(kind, self._paper_pairs[indices].flatten(1, 2))
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch; see `Probe`."""

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..metrics import (
     ALEXNET_ERRORS,
@@ -23,10 +21,10 @@ from ..metrics import (
     mean_corruption_error,
     predicted,
 )
-from ..weights import Preprocessing, as_rgb
+from ..weights import Preprocessing
 from .data import open_images
 from .decoding import Options
-from .images import DECODING_ERRORS, IMAGE_SUFFIXES, CorruptImageError
+from .images import LabelledImages
 from .loop import evaluate
 from .measures import Accuracy
 from .probes import Probe
@@ -101,7 +99,8 @@ def imagenet_p(
     """
     rates: dict[str, dict[str, Any]] = {label: {} for label in models}
     for folder in perturbation_folders(root):
-        frames = Frames(folder)
+        frames = open_images(folder, labelled=False)
+        frames.targets = list(range(len(frames)))  # so that each prediction is recorded with its frame's number
         found = evaluate(models, frames, lambda: {"seen": Predictions()}, _uncropped(preprocessing), options)
         for label in models:
             predictions = cast(Predictions, found.probes[label]["seen"]).rows
@@ -128,16 +127,17 @@ def _mean(rates: Mapping[str, Figure]) -> float:
     return sum(rate.value for rate in rates.values()) / len(rates)
 
 
-def _clip_rates(predictions: Tensor, frames: Frames, noise: bool) -> Figure:
+def _clip_rates(predictions: Tensor, frames: LabelledImages, noise: bool) -> Figure:
     """Returns the mean flip rate of clips, in percent, from rows (frame number, class) in any order."""
-    ordered = predictions[predictions[:, 0].argsort()]
+    clips: dict[str, list[int]] = {}
+    for number, category in sorted(predictions.tolist()):
+        clips.setdefault(frames.samples[number].rpartition("/")[0], []).append(category)
     meter = Meter("mean")
-    for clip in range(len(frames.clips)):
-        classes = ordered[frames.clip_of[ordered[:, 0]] == clip, 1]
+    for classes in clips.values():
         if len(classes) > 1:
-            meter.update(flip_rate(classes[None], "first" if noise else "previous"))
+            meter.update(flip_rate(torch.tensor([classes]), "first" if noise else "previous"))
     if not len(meter.rows):
-        raise ValueError(f"no clip of {frames.root} has two frames that can be decoded; see docs/metrics.md")
+        raise ValueError(f"no clip of {frames.source} has two frames that can be decoded; see docs/metrics.md")
     return meter.figure().times(100)
 
 
@@ -165,38 +165,6 @@ class Predictions(Probe):
     def merge(self, other: Probe) -> None:
         """Adds another process's predictions."""
         self.rows = torch.cat([self.rows, cast(Predictions, other).rows])
-
-
-class Frames(Dataset[tuple[Image.Image, int]]):
-    """All frames of ``<class>/<clip>/<frame>`` folders; the target of a frame is its index.
-
-    Attributes:
-        clips: Each clip's folder.
-        clip_of: Each frame's clip, ``(frames,)``.
-
-    Raises:
-        ValueError: There are no frames.
-    """
-
-    def __init__(self, root: Path) -> None:
-        files = sorted(path for path in root.glob("*/*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise ValueError(f"no <class>/<clip>/<frame> images in {root}; unpack its MP4s, see docs/metrics.md")
-        self.root, self.files = root, files
-        self.clips = sorted({path.parent for path in files})
-        number = {clip: index for index, clip in enumerate(self.clips)}
-        self.clip_of = torch.tensor([number[path.parent] for path in files])
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        try:
-            with Image.open(self.files[index]) as image:
-                image.load()  # before the file is closed
-                return as_rgb(image), index
-        except DECODING_ERRORS as error:
-            raise CorruptImageError(f"cannot decode {self.files[index]}: {error}") from error
 
 
 def _uncropped(preprocessing: Preprocessing | None) -> ShiftProtocol:

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from antialiased_zoo.evaluation import images as images_module
-from antialiased_zoo.evaluation.data import CorruptImageError, open_images
+from antialiased_zoo.evaluation.data import open_images
+from antialiased_zoo.evaluation.images import CorruptImageError
 
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10.zip"
 MODES = {"a/1.png": "RGB", "a/2.png": "L", "a/deep/3.png": "RGBA", "b/1.png": "P", "b/2.jpg": "CMYK"}

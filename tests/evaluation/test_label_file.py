@@ -58,7 +58,11 @@ def test_boxes_after_a_label_are_left_out(tmp_path):
         ("a.jpg,1,0,0\nb.jpg,0,1,0\n", ["a.jpg", "b.jpg"], r"'a\.jpg,1,0,0' has 4 fields; expected an image and its"),
         ("a.jpg golden eagle\n", ["a.jpg"], "has 3 fields"),
         ("a.jpg,cat\na.jpg,dog\n", ["a.jpg"], r"several labels for a\.jpg: cat, dog"),
-        ("1.jpg,cat\n", ["cat/1.jpg", "dog/1.jpg"], r"1\.jpg may be cat/1\.jpg or dog/1\.jpg; name images with"),
+        (
+            "1.jpg,cat\n",
+            ["cat/1.jpg", "dog/1.jpg"],
+            r"no label for cat/1\.jpg \(2 of 2 images\); name images",
+        ),
         ("a.jpg,\nb.jpg,dog\n", ["a.jpg", "b.jpg"], r"no label for a\.jpg \(1 of 2"),
     ],
 )
