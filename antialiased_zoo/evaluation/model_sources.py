@@ -122,7 +122,7 @@ def timm(request: Request) -> Built:
     library = _library("timm")
     random = request.weights == "none"
     name = f"{request.name}.{request.weights}" if request.weights and not random else request.name
-    with _hub_bars(request.progress), _hub_offline(name):
+    with _hub_client(name, request.progress):
         model = library.create_model(name, pretrained=not random, **request.arguments())
     # With num_classes the classifier may be new, so its class names are unknown.
     classes = None if request.num_classes or random else _timm_classes(library, model)
@@ -131,29 +131,14 @@ def timm(request: Request) -> Built:
 
 
 @contextmanager
-def _hub_bars(shown: bool) -> Iterator[None]:
-    """Hides the bars of the Hugging Face hub's library, from which timm fetches; its builder has no option for them."""
-    try:
-        bars: Any = importlib.import_module("huggingface_hub.utils")
-    except ImportError:
-        yield
-        return
-    if shown or bars.are_progress_bars_disabled():
-        yield
-        return
-    bars.disable_progress_bars()
-    try:
-        yield
-    finally:
-        bars.enable_progress_bars()
-
-
-@contextmanager
-def _hub_offline(name: str) -> Iterator[None]:
-    """Keeps the hub's library off the network if it is forbidden, also by the variable that it does not know."""
+def _hub_client(name: str, progress: bool) -> Iterator[None]:
+    """Keeps the hub's library, from which timm fetches without options for it, quiet and off the network if wanted."""
     constants: Any = importlib.import_module("huggingface_hub.constants")
-    before = constants.HF_HUB_OFFLINE
+    bars: Any = importlib.import_module("huggingface_hub.utils")
+    before, hide = constants.HF_HUB_OFFLINE, not (progress or bars.are_progress_bars_disabled())
     constants.HF_HUB_OFFLINE = before or hub.is_offline()
+    if hide:
+        bars.disable_progress_bars()
     try:
         yield
     except FileNotFoundError as error:
@@ -162,6 +147,8 @@ def _hub_offline(name: str) -> Iterator[None]:
         raise OfflineError(f"{name} is not in the Hugging Face hub's cache, and {_FORBIDDEN}") from error
     finally:
         constants.HF_HUB_OFFLINE = before
+        if hide:
+            bars.enable_progress_bars()
 
 
 def _timm_classes(library: ModuleType, model: nn.Module) -> Sequence[str] | None:

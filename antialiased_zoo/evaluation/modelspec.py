@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import TensorMismatchError
 from ..transform import antialias_
-from ..weights import NetworkConfig, Preprocessing, checkpoints
+from ..weights import NetworkConfig, checkpoints
 from ..zoo import ARCHITECTURES, create_model
 from .model_sources import MODEL_SOURCES, Built, Request, existing_file, one_line, similar
 from .stated import from_file
@@ -28,28 +28,16 @@ _LABEL = re.compile(r"([^:=/]+)=(.+)")
 
 
 @dataclass(frozen=True)
-class NamedModel:
+class NamedModel(Built):
     """A model and the known facts about it.
 
     Attributes:
         label: Its name in tables and pictures.
         spec: The spec that named it.
-        model: The network.
-        preprocessing: Preprocessing of its weights; ``None`` if unknown.
-        classes: Names of its outputs, in order; ``None`` if unknown.
-        stated_by: Where the preprocessing was found.
-        license: Licence of the weights, as their source states it; "" if unknown.
-        remark: A remark on its weights for reports, or "".
     """
 
-    label: str
-    spec: str
-    model: nn.Module
-    preprocessing: Preprocessing | None = None
-    classes: Sequence[str] | None = None
-    stated_by: str = ""
-    license: str = ""
-    remark: str = ""
+    label: str = ""
+    spec: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,7 +127,7 @@ def load_named(text: str, num_classes: int | None = None, progress: bool = True)
             random = request.weights == "none" or (spec.source == "zoo" and not request.weights)
             built = MODEL_SOURCES[spec.source](replace(request, num_classes=num_classes if random else None))
             _antialias(built, request)
-    return _named_model(spec.label, text, built)
+    return NamedModel(**vars(built), label=spec.label, spec=text)
 
 
 def new_model(
@@ -181,7 +169,7 @@ def new_model(
         else:
             built = MODEL_SOURCES[spec.source](request)
             _antialias(built, request)
-    return _named_model(text, text, built)
+    return NamedModel(**vars(built), label=text, spec=text)
 
 
 def _fine_tuned(request: Request, file: Path) -> Built:
@@ -196,11 +184,6 @@ def _fine_tuned(request: Request, file: Path) -> Built:
     model.load_state_dict(dict(trained.state_dict()))  # a plain dict, so that structures are not compared
     facts = trained.config
     return Built(model, facts.preprocessing, "the record in its weights", antialiased=True, remark=difference)
-
-
-def _named_model(label: str, text: str, built: Built) -> NamedModel:
-    facts = (built.model, built.preprocessing, built.classes, built.stated_by, built.license, built.remark)
-    return NamedModel(label, text, *facts)
 
 
 def _antialias(built: Built, request: Request, structure: Mapping[str, Any] | None = None) -> None:
@@ -221,7 +204,7 @@ def _from_file(source: str, request: Request, file: Path, num_classes: int | Non
 
     Networks of the zoo compare the whole structure; for others, only training may start from ``other_filter``.
     """
-    stated, config = from_file(file), checkpoints.read_contents(file).config
+    facts, config = from_file(file), checkpoints.read_contents(file).config
     difference = _other_filter(config, request.filter_size) if source != "zoo" else ""
     if difference and not other_filter:
         raise ValueError(f"{file} {difference}")
@@ -237,12 +220,10 @@ def _from_file(source: str, request: Request, file: Path, num_classes: int | Non
         _antialias(built, request, config.structure if config else None)
         return built
 
-    known = len(stated.classes) if stated.classes else None
+    known = len(facts["classes"]) if facts.get("classes") else None
     heads = [known] if known else list(dict.fromkeys((request.num_classes, None, num_classes)))
     built = _first_that_fits(attempt, heads)
-    if stated.preprocessing:
-        built = replace(built, preprocessing=stated.preprocessing, stated_by=stated.by)
-    return replace(built, classes=stated.classes)
+    return replace(built, **{"classes": None, **facts})
 
 
 def _first_that_fits(attempt: Callable[[int | None], Built], heads: Sequence[int | None]) -> Built:

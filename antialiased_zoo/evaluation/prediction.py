@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 from PIL import Image
 from torch import nn
 
-from ..weights import Outputs, Preprocessing, class_names
+from ..weights import Entry, NetworkConfig, class_names
 
-
-class Described(Outputs, Protocol):
-    """What turns a photo into named predictions: a manifest's entry, or the record in a file."""
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How an image becomes the network's input."""
+#: What turns a photo into named predictions: a manifest's entry, or the record in a file.
+Described: TypeAlias = Entry | NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Prediction:
     probability: float
 
 
-def class_labels(of: Outputs) -> Sequence[str]:
+def class_labels(of: Described) -> Sequence[str]:
     """A label for each class, in the order of the outputs: its name, or "class 0" and so on."""
     return class_names(of) or [f"class {index}" for index in range(of.num_classes)]
 

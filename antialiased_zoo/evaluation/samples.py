@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from ..metrics import diagonal_stability, evaluating, feature_distance, layer_outputs
-from .images import CorruptImageError
+from .images import CorruptImageError, LabelledImages
 from .protocols import ShiftProtocol
 
 
-class Images(Protocol):
-    """A data set for :func:`sample_canvases`."""
-
-    def image(self, index: int) -> Image.Image:
-        """Decodes one image to RGB."""
-
-
-def sample_canvases(images: Images, indices: Sequence[int], protocol: ShiftProtocol, device: torch.device) -> Tensor:
+def sample_canvases(
+    images: LabelledImages, indices: Sequence[int], protocol: ShiftProtocol, device: torch.device
+) -> Tensor:
     """Returns some images as the protocol's padded canvases, float32 ``(N, 3, H, W)``; N may be smaller.
 
     Images that cannot be decoded are left out, as in `evaluate`.

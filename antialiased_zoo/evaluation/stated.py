@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +46,11 @@ def from_torchvision(transforms: Any) -> Preprocessing:
         raise ValueError(f"torchvision's {type(transforms).__name__} is not for classification: {error}") from error
 
 
-@dataclass(frozen=True)
-class Stated:
-    """The facts stated about the weights in a file.
-
-    Attributes:
-        preprocessing: The preprocessing; ``None`` if unknown.
-        classes: Names of the outputs; ``None`` if unknown.
-        by: Where the facts were found, or "".
-    """
-
-    preprocessing: Preprocessing | None = None
-    classes: Sequence[str] | None = None
-    by: str = ""
-
-
-def from_file(weights: Path) -> Stated:
+def from_file(weights: Path) -> dict[str, Any]:
     """Reads the JSON that training writes next to the weights, or else the record in the file itself.
+
+    Returns:
+        What is stated of `Built`'s ``preprocessing``, ``classes`` and ``stated_by``.
 
     Raises:
         CheckpointError: The file is corrupt.
@@ -70,13 +58,20 @@ def from_file(weights: Path) -> Stated:
     record = weights.with_suffix(".json")
     if record.is_file():
         entry = json.loads(record.read_text(encoding="utf-8")).get("entry", {})
+        classes = {"classes": entry.get("classes")}
         if stated := entry.get("preprocessing"):
             facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
-            return Stated(Preprocessing(**facts), entry.get("classes"), "the record next to its weights")
+            return {**classes, "preprocessing": Preprocessing(**facts), "stated_by": "the record next to its weights"}
         if entry.get("classes"):
-            return Stated(classes=entry["classes"])
+            return classes
     config = checkpoints.read_contents(weights).config
-    return Stated() if config is None else Stated(config.preprocessing, config.classes, "the record in its weights")
+    if config is None:
+        return {}
+    return {
+        "preprocessing": config.preprocessing,
+        "classes": config.classes,
+        "stated_by": "the record in its weights",
+    }
 
 
 def changed(

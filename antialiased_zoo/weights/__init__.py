@@ -5,7 +5,6 @@ from . import hub as hub
 from . import manifest as manifest
 from . import repository as repository
 from .atomic_files import replacing as replacing
-from .classes import Outputs as Outputs
 from .classes import class_names as class_names
 from .classes import imagenet_names as imagenet_names
 from .colours import as_rgb as as_rgb

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
 
-
-class Outputs(Protocol):
-    """What is known about a network's outputs: a manifest's entry, or the record in a file."""
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Class names in the order of the outputs; None if they are the training set's own, or unknown."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of outputs."""
-
-    @property
-    def dataset(self) -> str | None:
-        """The training set."""
+from .config import NetworkConfig
+from .entry import Entry
 
 
 @cache
@@ -30,7 +16,7 @@ def imagenet_names() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def class_names(of: Outputs) -> tuple[str, ...]:
+def class_names(of: Entry | NetworkConfig) -> tuple[str, ...]:
     """Class names in the order of the outputs; empty if they are unknown."""
     if of.classes is not None:
         return of.classes
