@@ -31,10 +31,8 @@ def renew_head(model: nn.Module, path: str, in_features: int, num_classes: int) 
     """Replace the head by a new linear layer, or by an identity for ``num_classes=0``.
 
     Raises:
-        ValueError: If the size is out of range, or the head's container was replaced. The network
-            is then unchanged.
+        ValueError: If the head's container was replaced. The network is then unchanged.
     """
-    num_classes = check_count("num_classes", num_classes, least=0)
     try:
         old = model.get_submodule(path)
     except AttributeError:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..weights import NetworkConfig, Preprocessing, replacing, repository
+from ..weights import NetworkConfig, Preprocessing, checkpoints, replacing, repository
 from .model_card import model_card
 from .timm_config import pretrained_cfg
 
@@ -57,8 +57,6 @@ def save_pretrained(
         >>> az.from_pretrained(folder).config.classes
         ('cat', 'dog')
     """
-    from safetensors.torch import save_file
-
     if not hasattr(model, "config_to_save"):
         raise TypeError(
             f"save_pretrained() takes a network that create_model() built, got {type(model).__name__}: of a wrapper, "
@@ -78,14 +76,14 @@ def save_pretrained(
         raise ValueError(f"classes has {len(config.classes)} names, but the network has {config.num_classes} classes")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     metadata = {"format": "pt", NetworkConfig.KEY: config.to_json()}
     texts = {repository.CONFIG: _config_json(model, config), "README.md": model_card(config)}
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     with replacing(folder / repository.WEIGHTS) as temporary:
-        save_file(state, temporary, metadata)
+        checkpoints.write_safetensors(temporary, state, metadata)
     return folder
 
 

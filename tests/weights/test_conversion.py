@@ -81,7 +81,7 @@ import os, pathlib, signal, torch
 from antialiased_zoo.weights import checkpoints
 from antialiased_zoo.weights.checkpoints import loading
 folder = pathlib.Path({str(tmp_path)!r})
-loading.write_safetensors = lambda file, *_: (file.write(b"half"), os.kill(os.getpid(), signal.SIGKILL))
+loading.write_safetensors = lambda path, *_: (path.write_bytes(b"half"), os.kill(os.getpid(), signal.SIGKILL))
 checkpoints.convert(folder / "w.pth", folder / "w.st", torch.nn.Linear(1, 1).state_dict(), source_sha256="")
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)

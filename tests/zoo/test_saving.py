@@ -47,6 +47,13 @@ def cifar10(**options: Any) -> az.Backbone:
     return az.mobilenet_v2(4, pretrained="cifar10", **options)
 
 
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    """The weights alone were the owner's: safetensors' own writer makes its files with the mode 0600."""
+    az.save_pretrained(az.resnet18(), tmp_path)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert set(modes.values()) == {modes["README.md"]}, modes
+
+
 def test_a_new_head_has_neither_the_old_classes_nor_the_old_metrics(tmp_path: Path) -> None:
     network = cifar10()
     assert len(network.config.metrics) >= 1

@@ -3,6 +3,7 @@
 from .comparison import holds_same
 from .contents import Contents, check_finite, read_contents
 from .loading import convert, load_entry, load_into
+from .safetensors_files import write_safetensors
 
 __all__ = [
     "Contents",
@@ -12,4 +13,5 @@ __all__ = [
     "load_entry",
     "load_into",
     "read_contents",
+    "write_safetensors",
 ]

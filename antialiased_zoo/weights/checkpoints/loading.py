@@ -128,5 +128,5 @@ def convert(path: Path, made: Path, wanted: Mapping[str, torch.Tensor], *, sourc
     state = renamed(read_pickle(path, scratch=made.parent)[0], wanted)
     check_finite(state)
     metadata = {"format": "pt", "source_sha256": source_sha256, "conversion": _CONVERSION}
-    with cache.disk_errors(made.parent), replacing(made) as temporary, temporary.open("xb", buffering=0) as file:
-        write_safetensors(file, state, metadata)
+    with cache.disk_errors(made.parent), replacing(made) as temporary:
+        write_safetensors(temporary, state, metadata)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,8 +62,8 @@ def dtype_name(tensor: torch.Tensor, name: str) -> str:
     return _DTYPES[dtype]
 
 
-def write_safetensors(file: io.FileIO, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors as safetensors into the given file, which has the mode that the umask sets.
+def write_safetensors(path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors into a new file, which has the mode that the umask sets.
 
     The library's own `save_file` creates files with mode 0600, and leaves temporary files behind
     when it is killed.
@@ -79,8 +78,8 @@ def write_safetensors(file: io.FileIO, state: Mapping[str, torch.Tensor], metada
         start = stop
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with io.BufferedWriter(file) as buffered:
-        buffered.write(len(text).to_bytes(8, "little") + text)
+    with path.open("xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
         for tensor in state.values():
             if tensor.numel():
-                buffered.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
