@@ -163,20 +163,13 @@ def _beats(other: tuple[float, float], point: tuple[float, float]) -> bool:
     return other[0] >= point[0] and other[1] >= point[1] and tuple(other) != tuple(point)
 
 
-def distance_maps(
-    maps: Mapping[str, Mapping[str, Tensor]],
-    title: str = "",
-    rows: Sequence[int] = (),
-    columns: Sequence[int] = (),
-) -> Figure:
+def distance_maps(maps: Mapping[str, Mapping[str, Tensor]], title: str = "") -> Figure:
     """Draws feature distance over a grid of shifts: a row per layer (with its own scale), a column per model.
 
     Args:
-        maps: Model -> layer -> distances ``(row offsets, column offsets)``; the same layers for
-            every model.
+        maps: Model -> layer -> distances ``(rows, columns)`` for shifts from 0 on; the same layers
+            for every model.
         title: Title of the plot.
-        rows: The row offsets in pixels, for the axes.
-        columns: The column offsets in pixels, for the axes.
 
     Raises:
         ValueError: There are no maps, or the models have different layers.
@@ -191,20 +184,15 @@ def distance_maps(
         highest = max(float(of_model[layer].max()) for of_model in maps.values())
         for axes, (label, of_model) in zip(line, maps.items(), strict=True):
             values = of_model[layer]
-            extent = _extent(rows or range(values.shape[0]), columns or range(values.shape[1]))
             # If all distances are 0, the scale must still not be empty.
             scale = {"vmin": 0, "vmax": highest or 1, "cmap": "magma"}
-            shown = axes.imshow(values.tolist(), origin="lower", extent=extent, **scale)
+            shown = axes.imshow(values.tolist(), origin="lower", **scale)
             axes.set_title(f"{label}\n{layer}: mean {float(values.mean()):.3f}", fontsize="small")
         figure.colorbar(shown, ax=list(line), shrink=0.85)
     figure.suptitle(title)
     figure.supxlabel("shift right (pixels)", fontsize="medium")
     figure.supylabel("shift down (pixels)", fontsize="medium")
     return figure
-
-
-def _extent(rows: Sequence[int], columns: Sequence[int]) -> tuple[float, float, float, float]:
-    return columns[0] - 0.5, columns[-1] + 0.5, rows[0] - 0.5, rows[-1] + 0.5
 
 
 def _figure(width: float, height: float) -> Figure:

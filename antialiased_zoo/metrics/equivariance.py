@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .running import Model, evaluating
-from .shifts import roll, take
+from .shifts import take
 
 
 def feature_distance(
@@ -51,7 +51,7 @@ def feature_distance(
     with evaluating(model):
         still = layer_outputs(model, images, layers)
         for shift in itertools.product(rows, columns):
-            moved = layer_outputs(model, roll(images, _same(shift, images)), layers)
+            moved = layer_outputs(model, images.roll(shift, (2, 3)), layers)
             for layer, distances in found.items():
                 distances.append(moved_distance(still[layer], moved[layer], shift, size))
     grid = (len(images), len(rows), len(columns))
@@ -138,24 +138,17 @@ def generation_stability(
     Raises:
         ValueError: The outputs have another size than the inputs.
     """
+    inner, results = slice(border, -border or None), []
     with evaluating(generator):
-        return _generation_stability(generator, images, shifts, data_range, border)
-
-
-def _generation_stability(
-    generator: Model, images: Tensor, shifts: Sequence[tuple[int, int]], data_range: float, border: int
-) -> Tensor:
-    generated = generator(images)
-    if generated.shape[2:] != images.shape[2:]:
-        raise ValueError(
-            f"the generator maps {tuple(images.shape[2:])} to {tuple(generated.shape[2:])}; "
-            "stability is defined for outputs as large as the inputs"
-        )
-    inner = slice(border, -border or None)
-    results = []
-    for shift in shifts:
-        moved, expected = generator(roll(images, _same(shift, images))), roll(generated, _same(shift, images))
-        results.append(psnr(moved[..., inner, inner], expected[..., inner, inner], data_range))
+        generated = generator(images)
+        if generated.shape[2:] != images.shape[2:]:
+            raise ValueError(
+                f"the generator maps {tuple(images.shape[2:])} to {tuple(generated.shape[2:])}; "
+                "stability is defined for outputs as large as the inputs"
+            )
+        for shift in shifts:
+            moved, expected = generator(images.roll(shift, (2, 3))), generated.roll(shift, (2, 3))
+            results.append(psnr(moved[..., inner, inner], expected[..., inner, inner], data_range))
     return torch.stack(results, dim=1)
 
 
@@ -168,7 +161,3 @@ def psnr(first: Tensor, second: Tensor, data_range: float = 1.0) -> Tensor:
     """
     error = (first.float() - second.float()).square().flatten(1).mean(dim=1)
     return 10 * torch.log10(data_range**2 / error)
-
-
-def _same(shift: tuple[int, int], images: Tensor) -> Tensor:
-    return torch.tensor([shift], device=images.device).expand(len(images), 2)

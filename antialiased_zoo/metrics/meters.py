@@ -68,8 +68,8 @@ class Meter:
         Raises:
             ValueError: There are no values.
         """
-        rows = self.rows
-        return self._summary(self.per_image, rows.shape[1] if rows.dim() == 2 else 1)
+        rows, values = self.rows, self.per_image.tolist()
+        return share(values, rows.shape[1] if rows.dim() == 2 else 1) if self.kind == "share" else average(values)
 
     def means(self) -> list[float]:
         """Returns the mean over images of each of the K columns."""
@@ -88,6 +88,3 @@ class Meter:
             raise ValueError(f"{len(own)} and {len(other)} images: a paired difference needs the same ones in both")
         change = (own - other).tolist()
         return share_difference(change) if self.kind == "share" else average(change, lowest=-1.0)
-
-    def _summary(self, values: Tensor, trials: int) -> Figure:
-        return share(values.tolist(), trials) if self.kind == "share" else average(values.tolist())
