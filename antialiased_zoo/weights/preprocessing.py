@@ -69,12 +69,6 @@ class Preprocessing:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of pixels from 1 to 4096")
 
-    def at_test_size(self) -> Preprocessing:
-        """Return the same preprocessing at the larger test size, or itself if there is none."""
-        if self.test_resize is None or self.test_crop is None:
-            return self
-        return replace(self, resize=self.test_resize, crop=self.test_crop, test_resize=None, test_crop=None)
-
     def for_channels(self, channels: int) -> Preprocessing:
         """Return the preprocessing for another number of channels, each normalised by the average mean and std."""
         if len(self.mean) == channels:

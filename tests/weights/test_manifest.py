@@ -63,7 +63,7 @@ class TestShipped:
         assert dict(bt.structure) == {"shortcut": "stride", "stem_pool": "max"}
         assert dict(a1h.structure) == {"shortcut": "stride", "stem_pool": "blur"}
         assert (found.find("resnet50", 3).recipe, found.find("resnet50", 2).recipe) == ("scratch", "scratch")
-        assert bt.preprocessing.at_test_size().crop == 288
+        assert bt.preprocessing.test_crop == 288
 
     def test_baselines(self) -> None:
         baselines = manifest.load().baselines

@@ -138,8 +138,7 @@ def _to_proxy(place: tuple[str, int], clock: Clock) -> socket.socket:
     try:
         return _to(place, clock)
     except (OSError, SourceError) as error:
-        transient = error.transient if isinstance(error, SourceError) else True
-        reason = getattr(error, "strerror", None) or error
+        reason, transient = getattr(error, "strerror", None) or error, getattr(error, "transient", True)
         raise SourceError(f"the proxy {name_of(place)} failed: {reason}", transient=transient) from None
 
 

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+import io
 
 _CHUNK = 1024 * 1024
 
 
-class Readable(Protocol):
-    """An open binary file, buffered or not."""
-
-    def readinto(self, buffer: bytearray, /) -> int | None:
-        """Fill the buffer from the file and return the number of bytes read."""
-
-
-def sha256(file: Readable) -> str:
+def sha256(file: io.RawIOBase | io.BufferedIOBase) -> str:
     """Return the SHA-256 of an open binary file, from its current position to its end, as 64 hex digits.
 
     It uses one megabyte of memory for any file size, and other threads can run meanwhile.

@@ -77,10 +77,15 @@ def write(path: Path, stamp: Stamp) -> None:
 
 def stamp(path: Path, *, finite: bool) -> None:
     """Hash a file that this package has just written, and write its stamp."""
+    digest, state = _digest(path)
+    write(path, Stamp.of(digest, state, finite))
+
+
+def _digest(path: Path, stamp: Stamp | None = None) -> tuple[str, os.stat_result]:
+    """Return a file's digest, from its stamp if that fits, and the file's state."""
     with open_regular(path) as data:
-        stat = os.fstat(data.fileno())
-        digest = sha256(data)
-    write(path, Stamp.of(digest, stat, finite))
+        state = os.fstat(data.fileno())
+        return (stamp.sha256 if stamp and stamp.fits(state) else sha256(data)), state
 
 
 def mark_finite(path: Path) -> None:
@@ -108,11 +113,7 @@ def check(path: Path, file: WeightsFile, *, rehash: bool = False, stamped: bool 
     """
     stamp = read(path) if stamped else None
     try:
-        with open_regular(path) as data:
-            stat = os.fstat(data.fileno())
-            if stamp and not rehash and stamp.fits(stat) and file.accepts(stamp.sha256):
-                return stamp.sha256
-            digest = sha256(data)
+        digest, state = _digest(path, None if rehash else stamp)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
@@ -120,7 +121,7 @@ def check(path: Path, file: WeightsFile, *, rehash: bool = False, stamped: bool 
     if not file.accepts(digest):
         raise DigestError(f"{path} has the SHA-256 {digest}, expected {file.digest}")
     check_pin(path, digest)
-    fresh = Stamp.of(digest, stat, finite=stamp is not None and stamp.finite and stamp.sha256 == digest)
+    fresh = Stamp.of(digest, state, finite=stamp is not None and stamp.finite and stamp.sha256 == digest)
     if stamped and stamp != fresh:
         if stamp is None:
             say_short(path, file, digest, "a copy put there by hand")
@@ -134,16 +135,13 @@ def intact(path: Path, *, rehash: bool = False) -> str | None:
     if stamp is None:
         return None
     try:
-        with open_regular(path) as data:
-            stat = os.fstat(data.fileno())
-            if stamp.fits(stat) and not rehash:
-                return stamp.sha256
-            digest = sha256(data)
+        digest, state = _digest(path, None if rehash else stamp)
     except OSError:
         return None
     if digest != stamp.sha256:
         return None
-    write(path, Stamp.of(digest, stat, finite=stamp.finite))
+    if not stamp.fits(state):
+        write(path, Stamp.of(digest, state, stamp.finite))
     return digest
 
 
