@@ -97,17 +97,14 @@ def register_model_source(name: str, source: ModelSource) -> None:
 
 def zoo(request: Request) -> Built:
     """Builds a network of the zoo, with a recipe of the manifest or torchvision's weights."""
-    name, size, weights = request.name, request.filter_size, request.weights
-    options = {"progress": request.progress, **request.options}
-    if weights in ("", "none"):
-        model = create_model(name, size, False, request.num_classes, **options)
+    name, size, weights = request.name, request.filter_size, request.weights not in ("", "none") and request.weights
+    entry = manifest.load().find(name, size, weights) if weights and weights != "torchvision" else None
+    model = create_model(name, size, weights, request.num_classes, progress=request.progress, **request.options)
+    if not weights:
         return Built(model, antialiased=True)
-    if weights == "torchvision":
-        model = create_model(name, size, weights, request.num_classes, **options)
+    if entry is None:
         stated = from_torchvision(_library("torchvision.models").get_model_weights(name)["IMAGENET1K_V1"].transforms())
         return Built(model, stated, "torchvision's IMAGENET1K_V1", _of_head(imagenet_names(), request), True)
-    entry = manifest.load().find(name, size, weights)
-    model = create_model(name, size, weights, request.num_classes, **options)
     classes = _of_head(class_names(entry), request)
     return Built(model, entry.preprocessing, "the manifest", classes, True, entry.license.name)
 

@@ -45,7 +45,6 @@ class ModelSpec:
     """A parsed spec: the model's label, its source, and the request to the source."""
 
     label: str
-    text: str
     source: str
     request: Request
 
@@ -71,7 +70,7 @@ def parse_spec(text: str) -> ModelSpec:
     if not filters and (source == "zoo" or _LIKE_FILTER.fullmatch(first)):
         raise ValueError(f"{text!r} names no filter; expected {GRAMMAR}")
     size = int(filters[1]) if filters and filters[1] else None
-    return ModelSpec(label or text, text, source, Request(name, size, others if filters else tail))
+    return ModelSpec(label or text, source, Request(name, size, others if filters else tail))
 
 
 def split_label(text: str) -> tuple[str, str]:

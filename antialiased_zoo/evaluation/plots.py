@@ -52,9 +52,12 @@ def shift_curves(
     figure = _figure(sum(widths), 4.0)
     *left, axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
     for beside in left:
-        _show_photo(beside, photo, caption)
+        beside.imshow(photo)
+        beside.set_axis_off()
+        beside.set_title(caption, fontsize="medium")
     for index, (label, (shifts, values)) in enumerate(curves.items()):
-        _draw_curve(axes, label, _numbers(shifts), _numbers(values), COLOURS[index % len(COLOURS)])
+        colour = COLOURS[index % len(COLOURS)]
+        _draw_curve(axes, label, [float(shift) for shift in shifts], [float(value) for value in values], colour)
     axes.set_ylim(-0.02, 1.02)
     axes.margins(x=0.02)
     axes.set_title(title)
@@ -203,12 +206,6 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def _show_photo(axes: Axes, photo: Any, caption: str) -> None:
-    axes.imshow(photo)
-    axes.set_axis_off()
-    axes.set_title(caption, fontsize="medium")
-
-
 def _draw_curve(axes: Axes, label: str, shifts: list[float], values: list[float], colour: str) -> None:
     if len(shifts) != len(values) or not values:
         raise ValueError(f"{label}: {len(shifts)} shifts but {len(values)} probabilities; give one for each")
@@ -222,7 +219,3 @@ def _label(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _numbers(values: Sequence[float] | Tensor) -> list[float]:
-    return [float(value) for value in (values.tolist() if isinstance(values, Tensor) else values)]

@@ -105,8 +105,9 @@ def imagenet_p(
         for label in models:
             predictions = cast(Predictions, found.probes[label]["seen"]).rows
             rates[label][folder.name] = _clip_rates(predictions, frames, "noise" in folder.name)
+    means = {label: sum(rate.value for rate in of_model.values()) / len(of_model) for label, of_model in rates.items()}
     return {
-        label: {**{name: dict(rate.as_dict()) for name, rate in of_model.items()}, "mean": _mean(of_model)}
+        label: {**{name: dict(rate.as_dict()) for name, rate in of_model.items()}, "mean": means[label]}
         for label, of_model in rates.items()
     }
 
@@ -121,10 +122,6 @@ def perturbation_folders(root: str | os.PathLike[str]) -> list[Path]:
     if not folders:
         raise FileNotFoundError(f"no perturbation folders in {root}; expected for example translate/ in it")
     return folders
-
-
-def _mean(rates: Mapping[str, Figure]) -> float:
-    return sum(rate.value for rate in rates.values()) / len(rates)
 
 
 def _clip_rates(predictions: Tensor, frames: LabelledImages, noise: bool) -> Figure:

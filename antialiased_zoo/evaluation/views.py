@@ -23,8 +23,6 @@ from ..metrics import CORRUPTIONS, corrupt
 from .protocols import ShiftProtocol
 
 CROP, ROLL, CORRUPT = 0, 1, 2
-# Bound of the absolute value of a view's two numbers.
-_SPAN = 1 << 14
 
 
 class Canvases(NamedTuple):
@@ -105,12 +103,9 @@ def distinct(views: Tensor, protocol: ShiftProtocol) -> tuple[Tensor, Tensor]:
     """
     still = (views[..., 0] == ROLL) & (views[..., 1:] == 0).all(dim=-1)
     views = torch.where(still[..., None], centre_view(protocol), views)
-    which = torch.arange(len(views))[:, None].expand(views.shape[:2])
-    codes = ((which * 4 + views[..., 0]) * 2 * _SPAN + views[..., 1] + _SPAN) * 2 * _SPAN + views[..., 2] + _SPAN
-    unique, inverse = torch.unique(codes, return_inverse=True)
-    rest, second = unique // (2 * _SPAN), unique % (2 * _SPAN) - _SPAN
-    image, first = rest // (2 * _SPAN), rest % (2 * _SPAN) - _SPAN
-    return torch.stack([image // 4, image % 4, first, second], dim=1), inverse
+    which = torch.arange(len(views))[:, None, None].expand(*views.shape[:2], 1)
+    keys, inverse = torch.unique(torch.cat([which, views], dim=2).flatten(0, 1), dim=0, return_inverse=True)
+    return keys, inverse.view(views.shape[:2])
 
 
 def centre_view(protocol: ShiftProtocol) -> Tensor:
