@@ -50,7 +50,9 @@ class Preprocessing:
             ValueError: A field is out of range; the message names it.
         """
         for name in ("resize", "crop", "test_resize", "test_crop"):
-            self._check_size(name, getattr(self, name), optional=name.startswith("test_"))
+            size = getattr(self, name)
+            if not (type(size) is int and 1 <= size <= 4096) and not (size is None and name.startswith("test_")):
+                raise ValueError(f"{name} is {size!r}; it must be a whole number of pixels from 1 to 4096")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation is {self.interpolation!r}; it must be one of {INTERPOLATIONS}")
         if self.crop > self.resize:
@@ -61,13 +63,6 @@ class Preprocessing:
             raise ValueError(f"mean ({len(self.mean)} values) and std ({len(self.std)}) need one value per channel")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std must be above zero, not {self.std}")
-
-    @staticmethod
-    def _check_size(name: str, value: Any, *, optional: bool) -> None:
-        if value is None and optional:
-            return
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
-            raise ValueError(f"{name} is {value!r}; it must be a whole number of pixels from 1 to 4096")
 
     def for_channels(self, channels: int) -> Preprocessing:
         """Return the preprocessing for another number of channels, each normalised by the average mean and std."""

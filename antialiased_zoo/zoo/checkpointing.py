@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
+from ..transform import check
 from .registry import Layout
-from .units import check_containers, segments
+from .units import containers, segments
 
 
 def run_checkpointed(model: nn.Module, layout: Layout, x: Tensor) -> Tensor:
     """Apply a network's body segment by segment, each recomputed in the backward pass."""
-    check_containers(model, layout)
+    for _, container in containers(model, layout):
+        check(container)  # as before its forward, which a chain of units bypasses
     for segment in segments(model, layout):
         part = nn.Sequential(*(module for _, module in segment))
         if torch.compiler.is_compiling():  # the compiler recomputes without running the norms' updates again

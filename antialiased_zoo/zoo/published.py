@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from ..weights import Manifest
 from .registry import ARCHITECTURES
 
-_COLUMNS = (("Rect-2", 2, "scratch"), ("Tri-3", 3, "scratch"), ("Tri-4", 4, "scratch"), ("Bin-5", 5, "scratch"))
-_LAST = ("Tri-4, fine-tuned", 4, "finetuned")
+_SCRATCH = (("Rect-2", 2, "scratch"), ("Tri-3", 3, "scratch"), ("Tri-4", 4, "scratch"), ("Bin-5", 5, "scratch"))
+_COLUMNS = (*_SCRATCH, ("Tri-4, fine-tuned", 4, "finetuned"))
 
 
 def published_table(manifest: Manifest) -> str:
@@ -22,13 +22,12 @@ def published_table(manifest: Manifest) -> str:
         >>> "| `resnet50` | 76.16 / 89.20 |" in published_table(manifest.load())
         True
     """
-    columns = (*_COLUMNS, _LAST)
-    lines = ["| network | baseline | " + " | ".join(title for title, _, _ in columns) + " |"]
-    lines.append("| --- " * (len(columns) + 2) + "|")
+    lines = ["| network | baseline | " + " | ".join(title for title, _, _ in _COLUMNS) + " |"]
+    lines.append("| --- " * (len(_COLUMNS) + 2) + "|")
     found = {entry.key: entry.metrics for entry in manifest}
     for name in (name for name in ARCHITECTURES if name in manifest.baselines):
         cells = [_cell(manifest.baselines.get(name, {}))]
-        cells += [_cell(found.get((name, filter_size, recipe), {})) for _, filter_size, recipe in columns]
+        cells += [_cell(found.get((name, filter_size, recipe), {})) for _, filter_size, recipe in _COLUMNS]
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

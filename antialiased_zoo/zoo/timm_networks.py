@@ -47,7 +47,11 @@ def create_timm_model(
         antialiased_zoo.errors.CheckpointError: If the file is corrupt, or does not fit.
     """
     check_pretrained(pretrained)
-    timm, architecture = _timm(), name.removeprefix(TIMM)
+    try:
+        timm: Any = importlib.import_module("timm")
+    except ImportError as error:
+        raise ImportError("'timm:' networks need timm: pip install timm") from error
+    architecture = name.removeprefix(TIMM)
     if architecture not in timm.list_models():
         near = difflib.get_close_matches(architecture, timm.list_models(), 3)
         raise ValueError(
@@ -91,10 +95,3 @@ def _weights(
 def _head_size(contents: checkpoints.Contents, head: object) -> int:
     weight = contents.tensors.get(f"{head}.weight")
     return 0 if weight is None else weight.shape[0]
-
-
-def _timm() -> Any:
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise ImportError("'timm:' networks need timm: pip install timm") from error

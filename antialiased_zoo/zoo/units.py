@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from torch import nn
 
-from ..transform import check, check_blurs
+from ..transform import check_blurs
 from .registry import Layout
 
 Unit = tuple[str, nn.Module]
@@ -16,12 +16,6 @@ Unit = tuple[str, nn.Module]
 def units(model: nn.Module, layout: Layout) -> list[Unit]:
     """The modules of the body with their qualified names; applied in order, they compute the body."""
     return list(_expanded((name, model.get_submodule(name)) for name in layout.body))
-
-
-def check_containers(model: nn.Module, layout: Layout) -> None:
-    """Run the checks of blurs that containers run before their forward, since a chain of units bypasses them."""
-    for _, container in containers(model, layout):
-        check(container)
 
 
 def containers(model: nn.Module, layout: Layout) -> Iterator[Unit]:

@@ -1,17 +1,10 @@
 """Reads weights files and loads their tensors into a model, under torchvision's names."""
 
-from .comparison import holds_same
-from .contents import Contents, check_finite, read_contents
-from .loading import convert, load_entry, load_into
-from .safetensors_files import write_safetensors
-
-__all__ = [
-    "Contents",
-    "check_finite",
-    "convert",
-    "holds_same",
-    "load_entry",
-    "load_into",
-    "read_contents",
-    "write_safetensors",
-]
+from .comparison import holds_same as holds_same
+from .contents import Contents as Contents
+from .contents import check_finite as check_finite
+from .contents import read_contents as read_contents
+from .loading import convert as convert
+from .loading import load_entry as load_entry
+from .loading import load_into as load_into
+from .safetensors_files import write_safetensors as write_safetensors

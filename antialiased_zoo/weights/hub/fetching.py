@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import re
@@ -199,19 +198,12 @@ def _wanted(wanted: Fetchable) -> str:
 
 def _by_hand(wanted: Fetchable, folder: Path) -> str:
     name = wanted.files[0].file
-    stem = name.rpartition(".")[0]
+    stem, dot, ending = map(re.escape, name.rpartition("."))
     # Browsers and the author's own links save the file under other names.
-    likely = [path.name for path in folder.glob(glob.escape(stem) + "*") if _is_copy(path.name, stem, name)]
+    copy = re.compile(rf"{stem}( ?\(\d+\)| ?copy)?{dot}{ending}(\.tar)?")
+    likely = [path.name for path in folder.glob("*") if path.name != name and copy.fullmatch(path.name)]
     hint = f" There is {printable(likely[0])!r}: if that is your copy, rename it to {name}." if likely else ""
     return (
         f"Put a copy of {name} into {folder} and try again: it will be checked and used. Or set {MIRROR} to a server "
         f"that has it.{hint}"
-    )
-
-
-def _is_copy(found: str, stem: str, name: str) -> bool:
-    ending = name.removeprefix(stem)
-    return (
-        found != name
-        and re.fullmatch(rf"( ?\(\d+\)| ?copy)?{re.escape(ending)}(\.tar)?", found[len(stem) :]) is not None
     )

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ...errors import DigestError
 from ..addresses import check_file_name, check_url
@@ -24,9 +23,6 @@ from .part import Note, Part
 from .retry import Retry, SourceError
 from .stamps import check_pin
 from .tokens import authorization
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 
 @dataclass
@@ -87,7 +83,10 @@ class Job:
             True if a wrong digest may come right with another try; see `Scheme.fetch`.
         """
         self.part = Part(self.target, url, private=self.private)
-        with _bar(self) as bar:
+        from tqdm import tqdm
+
+        hide = None if self.progress else True  # None hides it if standard error is not a terminal
+        with tqdm(desc=self.file.file, unit="B", unit_scale=True, unit_divisor=1024, disable=hide, leave=False) as bar:
             load = Download(url, self.part, self.retry, self.network, bar, headers or {}, self.file.size, inspect)
             return load.run()
 
@@ -168,11 +167,3 @@ def obtain(source: str, job: Job, *, offline: bool = False) -> str:
             raise  # a single, whole response would be the same again
     scheme.fetch(source, job)
     return job.check()
-
-
-def _bar(job: Job) -> tqdm[Any]:
-    from tqdm import tqdm
-
-    # disable=None hides the bar if standard error is not a terminal.
-    disable = None if job.progress else True
-    return tqdm(desc=job.file.file, unit="B", unit_scale=True, unit_divisor=1024, disable=disable, leave=False)

@@ -13,17 +13,12 @@ TOKEN_HOSTS = ("huggingface.co", "hf.co")
 
 def authorization(url: str) -> dict[str, str]:
     """Return the header with the user's token if a URL is the hub's and there is a token, else no header."""
-    token = _token() if urlsplit(url).hostname in TOKEN_HOSTS else None
-    return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _token() -> str | None:
+    if urlsplit(url).hostname not in TOKEN_HOSTS:
+        return {}
     from huggingface_hub import constants, get_token
 
-    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
-        return None
-    token = get_token()
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     if token and not re.fullmatch(r"[!-~]+", token):
         warn("the Hugging Face token contains invalid characters; it is not sent")
-        return None
-    return token
+        token = None
+    return {"Authorization": f"Bearer {token}"} if token else {}
