@@ -137,16 +137,13 @@ _READ, _COUNT = 256_000_000, 1000
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
 # Errors of Pillow for broken files, and of truncated zip members.
 DECODING_ERRORS = (
+    *_DAMAGED,
     OSError,
     SyntaxError,
     ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
+    LookupError,
     TypeError,
     OverflowError,
     struct.error,
     Image.DecompressionBombError,
-    zipfile.BadZipFile,
-    zlib.error,
 )

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ZooError
 from ..weights import as_rgb, eight_bits, open_regular
+from .images import DECODING_ERRORS
 
 # 64 million pixels take 192 MB when decoded: enough for cameras, but not for an attack.
 MAX_PIXELS = 64_000_000
@@ -50,12 +51,11 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         raise PhotoError(f"{Path(path)}: {error}") from None
     except UnidentifiedImageError:
         raise PhotoError(f"{Path(path)}: not an image in one of the formats {', '.join(_formats())}") from None
-    # Pillow's decoders raise any of these for broken files.
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise PhotoError(f"{Path(path)}: cannot be decoded: {reason}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise PhotoError(f"{Path(path)}: too large: {error}") from None
+    except DECODING_ERRORS as error:
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise PhotoError(f"{Path(path)}: cannot be decoded: {reason}") from None
 
 
 def _formats() -> list[str]:
@@ -77,7 +77,7 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()
     try:
         return ImageOps.exif_transpose(image)
-    except (ValueError, SyntaxError, TypeError, KeyError):  # only the metadata is broken
+    except DECODING_ERRORS:  # only the metadata is broken
         return image
 
 

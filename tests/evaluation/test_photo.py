@@ -49,6 +49,16 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(photo)[..., 0], np.rot90(RAMP[:8], -1))
 
 
+def test_broken_metadata_leaves_the_image_as_it_is(tmp_path: Path) -> None:
+    """A width that is a fraction ended in struct.error, when Pillow wrote the metadata without the rotation."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 2.5
+    path = saved(tmp_path, Image.fromarray(RAMP[:8]).convert("RGB"), "image.jpg", exif=exif)
+    resolution, width = (tag.to_bytes(2, "big") + b"\0\5" for tag in (0x011A, 0x0100))
+    path.write_bytes(path.read_bytes().replace(resolution, width))
+    assert read_photo(path).size == (16, 8)
+
+
 def test_transparency_is_white_and_animations_show_their_first_frame(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
     assert read_photo(saved(tmp_path, clear, "clear.png")).getpixel((0, 0)) == (255, 255, 255)
