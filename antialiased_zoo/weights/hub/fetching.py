@@ -166,7 +166,7 @@ def _from_any_source(job: Job, reasons: list[tuple[str, str]], offline: bool) ->
             stamps.say_short(job.target, job.file, digest, "a mirror")
         with cache.disk_errors(job.target.parent):
             publish(job.part.path, job.target)
-            job.part.forget()
+            job.part.discard()  # only its note is left
             if not job.private:  # else another process may be writing to one of them
                 remove_all(job.target)
             stamps.write(job.target, stamps.Stamp.of(digest, job.target.stat()))

@@ -136,12 +136,7 @@ class Part:
             return reopen(self.path, append=True)
 
     def discard(self) -> None:
-        """Remove the part and its note."""
+        """Remove the part, if it was not renamed, and its note."""
         for path in (self.path, self._note_path):
             with contextlib.suppress(OSError):
                 path.unlink()
-
-    def forget(self) -> None:
-        """Remove only the note, after the part has been renamed to the target."""
-        with contextlib.suppress(OSError):
-            self._note_path.unlink()
