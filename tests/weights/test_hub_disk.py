@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_handler import COMMIT
 from fault_server import FaultServer
 from fetching import CONTENT, NAME, get
 
@@ -84,13 +83,6 @@ class TestDisk:
         monkeypatch.setattr(os, "open", read_only)
         assert get("https://no-such-host.invalid/x") == path
         assert [p.name for p in path.parent.iterdir()] == [NAME]
-
-    def test_no_symlinks_are_made(self, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*_: object, **__: object) -> None:
-            raise OSError(errno.EPERM, "symlinks need a privilege")
-
-        monkeypatch.setattr(os, "symlink", refuse)
-        assert get(f"hf://faults/good/{NAME}@{COMMIT}").read_bytes() == CONTENT
 
     def test_a_symlinked_cache_file_is_followed(self, tmp_path: Path) -> None:
         cache.make(cache.folder())

@@ -9,7 +9,7 @@ from fault_server import FaultServer
 from fetching import CONTENT, DIGEST, NAME, flip, get, wanted
 
 from antialiased_zoo.errors import PinError, SourcesFailedError
-from antialiased_zoo.weights import hub, manifest
+from antialiased_zoo.weights import hub
 from antialiased_zoo.weights.hub import cache, stamps
 
 pytestmark = pytest.mark.usefixtures("fetching_server")
@@ -95,11 +95,6 @@ class TestTrust:
         assert not path.exists()
         stamp.unlink()
         assert get(f"{server.url}/good/{NAME}", full=False) == path
-
-    def test_case_insensitive_file_systems_cannot_confuse_two_entries(self) -> None:
-        # Manifests refuse names that differ in case only; the cache would otherwise show one file for both.
-        names = [file.file.casefold() for entry in manifest.load() for file in entry.files]
-        assert len(names) == len(set(names))
 
 
 class TestLicence:
