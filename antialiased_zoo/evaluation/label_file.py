@@ -61,25 +61,26 @@ def _in_order(path: Path, labels: list[str], samples: Sequence[str]) -> list[str
 
 def _by_name(path: Path, rows: Sequence[tuple[str, str]], samples: Sequence[str]) -> list[str]:
     """The label of each image: names are compared with as many of the folders above as it takes to tell them apart."""
-    tried: list[list[set[str]]] = []
+    first: list[set[str]] = []
     for suffixed, above in itertools.product((False, True), range(max(name.count("/") for name in samples) + 1)):
+        keys = [_key(sample, above, suffixed) for sample in samples]
+        if len(set(keys)) < len(keys):
+            continue
         named: dict[tuple[str, ...], set[str]] = {}
         for name, label in rows:
             named.setdefault(_key(name, above, suffixed), set()).add(label)
-        keys = [_key(sample, above, suffixed) for sample in samples]
-        if len(set(keys)) == len(keys):
-            tried.append([named.get(key, set()) for key in keys])
-    found = next((labels for labels in tried if all(len(each) == 1 for each in labels)), tried[0])
-    for sample, labels in zip(samples, found, strict=True):
+        found = [named.get(key, set()) for key in keys]
+        if all(len(labels) == 1 for labels in found):
+            return [label for labels in found for label in labels]
+        first = first or found
+    for sample, labels in zip(samples, first, strict=True):
         if len(labels) > 1:
             raise ValueError(f"{path} has several labels for {sample}: {', '.join(sorted(labels))}; expected one")
-    missing = [sample for sample, labels in zip(samples, found, strict=True) if not labels]
-    if missing:
-        raise ValueError(
-            f"{path} has no label for {missing[0]} ({len(missing)} of {len(samples)} images); name images of several "
-            "folders with their folders, unless all of their names differ"
-        )
-    return [label for labels in found for label in labels]
+    missing = [sample for sample, labels in zip(samples, first, strict=True) if not labels]
+    raise ValueError(
+        f"{path} has no label for {missing[0]} ({len(missing)} of {len(samples)} images); name images of several "
+        "folders with their folders, unless all of their names differ"
+    )
 
 
 def _key(name: str, above: int, suffixed: bool) -> tuple[str, ...]:
