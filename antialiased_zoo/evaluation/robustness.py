@@ -99,7 +99,10 @@ def imagenet_p(
     """
     rates: dict[str, dict[str, Any]] = {label: {} for label in models}
     for folder in perturbation_folders(root):
-        frames = open_images(folder, labelled=False)
+        try:
+            frames = open_images(folder, labelled=False)
+        except ValueError as error:
+            raise ValueError(f"{error}; unpack the MP4s as docs/metrics.md says") from None
         frames.targets = list(range(len(frames)))  # so that each prediction is recorded with its frame's number
         found = evaluate(models, frames, lambda: {"seen": Predictions()}, _uncropped(preprocessing), options)
         for label in models:

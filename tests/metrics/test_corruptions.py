@@ -208,3 +208,6 @@ def test_clips_of_one_frame_have_no_flip_rate(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "translate" / "class" / "clip" / "0.png")
     with pytest.raises(ValueError, match=r"no clip of .*translate has two frames that can be decoded"):
         imagenet_p({"brightest": Brightest()}, tmp_path, PLAIN)
+    (tmp_path / "translate" / "class" / "clip" / "0.png").rename(tmp_path / "translate" / "class" / "clip.mp4")
+    with pytest.raises(ValueError, match=r"no images in .*translate.*; unpack the MP4s"):
+        imagenet_p({"brightest": Brightest()}, tmp_path, PLAIN)

@@ -16,7 +16,7 @@ from forked import of_script, run_code
 from tiny_training import CPU, make_images
 
 import antialiased_zoo as az
-from antialiased_zoo.evaluation.data import CorruptImageError, open_images
+from antialiased_zoo.evaluation import CorruptImageError, open_images
 from antialiased_zoo.training.recipes import PRESETS
 from antialiased_zoo.training.runs import RunFolder, load_weights
 from antialiased_zoo.weights.entry import parse_entry

@@ -11,7 +11,6 @@ from pathlib import Path
 from ...errors import CacheError, DigestError
 
 STAMP = ".verified"
-QUARANTINE = ".bad"
 CONVERTED = ".converted.safetensors"
 
 
@@ -87,7 +86,7 @@ def quarantine(path: Path) -> Path:
     Raises:
         CacheError: The folder does not allow it.
     """
-    bad = beside(path, QUARANTINE)
+    bad = beside(path, ".bad")
     with disk_errors(path.parent):
         os.replace(path, bad)
         for made in (converted(path), beside(converted(path), STAMP)):

@@ -19,7 +19,6 @@ from ..regular import read_small, reopen
 from .cache import disk_errors
 from .redaction import source_key
 
-SUFFIX = ".part"
 _LARGEST_NOTE = 65536
 _log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Part:
 
     def _name(self, target: Path, url: str) -> None:
         name = f"{target.name}.{source_key(url)[:8]}"  # a key, since the address may contain a password
-        self.path = target.with_name(f"{name}{private_name() if self.private else ''}{SUFFIX}")
+        self.path = target.with_name(f"{name}{private_name() if self.private else ''}.part")
         self._note_path = self.path.with_name(self.path.name + ".json")
 
     def _is_ours(self) -> bool:
