@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -97,27 +98,25 @@ def accuracy_consistency(
     x_front, y_front = zip(*(points[label] for label in front), strict=True)
     axes.plot(x_front, y_front, color="#999999", linestyle="--", zorder=1)
     kind_of = groups or {label: label for label in points}
-    kinds = list(dict.fromkeys(kind_of[label] for label in points))
+    kinds = dict.fromkeys(kind_of[label] for label in points)
+    styles = dict(zip(kinds, zip(itertools.cycle(COLOURS), itertools.cycle(_SHAPES if groups else "o")), strict=False))
     for label, (x, y) in points.items():
-        kind = kinds.index(kind_of[label])
-        colour = COLOURS[kind % len(COLOURS)]
+        colour, shape = styles[kind_of[label]]
         if errors and label in errors:
             horizontal, vertical = errors[label]
             axes.hlines(y, *horizontal, color=colour, alpha=0.5)
             axes.vlines(x, *vertical, color=colour, alpha=0.5)
         fill = colour if label in front else "white"
-        shape = _SHAPES[kind % len(_SHAPES)] if groups else "o"
         axes.scatter(x, y, s=60, color=fill, edgecolors=colour, linewidths=2, marker=shape, zorder=3)
     if groups:
-        for index, name in enumerate(kinds):
-            colour, shape = COLOURS[index % len(COLOURS)], _SHAPES[index % len(_SHAPES)]
+        for name, (colour, shape) in styles.items():
             axes.scatter([], [], s=60, color=colour, marker=shape, label=name)
         figure.legend(loc="outside upper right", ncols=len(kinds), frameon=False)
     axes.margins(0.18)
     _label(axes, "top-1 accuracy (%)", ylabel)
     figure.supxlabel("filled, dashed: Pareto front", x=0.98, ha="right", color="#666666", fontsize="small")
     named = [label for label in points if len(points) <= _NAMED or label in front]
-    _name_points(figure, axes, points, {label: COLOURS[kinds.index(kind_of[label]) % len(COLOURS)] for label in named})
+    _name_points(figure, axes, points, {label: styles[kind_of[label]][0] for label in named})
     return figure
 
 

@@ -73,8 +73,7 @@ class Probe:
 
     def columns(self) -> dict[str, list[float]]:
         """Returns the column means, in percent, of each meter that has a row per image."""
-        rows = {name: meter for name, meter in self.meters.items() if meter.rows.dim() == 2}
-        return {name: [100 * mean for mean in meter.means()] for name, meter in rows.items()}
+        return {name: [100 * m for m in meter.means()] for name, meter in self.meters.items() if meter.rows.dim() == 2}
 
 
 ProbeFactory = Callable[[Settings], Probe]

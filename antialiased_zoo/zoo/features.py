@@ -58,7 +58,9 @@ class FeatureMaps(nn.Module):
         self._chain = [name for name, _ in chain[: last + 1]]
         self._names = {name: stage for name, stage in ends.items() if stage in wanted}
         self._activation = layout.body_activation if last == len(chain) - 1 else None
-        self._keys = _keys(out_map, wanted)
+        if out_map is not None and len(set(out_map)) != len(wanted):
+            raise ValueError(f"out_map must name {len(wanted)} maps, got {out_map!r}")
+        self._keys = None if out_map is None else list(out_map)
         self._adopt(network, layout)
 
     def _adopt(self, network: nn.Module, layout: Layout) -> None:
@@ -95,9 +97,3 @@ def _indices(given: Sequence[int] | None, count: int) -> tuple[int, ...]:
     if list(indices) != sorted(set(indices)):
         raise ValueError(f"out_indices must be in ascending order, got {given!r}")
     return indices
-
-
-def _keys(out_map: Sequence[str] | None, wanted: Sequence[str]) -> list[str] | None:
-    if out_map is not None and len(set(out_map)) != len(wanted):
-        raise ValueError(f"out_map must name {len(wanted)} maps, got {out_map!r}")
-    return None if out_map is None else list(out_map)

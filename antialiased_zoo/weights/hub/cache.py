@@ -11,7 +11,6 @@ from pathlib import Path
 from ...errors import CacheError, DigestError
 
 STAMP = ".verified"
-CONVERTED = ".converted.safetensors"
 
 
 def folder() -> Path:
@@ -77,7 +76,7 @@ def beside(path: Path, suffix: str) -> Path:
 
 def converted(path: Path) -> Path:
     """Return the path of the safetensors file that a pickle is converted to."""
-    return beside(path, CONVERTED)
+    return beside(path, ".converted.safetensors")
 
 
 def quarantine(path: Path) -> Path:

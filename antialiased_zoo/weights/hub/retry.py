@@ -41,13 +41,6 @@ class Retry:
     slowest: float = 1024.0
     lock: float = 1800.0
 
-    def pause(self, error: SourceError, failures: int) -> float | None:
-        """Return the pause after a number of consecutive failures, or ``None`` to give up the source."""
-        asked = error.pause or 0.0
-        if not error.transient or failures >= self.attempts or asked > self.longest_pause:
-            return None
-        return min(max(self.backoff * 2.0 ** (failures - 1), asked), self.longest_pause)
-
     def persist(self, what: str, attempt: Callable[[], _T], has_progressed: Callable[[], bool] = lambda: False) -> _T:
         """Call a function until it succeeds, with pauses after transient errors.
 
@@ -65,9 +58,10 @@ class Retry:
                 return attempt()
             except SourceError as error:
                 failures = 1 if has_progressed() else failures + 1
-                pause = self.pause(error, failures)
-                if pause is None:
+                asked = error.pause or 0.0
+                if not error.transient or failures >= self.attempts or asked > self.longest_pause:
                     raise
+                pause = min(max(self.backoff * 2.0 ** (failures - 1), asked), self.longest_pause)
                 _log.info("%s: %s; trying again in %.1f s", what, error, pause)
             time.sleep(pause)
 

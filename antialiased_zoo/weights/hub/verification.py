@@ -57,10 +57,9 @@ def verify(wanted: Iterable[Fetchable], same: Callable[[Path, Path], bool] | Non
 def _verdict(path: Path, file: WeightsFile, may_move: bool) -> Verdict:
     try:
         return Verdict(path, "ok", stamps.check(path, file, rehash=True, stamped=may_move))
-    except DigestError as error:
-        return _moved(path, str(error)) if may_move else Verdict(path, "unreadable", str(error))
     except FetchError as error:
-        return Verdict(path, "unreadable", str(error))
+        moves = may_move and isinstance(error, DigestError)
+        return _moved(path, str(error)) if moves else Verdict(path, "unreadable", str(error))
 
 
 def _verdict_of_converted(path: Path, source: Path, same: Callable[[Path, Path], bool] | None) -> Verdict:
