@@ -56,8 +56,8 @@ def plan(
         **options: The other options of `antialias_`.
 
     Returns:
-        The `Plan`. With an ``input_size``, its ``totals`` and the ``extra`` of every treated site
-        are set.
+        The `Plan`. With an ``input_size``, its ``totals`` and the ``extra`` of its treated sites are
+        set.
 
     Raises:
         ValueError: If an option is out of range, or the model does not run on an input of that size.
@@ -122,7 +122,7 @@ def cost_of(model: nn.Module, input_size: Sequence[int]) -> Cost:
 
 
 def _with_costs(model: nn.Module, found: Plan, size: tuple[int, ...], way: Downsampler, on_meta: bool) -> Plan:
-    """Treat one site more at a time, each time in a copy, and record what it adds."""
+    """Treat one site more at a time, or those that need each other, each time in a copy, and record what it adds."""
 
     def cost(sites: tuple[Site, ...]) -> Cost:
         twin = without_data(model) if on_meta else copy.deepcopy(model)
@@ -132,14 +132,17 @@ def _with_costs(model: nn.Module, found: Plan, size: tuple[int, ...], way: Downs
         return cost_of(twin.to("meta") if on_meta else twin, size)
 
     before = so_far = cost(())
-    sites: tuple[Site, ...] = ()
-    for site in found.sites:
-        sites += (site,)
-        if site.placement:
-            reached = cost(sites)
-            sites = (*sites[:-1], replace(site, extra=reached - so_far))
+    sites: list[Site] = []
+    extra: dict[str, Cost] = {}
+    for site in found.treated:
+        if site not in sites:
+            together = site.shares or site.name  # branches of a sum, or the calls of one convolution in a graph
+            sites += [s for s in found.treated if together in (s.shares, s.name)]
+            reached = cost(tuple(sites))
+            extra[site.node or site.name] = reached - so_far
             so_far = reached
-    return replace(found, sites=sites, totals=Totals(size, before, so_far))
+    listed = tuple(replace(site, extra=extra.get(site.node or site.name)) for site in found.sites)
+    return replace(found, sites=listed, totals=Totals(size, before, so_far))
 
 
 def without_data(model: nn.Module) -> nn.Module:

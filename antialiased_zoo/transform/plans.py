@@ -108,7 +108,8 @@ class Site:
         keeper: Name of the module that contains the op and its blur, and checks before each forward that both are
             still in place.
         level: Number of treated ops before it, on the longest path from the input.
-        extra: The cost that antialiasing it adds, if the plan was made for an input size.
+        extra: The cost that antialiasing it adds, if the plan was made for an input size. The branches of a sum, and in
+            a graph the calls of one convolution, are counted with the first of them.
     """
 
     name: str

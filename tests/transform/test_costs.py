@@ -102,6 +102,28 @@ def test_graph_plans_cost_what_they_do() -> None:
     assert plain == graph
 
 
+class Summed(nn.Module):
+    """Two branches with one blur behind their sum; with ``twice``, one convolution is called twice."""
+
+    def __init__(self, twice: bool) -> None:
+        super().__init__()
+        self.one, self.act = nn.Conv2d(8, 8, 3, 2, 1, bias=False), nn.ReLU()
+        self.other = self.one if twice else nn.Conv2d(8, 8, 3, 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.one(x) + self.other(x.flip(3) if self.other is self.one else x))
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_convolutions_that_need_each_other_are_counted_together(twice: bool) -> None:
+    plan = az.plan(Summed(twice), input_size=(1, 8, 16, 16), filter_size=3, stem_stride=1, graph=twice)
+    first, second = plan.treated
+    assert (first.extra is None, second.extra) == (False, None)
+    blurs = len({site.placement for site in plan.treated})
+    assert first.extra is not None
+    assert first.extra.multiply_adds == 2 * 8 * 8 * 9 * (256 - 64) + blurs * 8 * 9 * 64
+
+
 class ByValue(nn.Module):
     """Cannot be traced, nor run without values."""
 
