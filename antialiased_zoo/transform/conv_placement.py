@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import fx, nn
@@ -9,7 +10,6 @@ from torch import fx, nn
 from .activations import NORMS, inner_activations
 from .following import End
 from .graph import Dataflow
-from .op_table import read_op
 from .ops import Op
 from .options import Placing
 from .own_code import can_fuse
@@ -51,7 +51,7 @@ class ConvPlacement:
         sources = [node]
         ends = self.flow.follow(*sources).nonlinear_ends()
         if not ends and not site.offsets:
-            sources = self._branches(node, op)
+            sources = self._branches(node, op, site.keep)
             ends = self.flow.follow(*sources).nonlinear_ends() if len(sources) > 1 else []
         if ends:
             return self._after(ends, sources, op, site)
@@ -95,26 +95,30 @@ class ConvPlacement:
         reason = f"after the nonlinearity behind the sum of {len(sources)} branches"
         return replace(site, placement=placement, reason=reason, branch=True)
 
-    def _branches(self, node: fx.Node, op: Op) -> list[fx.Node]:
+    def _branches(self, node: fx.Node, op: Op, keep: Sequence[int]) -> list[fx.Node]:
         """This convolution and others with its input and stride that no nonlinearity of their own follows."""
         source = node.all_input_nodes[0]
-        found = []
-        for user in source.users:
-            module = self.flow.module(user)
-            other = read_op(user, module)
-            plain = module is None or (is_plain(module) and self.flow.called_once(str(user.target)))
-            alike = plain and other is not None and (other.kind, other.stride) == ("conv", op.stride)
-            if alike and self._is_chosen(user) and not self.flow.follow(user).nonlinear_ends():
-                found.append(user)
+        found = [user for user in source.users if self._is_alike(user, op, keep)]
+        found = [user for user in found if self._is_chosen(user) and not self.flow.follow(user).nonlinear_ends()]
         return found if node in found else [node]
+
+    def _is_alike(self, node: fx.Node, op: Op, keep: Sequence[int]) -> bool:
+        """True for a convolution of the same stride that keeps the same positions of its dense map."""
+        module, other = self.flow.module(node), self.flow.op(node)
+        if other is None or (other.kind, other.stride) != ("conv", op.stride):
+            return False
+        if module is None or not self.flow.called_once(str(node.target)):
+            return module is None
+        offsets = None if is_plain(module) else offsets_of_call(node, module, other, keep)
+        return is_plain(module) or (offsets is not None and shifted(offsets) is None)
 
     def _is_chosen(self, node: fx.Node) -> bool:
         """True if the options do not exclude a convolution."""
-        module, op = self.flow.module(node), read_op(node, self.flow.module(node))
-        if module is None:
-            return self.graph and self.options.where is None
-        few = op is not None and op.in_channels is not None and op.in_channels < self.options.min_channels
-        return not few and (self.options.where is None or bool(self.options.where(module, str(node.target))))
+        module, op = self.flow.module(node), self.flow.op(node)
+        if op is None or (module is None and not self.graph):
+            return False
+        few = op.in_channels is not None and op.in_channels < self.options.min_channels
+        return not few and self.options.chooses(module, str(node.target), op.strided)
 
     def _linear_reason(self, node: fx.Node) -> str:
         """Why a blur goes right after a convolution."""

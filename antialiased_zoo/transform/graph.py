@@ -15,7 +15,10 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd
 from ..layers import Blurred
 from . import activations
 from .activations import function_name, is_map_norm
+from .conv_parts import conv_of_part
 from .following import Following
+from .op_table import read_op
+from .ops import Op
 from .own_code import are_attentions, has_attention
 from .signatures import choices
 from .traced import TracedModel, UntraceableError
@@ -29,6 +32,21 @@ class Dataflow(TracedModel):
     @cached_property
     def _followed(self) -> dict[tuple[fx.Node, ...], Following]:
         return {}
+
+    @cached_property
+    def _parts(self) -> dict[str, Op | None]:
+        return {}
+
+    def op(self, node: fx.Node) -> Op | None:
+        """The `Op` of a node that may stride, else None; also of a part that could not be traced but is one op."""
+        path = str(node.target)
+        if not self.is_opaque(node):
+            return read_op(node, self.module(node))
+        if path not in self._parts:
+            found = conv_of_part(self._modules[path])
+            own = found is not None and all(self.is_called_by_owner(f"{path}.{inner}") for inner in found.strided)
+            self._parts[path] = found if own else None
+        return self._parts[path]
 
     @cached_property
     def has_attention(self) -> bool:
@@ -85,11 +103,9 @@ class Dataflow(TracedModel):
     def follow(self, *sources: fx.Node) -> Following:
         """The pointwise nodes that follow one convolution or the sum of several, given in the graph's order."""
         if sources not in self._followed:
-            conv = self.module(sources[0])
-            if isinstance(conv, _ConvNd):
-                facts: tuple[int, int | None] = (len(conv.kernel_size), conv.out_channels)
-            else:
-                facts = (self.ndim_before(sources[0]) or 2, self._out_channels(sources[0]))
+            op = self.op(sources[0])
+            channels = op.out_channels if op and op.out_channels else self._out_channels(sources[0])
+            facts = (len(op.stride) if op else 2, channels)
             self._followed[sources] = Following(sources, self._nodes, *facts, self.module, self._attribute)
         return self._followed[sources]
 

@@ -35,7 +35,7 @@ def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphM
                 share_hooks(pool, blur)
             _rewire(graph, nodes, site, path)
         if site.placement and site.placement.where != "instead" and site.keep != site.stride:
-            _set_stride(model, nodes[site.node], site.keep)
+            _set_stride(model, nodes[site.node], site)
     graph.lint()
     made = fx.GraphModule(model, graph, type(model).__name__)
     for name, tensor in flow.constants.items():
@@ -80,10 +80,10 @@ def _rewire(graph: fx.Graph, nodes: dict[str, fx.Node], site: Site, path: str) -
         graph.erase_node(host)
 
 
-def _set_stride(model: nn.Module, node: fx.Node, keep: tuple[int, ...]) -> None:
+def _set_stride(model: nn.Module, node: fx.Node, site: Site) -> None:
     if node.op == "call_module":
-        cast(nn.Conv2d, model.get_submodule(str(node.target))).stride = keep
+        cast(nn.Conv2d, model.get_submodule(site.name)).stride = site.keep
     elif len(node.args) > 3:  # (input, weight, bias, stride, ...)
-        node.update_arg(3, keep)
+        node.update_arg(3, site.keep)
     else:
-        node.update_kwarg("stride", keep)
+        node.update_kwarg("stride", site.keep)

@@ -28,6 +28,7 @@ class Op:
         in_channels: Input channels of a convolution module, else None.
         out_channels: Output channels of a convolution module, else None.
         left: Why it is always skipped; "" if it is not.
+        strided: Paths, in its module, of the modules that have its stride; several in a part with branches.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Op:
     in_channels: int | None = None
     out_channels: int | None = None
     left: str = ""
+    strided: tuple[str, ...] = ("",)
 
     @property
     def strides(self) -> bool:

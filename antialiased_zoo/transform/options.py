@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict, get_args
 
@@ -64,6 +64,12 @@ class Placing:
             raise TypeError(f"where must be a function of (module, qualified name), got {self.where!r}")
         if self.upsample is not None:
             read_filter_size(self.upsample)
+
+    def chooses(self, module: nn.Module | None, name: str, inside: Sequence[str] = ("",)) -> bool:
+        """False if ``where`` excludes a module, or one at the paths inside it; any ``where`` excludes functions."""
+        if self.where is None or module is None:
+            return self.where is None
+        return all(self.where(module.get_submodule(path), f"{name}.{path}".rstrip(".")) for path in inside)
 
 
 def read_placing(options: Mapping[str, Any]) -> Placing:

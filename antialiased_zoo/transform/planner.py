@@ -122,8 +122,8 @@ def _plan(
     found = _plan_reading(flow, work, graph, image, hidden, attends)
     if graph:  # it does what the model does now
         return found
-    flows, plans = [flow], [found]
-    for reading in flow.other_readings():
+    flows, plans, readings = [flow], [found], [*flow.with_flags_off(), *flow.other_readings()]
+    for reading in readings:  # grows
         try:
             other = Dataflow(model, hidden=hidden, **reading)
         except UntraceableError:
@@ -131,6 +131,7 @@ def _plan(
                 mode = "training" if reading["training"] else "evaluation"
                 plans[0] = replace(plans[0], notes=(*plans[0].notes, f"in {mode} it cannot be traced"))
             continue
+        readings += other.with_flags_off()
         if all(other.structure() != known_flow.structure() for known_flow in flows):
             flows.append(other)
             plans.append(_plan_reading(other, work, graph, image, hidden, attends))
@@ -151,6 +152,8 @@ def _plan_reading(
     for path in dict.fromkeys(str(node.target) for node in flow.graph.nodes if node.op == "call_module"):
         found = _joined(found, work.inner_ops(flow.model.get_submodule(path)), path)
     for path, why in flow.opaque.items():
+        if path in walk.parts:
+            continue
         limit = 0 if path in walk.past_image else known
         inner = flow.model.get_submodule(path)
         part = _plan_parts(inner, work, limit, hidden | flow.called, attends or flow.has_attention)
@@ -261,6 +264,7 @@ def _joined(outer: Plan, inner: Plan, path: str) -> Plan:
             name=f"{path}{'' if site.name.startswith(':') else '.'}{site.name}",
             placement=replace(site.placement, host=f"{path}.{site.placement.host}") if site.placement else None,
             shares=f"{path}.{site.shares}" if site.shares else "",
+            part=f"{path}.{site.part}" if site.part else "",
             norms=tuple(f"{path}.{norm}" for norm in site.norms),
             node="",  # it belongs to the part's own graph
             keeper=None if site.keeper is None else f"{path}.{site.keeper}".rstrip("."),

@@ -103,6 +103,7 @@ class Site:
         node: The op's node in the graph; "" in parts that are planned separately.
         norms: Names of the batch norms between the op and its blur. They must not be replaced by norms with per-map
             statistics, which a dense map would change.
+        part: Name of the part around the op that could not be traced, and is read as one op with it; "" for others.
         branch: True for one of several convolutions whose sum gets one blur.
         shares: Name of the branch whose blur this one shares; "" for the first branch.
         keeper: Name of the module that contains the op and its blur, and checks before each forward that both are
@@ -126,6 +127,7 @@ class Site:
     offsets: StrideOffsets | None = None
     node: str = ""
     norms: tuple[str, ...] = ()
+    part: str = ""
     branch: bool = False
     shares: str = ""
     keeper: str | None = None

@@ -36,6 +36,8 @@ def alone(model: nn.Module, site: Site, reason: str) -> Site:
     """The site with its blur at the convolution itself, which is right whatever runs before and after it."""
     if site.placement is None or is_alone(site):
         return site
+    if site.part:
+        return replace(site, placement=Placement(site.part, "after"), channels=None, reason=reason, norms=())
     op = read_module(model.get_submodule(site.name))
     channels = op.out_channels if op is not None else None
     placement = Placement(site.name, "after")
@@ -44,7 +46,7 @@ def alone(model: nn.Module, site: Site, reason: str) -> Site:
 
 def is_alone(site: Site) -> bool:
     """True for a blur at the op itself."""
-    return site.placement is not None and site.placement.host == site.name
+    return site.placement is not None and site.placement.host == (site.part or site.name)
 
 
 def _joined(model: nn.Module, sites: Sequence[Site | None], calls: Sequence[Callable[[str], bool]]) -> Site:

@@ -10,7 +10,6 @@ from torch import fx, nn
 from .axes import pools_channels
 from .conv_placement import ConvPlacement
 from .graph import Dataflow
-from .op_table import read_op
 from .ops import KINDS, Op
 from .options import Placing
 from .plans import Placement, Pool, Site
@@ -30,6 +29,7 @@ class Walk:
 
     Attributes:
         past_image: Paths of the parts that could not be traced and do not read the image.
+        parts: Paths of the parts that could not be traced and are read as one op each.
     """
 
     def __init__(self, flow: Dataflow, options: Placing, graph: bool, image: int | None, attends: bool = False) -> None:
@@ -40,16 +40,17 @@ class Walk:
         self.attends = attends
         self._convs = ConvPlacement(flow, options, graph)
         self.past_image: set[str] = set()
+        self.parts: set[str] = set()
         self.next_max_pool: Pool = options.stem_pool
 
     def sites(self) -> list[Site]:
         """The strided ops, each once, in the order of the graph."""
-        found: dict[str, Site] = {}
+        found: dict[tuple[str, str], Site] = {}
         past_stem: set[fx.Node] = set()
         levels: dict[fx.Node, int] = {}
         for node in self.flow.graph.nodes:
             levels[node] = max((levels[source] for source in node.all_input_nodes), default=0)
-            op = read_op(node, self.flow.module(node))
+            op = self.flow.op(node)
             reads_image = past_stem.isdisjoint(node.all_input_nodes)
             if not reads_image or (op and op.kind == "conv") or self.flow.is_opaque(node):
                 past_stem.add(node)
@@ -60,9 +61,19 @@ class Walk:
             if op is not None and op.strides:
                 site = replace(self._site(node, op, reads_image), level=levels[node])
                 levels[node] += site.placement is not None
-                found.setdefault(site.node if self.graph else site.name, site)
+                for one in self._each(site, op):
+                    found.setdefault((site.node if self.graph else "", one.name), one)
         sites = _all_or_none(_with_branches(list(found.values())))
         return sites if self.graph else [self._with_keeper(site) for site in sites]
+
+    def _each(self, site: Site, op: Op) -> list[Site]:
+        """The sites of the modules that have an op's stride: the op's own or, in a part, those in it."""
+        if op.strided == ("",):
+            return [site]
+        self.parts.add(site.name)
+        branch = site.branch or len(op.strided) > 1
+        names = (f"{site.name}.{path}" for path in op.strided)
+        return [replace(site, name=name, part=site.name, branch=branch) for name in names]
 
     def _with_keeper(self, site: Site) -> Site:
         """Set the keeper: the nearest called module that contains both the op and its blur."""
@@ -83,7 +94,7 @@ class Walk:
             return replace(site, reason="its weight is not a parameter: a fixed filter stays unchanged")
         if op.kind in KINDS and op.kind not in self.options.kinds:
             return replace(site, reason=f"excluded by kinds={tuple(self.options.kinds)}")
-        if self.options.where is not None and (module is None or not self.options.where(module, name)):
+        if not self.options.chooses(module, name, op.strided):
             return replace(site, reason="excluded by where")
         if module is None and not self.graph:
             return replace(site, reason=LOOSE if self.flow.is_loose(node) else _FUNCTION)
@@ -166,7 +177,7 @@ def upsampled(
     """Place a dense blur right after an upsampling op; without a stride to take over, no nonlinearity comes first."""
     if not op.stride:
         return replace(site, reason="upsamples by a factor that is not an integer, or along an unknown number of axes")
-    if options.where is not None and (module is None or not options.where(module, site.name)):
+    if not options.chooses(module, site.name):
         return replace(site, reason="excluded by where")
     if op.in_channels is not None and op.in_channels < options.min_channels:
         return replace(site, reason=f"reads {op.in_channels} channels (min_channels={options.min_channels})")

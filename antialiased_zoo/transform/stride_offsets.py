@@ -81,17 +81,28 @@ def _tries(
     generator = torch.Generator().manual_seed(0)
     strided = _with_random_weights(module, generator)
     dense = copy.deepcopy(strided)
-    dense.stride = tuple(keep)  # type: ignore[assignment]  # what the transform sets
+    set_stride(dense, op, keep)
     for extra in range(2 * max(op.stride)):
         x = _small_map(op, extra, generator)
         yield run_apart(strided.forward, x, *args, **kwargs), run_apart(dense.forward, x, *args, **kwargs)
 
 
-def _small_map(op: Op, extra: int, generator: torch.Generator) -> Tensor:
+def set_stride(module: nn.Module, op: Op, stride: Sequence[int]) -> None:
+    """Set an op's stride as the transform does."""
+    for path in op.strided:
+        module.get_submodule(path).stride = tuple(stride)  # type: ignore[assignment]
+
+
+def small_shape(op: Op, extra: int) -> tuple[int, ...]:
+    """The shape of a small map for an op, with an axis of each size that is ``extra`` above the smallest."""
     window = op.window or Window((1,) * len(op.stride), (), (1,) * len(op.stride))
     spans = [d * (k - 1) + 1 for k, d in zip(window.size, window.dilation, strict=True)]
     size = [span + 2 * stride + extra for span, stride in zip(spans, op.stride, strict=True)]
-    return _random((1, op.in_channels or 2, *size), generator)
+    return (1, op.in_channels or 2, *size)
+
+
+def _small_map(op: Op, extra: int, generator: torch.Generator) -> Tensor:
+    return _random(small_shape(op, extra), generator)
 
 
 def _random(shape: Sequence[int], generator: torch.Generator) -> Tensor:

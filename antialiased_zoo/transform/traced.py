@@ -44,6 +44,7 @@ class TracedModel:
         after: The stride that each module will have, by the module's id; None for a module that
             will be replaced.
         given: Names of optional arguments that are given; the others keep their defaults.
+        off: Names of those that are given as False.
         part: Whether it is a part of a model, called with values that are not known to be tensors.
         watches: Whether to record what surrounds each op.
 
@@ -58,11 +59,12 @@ class TracedModel:
         hidden: frozenset[int] = frozenset(),
         after: Mapping[int, Any] = MappingProxyType({}),
         given: tuple[str, ...] = (),
+        off: tuple[str, ...] = (),
         part: bool = False,
         watches: bool = False,
     ) -> None:
         self.model = model
-        self._reading: dict[str, Any] = {"training": training, "given": given, "part": part}
+        self._reading: dict[str, Any] = {"training": training, "given": given, "off": off, "part": part}
         self._modules = dict(model.named_modules())
         self.names = _all_names(model)
         self.opaque: dict[str, str] = {}
@@ -71,7 +73,7 @@ class TracedModel:
         while True:
             self._tracer = tracer = Tracer(classes, watches)
             try:
-                self.graph = tracer.trace_model(model, training, after, given, fixed, part)
+                self.graph = tracer.trace_model(model, training, after, given, off, fixed, part)
                 break
             except Exception as error:  # a model's code may raise anything when given proxies
                 failed, where = tracer.failure
@@ -90,6 +92,7 @@ class TracedModel:
         paths = tracer.submodule_paths or {}
         iterated = {paths[module] for module in tracer.iterated if module in paths}
         self._iterated = iterated | {path for path in self.opaque if may_run_its_children(self._modules[path])}
+        self._outside = hidden
         self._hidden = hidden | {
             id(inner)
             for path in self.opaque
@@ -134,6 +137,11 @@ class TracedModel:
             same = [self._reading["training"]] if len(names) > 1 else []
             for mode in (*same, *modes):
                 yield {**self._reading, "training": mode, "given": (*self.given, *names)}
+
+    def with_flags_off(self) -> list[dict[str, Any]]:
+        """This reading again, with what its code took for flags given as False."""
+        off = {*self._reading["off"], *self._tracer.flags}
+        return [{**self._reading, "off": tuple(sorted(off))}] if self._tracer.flags else []
 
     def _other_modes(self) -> list[bool]:
         """The modes that not every module is in; none if the code does not read them."""
@@ -214,6 +222,11 @@ class TracedModel:
     def is_hidden(self, path: str) -> bool:
         """True if code that cannot be traced may call the module at ``path`` too."""
         return id(self._modules[path]) in self._hidden
+
+    def is_called_by_owner(self, path: str) -> bool:
+        """True if only the code of the part around it, which was not traced, can call the module at ``path``."""
+        shared = id(self._modules[path]) in self._outside or len(self.names[path]) > 1
+        return not shared and not self._tracer.calls[path]
 
     @property
     def called(self) -> frozenset[int]:

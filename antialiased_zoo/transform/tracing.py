@@ -90,6 +90,7 @@ class Tracer(fx.Tracer):
         self.owner: dict[fx.Node, str] = {}
         self.surroundings: dict[fx.Node | None, dict[str, object]] = {None: surroundings()}  # None: of the trace itself
         self.failure: tuple[Exception | None, str] = (None, "")  # an error, and the innermost module it came from
+        self.flags: set[str] = set()  # optional arguments that are given, and asked whether they are true
         self.undecided: tuple[Exception, str] | None = None  # the same for a condition that depends on values
         self._wrapped: set[int] = set()  # ids of namespaces
         self._parameter_names: dict[nn.Parameter, str] = {}
@@ -104,6 +105,7 @@ class Tracer(fx.Tracer):
         training: bool | None,
         after: Mapping[int, Any],
         given: Collection[str] = (),
+        off: Collection[str] = (),
         fixed: bool = False,
         part: bool = False,
     ) -> fx.Graph:
@@ -113,6 +115,7 @@ class Tracer(fx.Tracer):
             model: The model.
             training: The mode to trace in; None for each module's own.
             given: Names of optional arguments that are given; the others keep their defaults of None, True or False.
+            off: Names of optional arguments that are given as False.
             fixed: Whether all optional arguments keep their defaults, numbers too.
             part: Whether it is a part of a model, called with values that are not known to be tensors.
             after: The stride that each module will have, by the module's id; None for a module that
@@ -129,7 +132,7 @@ class Tracer(fx.Tracer):
             if isinstance(value, (torch.Tensor, torch.ScriptObject))
         }
         forward = forward_of(model)
-        args, kwargs = self._arguments(forward, given, fixed)
+        args, kwargs = self._arguments(forward, given, off, fixed)
         with _ONE_TRACE, PutBack(model) as outside, trace_patcher() as self._patcher, DrawnLater(self):
             patch_wrapped_functions(self._patcher)
             self._prepare_answers(model, None if part else torch.Tensor)
@@ -161,21 +164,23 @@ class Tracer(fx.Tracer):
         return operator.attrgetter(str(node.target))(self.root)
 
     def _arguments(
-        self, forward: Callable[..., Any], given: Collection[str], fixed: bool
+        self, forward: Callable[..., Any], given: Collection[str], off: Collection[str], fixed: bool
     ) -> tuple[list[Any], dict[str, Any]]:
         """What the model's forward is called with: proxies, and the defaults of optional arguments."""
         args, kwargs = list[Any](), dict[str, Any]()
         for index, parameter in enumerate(arguments(forward)):
             default, name = parameter.default, parameter.name
             is_choice = default is None or isinstance(default, bool)
-            if (
+            if name in off:
+                value: Any = False
+            elif (
                 index == 0
                 or default is parameter.empty
                 or not (is_choice or fixed)
                 or (name in given and default is None)
             ):
                 taken = () if default is parameter.empty else (default,)
-                value: Any = self.create_proxy("placeholder", name, taken, {}, type_expr=None)
+                value = self.create_proxy("placeholder", name, taken, {}, type_expr=None)
             else:
                 value = not default if name in given else default
             if parameter.kind is parameter.KEYWORD_ONLY:
@@ -242,7 +247,13 @@ class Tracer(fx.Tracer):
         return {key: self._read_by(own, path, item) for key, item in value.items()} if type(value) is dict else value
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """The truth of a condition: what passes the check that asks for it; other conditions cannot be traced."""
+        """The truth of a condition: what passes the check that asks for it; other conditions cannot be traced.
+
+        An optional argument that is given is true, since a tensor cannot be asked.
+        """
+        if obj.node.op == "placeholder" and obj.node.args == (None,):
+            self.flags.add(str(obj.node.target))
+            return True
         frame = sys._getframe()
         while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, fx.proxy.__name__):
             frame = frame.f_back
