@@ -8,39 +8,27 @@ The model itself is not run, and its weights are not read.
 
 from __future__ import annotations
 
-import copy
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import Tensor, fx
 
-from .activations import function_name, is_activation, is_map_norm, is_pointwise, is_registered
-from .randomness import run_apart, trial
+from .activations import function_name
+from .node_runner import IMAGES, SIZES, NodeRunner
+from .randomness import trial
 from .tracing import read_by_hooks
 
 #: What the nodes between two ends compute at each position: an affine map, a norm over the channels,
 #: or anything else.
 Role = Literal["affine", "norm", "nonlinear"]
 
-_SIZES = (6, 10, 14)  # even with odd halves, and all different: so that reshaping and flipping are noticed
-_IMAGES = 2
 _GUESSED_CHANNELS = 8
 _MOST_NODES = 48  # in one nonlinearity
-_MOST_NUMBERS = 1 << 20  # in a constant
 # These mix channels, as the next convolution does: a blur goes before them.
 _READERS = ("addmm", "baddbmm", "bilinear", "bmm", "conv", "linear", "matmul", "mm", "tensordot")
-_MIXING = (_ConvNd, nn.Linear, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention, nn.Embedding)
-# These are random or use batch statistics in training; in evaluation they are affine at each position.
-_AFFINE = ("alpha_dropout", "batch_norm", "dropout", "feature_alpha_dropout", "feature_dropout")
-
-
-class _UnknownError(Exception):
-    """A value depends on more than the sources."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +54,7 @@ class Following:
         nodes: The graph's nodes.
         ndim: Number of spatial axes of the maps.
         channels: Channels of the maps; None if unknown.
-        module: Returns the module that a node calls, or None.
-        attribute: Returns the tensor that a node reads from the model.
+        runner: Runs the nodes.
 
     Attributes:
         ends: The nodes that all data from the sources passes through, in order.
@@ -82,19 +69,15 @@ class Following:
         nodes: Sequence[fx.Node],
         ndim: int,
         channels: int | None,
-        module: Callable[[fx.Node], nn.Module | None],
-        attribute: Callable[[fx.Node], Any],
+        runner: NodeRunner,
     ) -> None:
         self.sources = sources
         self.ends: list[End] = []
         self.members: set[fx.Node] = set()
         self.pending: fx.Node | None = None
         self.channels = channels or _GUESSED_CHANNELS
-        self._size = _SIZES[:ndim]
-        self._module, self._attribute = module, attribute
-        self._generator = torch.Generator().manual_seed(0)
-        self._constants: dict[fx.Node, Any] = {}
-        self._copies: dict[nn.Module, nn.Module] = {}
+        self._size = SIZES[:ndim]
+        self._runner = runner
         self._values: dict[fx.Node, tuple[Any, Any]] = {}  # for the map, and for every other position of it
         with trial():
             self._follow(nodes)
@@ -152,7 +135,8 @@ class Following:
         if node.op == "output" or mixes or node.target is read_by_hooks:
             return None
         try:
-            return self._run(node, lambda n: self._value(n)[0]), self._run(node, lambda n: self._value(n)[1])
+            dense = self._runner.run(node, lambda n: self._value(n)[0])
+            return dense, self._runner.run(node, lambda n: self._value(n)[1])
         except Exception:  # a model's code may raise anything
             return None
 
@@ -162,67 +146,15 @@ class Following:
         sizes = [n for n in node.all_input_nodes if n in self.members and not isinstance(self._values[n][0], Tensor)]
         return any(isinstance(self._values[n][0], (int, float)) or node.target not in parts for n in sizes)
 
-    def _run(self, node: fx.Node, value: Callable[[fx.Node], Any]) -> Any:
-        def given(n: fx.Node) -> Any:
-            found = value(n)
-            return found.clone() if isinstance(found, Tensor) else found  # the node may change it in place
-
-        taken: Any = fx.map_arg((node.args, node.kwargs), given)
-        args, kwargs = taken
-        target: Any = node.target
-        if node.op == "call_module":
-            return self._run_module(node, *args, **kwargs)
-        if is_registered(target) or function_name(target) == "rrelu":  # its slopes are random
-            return F.silu(args[0] if args else next(iter(kwargs.values())))
-        if function_name(target).startswith(_AFFINE):
-            return args[0] if args else kwargs["input"]
-        if node.op == "call_method":
-            return run_apart(getattr(args[0], target), *args[1:], **kwargs)
-        return run_apart(target, *args, **kwargs)
-
-    def _run_module(self, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
-        module = self._module(node)
-        if module is None or is_map_norm(module):
-            raise _UnknownError
-        if is_pointwise(module):
-            x = args[0] if args else next(iter(kwargs.values()))
-            return F.silu(x) if is_activation(module) else x
-        if module not in self._copies:
-            self._copies[module] = _drawn_copy(module, self._drawn)
-        return run_apart(self._copies[module].forward, *args, **kwargs)
-
     def _value(self, node: fx.Node) -> tuple[Any, Any]:
         if node in self._values:
             return self._values[node]
-        if node not in self._constants:
-            self._constants[node] = self._constant(node)
-        return self._constants[node], self._constants[node]
-
-    def _constant(self, node: fx.Node) -> Any:
-        """A value that depends on no input; tensors are random, since parameters at zero would hide what they do."""
-        if node.op in ("call_function", "call_method"):
-            return self._run(node, lambda n: self._value(n)[0])
-        if node.op != "get_attr":
-            raise _UnknownError
-        value = self._attribute(node)
-        if not isinstance(value, Tensor):
-            return value
-        if (value.is_meta and not value.is_floating_point()) or value.numel() > _MOST_NUMBERS:
-            raise _UnknownError
-        return self._drawn(value.shape) if value.is_floating_point() else value.cpu()
-
-    def _drawn(self, shape: Sequence[int]) -> Tensor:
-        """Random numbers from 0.25 to 0.75: valid as variances and slopes, and not near 0 or 1."""
-        return torch.rand(tuple(shape), generator=self._generator, dtype=torch.float32) / 2 + 0.25
+        constant = self._runner.constant(node)
+        return constant, constant
 
     def _random_map(self) -> tuple[Tensor, Tensor]:
-        x = self._random((_IMAGES, self.channels, *self._size))
+        x = self._runner.random((IMAGES, self.channels, *self._size))
         return x, self._every_other(x)
-
-    def _random(self, shape: Sequence[int]) -> Tensor:
-        """Random numbers of both signs, with magnitudes from near 0 to some hundreds."""
-        one, other = (torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32) for _ in range(2))
-        return 3 * one * other.exp()
 
     def _every_other(self, x: Tensor) -> Tensor:
         places = (slice(None), slice(None), *(slice(None, None, 2) for _ in self._size))
@@ -231,14 +163,14 @@ class Following:
     def _is_pointwise(self, dense: Any, sparse: Any) -> bool:
         if not isinstance(dense, Tensor) or not dense.is_floating_point():
             return False
-        if dense.dim() != 2 + len(self._size) or (dense.shape[0], *dense.shape[2:]) != (_IMAGES, *self._size):
+        if dense.dim() != 2 + len(self._size) or (dense.shape[0], *dense.shape[2:]) != (IMAGES, *self._size):
             return False
         kept = self._every_other(dense)
         return kept.shape == sparse.shape and _near(kept, sparse, 1e-3)
 
     def _role(self, start: Sequence[fx.Node], between: Sequence[fx.Node]) -> Role:
         """What the nodes from ``start`` to the last of ``between`` compute, judged by values at chosen points."""
-        a, b = ({node: self._random(self._values[node][0].shape) for node in start} for _ in range(2))
+        a, b = ({node: self._runner.random(self._values[node][0].shape) for node in start} for _ in range(2))
         inputs = (a, b, *_blends(a, b, ((0.5, 0.5), (8, 0), (1, 0.05))))
         at_a, at_b, at_middle, at_larger, nearby = (self._ran(given, between) for given in inputs)
         if _near(at_a + at_b, 2 * at_middle, 1e-2, at_a.abs() + at_b.abs()):
@@ -249,7 +181,7 @@ class Following:
         values = dict(start)
         for node in between:
             if node not in values:
-                values[node] = self._run(node, lambda n: values[n] if n in values else self._value(n)[0])
+                values[node] = self._runner.run(node, lambda n: values[n] if n in values else self._value(n)[0])
         result: Tensor = values[between[-1]]
         return result.float()
 
@@ -259,21 +191,6 @@ def _blends(
 ) -> Iterator[dict[fx.Node, Tensor]]:
     for one, other in weights:
         yield {node: one * a[node] + other * b[node] for node in a}
-
-
-def _drawn_copy(module: nn.Module, drawn: Callable[[Sequence[int]], Tensor]) -> nn.Module:
-    """A copy of a module in evaluation mode, with random weights and statistics."""
-    tensors = [*module.parameters(), *module.buffers()]
-    mixes = any(isinstance(inner, _MIXING) for inner in module.modules())
-    unknown = any(t.is_meta and not t.is_floating_point() for t in tensors)
-    if mixes or unknown or sum(t.numel() for t in tensors) > _MOST_NUMBERS:
-        raise _UnknownError
-    twin = copy.deepcopy(module).eval()
-    twin = (twin.to_empty(device="cpu") if any(t.is_meta for t in tensors) else twin.cpu()).float()
-    for tensor in (*twin.parameters(), *twin.buffers()):
-        if tensor.is_floating_point():
-            tensor.copy_(drawn(tensor.shape))
-    return twin
 
 
 def _sums(node: fx.Node) -> bool:

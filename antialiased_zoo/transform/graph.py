@@ -17,6 +17,7 @@ from . import activations
 from .activations import function_name, is_map_norm
 from .conv_parts import conv_of_part
 from .following import Following
+from .node_runner import NodeRunner
 from .op_table import read_op
 from .ops import Op
 from .own_code import are_attentions, has_attention
@@ -106,8 +107,12 @@ class Dataflow(TracedModel):
             op = self.op(sources[0])
             channels = op.out_channels if op and op.out_channels else self._out_channels(sources[0])
             facts = (len(op.stride) if op else 2, channels)
-            self._followed[sources] = Following(sources, self._nodes, *facts, self.module, self._attribute)
+            self._followed[sources] = Following(sources, self._nodes, *facts, self.runner())
         return self._followed[sources]
+
+    def runner(self) -> NodeRunner:
+        """Runs the graph's nodes on small random maps; two runners give the same values."""
+        return NodeRunner(self.module, self._attribute)
 
     def _out_channels(self, node: fx.Node) -> int | None:
         """Output channels of a functional convolution; None if its weight is not a tensor of the model."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import fx, nn
 
-from .axes import pools_channels
+from .channel_pools import pools_channels
 from .conv_placement import ConvPlacement
 from .graph import Dataflow
 from .ops import KINDS, Op
@@ -102,7 +102,7 @@ class Walk:
             return self._conv(node, op, site, reads_image)
         if op.kind not in KINDS:
             return self._pool(op, site, "registered")
-        if pools_channels(node, op, self.flow.module):
+        if pools_channels(node, op, self.flow):
             return replace(site, reason="pools over channels, not along an image axis")
         if module is not None and not is_plain(module):
             return self._own_pool(node, module, op, site)

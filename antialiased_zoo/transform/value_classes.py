@@ -11,79 +11,23 @@ from torch import fx, nn
 
 from .activations import function_name, registered_activations
 
-_SEVERAL = frozenset(
-    [
-        "aminmax",
-        "atleast_1d",
-        "atleast_2d",
-        "atleast_3d",
-        "broadcast_tensors",
-        "chunk",
-        "cummax",
-        "cummin",
-        "dsplit",
-        "frexp",
-        "geqrf",
-        "gradient",
-        "histogram",
-        "histogramdd",
-        "hsplit",
-        "kthvalue",
-        "lobpcg",
-        "lu",
-        "max",
-        "median",
-        "meshgrid",
-        "min",
-        "mode",
-        "nanmedian",
-        "pca_lowrank",
-        "slogdet",
-        "sort",
-        "split",
-        "split_copy",
-        "split_with_sizes",
-        "split_with_sizes_copy",
-        "std_mean",
-        "svd",
-        "svd_lowrank",
-        "tensor_split",
-        "topk",
-        "triangular_solve",
-        "unbind",
-        "unbind_copy",
-        "unique",
-        "unique_consecutive",
-        "unsafe_chunk",
-        "unsafe_split",
-        "unsafe_split_with_sizes",
-        "var_mean",
-        "vsplit",
-    ]
-)
+# Functions and methods of torch that return several tensors, and those that return neither tensors nor integers.
+_SEVERAL_NAMES = """
+aminmax atleast_1d atleast_2d atleast_3d broadcast_tensors chunk cummax cummin dsplit frexp geqrf gradient
+histogram histogramdd hsplit kthvalue lobpcg lu max median meshgrid min mode nanmedian pca_lowrank slogdet sort
+split split_copy split_with_sizes split_with_sizes_copy std_mean svd svd_lowrank tensor_split topk
+triangular_solve unbind unbind_copy unique unique_consecutive unsafe_chunk unsafe_split unsafe_split_with_sizes
+var_mean vsplit
+"""
+_SEVERAL = frozenset(_SEVERAL_NAMES.split())
 _NUMBERS = frozenset(
     ["dense_dim", "dim", "element_size", "ndimension", "nelement", "numel", "sparse_dim", "storage_offset"]
 )
-_OTHER = frozenset(
-    [
-        "allclose",
-        "const_data_ptr",
-        "data_ptr",
-        "dim_order",
-        "equal",
-        "get_device",
-        "item",
-        "numpy",
-        "result_type",
-        "retain_grad",
-        "storage",
-        "storage_type",
-        "stride",
-        "tolist",
-        "type",
-        "untyped_storage",
-    ]
-)
+_OTHER_NAMES = """
+allclose const_data_ptr data_ptr dim_order equal get_device item numpy result_type retain_grad storage
+storage_type stride tolist type untyped_storage
+"""
+_OTHER = frozenset(_OTHER_NAMES.split())
 _ATTRIBUTES: dict[str, type] = {
     "shape": torch.Size,
     "ndim": int,

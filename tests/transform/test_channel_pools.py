@@ -45,13 +45,24 @@ CONV = nn.Conv2d(3, 8, 3, padding=1)
         (nn.MaxPool1d(2), lambda x: x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1])),
         (nn.MaxPool2d((1, 2)), lambda x: x.movedim(1, -1)),
         (nn.MaxPool2d((1, 2)), lambda x: x.movedim(-1, 1).movedim(2, -1)),
+        (nn.MaxPool1d(2), lambda x: x.view(2, 4, -1).permute(0, 2, 1)),  # an axis of half the channels
+        (nn.MaxPool1d(2), lambda x: F.dropout(x.flatten(2), 0.0, False).transpose(1, 2)),
+        (nn.MaxPool1d(2), lambda x: (x.flatten(2) * 2 + 1).transpose(1, 2)),
+        (nn.MaxPool1d(2), lambda x: (x + x.roll(1, 1)).flatten(2).transpose(1, 2)),
+        (nn.MaxPool1d(2), lambda x: nn.Flatten(2)(x).transpose(1, 2)),
+        (nn.MaxPool1d(2), lambda x: x.view(-1, 8, x.shape[2] * x.shape[3]).transpose(1, 2)),
+        (nn.MaxPool1d(2), lambda x: torch.cat([x, x], 1).flatten(2).transpose(1, 2)),
+        (nn.MaxPool2d((2, 1)), lambda x: x.squeeze(2).transpose(1, 2)[:, 0]),  # its axis is longer than 1: it stays
+        (nn.MaxPool1d(2), lambda x: x[:, 4:].flatten(2).transpose(1, 2)),
     ],
 )
 def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor], Tensor]) -> None:
     net, x = Pooled(CONV, pool, before), torch.randn(2, 3, 8, 8)
     (site,) = az.plan(net).sites
     assert site.reason == "pools over channels, not along an image axis"
-    number = before(torch.arange(8.0).view(1, 8, 1, 1).expand(2, 8, 8, 8))  # each value is its channel's number
+    number = before(
+        torch.arange(8.0).view(1, 8, 1, 1).expand(2, 8, 8, 8).contiguous()
+    )  # each value is its channel's number
     strides = pool.stride
     strides = strides if isinstance(strides, tuple) else (strides,)
     assert any(stride > 1 and number.diff(dim=axis - len(strides)).any() for axis, stride in enumerate(strides))
@@ -68,8 +79,9 @@ def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor]
         (CONV, nn.MaxPool2d((1, 2)), lambda x: x[:, None, :, 1]),
         (CONV, nn.MaxPool2d(2), lambda x: x[:, :4]),
         (CONV, nn.MaxPool1d(2), lambda x: x.select(2, 0)),
-        (CONV, nn.MaxPool1d(2), lambda x: x.view(2, 4, -1).permute(0, 2, 1)),  # which axis is not known
         (CONV, nn.MaxPool2d(2), lambda x: x.transpose(2, 3)),
+        (CONV, nn.MaxPool2d(2), lambda x: torch.cat([x, x * x.mean((2, 3), keepdim=True)], 1)),
+        (CONV, nn.MaxPool2d(2), lambda x: x.squeeze(2)),
         (CONV, nn.MaxPool1d(2), lambda x: x.transpose(-1, -2).mean(3)),
         (CONV, nn.MaxPool1d(2), lambda x: x.reshape(x.shape[0], -1, x.shape[1])),  # no permutation: mixed axes
         (CONV, nn.MaxPool1d(2), lambda x: x.permute(0, 1, 3, 2).reshape(x.size(0), -1, x.size(2))),
@@ -99,3 +111,9 @@ def test_a_size_may_be_an_argument() -> None:
             return self.pool(self.conv(x).view(x.size(dim=0), size, -1))
 
     assert len(az.plan(Views()).treated) == 1
+
+
+def test_the_axes_are_found_while_a_model_is_built_without_data() -> None:
+    with torch.device("meta"):
+        net = Pooled(nn.Conv2d(3, 8, 3), nn.MaxPool1d(2), lambda x: x.flatten(2).transpose(1, 2))
+        assert not az.plan(net).treated
