@@ -22,7 +22,8 @@ def passing_answer(frame: FrameType) -> bool | None:
     at = next((i for i, step in enumerate(steps) if step.offset == frame.f_lasti), None)
     if at is None or _catches(frame.f_code):
         return None
-    if steps[at].opname in ("COMPARE_OP", "TO_BOOL"):  # these ask, and a jump follows
+    denies = steps[at].opname == "CONTAINS_OP" and bool(steps[at].arg)  # ``not in`` asks whether items are equal
+    if steps[at].opname in ("COMPARE_OP", "CONTAINS_OP", "TO_BOOL"):  # these ask, and a jump follows
         at = next(i for i in range(at + 1, len(steps)) if steps[i].opname not in _PASSED_OVER)
     jump = steps[at]
     if not (jump.opname.startswith("POP_JUMP") and jump.opname.endswith(("IF_TRUE", "IF_FALSE"))):
@@ -30,8 +31,8 @@ def passing_answer(frame: FrameType) -> bool | None:
     jumps_if = jump.opname.endswith("IF_TRUE")
     stays, goes = at + 1, _index(steps, jump.argval)
     if _only_raises(steps, stays, goes):
-        return jumps_if
-    return not jumps_if if _only_raises(steps, goes, stays) else None
+        return jumps_if is not denies
+    return jumps_if is denies if _only_raises(steps, goes, stays) else None
 
 
 def _catches(code: CodeType) -> bool:

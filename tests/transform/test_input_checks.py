@@ -40,6 +40,16 @@ def raises_unless_either(x: Tensor) -> None:
         raise ValueError("neither 3 nor 4 axes")
 
 
+def raises_unless_in(x: Tensor) -> None:
+    if x.dim() not in (3, 4):
+        raise ValueError("neither 3 nor 4 axes")
+
+
+def asserts_in(x: Tensor) -> None:
+    assert x.dim() in (3, 4)
+    assert x.dim() not in (0, 5)
+
+
 def raises_else(x: Tensor) -> int:
     if len(x) > 0:
         number = 1
@@ -55,7 +65,11 @@ def raises_within(x: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "check", [asserts, asserts_either, asserts_both, raises, raises_unless_either, raises_else, raises_within]
+    "check",
+    [
+        *(asserts, asserts_either, asserts_both, asserts_in),
+        *(raises, raises_unless_either, raises_unless_in, raises_else, raises_within),
+    ],
 )
 def test_a_check_is_passed(check: Callable[[Tensor], Any]) -> None:
     net = Checks(check)
