@@ -8,17 +8,18 @@ import functools
 import inspect
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 _CALLED = ("forward", "__call__")  # what runs a module
 _LIBRARIES = frozenset(["torch", "torchvision", "numpy", *sys.stdlib_module_names])  # their modules are not looked into
 _MOST_DECORATORS = 16  # around one function
-_KNOWN: ContextVar[dict[type, list[FunctionType]] | None] = ContextVar("_KNOWN", default=None)
+_FOUND: ContextVar[dict[object, Any] | None] = ContextVar("_FOUND", default=None)
+_Found = TypeVar("_Found")
 _FUNCTIONS = (FunctionType, MethodType, type(functools.cache(len)))
 
 
@@ -28,22 +29,28 @@ def reached_functions(module: nn.Module) -> list[FunctionType]:
     Torch's functions are left out. Code that only other methods call (to load weights, to set the
     module up) is not reached.
     """
-    known = _KNOWN.get()
-    if known is None or held_functions(module):
-        return _search(module)
-    if type(module) not in known:
-        known[type(module)] = _search(module)
-    return known[type(module)]
+    return _search(module) if held_functions(module) else found_once(type(module), lambda: _search(module))
 
 
 @contextlib.contextmanager
 def searching_once() -> Iterator[None]:
-    """A context in which `reached_functions` searches each class once; a class may be changed afterwards."""
-    token = _KNOWN.set({} if _KNOWN.get() is None else _KNOWN.get())
+    """A context in which each class and each namespace is searched once; they may be changed afterwards."""
+    token = _FOUND.set({} if _FOUND.get() is None else _FOUND.get())
     try:
         yield
     finally:
-        _KNOWN.reset(token)
+        _FOUND.reset(token)
+
+
+def found_once(what: object, search: Callable[[], _Found]) -> _Found:
+    """What a search returns; inside `searching_once`, what it returned the first time."""
+    known = _FOUND.get()
+    if known is None:
+        return search()
+    if what not in known:
+        known[what] = search()
+    found: _Found = known[what]
+    return found
 
 
 def _search(module: nn.Module) -> list[FunctionType]:

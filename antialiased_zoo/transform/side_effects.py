@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import torch
 from torch import fx, nn
 
-from .reached_code import held_attribute, held_functions, reached_functions
+from .reached_code import found_once, held_attribute, held_functions, reached_functions
 
 _CONTAINERS = (dict, list, set, deque, WeakKeyDictionary, WeakValueDictionary, WeakSet)
 _KINDS = (MutableMapping, MutableSequence, MutableSet)
@@ -66,12 +66,16 @@ class PutBack:
                 cache.cache_clear()
 
 
-def replacements(namespace: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the global names that a trace must not call, each with a substitute for its value.
+def replacements(namespace: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The global names that a trace must not call, each with a substitute for its value.
 
     A cache would keep the trace's values. A generator outside torch would be drawn from, and the
     code that then runs may depend on chance. In other threads a substitute does what the value does.
     """
+    return found_once(id(namespace), lambda: [*_replacements(namespace)])
+
+
+def _replacements(namespace: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in [*namespace.items()]:
         if is_cache(value):
             yield name, _Calls(value, value.__wrapped__)
