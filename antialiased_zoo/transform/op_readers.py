@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
@@ -14,7 +15,6 @@ from torch.nn.modules.pooling import _AvgPoolNd, _LPPoolNd, _MaxPoolNd
 from ..layers import Window
 from .activations import function_name
 from .ops import Op
-from .reorderings import reordered
 
 _ADAPTIVE = "pools to a given size: its windows depend on the input's size"
 _SLICE = "selects positions by index, perhaps not along an image axis"
@@ -165,7 +165,10 @@ def _before_reordering(source: Any, dims: Sequence[int]) -> tuple[Any, Sequence[
         return source, dims
     given, name, before = given_numbers(source), function_name(source.target), source.args[0]
     rank = len(given) if name == "permute" else len(given_numbers(before)) if _is_split(before) else 0
-    order = reordered(name, given, range(rank)) if all(type(axis) is int for axis in given) else []
+    try:  # an axis of each size tells where each goes
+        order = [*getattr(torch.empty(*range(rank), device="meta"), name)(*given).shape]
+    except (IndexError, RuntimeError, TypeError):  # axes that are computed, or that there are not
+        order = []
     known = all(-len(order) <= dim < len(order) for dim in dims)
     return (before, [order[dim] for dim in dims]) if known else (source, dims)
 
