@@ -90,9 +90,9 @@ def test_it_writes_weights_that_load_with_their_record(
     # The weights state the same as the record beside them, from which they may be parted.
     alone = copy(file, tmp_path / "alone.safetensors")
     stated = from_file(alone)
-    assert stated.by == "the record in its weights"
-    assert list(stated.classes or ()) == ["blue", "red"]
-    assert stated.preprocessing == Preprocessing(24, 24, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    assert stated["stated_by"] == "the record in its weights"
+    assert list(stated["classes"]) == ["blue", "red"]
+    assert stated["preprocessing"] == Preprocessing(24, 24, "bilinear", (0.5,) * 3, (0.5,) * 3)
     model = az.mobilenet_v2(4, pretrained=file, num_classes=2, width_mult=0.1)
     assert len(az.plan(model).treated) == 0  # antialiased already
     first = file.read_bytes()
