@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from .class_questions import ClassOf, asks_class, class_questions
+from .value_classes import split_count
 
 _SIZED = ("empty", "ones", "rand", "randn", "zeros")  # torch's functions that take sizes one by one
 # The names of torch's functions that a trace replaces, by the ids of the functions themselves.
@@ -44,8 +45,10 @@ class Answers:
 
 
 def _length(value: Any) -> Any:
-    """`len`; of a proxy it is a node of the graph, which a check may ask for."""
-    return value.tracer.create_proxy("call_function", len, (value,), {}) if isinstance(value, fx.Proxy) else len(value)
+    """`len`; of a proxy it is a node of the graph, which a check may ask for, or the number of a split's parts."""
+    if not isinstance(value, fx.Proxy) or split_count(value.node) is not None:
+        return len(value)
+    return value.tracer.create_proxy("call_function", len, (value,), {})
 
 
 def _with_sizes(make: Callable[..., Any]) -> Callable[..., Any]:

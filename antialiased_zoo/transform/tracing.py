@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -66,6 +66,16 @@ def _whole_functions() -> tuple[Callable[..., Any], ...]:
 # only one trace may run at a time. The wrappers pass ordinary tensors on to the functions, so other
 # threads are not affected.
 _ONE_TRACE = threading.Lock()
+
+
+class _Parts(fx.Proxy):
+    """The parts of a split, if their number is known."""
+
+    def __len__(self) -> int:
+        return cast(int, split_count(self.node))
+
+    def __iter__(self) -> Iterator[fx.Proxy]:
+        return iter([self[i] for i in range(len(self))])
 
 
 class Tracer(fx.Tracer):
@@ -264,10 +274,9 @@ class Tracer(fx.Tracer):
             raise error
         return answer
 
-    def iter(self, obj: Any) -> Iterator[Any]:
-        """Iterate over a value, if it is known how many parts it has."""
-        count = split_count(obj.node)
-        return super().iter(obj) if count is None else iter([obj[i] for i in range(count)])
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """The proxy of a node's value."""
+        return super().proxy(node) if split_count(node) is None else _Parts(node, self)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Record the module whose forward runs the op."""

@@ -128,8 +128,14 @@ def _of_numbers(operands: list[Any], number: type, of: Callable[[Any], type | No
 
 
 def split_count(node: fx.Node) -> int | None:
-    """The number of parts of a split by given sizes; None for other values."""
-    if function_name(node.target) not in ("split", "split_with_sizes"):
+    """The number of parts of a split into given sizes, or into a given number of parts; None for other values.
+
+    A map that is too small gives fewer parts than `torch.chunk` is asked for.
+    """
+    name = function_name(node.target)
+    given = [*node.args[1:2], *(value for key, value in node.kwargs.items() if key not in ("input", "tensor", "dim"))]
+    if not given:
         return None
-    given = [*node.args[1:2], *(value for name, value in node.kwargs.items() if name.startswith("split_size"))]
-    return len(given[0]) if given and isinstance(given[0], (tuple, list)) else None
+    if name in ("split", "split_with_sizes"):
+        return len(given[0]) if isinstance(given[0], (tuple, list)) else None
+    return given[0] if name in ("chunk", "tensor_split") and isinstance(given[0], int) else None

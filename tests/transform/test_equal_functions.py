@@ -22,6 +22,12 @@ def gated(x: Tensor) -> Tensor:
     return one * torch.sigmoid(other)
 
 
+def listed(x: Tensor) -> Tensor:
+    parts = list(x.chunk(2, dim=1))  # as in YOLOv8's blocks
+    parts += map(F.relu, x.tensor_split(len(parts), 1))
+    return torch.cat(parts[2:], 1)
+
+
 def statement(x: Tensor) -> Tensor:
     F.relu(x, inplace=True)
     return x
@@ -40,6 +46,7 @@ RELU: dict[str, Function] = {
     "permuted": lambda x: F.relu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
     "flat": lambda x: F.relu(x.flatten(2)).view(x.shape),
     "chunks": lambda x: torch.cat([F.relu(a) for a in x.chunk(2, 1)], 1),
+    "listed chunks": listed,
     "scaled": lambda x: F.relu(3 * x) / 3,
     "statement": statement,
 }
@@ -74,8 +81,8 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Function]] = {
     **{f"glu by {name}": (lambda: nn.GLU(1), function) for name, function in GLU.items()},
     **{f"relu by {name}": (nn.ReLU, function) for name, function in RELU.items()},
 }
-# They unpack or go over a value, which ends the trace, so that there is no graph.
-UNTRACED = ("maximum of channels", "glu by unbind", "relu by split", "relu by chunks")
+# They unpack a shape, which ends the trace, so that there is no graph.
+UNTRACED = ("maximum of channels", "glu by unbind", "relu by split")
 
 
 def assert_equal_blurred(one: nn.Module, other: nn.Module, graph: bool = False) -> None:
