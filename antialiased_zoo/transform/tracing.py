@@ -75,7 +75,8 @@ class _Parts(fx.Proxy):
         return cast(int, split_count(self.node))
 
     def __iter__(self) -> Iterator[fx.Proxy]:
-        return iter([self[i] for i in range(len(self))])
+        whole: Any = self
+        return iter([whole[i] for i in range(len(self))])
 
 
 class Tracer(fx.Tracer):
