@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from .accepted_images import AcceptedImages
 from .adaptive_pool import replace_adaptive_pools
 from .compiled import uncompiled
 
@@ -22,6 +23,9 @@ Exported: TypeAlias = Callable[[Tensor], Any]
 
 #: ONNX opset version: the one for which torch's exporter is written, so nothing is converted.
 OPSET = 18
+
+#: Key of a package's metadata, under which it states its `AcceptedImages`.
+_ACCEPTED = "antialiased_zoo.accepted_images"
 
 
 def export_model(
@@ -89,7 +93,8 @@ def load_exported(path: str | os.PathLike[str], format: str | None = None) -> Ex
 
     Returns:
         A function from a batch ``(N, C, H, W)`` to the network's output. Several outputs of an ONNX
-        file are a list, also if the network returned a dict.
+        file are a list, also if the network returned a dict. That of an AOTInductor package raises
+        a ValueError for images that the package was not compiled for.
 
     Raises:
         ValueError: If the format is unknown.
@@ -131,8 +136,12 @@ def _save_package(model: nn.Module, images: Tensor, dynamic: Sequence[str], path
     from torch._inductor import aoti_compile_and_package  # imported as in torch's documentation
 
     if path.suffix != ".pt2":
-        raise ValueError(f"the name of an AOTInductor package must end in .pt2, got {path}")
-    aoti_compile_and_package(_compilable_program(model, images, dynamic), package_path=str(path.resolve()))
+        raise ValueError(f"the name of an AOTInductor package must end in .pt2, got {path.name}")
+    program = _compilable_program(model, images, dynamic)
+    facts = {_ACCEPTED: AcceptedImages.of(program).to_text()}
+    aoti_compile_and_package(
+        program, package_path=str(path.resolve()), inductor_configs={"aot_inductor.metadata": facts}
+    )
 
 
 def _save_onnx(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
@@ -177,7 +186,18 @@ def _load_program(path: str) -> Exported:
 
 
 def _load_package(path: str) -> Exported:
-    return cast(Exported, torch._inductor.aoti_load_package(path))
+    package: Any = torch._inductor.aoti_load_package(path)
+    stated = package.get_metadata().get(_ACCEPTED)
+    if stated is None:  # not a package of `export_model`
+        return cast(Exported, package)
+    accepted = AcceptedImages.from_text(stated)
+
+    def run(images: Tensor) -> Any:
+        # Compiled code takes strides and sizes as given: it would read other pixels, or beyond the images.
+        accepted.check(images)
+        return package(images.contiguous())
+
+    return run
 
 
 def _format_of(path: Path) -> str:

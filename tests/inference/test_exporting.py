@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import antialiased_zoo as az
+from antialiased_zoo.inference.accepted_images import AcceptedImages
 from antialiased_zoo.inference.adaptive_pool import replace_adaptive_pools
 from antialiased_zoo.layers import OffsetDownsample, SamePadConv2d
 
@@ -60,6 +61,23 @@ def test_a_package_at_open_sizes(tmp_path: Path) -> None:
     for size in SIZES:
         images = torch.randn(size)
         torch.testing.assert_close(exported(images), net(images).detach(), rtol=1e-4, atol=1e-5)
+    photo = torch.randn(1, 40, 36, 3).permute(0, 3, 1, 2)  # as NumPy's photos are: compiled code takes strides as given
+    torch.testing.assert_close(exported(photo), net(photo).detach(), rtol=1e-4, atol=1e-5)
+    for wrong in (torch.randn(1, 3, 4, 40), torch.randn(1, 4, 40, 40), torch.randn(1, 3, 40, 40).double()):
+        with pytest.raises(ValueError, match=r"float32 \(0 or more\) x 3 x \(5 or more\) x \(5 or more\), got"):
+            exported(wrong)
+
+
+def test_the_images_that_a_program_accepts_are_its_ranges() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), az.Downsample(8))
+    open_axes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    # A map smaller than the padding is reflected by other code, which stays if one axis is as small.
+    for side, sizes in ((40, ((5, None), (5, None))), (4, ((3, 4), (3, None)))):
+        images = torch.randn(1, 3, side, side)
+        program = torch.export.export(net, (images,), dynamic_shapes=(open_axes,), strict=False)
+        accepted = AcceptedImages.of(program)
+        assert accepted == AcceptedImages("float32", ((1, 1), (3, 3), *sizes))
+        assert AcceptedImages.from_text(accepted.to_text()) == accepted
 
 
 LAYERS = {
