@@ -77,6 +77,13 @@ class FeatureMaps(nn.Module):
             take_links(self, container, name)
         self.train(network.training)
 
+    def __prepare_scriptable__(self) -> FeatureMaps:
+        """Called by `torch.jit.script`, which cannot compile a loop over modules found by name."""
+        raise ValueError(
+            "torch.jit.script does not support feature maps: use torch.jit.trace or torch.export; for a detector to "
+            "script, apply antialias_() to torchvision's resnet_fpn_backbone() or mobilenet_backbone()"
+        )
+
     def forward(self, x: Tensor) -> list[Tensor] | OrderedDict[str, Tensor]:
         """Compute the maps ``(N, channels, H / reduction, W / reduction)`` of images ``(N, in_chans, H, W)``."""
         maps = []

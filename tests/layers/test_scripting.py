@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 import antialiased_zoo as az
 from antialiased_zoo.layers import OffsetDownsample, SamePadConv2d
@@ -90,6 +91,14 @@ def test_what_torchvisions_forward_does_not_do_is_refused() -> None:
     net.reset_classifier(3, "max")
     with pytest.raises(ValueError, match="global_pool='avg'"):
         torch.jit.script(net)
+    with pytest.raises(ValueError, match=r"feature maps: use torch\.jit\.trace"):
+        torch.jit.script(az.backbone_with_fpn("resnet18"))
+
+
+def test_a_detector_scripts_on_torchvisions_backbone() -> None:
+    backbone = az.antialias_(resnet_fpn_backbone(backbone_name="resnet18", weights=None))
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(torch.jit.script(backbone.eval())(x), backbone(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_blur_of_a_single_pixel_reflects_it() -> None:
