@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -129,7 +130,10 @@ def _compilable_program(model: nn.Module, images: Tensor, dynamic: Sequence[str]
 
 
 def _save_program(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
-    torch.export.save(_export_program(model, images, dynamic), path)
+    # Not to the path: torch's own writer does not say that the disk is full.
+    file = io.BytesIO()
+    torch.export.save(_export_program(model, images, dynamic), file)
+    path.write_bytes(file.getbuffer())
 
 
 def _save_package(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:

@@ -68,6 +68,15 @@ def test_a_package_at_open_sizes(tmp_path: Path) -> None:
             exported(wrong)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's file that is always full")
+@pytest.mark.parametrize("format", ["pt2", "onnx"])
+def test_a_full_disk_is_an_error_of_the_system(format: str) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnxscript")
+    with pytest.raises(OSError, match="No space left on device"):
+        az.export_model(nn.Conv2d(3, 8, 3), "/dev/full", format=format, input_size=(3, 8, 8))
+
+
 def test_the_images_that_a_program_accepts_are_its_ranges() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), az.Downsample(8))
     open_axes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
