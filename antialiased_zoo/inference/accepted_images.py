@@ -40,6 +40,11 @@ class AcceptedImages:
         stated = json.loads(text)
         return cls(stated["dtype"], tuple((low, high) for low, high in stated["sizes"]))
 
+    @property
+    def has_upper_limit(self) -> bool:
+        """Whether an open axis has a largest size."""
+        return any(high not in (low, None) for low, high in self.sizes)
+
     def to_text(self) -> str:
         """As JSON."""
         return json.dumps(asdict(self))

@@ -54,7 +54,8 @@ def export_model(
 
     Raises:
         ValueError: If an argument is out of range, or if height or width is dynamic and the network
-            has an adaptive max pool, except in the format "pt2".
+            has an adaptive max pool, except in the format "pt2", or for ONNX images so small that the
+            program is not right for larger ones.
         ImportError: If the format needs a package that is not installed.
 
     Example:
@@ -150,8 +151,15 @@ def _save_package(model: nn.Module, images: Tensor, dynamic: Sequence[str], path
 
 def _save_onnx(model: nn.Module, images: Tensor, dynamic: Sequence[str], path: Path) -> None:
     _require("onnx", "onnxscript")
+    exported = _compilable_program(model, images, dynamic)
+    if AcceptedImages.of(exported).has_upper_limit:
+        side = " x ".join(map(str, images.shape[2:]))
+        raise ValueError(
+            f"for images of {side}, torch exports code that is right for small images only, as where a map is smaller "
+            "than a blur's padding: use a larger input_size (--size), or leave height and width out of the dynamic axes"
+        )
     program = torch.onnx.export(
-        _compilable_program(model, images, dynamic),
+        exported,
         input_names=["images"],
         output_names=["output"],
         opset_version=OPSET,

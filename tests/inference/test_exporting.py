@@ -87,6 +87,14 @@ def test_the_images_that_a_program_accepts_are_its_ranges() -> None:
         accepted = AcceptedImages.of(program)
         assert accepted == AcceptedImages("float32", ((1, 1), (3, 3), *sizes))
         assert AcceptedImages.from_text(accepted.to_text()) == accepted
+        assert accepted.has_upper_limit == (side == 4)
+
+
+def test_images_too_small_for_open_sizes_are_refused_for_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), az.Downsample(8))
+    with pytest.raises(ValueError, match=r"for images of 4 x 4, .* use a larger input_size"):
+        az.export_model(net, tmp_path / "net.onnx", input_size=(3, 4, 4), dynamic=["height", "width"])
 
 
 LAYERS = {
