@@ -13,6 +13,7 @@ from torch import nn
 
 from ..training import Execution, RunFolder, merge_settings, tensors_digest
 from ..zoo import fingerprint_of
+from .inputs import ONLY_IMAGES
 from .loop import Distillation
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -88,7 +89,7 @@ def distill(
     Raises:
         ValueError: If the networks do not match, an argument is out of range, the loader is empty, the images are too
             small, or the folder holds a checkpoint of another run.
-        TypeError: If a batch is neither a tensor nor starts with one.
+        TypeError: If a batch is neither a tensor nor starts with one, or the loader is itself a tensor.
         antialiased_zoo.errors.DivergedError: If the loss is no longer finite.
 
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al., "Knowledge
@@ -136,6 +137,8 @@ def _check(student: nn.Module, teacher: nn.Module, settings: dict[str, Any]) -> 
     if settings["patience"] and not settings["held_out"]:
         raise ValueError("patience counts evaluations on held_out: give held_out too")
     for role, model in (("student", student), ("teacher", teacher)):
+        if any(parameter.dim() == 5 for parameter in model.parameters()):
+            raise ValueError(f"the {role} is a 3-D network{ONLY_IMAGES}")
         names = {name for name, _ in model.named_modules(remove_duplicate=False)}
         if unknown := [layer for layer in settings["layers"] or () if layer not in names]:
             raise ValueError(f"the {role} has no layer {unknown[0]!r}: give names from its named_modules()")

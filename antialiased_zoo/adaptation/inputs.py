@@ -8,6 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
+ONLY_IMAGES = "; 1-D and 3-D networks cannot be distilled here: recalibrate and fine-tune them"
+
+
+def batches_of(loader: Iterable[Any]) -> Iterable[Any]:
+    """Return the loader, unless it is one tensor, whose items would be taken for batches.
+
+    Raises:
+        TypeError: If it is.
+    """
+    if isinstance(loader, Tensor):
+        raise TypeError(f"expected batches, got one tensor {tuple(loader.shape)}: put it into a list, [images]")
+    return loader
+
 
 def inputs_of(batch: Any) -> Tensor:
     """Return a batch's inputs: the tensor itself, or the first element of a tuple or list.
@@ -29,7 +42,9 @@ def repeated(loader: Iterable[Any], skip: int) -> Iterator[Any]:
 
     Raises:
         ValueError: If the loader gives no batches, the first time or again.
+        TypeError: If it is a tensor.
     """
+    loader = batches_of(loader)
     if hasattr(loader, "skip"):  # skips batches without loading them
         loader, skip = loader.skip(skip), 0
 
@@ -57,10 +72,12 @@ def check_size(images: Tensor, reach: int) -> None:
     Raises:
         ValueError: If they are not.
     """
-    if images.dim() != 4 or min(images.shape[-2:]) <= 2 * reach:
+    if images.dim() != 4:
+        raise ValueError(f"expected batches of images (N, C, H, W), got {tuple(images.shape)}{ONLY_IMAGES}")
+    if min(images.shape[-2:]) <= 2 * reach:
         raise ValueError(
-            f"images of shape {tuple(images.shape)} are too small for shifts of {reach} pixels: give (N, C, H, W) with "
-            f"sides above {2 * reach}, or a smaller reach"
+            f"images of shape {tuple(images.shape)} are too small for shifts of {reach} pixels: give sides above "
+            f"{2 * reach}, or a smaller reach"
         )
     if not len(images):
         raise ValueError("the loader gave an empty batch: leave it out, or drop the last batch (drop_last=True)")

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from ..errors import warn
-from .inputs import inputs_of
+from .inputs import batches_of, inputs_of
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -44,7 +44,7 @@ def recalibrate(model: _Model, loader: Iterable[Any], *, progress: bool = True) 
         ValueError: If the loader is empty, a layer read infinities or NaNs, or a layer read only one
             value per channel, which has no variance (torch's own message). The model is then
             unchanged.
-        TypeError: If a batch is neither a tensor nor starts with one.
+        TypeError: If a batch is neither a tensor nor starts with one, or the loader is itself a tensor.
 
     Warns:
         UserWarning: If the model has no batch norm that keeps statistics.
@@ -134,7 +134,7 @@ def _run(model: nn.Module, loader: Iterable[Any], progress: bool) -> int:
     total, hide = len(loader) if isinstance(loader, Sized) else None, None if progress else True
     # iter(), since tqdm.auto would create two iterators of a DataLoader, which would start its
     # workers twice.
-    for batch in tqdm(iter(loader), "recalibrate", total=total, disable=hide, leave=False):
+    for batch in tqdm(iter(batches_of(loader)), "recalibrate", total=total, disable=hide, leave=False):
         inputs = inputs_of(batch)
         if len(inputs):  # an empty one has no statistics
             model(inputs.to(device))

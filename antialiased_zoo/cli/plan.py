@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .numbers import filter_size, positive
 from .output import say
+
+if TYPE_CHECKING:
+    from torch import nn
 
 HELP = "Print where blurs would go in a network, and why; nothing is changed or downloaded."
 _MODEL = (
     "MODULE:CALLABLE that returns a network (MODULE may be a file in this folder), timm:NAME, torchvision:NAME, or "
     "a network of the zoo"
 )
-_INPUT = "side in pixels, or sizes such as 3x224x224; adds the cost (multiply-adds and activations)"
+_INPUT = (
+    "side in pixels, or sizes such as 3x224x224 (1x16000 for a 1-D network, 1x64x96x96 for a 3-D one); adds the cost "
+    "(multiply-adds and activations)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     model = load_named(_without_weights(options.model)).model
     found = plan(
         model.eval(),
-        input_size=options.input,
+        input_size=options.input and _batch(options.input, model),
         filter_size=options.filter_size,
         stem_stride=options.stem_stride,
         graph=options.graph,
@@ -60,10 +67,20 @@ def _without_weights(text: str) -> str:
 
 
 def _input_size(text: str) -> tuple[int, ...]:
-    """Parse 224, 3x224x224 or 1x3x224x224 as the shape of a batch."""
+    """Parse 224, 3x224x224 or 1x3x224x224."""
     try:
-        sizes = tuple(positive(number) for number in text.lower().split("x"))
+        return tuple(positive(number) for number in text.lower().split("x"))
     except argparse.ArgumentTypeError:
         expected = "a side such as 224, or sizes such as 3x224x224"
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
-    return {1: (1, 3, *sizes * 2), 2: (1, 3, *sizes), 3: (1, *sizes)}.get(len(sizes), sizes)
+
+
+def _batch(sizes: tuple[int, ...], model: nn.Module) -> tuple[int, ...]:
+    """The shape of a batch of one; channels and axes that ``sizes`` leaves out are those of the first convolution."""
+    from torch import nn
+
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d))
+    first = next(convolutions, None)
+    axes, channels = (len(first.stride), first.in_channels) if first else (2, 3)
+    sizes = sizes * axes if len(sizes) == 1 else sizes
+    return (1, channels, *sizes) if len(sizes) == axes else (1, *sizes) if len(sizes) == axes + 1 else sizes

@@ -77,8 +77,11 @@ def network(options: argparse.Namespace) -> tuple[nn.Module, Described]:
 
 
 def _is_place(spec: str) -> bool:
+    from ..zoo import ARCHITECTURES
+
     place = Path(spec)
-    there = place.is_file() or (place / repository.WEIGHTS).is_file()
+    # a folder that adapt made may have a network's name
+    there = place.is_file() or (place / repository.WEIGHTS).is_file() or (place.is_dir() and spec not in ARCHITECTURES)
     return there or "/" in spec or place.suffix in (".pth", ".pt", ".safetensors", ".tar", ".ckpt")
 
 
@@ -95,7 +98,10 @@ def _of_place(options: argparse.Namespace, place: str) -> tuple[nn.Module, Descr
     if entry is None:
         stated = repository.open_place(place).config
         if stated is None or stated.model not in ARCHITECTURES:
-            raise ValueError(f"{place} does not state its network: give it, for example --model resnet50:lpf4")
+            raise ValueError(
+                f"{place} does not state its network: give it, for example --model resnet50:lpf4; "
+                "antialiased_zoo.evaluation.load_named loads those of other networks, in Python"
+            )
         built = from_pretrained(place)
         return _checked(built, options, place), built.config
     if entry.model.startswith(TIMM):

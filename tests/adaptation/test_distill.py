@@ -178,6 +178,17 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
         az.distill(student, teacher, IMAGES, **{"steps": 1, **options})
 
 
+def test_only_batches_of_images_are_distilled() -> None:
+    """They ended in torch's "required rank 4 tensor to use channels_last format" and in "too small for shifts"."""
+    student, teacher = pair()
+    with pytest.raises(TypeError, match=r"got one tensor .*: put it into a list"):
+        az.distill(student, teacher, IMAGES[0], steps=1)
+    for layer, shape in ((nn.Conv1d, (2, 3, 64)), (nn.Conv3d, (2, 3, 64, 64, 64))):
+        net = nn.Sequential(layer(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten())
+        with pytest.raises(ValueError, match="1-D and 3-D networks cannot be distilled here"):
+            az.distill(copy.deepcopy(net), net, [torch.zeros(shape)], steps=1)
+
+
 def test_a_pair_that_does_not_match() -> None:
     student, teacher = pair()
     teacher[3][3] = nn.Linear(16, 4)

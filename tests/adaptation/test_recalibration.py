@@ -145,6 +145,7 @@ def broken() -> Iterator[Tensor]:
         ([], ValueError, "no batch"),
         ([IMAGES[:0]], ValueError, "no batch"),
         (broken(), OSError, "the disk is gone"),
+        (IMAGES, TypeError, r"got one tensor .*: put it into a list"),
         ([IMAGES, IMAGES * torch.inf], ValueError, "batch norm '1' read infinities or NaNs"),
         ([IMAGES, {"pixel_values": IMAGES}], TypeError, r"got dict; .*pixel_values"),
     ],

@@ -253,7 +253,9 @@ def test_weights_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_the_network_of_a_file_is_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_network_of_a_file_is_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Not one with a new, untrained head; a file that states its network needs no --model."""
     photo = Image.new("L", (90, 80), 70)
     photo.save(tmp_path / "a.png")
@@ -284,6 +286,10 @@ def test_the_network_of_a_file_is_the_files(tmp_path: Path, capsys: pytest.Captu
     refused = ["predict", str(tmp_path / "a.png"), "--weights"]
     assert cli.main([*refused, str(tmp_path / "plain.pth")]) == 1
     assert "does not state its network: give it, for example --model" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made_by_adapt").mkdir()
+    assert cli.main([*refused, "made_by_adapt"]) == 1  # said that no network has this name
+    assert "made_by_adapt has no model.safetensors" in capsys.readouterr().err
     assert cli.main([*refused, str(tmp_path / "saved"), "--classes", "10"]) == 1
     assert "has 3 classes, expected --classes 10" in capsys.readouterr().err
     for option in (("--classes", "7"), ("--model", "resnet18")):

@@ -25,6 +25,12 @@ def thousand():
     torch.manual_seed(0)
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000))
 
+def audio():
+    return nn.Sequential(nn.Conv1d(1, 8, 9, padding=4), nn.ReLU(), nn.MaxPool1d(4))
+
+def volume():
+    return nn.Sequential(nn.Conv3d(2, 8, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2))
+
 class Segmenter(nn.Module):
     def forward(self, x):
         return {"out": x}
@@ -160,6 +166,24 @@ def test_plan_reads_torchvisions_other_networks_and_fetches_no_backbone(
         network = operator.attrgetter(name)(torchvision.models)
         model = network(weights_backbone=None) if name.startswith("segmentation") else network()
         assert capsys.readouterr().out.startswith(str(az.plan(model)))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "batch"),
+    [
+        ("audio", "64", "1x1x64"),  # was 1x3x64x64
+        ("audio", "1x64", "1x1x64"),  # was 1x3x1x64
+        ("audio", "2x1x64", "2x1x64"),  # was 1x2x1x64
+        ("volume", "8", "1x2x8x8x8"),
+        ("volume", "8x16x16", "1x2x8x16x16"),
+        ("volume", "2x8x16x16", "1x2x8x16x16"),  # was one volume of (2, 8, 16, 16)
+    ],
+)
+def test_the_plans_input_has_the_networks_axes(
+    name: str, sizes: str, batch: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", f"nets_of_mine:{name}", "--input", sizes]) == 0
+    assert f"input {batch}: multiply-adds" in capsys.readouterr().out
 
 
 def test_plan_says_what_is_wrong(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
