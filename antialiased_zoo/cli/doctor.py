@@ -44,6 +44,8 @@ def doctor(options: argparse.Namespace) -> int:
             for finding in findings:
                 status = coloured(f"{finding.status:8}", _COLOURS.get(finding.status, "red"))
                 say(f"{status} {spec:34} {finding.source}  {finding.detail}")
+        if machine["offline"]:
+            say(f"no source was asked: {' and '.join(machine['offline'])} forbids the network")
     return 0 if all(any(f.status in ("alive", "local") for f in findings) for findings in found.values()) else 1
 
 

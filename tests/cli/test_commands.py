@@ -156,6 +156,8 @@ class TestDoctor:
         found = json.loads(capsys.readouterr().out)
         assert found["environment"]["offline"] == ["HF_HUB_OFFLINE"]
         assert found["environment"]["mirrors"] == ["https://mirror.example.org/x?..."]
+        assert cli.main(["doctor"]) == 0  # ended after the environment, without a word on the sources
+        assert capsys.readouterr().out.endswith("\nno source was asked: HF_HUB_OFFLINE forbids the network\n")
         assert server.requests == []
 
     def test_download_goes_on_after_a_failure(self, capsys: pytest.CaptureFixture[str]) -> None:
