@@ -54,35 +54,34 @@ def endless_trailer(h: FaultHandler) -> None:
         time.sleep(0.001)
 
 
+def _send(h: FaultHandler, body: bytes, encoding: str = "gzip") -> None:
+    """A complete answer that claims this encoding."""
+    h.head(len(body), Content_Encoding=encoding)
+    h.wfile.write(body)
+
+
 @fault
 def gzipped(h: FaultHandler) -> None:
     """compresses, unasked"""
-    packed = gzip.compress(h.content, 1)
-    h.head(len(packed), Content_Encoding="gzip")
-    h.wfile.write(packed)
+    _send(h, gzip.compress(h.content, 1))
 
 
 @fault
 def gzip_bomb(h: FaultHandler) -> None:
     """compressed data that grows a thousandfold"""
-    packed = gzip.compress(bytes(16 * 1024 * 1024), 1)
-    h.head(len(packed), Content_Encoding="gzip")
-    h.wfile.write(packed)
+    _send(h, gzip.compress(bytes(16 * 1024 * 1024), 1))
 
 
 @fault
 def gzip_broken(h: FaultHandler) -> None:
     """claims compression, without"""
-    h.head(len(h.content), Content_Encoding="gzip")
-    h.wfile.write(h.content)
+    _send(h, h.content)
 
 
 @fault
 def gzip_junk(h: FaultHandler) -> None:
     """compresses, and sends junk after it"""
-    packed = gzip.compress(h.content, 1) + b"junk" * 10
-    h.head(len(packed), Content_Encoding="gzip")
-    h.wfile.write(packed)
+    _send(h, gzip.compress(h.content, 1) + b"junk" * 10)
 
 
 @fault
@@ -96,16 +95,13 @@ def gzip_cut_once(h: FaultHandler) -> None:
 @fault
 def gzip_cut(h: FaultHandler) -> None:
     """compresses, and always closes in the middle, as if that were all"""
-    packed = gzip.compress(h.content, 1)[:-1000]
-    h.head(len(packed), Content_Encoding="gzip")
-    h.wfile.write(packed)
+    _send(h, gzip.compress(h.content, 1)[:-1000])
 
 
 @fault
 def brotli(h: FaultHandler) -> None:
     """claims a compression that was not asked for"""
-    h.head(len(h.content), Content_Encoding="br")
-    h.wfile.write(h.content)
+    _send(h, h.content, "br")
 
 
 @fault
