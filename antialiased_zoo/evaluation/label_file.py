@@ -13,6 +13,8 @@ from .text_file import read_text_file
 
 _BOXES = re.compile(r"(\S+)( \d+){4}( \S+( \d+){4})*")  # Kaggle's LOC_val_solution.csv: a label and a box, repeated
 
+_NONE = {""}  # what a line without a label says of its image
+
 _SEPARATOR = re.compile(r'(?:"[^"]*")?[^,;]*([,;])')  # that after a name, which may be in quotes
 
 
@@ -34,7 +36,7 @@ def read_label_file(path: Path, samples: Sequence[str]) -> list[str]:
                 f"{path}: {line[:80]!r} has {len(row)} fields; expected an image and its label, separated by a comma, "
                 "a semicolon, a tab or, if there is none of these, a space"
             )
-    return _by_name(path, [(row[0], row[1]) for row in rows if row[1]], samples)
+    return _by_name(path, [(row[0], row[1]) for row in rows], samples)
 
 
 def _fields(line: str) -> list[str]:
@@ -62,7 +64,8 @@ def _in_order(path: Path, labels: list[str], samples: Sequence[str]) -> list[str
 def _by_name(path: Path, rows: Sequence[tuple[str, str]], samples: Sequence[str]) -> list[str]:
     """The label of each image: names are compared with as many of the folders above as it takes to tell them apart."""
     first: list[set[str]] = []
-    for suffixed, above in itertools.product((False, True), range(max(name.count("/") for name in samples) + 1)):
+    most = max(name.count("/") for name in samples) + 1  # with one more than there are, only whole names agree
+    for suffixed, above in itertools.product((False, True), range(most + 1)):
         keys = [_key(sample, above, suffixed) for sample in samples]
         if len(set(keys)) < len(keys):
             continue
@@ -70,13 +73,14 @@ def _by_name(path: Path, rows: Sequence[tuple[str, str]], samples: Sequence[str]
         for name, label in rows:
             named.setdefault(_key(name, above, suffixed), set()).add(label)
         found = [named.get(key, set()) for key in keys]
-        if all(len(labels) == 1 for labels in found):
+        if all(len(labels) == 1 and labels != _NONE for labels in found):
             return [label for labels in found for label in labels]
         first = first or found
     for sample, labels in zip(samples, first, strict=True):
         if len(labels) > 1:
-            raise ValueError(f"{path} has several labels for {sample}: {', '.join(sorted(labels))}; expected one")
-    missing = [sample for sample, labels in zip(samples, first, strict=True) if not labels]
+            listed = ", ".join(label or "none" for label in sorted(labels))
+            raise ValueError(f"{path} has several labels for {sample}: {listed}; expected one")
+    missing = [sample for sample, labels in zip(samples, first, strict=True) if labels <= _NONE]
     raise ValueError(
         f"{path} has no label for {missing[0]} ({len(missing)} of {len(samples)} images); name images of several "
         "folders with their folders, unless all of their names differ"

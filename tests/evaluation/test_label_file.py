@@ -25,6 +25,13 @@ def test_images_of_one_name_in_two_folders_have_their_own_labels(tmp_path, above
     assert labels(tmp_path, text, *PETS) == ["cat", "cat", "dog", "dog"]
 
 
+def test_whole_names_agree_first(tmp_path):
+    """b/a/1.jpg, which is not there, was taken for a/1.jpg too, so that this had several labels."""
+    text = "1.jpg,cat\na/1.jpg,dog\nb/a/1.jpg,bird\nb/1.png,cow\n"
+    assert labels(tmp_path, text, "1.jpg", "a/1.jpg") == ["cat", "dog"]
+    assert labels(tmp_path, text, "1.jpg") == ["cat"]
+
+
 @pytest.mark.parametrize("separator", [",", ", ", ";", "\t"])
 def test_labels_and_names_may_have_spaces(tmp_path, separator):
     """All retrievers and eagles were of the class "golden"."""
@@ -64,6 +71,7 @@ def test_boxes_after_a_label_are_left_out(tmp_path):
             r"no label for cat/1\.jpg \(2 of 2 images\); name images",
         ),
         ("a.jpg,\nb.jpg,dog\n", ["a.jpg", "b.jpg"], r"no label for a\.jpg \(1 of 2"),
+        ("a/1.jpg,\nb/1.jpg,dog\n", ["a/1.jpg"], r"several labels for a/1\.jpg: none, dog"),
     ],
 )
 def test_what_has_no_single_label_is_an_error(tmp_path, text, samples, message):
