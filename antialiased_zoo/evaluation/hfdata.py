@@ -96,11 +96,12 @@ def _image_column(datasets: Any, table: Any, place: str) -> str:
 def _label_column(datasets: Any, table: Any, place: str, column: str) -> str:
     def plain(feature: Any) -> bool:
         dtype = str(getattr(feature, "dtype", "")).removeprefix("large_")
-        return isinstance(feature, datasets.Value) and (dtype == "string" or "int" in dtype)
+        return isinstance(feature, datasets.Value) and (dtype in ("string", "bool") or "int" in dtype)
 
-    if column:
-        return column if column in table.features else _refuse(table, f"{place} has no column {column}")
     named = [name for name, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)]
+    if column:
+        fits = column in named or plain(table.features.get(column))
+        return column if fits else _refuse(table, f"{place} has no column {column} of class labels, texts or numbers")
     found = named[0] if len(named) == 1 else "" if named else _only(table, plain)
     return found or _refuse(table, f"{place} has not exactly one column of labels: name one, as in {place}:COLUMN")
 
@@ -119,8 +120,9 @@ def _refuse(table: Any, what: str) -> str:
 def _labels(table: Any, column: str) -> tuple[list[str], list[int]]:
     """The classes, and each image's class number."""
     labels = list(table[column])
-    if None in labels:
-        raise ValueError(f"image {labels.index(None)} has no label in column {column}: leave out the rows without one")
+    missing = [row for row, label in enumerate(labels) if label in (None, "")]
+    if missing:
+        raise ValueError(f"image {missing[0]} has no label in column {column}: leave out the rows without one")
     names = getattr(table.features[column], "names", None)
     if names is not None:
         return list(names), labels

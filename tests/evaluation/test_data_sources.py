@@ -243,6 +243,10 @@ def test_labels_of_hugging_faces_data_may_be_texts_or_numbers(saved):
         open_data(f"{two}::medium")
     with pytest.raises(ValueError, match="image 1 has no label in column kind"):
         open_data(saved("gap", kind=["dog", None, "dog"]))
+    with pytest.raises(ValueError, match="image 2 has no label in column kind"):
+        open_data(saved("empty", kind=["dog", "cat", ""]))
+    with pytest.raises(ValueError, match="has no column image of class labels, texts or numbers"):
+        open_data(f"{two}::image")
     with pytest.raises(ValueError, match="class numbers below 0"):
         open_data(saved("unknown", label=[-1, 0, -1]))
 
