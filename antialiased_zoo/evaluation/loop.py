@@ -220,22 +220,21 @@ class _Classes:
     def targets(self, label: str, targets: Tensor, outputs: int, probes: Mapping[str, Probe]) -> Tensor:
         if not any(probe.needs_targets for probe in probes.values()):
             return targets
-        if label in self.index:
-            index = torch.tensor(self.index[label])
-            if not bool(((targets >= 0) & (targets < len(index))).all()):  # -1 would be the last class
-                raise ValueError(
-                    f"the data has images of class {int(targets.min())} to {int(targets.max())}, but {len(index)} "
-                    "classes; data without labels, such as a test split, often states -1: measure only crop and "
-                    "circular consistency there, which need no classes"
-                )
-            return index[targets]
-        if self.count != outputs:
+        index = self.index.get(label)
+        if index is None and self.count != outputs:
             stated = f"the data {self.count}" if self.count else "the data does not name its own"
             raise ValueError(
                 f"{label} has {outputs} classes, {stated}; give class_index, or measure only crop and circular "
                 "consistency, which need no classes"
             )
-        return targets
+        known = outputs if index is None else len(index)
+        if not bool(((targets >= 0) & (targets < known)).all()):  # -1 would be the last class, or always wrong
+            raise ValueError(
+                f"the data has images of class {int(targets.min())} to {int(targets.max())}, but {known} classes; data "
+                "without labels, such as a test split, often states -1: measure only crop and circular consistency "
+                "there, which need no classes"
+            )
+        return targets if index is None else torch.tensor(index)[targets]
 
 
 def _gathered(found: Evaluation) -> Evaluation:

@@ -27,10 +27,11 @@ def means(images):
     return images.mean((2, 3))
 
 
-def figures(item, model=means, probe=Accuracy):
-    found = evaluate(
-        {"mine": model}, Given(item), lambda: {"one": probe()}, cifar(), Options(progress=False), {"mine": [0, 1, 2]}
-    )
+def figures(item, model=means, probe=Accuracy, index=(0, 1, 2)):
+    images = Given(item)
+    images.classes = ["a", "b", "c"]
+    class_index = {"mine": index} if index else None
+    found = evaluate({"mine": model}, images, lambda: {"one": probe()}, cifar(), Options(progress=False), class_index)
     return found.figures("mine")
 
 
@@ -42,10 +43,11 @@ def test_a_class_is_an_integer_of_any_library(number):
 
 @pytest.mark.parametrize("number", [-1, 3])
 @pytest.mark.parametrize("probe", [Accuracy, Diagonal])
-def test_a_class_that_the_data_lacks_is_refused(number, probe):
-    """-1 marks images without labels in many test splits; as an index it was the last class."""
+@pytest.mark.parametrize("index", [(0, 1, 2), None])
+def test_a_class_that_the_data_lacks_is_refused(number, probe, index):
+    """-1 marks images without labels in many test splits: the last class as an index, and else always wrong."""
     with pytest.raises(ValueError, match=f"images of class {number} to {number}, but 3 classes"):
-        figures(lambda index: (PHOTOS[index], number), probe=probe)
+        figures(lambda place: (PHOTOS[place], number), probe=probe, index=index)
     assert figures(lambda index: (PHOTOS[index], number), probe=lambda: Consistency("crop"))
 
 
