@@ -214,6 +214,6 @@ def write_json(path: Path, record: Any, *, indent: int = 1, sort_keys: bool = Fa
         indent: Spaces of indentation.
         sort_keys: Sort the keys of dicts.
     """
-    made_folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=indent, sort_keys=sort_keys) + "\n", encoding="utf-8")
