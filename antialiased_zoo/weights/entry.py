@@ -219,16 +219,20 @@ def _preprocessing(record: Mapping[str, Any], table: Mapping[str, Any]) -> Prepr
     if not isinstance(facts, dict):
         raise ValueError("preprocessing must be an object, or the name of one in the manifest's table")
     no_unknown(facts, {f.name for f in fields(Preprocessing)})
-    scales = {name: tuple(map(_number, typed(facts, name, list))) for name in ("mean", "std") if name in facts}
+    scales = {
+        name: tuple(_number(value, name) for value in typed(facts, name, list))
+        for name in ("mean", "std")
+        if name in facts
+    }
     return Preprocessing(**{**facts, **scales})
 
 
 def numbers(record: Mapping[str, Any], name: str) -> Mapping[str, float]:
     """Return a field of a record that is an object of finite numbers, or none at all."""
-    return MappingProxyType({key: _number(value) for key, value in typed(record, name, dict, {}).items()})
+    return MappingProxyType({key: _number(value, key) for key, value in typed(record, name, dict, {}).items()})
 
 
-def _number(value: Any) -> float:
+def _number(value: Any, name: str) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"expected a number, got {value!r}")
+        raise ValueError(f"{name} is {reprlib.repr(value)}; it must be a finite number")
     return float(value)

@@ -186,7 +186,7 @@ def _manifest(top: Any) -> Manifest:
     if typed(top, _FULL, bool, False) and short:
         raise ValueError(f"{_FULL} is set, but {short[0]} has a file without all 64 digits in sha256")
     baselines = typed(top, "baselines", dict, {})
-    return Manifest(entries, MappingProxyType({model: numbers(baselines, model) for model in baselines}))
+    return Manifest(entries, MappingProxyType({model: _baseline(baselines, model) for model in baselines}))
 
 
 def _json(text: str) -> Any:
@@ -223,6 +223,13 @@ def _table(top: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not all(isinstance(value, kind) for value in table.values()):
         raise ValueError(f"{name} must be an object of {kind.__name__} by name")
     return table
+
+
+def _baseline(baselines: Mapping[str, Any], model: str) -> Mapping[str, float]:
+    try:
+        return numbers(baselines, model)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"baseline {model}: {error}") from None
 
 
 def _entry(record: Any, tables: Mapping[str, Mapping[str, Any]], index: int) -> Entry:

@@ -144,7 +144,7 @@ BAD = {
     "structure": ({"structure": {"shortcut": "none"}}, "the options are"),
     "interpolation": ({"preprocessing": {"interpolation": "magic"}}, "interpolation"),
     "huge crop": ({"preprocessing": {"resize": 10**9, "crop": 224}}, "1 to 4096"),
-    "metric": ({"metrics": {"acc1": "high"}}, "expected a number"),
+    "metric": ({"metrics": {"acc1": "high"}}, "acc1 is 'high'; it must be a finite number"),
     "size": ({"size": -1}, "positive number"),
 }
 
@@ -167,6 +167,8 @@ def test_refused_with_the_entry_named(case: str) -> None:
         ('{"schema": 1, "schema": 1, "entries": []}', "'schema' occurs twice"),
         ('{"schema": 1, "entries": {}}', "entries is {}; it must be of type list"),
         ('{"schema": 1, "entries": [NaN]}', "NaN is not a number"),
+        ('{"schema": 1, "entries": [], "baselines": {"net": {"acc1": null}}}', "baseline net: acc1 is None"),
+        ('{"schema": 1, "entries": [], "baselines": {"net": 70}}', "baseline net: net is 70; it must be of type dict"),
         ('{"schema": 1, "entries": [], "extra": 1}', "unknown field 'extra'"),
         ('{"schema": 1, "entries": [], "licenses": {"MIT": 3}}', "licenses"),
         ("[" * 100_000, "not valid JSON"),
