@@ -1,96 +1,71 @@
 """Evaluation of models on a data set: each image is decoded once, and each model sees each distinct view once."""
 
 from . import plots as plots
-from .batches import PhotoBatches, predictions_of
-from .cifar10 import Cifar10
-from .classes import ClassMap, class_index, match_classes
-from .data import ImageFiles, open_images
-from .data_sources import DATA_GRAMMAR, DATA_SOURCES, open_data, register_data_source
-from .decoding import Options
-from .devices import find_device
-from .images import CorruptImageError, LabelledImages
-from .loop import Evaluation, bare_seconds, count_outputs, evaluate
-from .measures import PAPER_PAIRS, Accuracy, Consistency, Corruptions, Diagonal
-from .model_sources import MODEL_SOURCES, Built, Request, register_model_source
-from .modelspec import GRAMMAR, NamedModel, load_named, new_model, split_label
-from .photo import PhotoError, read_photo
-from .plots import shift_curves
+from .batches import PhotoBatches as PhotoBatches
+from .batches import predictions_of as predictions_of
+from .cifar10 import Cifar10 as Cifar10
+from .classes import ClassMap as ClassMap
+from .classes import class_index as class_index
+from .classes import match_classes as match_classes
+from .data import ImageFiles as ImageFiles
+from .data import open_images as open_images
+from .data_sources import DATA_GRAMMAR as DATA_GRAMMAR
+from .data_sources import DATA_SOURCES as DATA_SOURCES
+from .data_sources import open_data as open_data
+from .data_sources import register_data_source as register_data_source
+from .decoding import Options as Options
+from .devices import find_device as find_device
+from .images import CorruptImageError as CorruptImageError
+from .images import LabelledImages as LabelledImages
+from .loop import Evaluation as Evaluation
+from .loop import bare_seconds as bare_seconds
+from .loop import count_outputs as count_outputs
+from .loop import evaluate as evaluate
+from .measures import PAPER_PAIRS as PAPER_PAIRS
+from .measures import Accuracy as Accuracy
+from .measures import Consistency as Consistency
+from .measures import Corruptions as Corruptions
+from .measures import Diagonal as Diagonal
+from .model_sources import MODEL_SOURCES as MODEL_SOURCES
+from .model_sources import Built as Built
+from .model_sources import Request as Request
+from .model_sources import register_model_source as register_model_source
+from .modelspec import GRAMMAR as GRAMMAR
+from .modelspec import NamedModel as NamedModel
+from .modelspec import load_named as load_named
+from .modelspec import new_model as new_model
+from .modelspec import split_label as split_label
+from .photo import PhotoError as PhotoError
+from .photo import read_photo as read_photo
+from .plots import shift_curves as shift_curves
 from .prediction import Described as Described
-from .prediction import Prediction, class_labels, predict
-from .probes import PROBES, Probe, Settings, find_probe, register_probe
-from .protocols import PROTOCOL_VERSION, ShiftProtocol, cifar, imagenet, protocol_for, with_room
-from .reports import markdown_table, result_notes
-from .robustness import imagenet_c, imagenet_p, perturbation_folders
-from .samples import chosen_layers, common_layers, feature_maps, sample_canvases, stability_curves
+from .prediction import Prediction as Prediction
+from .prediction import class_labels as class_labels
+from .prediction import predict as predict
+from .probes import PROBES as PROBES
+from .probes import Probe as Probe
+from .probes import Settings as Settings
+from .probes import find_probe as find_probe
+from .probes import register_probe as register_probe
+from .protocols import PROTOCOL_VERSION as PROTOCOL_VERSION
+from .protocols import ShiftProtocol as ShiftProtocol
+from .protocols import cifar as cifar
+from .protocols import imagenet as imagenet
+from .protocols import protocol_for as protocol_for
+from .protocols import with_room as with_room
+from .reports import markdown_table as markdown_table
+from .reports import result_notes as result_notes
+from .robustness import imagenet_c as imagenet_c
+from .robustness import imagenet_p as imagenet_p
+from .robustness import perturbation_folders as perturbation_folders
+from .samples import chosen_layers as chosen_layers
+from .samples import common_layers as common_layers
+from .samples import feature_maps as feature_maps
+from .samples import sample_canvases as sample_canvases
+from .samples import stability_curves as stability_curves
 from .seeds import torch_seed as torch_seed
-from .stated import changed, described
-from .subjects import PROTOCOLS, Subject, prepare
-
-__all__ = [
-    "DATA_GRAMMAR",
-    "DATA_SOURCES",
-    "GRAMMAR",
-    "MODEL_SOURCES",
-    "PAPER_PAIRS",
-    "PROBES",
-    "PROTOCOLS",
-    "PROTOCOL_VERSION",
-    "Accuracy",
-    "Built",
-    "Cifar10",
-    "ClassMap",
-    "Consistency",
-    "CorruptImageError",
-    "Corruptions",
-    "Diagonal",
-    "Evaluation",
-    "ImageFiles",
-    "LabelledImages",
-    "NamedModel",
-    "Options",
-    "PhotoBatches",
-    "PhotoError",
-    "Prediction",
-    "Probe",
-    "Request",
-    "Settings",
-    "ShiftProtocol",
-    "Subject",
-    "bare_seconds",
-    "changed",
-    "chosen_layers",
-    "cifar",
-    "class_index",
-    "class_labels",
-    "common_layers",
-    "count_outputs",
-    "described",
-    "evaluate",
-    "feature_maps",
-    "find_device",
-    "find_probe",
-    "imagenet",
-    "imagenet_c",
-    "imagenet_p",
-    "load_named",
-    "markdown_table",
-    "match_classes",
-    "new_model",
-    "open_data",
-    "open_images",
-    "perturbation_folders",
-    "predict",
-    "predictions_of",
-    "prepare",
-    "protocol_for",
-    "read_photo",
-    "register_data_source",
-    "register_model_source",
-    "register_probe",
-    "result_notes",
-    "sample_canvases",
-    "shift_curves",
-    "split_label",
-    "stability_curves",
-    "with_room",
-]
+from .stated import changed as changed
+from .stated import described as described
+from .subjects import PROTOCOLS as PROTOCOLS
+from .subjects import Subject as Subject
+from .subjects import prepare as prepare
