@@ -36,9 +36,6 @@ class TrainBatches(Protocol):
 class ValBatches(Protocol):
     """Validation images."""
 
-    def __len__(self) -> int:
-        """Number of images."""
-
     def whole(self, batch: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields batches of every ``world``-th image once, starting at ``rank``."""
 

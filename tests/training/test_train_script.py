@@ -245,13 +245,14 @@ def test_images_that_cannot_be_decoded_are_named_and_left_out(tmp_path, monkeypa
 
 
 @pytest.mark.filterwarnings("ignore:left out")
-@pytest.mark.parametrize("augment", ["resized-crop", "pad-crop"])
-def test_data_of_which_nothing_can_be_decoded_is_an_error(tmp_path, monkeypatch, augment):
+@pytest.mark.parametrize(("augment", "part"), [("resized-crop", "train"), ("pad-crop", "train"), ("pad-crop", "val")])
+def test_data_of_which_nothing_can_be_decoded_is_an_error(tmp_path, monkeypatch, augment, part):
     data = make_images(tmp_path / "data", train=8, val=4)
-    for image in (data / "train").rglob("*.png"):
+    for image in (data / part).rglob("*.png"):
         image.write_bytes(b"no image")
     options = ["--sizes", "12x1", "--batch-size", "8", "--augment", augment, "--cutout", "0", "--workers", "0"]
-    with pytest.raises(CorruptImageError, match="decode"):
+    error, said = (CorruptImageError, "decode") if part == "train" else (ValueError, "no validation image")
+    with pytest.raises(error, match=said):
         run_here(monkeypatch, data, tmp_path / "out", *options)
 
 
