@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ..layers import TorchDispatchMode
 from .activations import is_pointwise
 from .op_table import read_module
 from .ops import Op
-from .own_code import reads_mode
-from .randomness import trial
+from .own_code import has_hooks_inside, reads_mode
+from .randomness import Apart, trial
 from .stride_offsets import find_stride_offsets, set_stride, small_shape
 
 _FAR = 1000  # strides between a small map and a large one
@@ -33,7 +32,7 @@ def conv_of_part(part: nn.Module) -> Op | None:
     facts = {(op.kind, op.stride, op.in_channels, op.left) for op in strided.values()}
     if [kind for kind, *_ in facts] != ["conv"] or not all(op.strides or op.is_pointwise for op in ops.values()):
         return None
-    if not all(map(_is_simple, part.modules())) or any(map(reads_mode, part.modules())):
+    if not all(map(_is_simple, part.modules())) or any(map(reads_mode, part.modules())) or has_hooks_inside(part):
         return None
     op = replace(max(strided.values(), key=lambda op: op.window.size if op.window else ()), strided=tuple(strided))
     keep = (1,) * len(op.stride)
@@ -53,8 +52,10 @@ def _channels_at_every_size(part: nn.Module, op: Op, keep: Sequence[int]) -> int
         twin = copy.deepcopy(part).to("meta").eval()
         for stride in (op.stride, keep):
             set_stride(twin, op, stride)
-            for extra in range(max(op.stride)):
-                near, far = (_ran(twin, small_shape(op, extra + more)) for more in (0, _FAR * max(op.stride)))
+            for index in range(max(op.stride)):
+                batch, channels, *size = shape = small_shape(op, index)
+                large = [n + (axis + _FAR) * max(op.stride) for axis, n in enumerate(size)]
+                near, far = _ran(twin, shape), _ran(twin, (3 - batch, channels, *large))
                 if near != far:
                     return None
         return near[-1]
@@ -66,19 +67,18 @@ def _ran(part: nn.Module, shape: Sequence[int]) -> tuple[list[Any], int]:
     """The ops that a part runs on a map of some shape, and the channels that it returns."""
     x = torch.empty(*shape, device="meta")
     with trial(), _Ops() as ops:
-        return ops.found, part(x).shape[1]
+        return ops.found, part.forward(x).shape[1]
 
 
-class _Ops(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Ops(Apart):  # type: ignore[no-untyped-call]
     """Lists the ops that run, with their arguments except tensors."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.found: list[Any] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = fx.node.map_aggregate(args, lambda value: None if isinstance(value, Tensor) else value)
-        self.found.append((func, given))
-        return func(*args, **(kwargs or {}))
+        self.found.append((func, fx.node.map_aggregate(args, lambda v: None if isinstance(v, Tensor) else v)))
+        return super().__torch_dispatch__(func, types, args, kwargs)

@@ -28,26 +28,32 @@ _AVERAGES = (_AvgPoolNd, _AdaptiveAvgPoolNd)
 
 
 class Dataflow(TracedModel):
-    """A traced model, with the properties of its dataflow that the plan needs."""
+    """A traced model, with the properties of its dataflow that the plan needs.
+
+    Args:
+        model: The network.
+        convs: The `Op` of each part that was tried, for all readings of a model; it grows.
+        **how: See `TracedModel`.
+    """
+
+    def __init__(self, model: nn.Module, convs: dict[nn.Module, Op | None] | None = None, **how: Any) -> None:
+        super().__init__(model, **how)
+        self._convs = {} if convs is None else convs
 
     @cached_property
     def _followed(self) -> dict[tuple[fx.Node, ...], Following]:
         return {}
 
-    @cached_property
-    def _parts(self) -> dict[str, Op | None]:
-        return {}
-
     def op(self, node: fx.Node) -> Op | None:
         """The `Op` of a node that may stride, else None; also of a part that could not be traced but is one op."""
-        path = str(node.target)
-        if not self.is_opaque(node):
-            return read_op(node, self.module(node))
-        if path not in self._parts:
-            found = conv_of_part(self._modules[path])
-            own = found is not None and all(self.is_called_by_owner(f"{path}.{inner}") for inner in found.strided)
-            self._parts[path] = found if own else None
-        return self._parts[path]
+        path, part = str(node.target), self.module(node)
+        if part is None or not self.is_opaque(node):
+            return read_op(node, part)
+        if part not in self._convs:
+            self._convs[part] = conv_of_part(part)
+        found = self._convs[part]
+        own = found is not None and all(self.is_called_by_owner(f"{path}.{inner}") for inner in found.strided)
+        return found if own else None
 
     @cached_property
     def has_attention(self) -> bool:
@@ -141,12 +147,12 @@ class Dataflow(TracedModel):
         return type(module).__name__ if module is not None else str(getattr(node.target, "__name__", node.target))
 
 
-def first_reading(model: nn.Module, hidden: frozenset[int] = frozenset(), *, part: bool) -> Dataflow:
+def first_reading(model: nn.Module, *, part: bool, **how: Any) -> Dataflow:
     """Read a model as it is called without optional arguments or, if it cannot be, with those that are None."""
     try:
-        return Dataflow(model, hidden=hidden, part=part)
+        return Dataflow(model, part=part, **how)
     except UntraceableError:
         needed = [name for name, default in choices(model).items() if default is None]
         if not needed:
             raise
-        return Dataflow(model, hidden=hidden, part=part, given=tuple(needed))
+        return Dataflow(model, part=part, given=tuple(needed), **how)

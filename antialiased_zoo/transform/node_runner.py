@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .activations import function_name, is_activation, is_map_norm, is_pointwise, is_registered
-from .randomness import run_apart
+from .randomness import drawn_copy, run_apart
 
 IMAGES = 2  # in a batch of maps
 SIZES = (6, 10, 14)  # of maps: even with odd halves, and all different, so that reshaping and flipping are noticed
@@ -68,7 +67,10 @@ class NodeRunner:
             x = args[0] if args else next(iter(kwargs.values()))
             return F.silu(x) if is_activation(module) else x
         if module not in self._copies:
-            self._copies[module] = _drawn_copy(module, self.drawn)
+            mixes = any(isinstance(inner, _MIXING) for inner in module.modules())
+            if mixes or sum(t.numel() for t in (*module.parameters(), *module.buffers())) > _MOST_NUMBERS:
+                raise UnknownValueError
+            self._copies[module] = drawn_copy(module, self.drawn)
         return run_apart(self._copies[module].forward, *args, **kwargs)
 
     def constant(self, node: fx.Node) -> Any:
@@ -97,18 +99,3 @@ class NodeRunner:
         """Random numbers of both signs, with magnitudes from near 0 to some hundreds."""
         one, other = (torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32) for _ in range(2))
         return 3 * one * other.exp()
-
-
-def _drawn_copy(module: nn.Module, drawn: Callable[[Sequence[int]], Tensor]) -> nn.Module:
-    """A copy of a module in evaluation mode, with random weights and statistics."""
-    tensors = [*module.parameters(), *module.buffers()]
-    mixes = any(isinstance(inner, _MIXING) for inner in module.modules())
-    unknown = any(t.is_meta and not t.is_floating_point() for t in tensors)
-    if mixes or unknown or sum(t.numel() for t in tensors) > _MOST_NUMBERS:
-        raise UnknownValueError
-    twin = copy.deepcopy(module).eval()
-    twin = (twin.to_empty(device="cpu") if any(t.is_meta for t in tensors) else twin.cpu()).float()
-    for tensor in (*twin.parameters(), *twin.buffers()):
-        if tensor.is_floating_point():
-            tensor.copy_(drawn(tensor.shape))
-    return twin

@@ -26,6 +26,11 @@ def hooks(module: nn.Module | None) -> Iterator[Any]:
     yield from filter(is_users, (*module._forward_pre_hooks.values(), *module._forward_hooks.values()))
 
 
+def has_hooks_inside(module: nn.Module) -> bool:
+    """True if hooks run when only the module's forward is called: those of the modules in it."""
+    return any(any(hooks(inner)) for inner in module.modules() if inner is not module)
+
+
 def is_users(hook: Any) -> bool:
     """True for a hook that is neither torch's nor this package's."""
     return hook not in BLUR_HOOKS and not str(getattr(hook, "__module__", "")).startswith("torch.")

@@ -16,11 +16,13 @@ from .inner_ops import inner_ops
 from .kept_for_code import kept_for_traced, kept_for_untraced
 from .links import lost_blurs
 from .op_table import read_module
+from .ops import Op
 from .options import Placing, PlanOptions, read_placing
 from .own_code import has_attention, hooks
 from .plans import Placement, Plan, Site
 from .reached_code import searching_once
 from .readings import agreed, alone, is_alone
+from .side_effects import PutBack
 from .sites import LOOSE, Walk, upsampled
 from .traced import UntraceableError
 from .upsampling_ops import read_upsampling_module
@@ -43,7 +45,7 @@ def read_plan(model: nn.Module, *, graph: bool = False, **options: Unpack[PlanOp
     """
     work = _Work(read_placing(options))
     _check_initialised(model)
-    with searching_once():
+    with searching_once(), PutBack(model):
         found = _plan(model, work, graph)
     seen: set[int] = set()
     sites = [
@@ -59,10 +61,12 @@ class _Work:
 
     Attributes:
         options: Where blurs go.
-        plans: The plans of parts, which several readings of the model around them ask for.
+        convs: The `Op` of each part that was tried as one convolution, or None.
+        plans: The plans of parts. Several readings of the model around them ask for both.
     """
 
     options: Placing
+    convs: dict[nn.Module, Op | None] = field(default_factory=dict)
     plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
 
     def once(self, asked: tuple[object, ...], make: Callable[[], Plan]) -> Plan:
@@ -116,7 +120,7 @@ def _plan(
     if image is not None and _is_container(model):
         return _plan_parts(model, work, known, hidden, attends)
     try:
-        flow = first_reading(model, hidden, part=image is not None)
+        flow = first_reading(model, part=image is not None, hidden=hidden, convs=work.convs)
     except UntraceableError as error:
         return _with_note(model, error, _plan_parts(model, work, known, hidden, attends))
     found = _plan_reading(flow, work, graph, image, hidden, attends)
@@ -125,7 +129,7 @@ def _plan(
     flows, plans, readings = [flow], [found], [*flow.with_flags_off(), *flow.other_readings()]
     for reading in readings:  # grows
         try:
-            other = Dataflow(model, hidden=hidden, **reading)
+            other = Dataflow(model, work.convs, hidden=hidden, **reading)
         except UntraceableError:
             if reading["training"] is not None and reading["given"] == flow.given:
                 mode = "training" if reading["training"] else "evaluation"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from collections import deque
@@ -13,6 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import torch
 from torch import fx, nn
 
+from .randomness import is_of_trial
 from .reached_code import found_once, held_attribute, held_functions, reached_functions
 
 _CONTAINERS = (dict, list, set, deque, WeakKeyDictionary, WeakValueDictionary, WeakSet)
@@ -24,7 +26,7 @@ _DEEPEST = 3
 
 
 class PutBack:
-    """A context that takes the values of a trace out of what the model's code keeps outside the model.
+    """A context that takes the values of traces and trials out of what the model's code keeps outside the model.
 
     Other values stay as they are: another thread may have put them there meanwhile.
 
@@ -49,9 +51,11 @@ class PutBack:
 
     def __enter__(self) -> PutBack:
         self._names = [(cls, dict(vars(cls))) for cls in self._classes]
-        self._caches = [(cache, cache.cache_info().currsize) for _, names in self._names for cache in _caches(names)]
-        found = _containers([*self._roots, *(names for _, names in self._names)])
-        self._before = [(container, _copied(container)) for container in found]
+        of_classes = (_caches(names) for _, names in self._names)
+        found = [*of_classes, *(found_once(("caches", id(s)), functools.partial(_caches, s)) for s in self.namespaces)]
+        self._caches = [(cache, cache.cache_info().currsize) for caches in found for cache in caches]
+        containers = _containers([*self._roots, *(names for _, names in self._names)])
+        self._before = [(container, _copied(container)) for container in containers]
         return self
 
     def __exit__(
@@ -224,8 +228,8 @@ def _take_out_of_class(cls: type, names: dict[str, Any]) -> None:
 
 
 def _is_of_trace(value: Any, depth: int = 0) -> bool:
-    """True for a proxy, and for what holds one."""
-    if isinstance(value, (fx.Proxy, fx.Node)) or depth == _DEEPEST:
+    """True for a proxy, for a tensor of a trial, and for what holds one."""
+    if isinstance(value, (fx.Proxy, fx.Node)) or is_of_trial(value) or depth == _DEEPEST:
         return depth < _DEEPEST
     if isinstance(value, (*_CONTAINERS, tuple)):
         held = _values(value) if len(value) <= _MOST_NESTED else []

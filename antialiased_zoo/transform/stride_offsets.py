@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from ..layers import StrideOffsets, Window
 from .ops import Op
-from .randomness import run_apart, trial
+from .randomness import drawn_copy, run_apart, trial
 
 
 def offsets_of_call(node: fx.Node, module: nn.Module, op: Op, keep: Sequence[int]) -> StrideOffsets | None:
@@ -82,8 +82,8 @@ def _tries(
     strided = _with_random_weights(module, generator)
     dense = copy.deepcopy(strided)
     set_stride(dense, op, keep)
-    for extra in range(2 * max(op.stride)):
-        x = _small_map(op, extra, generator)
+    for index in range(2 * max(op.stride)):
+        x = _small_map(op, index, generator)
         yield run_apart(strided.forward, x, *args, **kwargs), run_apart(dense.forward, x, *args, **kwargs)
 
 
@@ -93,16 +93,18 @@ def set_stride(module: nn.Module, op: Op, stride: Sequence[int]) -> None:
         module.get_submodule(path).stride = tuple(stride)  # type: ignore[assignment]
 
 
-def small_shape(op: Op, extra: int) -> tuple[int, ...]:
-    """The shape of a small map for an op, with an axis of each size that is ``extra`` above the smallest."""
-    window = op.window or Window((1,) * len(op.stride), (), (1,) * len(op.stride))
+def small_shape(op: Op, index: int) -> tuple[int, ...]:
+    """The shape of a small batch for an op: of maps of all remainders by the stride, square, wide and high."""
+    ndim, period = len(op.stride), max(op.stride)
+    window = op.window or Window((1,) * ndim, (), (1,) * ndim)
     spans = [d * (k - 1) + 1 for k, d in zip(window.size, window.dilation, strict=True)]
-    size = [span + 2 * stride + extra for span, stride in zip(spans, op.stride, strict=True)]
-    return (1, op.in_channels or 2, *size)
+    more = [0] * ndim if index < period else list(range(ndim))[:: 1 if index % 2 else -1]
+    size = [span + 2 * s + index % period + m for span, s, m in zip(spans, op.stride, more, strict=True)]
+    return (1 + index % 2, op.in_channels or 2, *size)
 
 
-def _small_map(op: Op, extra: int, generator: torch.Generator) -> Tensor:
-    return _random(small_shape(op, extra), generator)
+def _small_map(op: Op, index: int, generator: torch.Generator) -> Tensor:
+    return _random(small_shape(op, index), generator)
 
 
 def _random(shape: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -111,13 +113,11 @@ def _random(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def _with_random_weights(module: nn.Module, generator: torch.Generator) -> nn.Module:
-    module = copy.deepcopy(module).to_empty(device="cpu").float().eval()
-    for parameter in module.parameters():
-        parameter.normal_(generator=generator)
-    for buffer in module.buffers():
+    twin = drawn_copy(module, lambda shape: _random(shape, generator))
+    for buffer in twin.buffers():
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5, generator=generator)  # may be a variance
-    return module
+    return twin
 
 
 def _first_positions(strided: Tensor, dense: Tensor, steps: Sequence[int]) -> tuple[int, ...] | None:
@@ -138,7 +138,7 @@ def is_linear(node: fx.Node, module: nn.Module | None, op: Op) -> bool:
         with trial():
             generator = torch.Generator().manual_seed(0)
             twin = _with_random_weights(module, generator)
-            x, y = (_small_map(op, 0, generator) for _ in range(2))
+            x, y = (10 * _small_map(op, 0, generator) for _ in range(2))  # further from 0 than biases and means are
             at_x, at_y, between = (run_apart(twin.forward, at, *args, **kwargs) for at in (x, y, (x + y) / 2))
             return float((at_x + at_y - 2 * between).abs().max()) <= 1e-4 * float(between.abs().max())
     except Exception:  # a module's code may raise anything when it is called alone

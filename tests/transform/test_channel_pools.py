@@ -93,6 +93,7 @@ def test_a_pool_over_channels_is_left(pool: nn.Module, before: Callable[[Tensor]
         (nn.Conv1d(3, 8, 1), nn.MaxPool2d(2), lambda x: x[:, :, :, :]),
         (nn.Linear(8, 8), nn.MaxPool1d(2), lambda x: x.transpose(1, 2)),  # tokens
         (nn.Identity(), nn.MaxPool2d(2), lambda x: x.unsqueeze(1)),  # a spectrogram
+        (CONV, nn.MaxPool2d(2), lambda x: torch.cat([F.pad(x[:, :4, 1:], (0, 0, 0, 1)), x[:, 4:]], 1)),  # moved by one
     ],
 )
 def test_a_pool_over_positions_is_treated(

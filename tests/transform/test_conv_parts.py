@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -108,12 +109,22 @@ class Unsure(Same):
             return super().forward(x).flip(2)
         if self.how == "by mode" and self.training:
             return super().forward(x).flip(2)
+        if self.how == "by one axis":
+            x = x[:, :, : x.shape[2] - x.shape[3] % self.conv.stride[0]]
         y = super().forward(x)
-        return y.flip(2) if self.how == "flipped" else y
+        flips = {
+            "flipped": True,
+            "if wide": x.shape[3] > x.shape[2],
+            "if high": x.shape[3] < x.shape[2],
+            "by batch": len(x) > 1,
+        }
+        return y.flip(2) if flips.get(self.how, False) else y
 
 
 @pytest.mark.filterwarnings("ignore:nothing in")
-@pytest.mark.parametrize("how", ["by size", "by value", "by mode", "flipped"])
+@pytest.mark.parametrize(
+    "how", ["by size", "by value", "by mode", "flipped", "if wide", "if high", "by batch", "by one axis"]
+)
 def test_what_is_not_certain_is_left(how: str) -> None:
     (site,) = az.plan(nn.Sequential(nn.Conv2d(3, 8, 1), Unsure(how))).sites
     assert site.reason == "called by code that cannot be traced: what follows it is not known"
@@ -160,3 +171,38 @@ def test_flags_are_read_as_true_and_as_false() -> None:
         same, blurred = az.antialias(net, 1), az.antialias(net, 4)
         torch.testing.assert_close(same(x, linear), net(x, linear))
         assert blurred(x, linear).shape == net(x, linear).shape
+
+
+_MASKS: dict[tuple[int, ...], Tensor] = {}
+_SEEN: list[Tensor] = []
+
+
+@functools.lru_cache
+def _ones(*size: int) -> Tensor:
+    return torch.ones(*size)
+
+
+class Keeping(Same):
+    def forward(self, x: Tensor) -> Tensor:
+        size = tuple(x.shape[2:])
+        if size not in _MASKS:
+            _MASKS[size] = torch.ones(1, 1, *size, device=x.device)
+        _SEEN.append(y := super().forward(x * _ones(*size).to(x.device)))
+        return y * torch.ones_like(_MASKS[size]).mean()
+
+
+def test_a_trial_leaves_nothing_in_what_the_code_keeps() -> None:
+    _MASKS[1, 1], size = torch.ones(1), _ones.cache_info().currsize
+    az.plan(nn.Sequential(nn.Conv2d(3, 8, 1), Keeping()))
+    assert list(_MASKS) == [(1, 1)]
+    assert not _SEEN
+    assert _ones.cache_info().currsize == size
+
+
+def test_hooks_inside_are_not_run() -> None:
+    found: list[Tensor] = []
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), Same(), Same())
+    net[1].register_forward_hook(lambda *call: found.append(call[-1]))
+    net[2].conv.register_forward_hook(lambda *call: found.append(call[-1]))
+    assert [site.name for site in az.plan(net).treated] == ["1.conv"]  # the other hook might change the values
+    assert not found

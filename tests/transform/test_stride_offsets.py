@@ -51,6 +51,14 @@ class StandardisedConv(nn.Conv2d):
         return self._conv_forward(x, (self.weight - mean) / variance.sqrt(), self.bias)
 
 
+class OneAxis(nn.Conv2d):
+    """Pads both axes as the first needs it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads = same_pads(x.shape[2], self.kernel_size[0], self.stride[0], 1)
+        return F.conv2d(F.pad(x, pads * 2), self.weight, self.bias, self.stride)
+
+
 class Turned(nn.Conv2d):
     """Not its dense evaluation subsampled: another filter where it strides."""
 
@@ -121,11 +129,12 @@ def test_torchs_default_dtype_changes_nothing(dtype: torch.dtype) -> None:
     assert next(network.parameters()).dtype == dtype
 
 
-def test_what_is_not_its_dense_evaluation_is_left_with_the_reason() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), Turned(4, 4, 3, 2), nn.ReLU())
+@pytest.mark.parametrize("make", [Turned, OneAxis])
+def test_what_is_not_its_dense_evaluation_is_left_with_the_reason(make: type[nn.Conv2d]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), make(4, 4, 3, 2), nn.ReLU())
     (site,) = az.plan(net).sites
     assert site.placement is None
-    assert "Turned has its own forward" in site.reason
+    assert f"{make.__name__} has its own forward" in site.reason
 
 
 def test_trying_leaves_everything_as_it_was() -> None:
