@@ -8,15 +8,15 @@ from typing import Any, cast
 from torch import fx, nn
 
 from .downsamplers import Downsampler
+from .graph import first_reading
 from .graph_losses import warn_of_losses
 from .module_form import apply_site, blur_of, like_model, share_hooks
 from .plans import Plan, Site
-from .traced import TracedModel
 
 
 def apply_to_graph(model: nn.Module, found: Plan, way: Downsampler) -> fx.GraphModule:
     """Insert blurs between the nodes of the model's graph; parts that cannot be traced are treated as modules."""
-    flow = TracedModel(model, watches=True)
+    flow = first_reading(model, part=False, watches=True)
     warn_of_losses(model, flow)
     graph = flow.graph
     for name, tensor in flow.constants.items():

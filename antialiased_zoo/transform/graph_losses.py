@@ -24,7 +24,7 @@ def warn_of_losses(model: nn.Module, flow: TracedModel) -> None:
 def _warn_of_modes(model: nn.Module, flow: TracedModel) -> None:
     """Warn if the model's code differs between training and evaluation, which a graph cannot express."""
     try:
-        same = TracedModel(model, not model.training).described() == flow.described()
+        same = TracedModel(model, not model.training, given=flow.given).described() == flow.described()
     except UntraceableError:
         same = False
     if not same:

@@ -130,11 +130,11 @@ def _of_numbers(operands: list[Any], number: type, of: Callable[[Any], type | No
 def split_count(node: fx.Node) -> int | None:
     """The number of parts of a split into given sizes, or into a given number of parts; None for other values.
 
-    A map that is too small gives fewer parts than `torch.chunk` is asked for.
+    `torch.chunk` may give fewer parts than it is asked for, as of a batch; of channels it is taken to give all.
     """
-    name = function_name(node.target)
+    name = function_name(node.target) if node.op != "call_module" else ""
     given = [*node.args[1:2], *(value for key, value in node.kwargs.items() if key not in ("input", "tensor", "dim"))]
-    if not given:
+    if not given or (name == "chunk" and node.kwargs.get("dim", (*node.args, 0, 0)[2]) not in (1, -1, -3)):
         return None
     if name in ("split", "split_with_sizes"):
         return len(given[0]) if isinstance(given[0], (tuple, list)) else None

@@ -112,6 +112,43 @@ def test_nonlinearities_in_a_graph(name: str) -> None:
     assert_equal_blurred(make(), Calls(function), graph=True)
 
 
+class Named(nn.Module):
+    """Has a child whose name is that of a function that splits, and is called like it."""
+
+    class Three(nn.Module):
+        def forward(self, x: Tensor, sizes: list[int]) -> list[Tensor]:
+            if x.sum() > 1e9:
+                return []
+            return [x, x + 1, x + 2]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.split = self.Three()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum((F.max_pool2d(part, 2) for part in self.split(x, [1, 2])), torch.zeros(()))
+
+
+class Scaled(nn.Module):
+    """Needs an argument whose default is None."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        return F.max_pool2d(x * scale.abs(), 2)
+
+
+def test_a_graph_runs_what_the_model_runs() -> None:
+    pieces = Calls(lambda x: F.max_pool2d(torch.cat([part.relu() for part in x.chunk(4)]), 2))  # of the batch
+    nets = nn.Sequential(nn.Conv2d(3, 8, 1), pieces), nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), Named())
+    for net in nets:
+        for batch in 1, 4, 6:
+            x = torch.randn(batch, 3, 8, 8)
+            torch.testing.assert_close(az.antialias(net, 1, graph=True)(x), net(x))
+    x, scale = torch.randn(1, 3, 8, 8), torch.tensor(-2.0)
+    same = az.antialias(Scaled(), 1, graph=True)
+    assert isinstance(same, torch.fx.GraphModule)
+    torch.testing.assert_close(same(x, scale), Scaled()(x, scale))
+
+
 class Snake(nn.Module):
     def __init__(self) -> None:
         super().__init__()
