@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from .graph import Dataflow
 from .node_runner import IMAGES, SIZES, NodeRunner
 from .ops import Op
-from .randomness import trial
+from .trials import trial
 
 _CHANGED = (None, 0, 0.5, 1)  # all channels, and three of them one by one, since some may be dropped
 

@@ -19,8 +19,8 @@ from .activations import is_pointwise
 from .op_table import read_module
 from .ops import Op
 from .own_code import has_hooks_inside, reads_mode
-from .randomness import Apart, trial
 from .stride_offsets import find_stride_offsets, set_stride, small_shape
+from .trials import Apart, trial
 
 _FAR = 1000  # strides between a small map and a large one
 

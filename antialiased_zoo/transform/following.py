@@ -18,8 +18,8 @@ from torch import Tensor, fx
 
 from .activations import function_name
 from .node_runner import IMAGES, SIZES, NodeRunner
-from .randomness import trial
 from .tracing import read_by_hooks
+from .trials import trial
 
 #: What the nodes between two ends compute at each position: an affine map, a norm over the channels,
 #: or anything else.

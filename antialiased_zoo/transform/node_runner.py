@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .activations import function_name, is_activation, is_map_norm, is_pointwise, is_registered
-from .randomness import drawn_copy, run_apart
+from .trials import drawn_copy, run_apart
 
 IMAGES = 2  # in a batch of maps
 SIZES = (6, 10, 14)  # of maps: even with odd halves, and all different, so that reshaping and flipping are noticed

@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import torch
 from torch import fx, nn
 
-from .randomness import is_of_trial
 from .reached_code import found_once, held_attribute, held_functions, reached_functions
+from .trials import is_of_trial
 
 _CONTAINERS = (dict, list, set, deque, WeakKeyDictionary, WeakValueDictionary, WeakSet)
 _KINDS = (MutableMapping, MutableSequence, MutableSet)

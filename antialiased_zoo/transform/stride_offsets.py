@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from ..layers import StrideOffsets, Window
 from .ops import Op
-from .randomness import drawn_copy, run_apart, trial
+from .trials import drawn_copy, run_apart, trial
 
 
 def offsets_of_call(node: fx.Node, module: nn.Module, op: Op, keep: Sequence[int]) -> StrideOffsets | None:
