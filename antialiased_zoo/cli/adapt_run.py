@@ -68,7 +68,8 @@ def adapt(options: argparse.Namespace) -> str:
         preprocessing = named.preprocessing or Preprocessing()
         stages = _stages(named, options, photos, held_out, preprocessing, how)
         batches = PhotoBatches(files, indices, preprocessing)
-        found = measure(stages, batches, Options(device, 32, progress=how.first and progress))
+        batch = 8 if device.type == "cpu" else 32  # on a CPU, so that maps are blocks of memory that glibc keeps
+        found = measure(stages, batches, Options(device, batch, progress=how.first and progress))
         if not how.first:
             return ""
         data = {"images": len(photos), "held_out": len(held_out), "measured": found.images}

@@ -26,6 +26,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; see `antialiased_zoo.cli.main`."""
     options = _parser().parse_args(arguments)
     options.argv = list(sys.argv[1:] if arguments is None else arguments)
+    options.is_own_process = arguments is None
     with plain_warnings(), modules_of_this_folder():
         try:
             command: Callable[[argparse.Namespace], int] = options.command

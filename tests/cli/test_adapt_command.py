@@ -219,6 +219,17 @@ def test_a_size_that_the_network_cannot_take_is_refused(
     assert "does not map an image of 4 pixels" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_freed_memory_is_kept_only_in_a_process_of_its_own(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr("antialiased_zoo.layers.keep_freed_memory", lambda: calls.append(True))
+    monkeypatch.setattr("antialiased_zoo.cli.adapt_run.adapt", lambda _: "")
+    arguments = ["adapt", "resnet18", "--images", "x", "--out", "y"]
+    monkeypatch.setattr(sys, "argv", ["antialiased-zoo", *arguments])
+    assert cli.main(None if own else arguments) == 0
+    assert calls == [True] * own
+
+
 def test_too_few_photos(baseline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = make_images(tmp_path / "data", train=3, val=1) / "train"
     assert cli.main(["adapt", baseline, "--images", str(images), "--out", str(tmp_path), "--device", "cpu"]) == 1
