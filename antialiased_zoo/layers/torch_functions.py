@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,4 +13,5 @@ def torch_function(name: str, ndim: int) -> Callable[..., Tensor]:
 
     It is looked up at each call, since profilers replace these functions to count operations.
     """
-    return cast(Callable[..., Tensor], getattr(F, name.format(ndim)))
+    function: Callable[..., Tensor] = getattr(F, name.format(ndim))  # not cast(), which torch 2.6 cannot compile
+    return function
