@@ -181,7 +181,9 @@ def _file(record: Any) -> WeightsFile:
     if not isinstance(record, dict):
         raise ValueError("also must hold JSON objects")
     no_unknown(record, _FILE_FIELDS)
-    facts: dict[str, Any] = {name: record.get(name) for name in _FILE_FIELDS}  # which WeightsFile checks
+    for name in ("file", "format"):
+        typed(record, name, str)
+    facts: dict[str, Any] = {name: record.get(name) for name in _FILE_FIELDS}  # whose values WeightsFile checks
     return WeightsFile(**{**facts, "sources": tuple(typed(record, "sources", list))})
 
 

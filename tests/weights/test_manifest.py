@@ -133,6 +133,7 @@ BAD = {
     "prefix of another digest": ({"sha256_prefix": "00000000"}, "is not a prefix"),
     "unknown field": ({"sha265": "ab"}, "unknown field 'sha265'"),
     "missing field": ({"dataset": ...}, "dataset is missing"),
+    "missing file": ({"file": ...}, "file is missing"),
     "unknown format": ({"format": "tar"}, "format is 'tar'"),
     "filter size": ({"filter_size": 8}, "1 to 7"),
     "filter size true": ({"filter_size": True}, "1 to 7"),
